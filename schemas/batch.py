@@ -1,0 +1,62 @@
+"""A batch: the changes of one run, decoded and typed, of one table, as parallel columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.errors import HeadgateError, TableStopped
+
+
+@dataclass(slots=True)
+class Batch:
+    """Changes of one table in the order of their offsets; all lists have the same length.
+
+    `keys`, `old_keys`, `new_keys`, `befores` and `afters` hold None or row objects that encode to the JSON forms of
+    `schemas/types.py`, without the columns that are absent or unavailable.
+    """
+
+    table: str
+    connector: str = ""
+    source_name: str = ""
+    source_table: str = ""
+    offsets: list[int] = field(default_factory=list)
+    operations: list[str] = field(default_factory=list)
+    keys: list[Any] = field(default_factory=list)
+    old_keys: list[Any] = field(default_factory=list)
+    new_keys: list[Any] = field(default_factory=list)
+    befores: list[Any] = field(default_factory=list)
+    afters: list[Any] = field(default_factory=list)
+    positions: list[str] = field(default_factory=list)
+    ts: list[str] = field(default_factory=list)
+    unavailable: list[list[str]] = field(default_factory=list)
+    transactions: list[str | None] = field(default_factory=list)
+    snapshots: list[bool] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Return the number of changes."""
+        return len(self.offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that goes to quarantine: `index` within its run, and why."""
+
+    index: int
+    error: HeadgateError
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What a format made of a run.
+
+    Each record is in exactly one place: a change of `batch`, one of `rejected`, counted in `skipped` by reason
+    (`tombstone`, `heartbeat`, …), or at or behind `stop_index`, where the table must stop.
+    """
+
+    batch: Batch
+    rejected: list[Rejected] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+    unknown_columns: set[str] = field(default_factory=set)
+    stop: TableStopped | None = None
+    stop_index: int | None = None

@@ -1,0 +1,69 @@
+"""A change, as the contract with subscribers writes it: one value on `headgate.changes.<table>` per row-level event.
+
+The layout is frozen (docs/contract.md). `streams/normalize.py` writes it, every other stage and every subscriber reads it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import msgspec
+
+CONTRACT_VERSION = 1
+
+HEADER_TABLE = "headgate.table"
+HEADER_SCHEMA_VERSION = "headgate.schema"
+HEADER_REPLAY = "headgate.replay"
+
+
+class Operation(StrEnum):
+    """What happened to a row; `snapshot` is a row read, not changed."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+    SNAPSHOT = "snapshot"
+    TRUNCATE = "truncate"
+    FLOOR = "floor"
+
+
+class Origin(NamedTuple):
+    """Where a change was read: its identity. Written as a JSON array in this order."""
+
+    topic: str
+    generation: int
+    partition: int
+    offset: int
+
+
+class ChangeSource(msgspec.Struct, array_like=False, gc=False):
+    """Where a change comes from; `previous` is the origin offset of the change before it in the same stream."""
+
+    connector: str
+    name: str
+    table: str
+    tx: str | None
+    snapshot: bool
+    origin: tuple[str, int, int, int]
+    first_origin: tuple[str, int, int, int] | None
+    previous: int | None
+
+
+class ChangeValue(msgspec.Struct):
+    """The value of the contract; rows are JSON objects whose values have the forms of `schemas/types.py`.
+
+    A column named in `unavailable` has no field in `after`: the source did not send it. A column that is null has the
+    field with null. A column that is in neither was absent.
+    """
+
+    op: str
+    key: Any
+    old_key: Any
+    new_key: Any
+    before: Any
+    after: Any
+    position: str
+    ts: str
+    unavailable: list[str]
+    source: ChangeSource

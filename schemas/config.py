@@ -1,0 +1,136 @@
+"""The configuration of one installation: where its Kafka, Redis, lake and destinations are, and its limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+
+from schemas.document import Strict, read_document
+
+KIB = 1024
+MIB = 1024 * KIB
+
+Bytes = Annotated[int, Field(ge=KIB, le=16 * 1024 * MIB)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class TlsConfig(Strict):
+    """Transport encryption to the broker; paths of PEM files."""
+
+    ca_file: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    key_password: SecretStr | None = None
+    verify_hostname: bool = True
+
+
+class SaslConfig(Strict):
+    """Authentication to the broker."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+    username: str | None = None
+    password: SecretStr | None = None
+    token_endpoint_url: str | None = None
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+    scope: str | None = None
+
+
+class KafkaConfig(Strict):
+    """The broker. `embedded` is the demo's; `at_least_once` is for brokers without transactions."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    broker: Literal["kafka", "embedded"] = "kafka"
+    guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    group_protocol: Literal["classic", "consumer"] = "classic"
+    group_prefix: str = "headgate"
+    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "headgate"
+    replication_factor: Annotated[int, Field(ge=1, le=10)] = 1
+    session_timeout_seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
+    static_membership: bool = False
+    message_bytes_max: Bytes = 1 * MIB
+    changes_retention_hours: Annotated[int, Field(ge=1)] = 7 * 24
+    tls: TlsConfig | None = None
+    sasl: SaslConfig | None = None
+
+
+class RedisConfig(Strict):
+    """The online feature store."""
+
+    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,60}$")] = "hg"
+    buckets: Annotated[int, Field(ge=1, le=256)] = 64
+    timeout_seconds: Seconds = 5.0
+    row_bytes_max: Bytes = 64 * KIB
+
+
+class LakeConfig(Strict):
+    """The lake. `warehouse` is a folder or an `s3://` address; `s3://` needs a shared catalogue."""
+
+    warehouse: str = "lake"
+    catalog: Literal["sql", "rest", "glue"] = "sql"
+    catalog_uri: SecretStr | None = None
+    namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")] = "headgate"
+    s3_endpoint: str | None = None
+    s3_region: str | None = None
+    s3_access_key: SecretStr | None = None
+    s3_secret_key: SecretStr | None = None
+    commit_rows_max: Annotated[int, Field(ge=1, le=10_000_000)] = 200_000
+    commit_bytes_max: Bytes = 64 * MIB
+    commit_age_seconds: Seconds = 60.0
+    buffer_bytes_max: Bytes = 128 * MIB
+    snapshots_kept: Annotated[int, Field(ge=2, le=1_000)] = 20
+    sweep_grace_seconds: Annotated[float, Field(ge=0)] = 3_600.0
+
+
+class Destination(Strict):
+    """A webhook that takes alerts, signed by the Standard Webhooks rules (`secret` begins with `whsec_`)."""
+
+    url: str
+    secret: SecretStr
+    allow_private_addresses: bool = False
+    timeout_seconds: Seconds = 10.0
+    quick_attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    retry_for_seconds: Seconds = 24 * 3600.0
+    severities: list[Literal["info", "warning", "critical"]] = ["info", "warning", "critical"]
+
+
+class WebConfig(Strict):
+    """Where each stage serves `/healthz`, `/readyz`, `/metrics` and `/status`; port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    state_folder: str = ".headgate"  # where running stages leave their addresses and locks
+
+
+class LimitsConfig(Strict):
+    """What one worker holds at most."""
+
+    lane_bytes_max: Bytes = 16 * MIB
+    chunk_records_max: Annotated[int, Field(ge=1, le=100_000)] = 2_000
+    group_records_max: Annotated[int, Field(ge=1, le=1_000_000)] = 16_000
+    record_depth_max: Annotated[int, Field(ge=4, le=900)] = 100
+    record_bytes_max: Bytes = 4 * MIB
+    drain_seconds: Seconds = 8.0
+
+
+class Config(Strict):
+    """All of it; every key has a default, so an empty document is a local installation."""
+
+    kafka: KafkaConfig = KafkaConfig()
+    redis: RedisConfig = RedisConfig()
+    lake: LakeConfig = LakeConfig()
+    notify: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")], Destination] = {}
+    web: WebConfig = WebConfig()
+    limits: LimitsConfig = LimitsConfig()
+    unregistered: Literal["ignore", "quarantine"] = "ignore"
+
+
+def read_config(text: str, *, name: str) -> Config:
+    """Return the configuration that a YAML text describes.
+
+    Raises:
+        ConfigurationError: it names file, line, key, and the nearest right one.
+    """
+    return read_document(text, Config, name=name)

@@ -1,0 +1,28 @@
+"""A view: a named, versioned set of features of one entity."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from schemas.document import Strict
+
+ViewName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+
+
+class View(Strict):
+    """Latest values of a table's columns, looked up by entity.
+
+    `entity_key` are the columns that name the entity; left out, they are the table's key, and an entity is a row.
+    Otherwise several rows share an entity, and its values are those of the row with the highest `event_time`, then the
+    highest position.
+    """
+
+    view: ViewName
+    version: Annotated[int, Field(ge=1)] = 1
+    entity: ViewName
+    entity_key: list[str] | None = None
+    columns: Annotated[list[str], Field(min_length=1, max_length=1_000)]
+    event_time: str | None = None
+    emit: bool = False

@@ -1,0 +1,55 @@
+"""Where a change stands in its source's log, as fixed-width digits, so that comparing text compares order.
+
+The layouts are frozen: they persist in Redis, in the lake and in topics (docs/positions.md).
+
+| connector      | layout                                             | digits |
+|----------------|----------------------------------------------------|--------|
+| postgresql     | epoch(4) c(20) streamed(1) lsn(20)                 | 45     |
+| mysql, mariadb | epoch(4) file(10) pos(20) streamed(1) row(10)      | 45     |
+
+`c` is the commit before the change (`source.sequence[0]`); `streamed` is 0 for rows of a snapshot and 1 for changes, so
+that a chunk of an incremental snapshot, read while a transaction was open, loses to that transaction.
+"""
+
+from __future__ import annotations
+
+from schemas.errors import PoisonRecord
+
+EPOCH_MAX = 9_999
+_U64_MAX = 2**64 - 1
+_FILE_MAX = 10**10 - 1
+_ROW_MAX = 10**10 - 1
+
+
+def postgresql_position(epoch: int, commit: int, lsn: int, *, streamed: bool) -> str:
+    """Return the 45 digits of a PostgreSQL change; `commit` is c of the table above.
+
+    Raises:
+        PoisonRecord: a part is negative or does not fit its width.
+    """
+    if not (0 <= epoch <= EPOCH_MAX and 0 <= commit <= _U64_MAX and 0 <= lsn <= _U64_MAX):
+        raise _out_of_range("postgresql")
+    return f"{epoch:04d}{commit:020d}{streamed:d}{lsn:020d}"
+
+
+def mysql_position(epoch: int, file: str, pos: int, row: int, *, streamed: bool) -> str:
+    """Return the 45 digits of a MySQL or MariaDB change; `file` is the binary log's name, ordered by its number.
+
+    Raises:
+        PoisonRecord: `file` does not end in a number, or a part does not fit its width.
+    """
+    _, _, suffix = file.rpartition(".")
+    if not (suffix.isascii() and suffix.isdigit()):
+        raise _out_of_range("mysql")
+    number = int(suffix)
+    if not (0 <= epoch <= EPOCH_MAX and number <= _FILE_MAX and 0 <= pos <= _U64_MAX and 0 <= row <= _ROW_MAX):
+        raise _out_of_range("mysql")
+    return f"{epoch:04d}{number:010d}{pos:020d}{streamed:d}{row:010d}"
+
+
+def _out_of_range(connector: str) -> PoisonRecord:
+    return PoisonRecord(
+        "bad_position",
+        f"the position of a {connector} change is missing or out of range",
+        hint="look at `source` of the record; a converter that drops its fields makes order impossible",
+    )

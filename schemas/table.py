@@ -1,0 +1,114 @@
+"""A table: a registered source table with its spec, and the entry that `headgate.tables` keeps of it."""
+
+from __future__ import annotations
+
+import zoneinfo
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
+
+from schemas.document import Strict
+from schemas.errors import ConfigurationError
+from schemas.feature import View
+from schemas.rule import Rule
+from schemas.types import ColumnType, parse_type
+
+TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,127}$")]
+COLUMNS_MAX = 2_000
+OWN_PREFIX = "_hg_"  # the lake's own columns begin with it; a source's column may not
+
+
+def _read_type(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_type(value)
+    except ConfigurationError as exc:
+        raise ValueError(str(exc)) from exc
+
+
+TypeText = Annotated[ColumnType, BeforeValidator(_read_type), PlainSerializer(str)]
+
+
+class Column(Strict):
+    """A column: its type, and how the source encodes it where the record itself does not say.
+
+    `encoding` is the semantic type of the source's format, for Debezium its name without `io.debezium.`, such as
+    `time.MicroTimestamp` or `data.VariableScaleDecimal`. None: the format's default for `type`.
+    """
+
+    type: TypeText
+    encoding: str | None = None
+
+
+def _read_column(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value
+
+
+class LakePolicy(Strict):
+    """How a table lies in the lake; dates are computed in `time_zone`."""
+
+    enabled: bool = True
+    time_zone: str = "UTC"
+    partition_by: list[Literal["commit_date"]] = ["commit_date"]
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        if value not in zoneinfo.available_timezones():
+            raise ValueError(f"{value!r} is no time zone; write one such as Europe/Berlin")
+        return value
+
+
+class TableSpec(Strict):
+    """What people keep in their repository about one source table."""
+
+    table: TableName
+    topics: Annotated[list[str], Field(min_length=1, max_length=1_000)]
+    format: str = "debezium-json"
+    key: list[str] = []
+    columns: Annotated[dict[str, Annotated[Column, BeforeValidator(_read_column)]], Field(min_length=1, max_length=COLUMNS_MAX)]
+    before: Literal["none", "full"] = "none"
+    truncate: Literal["pause"] = "pause"
+    unknown_columns: Literal["ignore", "quarantine"] = "ignore"
+    unavailable_placeholder: str = "__debezium_unavailable_value"
+    start: Literal["earliest", "latest"] = "earliest"
+    features: list[View] = []
+    rules: list[Rule] = []
+    lake: LakePolicy = LakePolicy()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        self._check_columns("key", self.key)
+        own = [name for name in self.columns if name.startswith(OWN_PREFIX)]
+        if own:
+            raise ValueError(f"columns beginning with {OWN_PREFIX} are ours: {', '.join(own)}")
+        for view in self.features:
+            if not self.key:
+                raise ValueError(f"view {view.view}: a table without a key has no features")
+            self._check_columns(f"view {view.view}", [*view.columns, *(view.entity_key or [])])
+            self._check_columns(f"view {view.view}", [view.event_time] if view.event_time else [])
+        self._check_unique("view", [view.view for view in self.features])
+        self._check_unique("rule", [rule.rule for rule in self.rules])
+        return self
+
+    def _check_columns(self, what: str, names: list[str]) -> None:
+        missing = [name for name in names if name not in self.columns]
+        if missing:
+            raise ValueError(f"{what}: no such column: {', '.join(missing)}; columns are {', '.join(list(self.columns)[:20])}")
+
+    @staticmethod
+    def _check_unique(what: str, names: list[str]) -> None:
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{what} named twice: {', '.join(sorted(twice))}")
+
+
+class TableEntry(Strict):
+    """What `headgate.tables` keeps of a table: its spec, and what the verbs of the command line asked for."""
+
+    spec: TableSpec
+    schema_version: Annotated[int, Field(ge=1)] = 1
+    epoch: Annotated[int, Field(ge=0, le=9_999)] = 0
+    generation: Annotated[int, Field(ge=0)] = 0
+    paused: str | None = None
+    applied_at: str = ""

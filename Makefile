@@ -1,0 +1,65 @@
+# Everything that people and CI do here. `make help` lists it. Needs Python 3.11 or later and make; the rest it fetches.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
+FAST_TESTS := tests/unit tests/property tests/contract
+
+.DEFAULT_GOAL := check
+.PHONY: check format lint types imports fast-tests test demo bench system-packages services help clean
+
+check: lint types imports fast-tests ## What must hold before a commit: format, lint, types, imports, fast tests (the default)
+
+lint: $(VENV)/.test-ready ## Format and lint, without changing a file
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(VENV)/.test-ready ## Format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(VENV)/.test-ready ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(VENV)/.test-ready ## The direction of imports between the rooms
+	$(BIN)/lint-imports --no-logo
+
+fast-tests: $(VENV)/.test-ready ## Tests that need no service
+	$(BIN)/python -m pytest -q -m "not integration and not chaos" $(wildcard $(FAST_TESTS))
+
+test: system-packages $(VENV)/.test-ready services check ## Everything, with real services; sets up the machine by itself where it is root on Debian or Ubuntu
+	$(BIN)/python -m pytest -q tests
+
+demo: $(VENV)/.demo-ready ## See it work, with nothing but Python: two minutes, or until Ctrl-C
+	$(BIN)/headgate demo
+
+bench: $(VENV)/.test-ready services ## One table of speed and memory
+	$(BIN)/python -m tests.bench
+
+system-packages: ## Install what the tests' services need (or say the command)
+	$(PYTHON) -P tests/services/system.py
+
+services: $(VENV)/.test-ready ## Fetch the jars of Kafka, Connect and Debezium into the user's cache
+	$(BIN)/python -m tests.services
+
+clean: ## Remove the virtual environment and the caches of tools
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# One environment for all; the demo's is the light part of the tests'.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version)'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		echo "This Python has no ensurepip. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo-ready: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test-ready: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[test,demo]'
+	@touch $@ $(VENV)/.demo-ready

@@ -1,0 +1,121 @@
+"""Fixtures that every test may ask for: real services, and what a failed test tells about them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.services import S3, Connect, Kafka, Postgres, RedisServer, Services
+
+SERVICES = pytest.StashKey[Services]()
+# Starting Kafka and Connect for the first test that asks for them counts as that test's time.
+REAL_SERVICE_TIMEOUT_SECONDS = 300
+CHAOS_TIMEOUT_SECONDS = 1800
+SERVICE_FIXTURES = frozenset({"services", "private_services"})  # every other fixture of a service needs one of them
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests are marked by their folder and by the services they ask for; those with real services get more time."""
+    for item in items:
+        parts = Path(item.path).parts
+        needs_services = not SERVICE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+        if "chaos" in parts:
+            _mark(item, "chaos", CHAOS_TIMEOUT_SECONDS)
+        if "integration" in parts or needs_services:
+            _mark(item, "integration", REAL_SERVICE_TIMEOUT_SECONDS)
+
+
+def _mark(item: pytest.Item, name: str, timeout_seconds: int) -> None:
+    item.add_marker(name)
+    if item.get_closest_marker("timeout") is None:
+        item.add_marker(pytest.mark.timeout(timeout_seconds))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """A failed test shows the end of the services' logs."""
+    report = yield
+    services = item.config.stash.get(SERVICES, None)
+    if report.failed and services is not None and services.started:
+        report.sections.append(("Logs of services", services.log_tails()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Services]:
+    """Starts services; all of them end with the session."""
+    started = Services(tmp_path_factory.mktemp("services"))
+    request.config.stash[SERVICES] = started
+    try:
+        yield started
+    finally:
+        started.close()
+        del request.config.stash[SERVICES]
+
+
+@pytest.fixture(scope="session")
+def kafka(services: Services) -> Kafka:
+    """The broker that tests share: topics and groups of your own, please."""
+    return services.kafka()
+
+
+@pytest.fixture(scope="session")
+def redis_server(services: Services) -> RedisServer:
+    """The Redis that tests share: a key prefix of your own, or `empty_redis`."""
+    return services.redis()
+
+
+@pytest.fixture
+def empty_redis(redis_server: RedisServer) -> RedisServer:
+    """The shared Redis, emptied first (a database of the environment's server too: give one for tests)."""
+    redis_server.flush()
+    return redis_server
+
+
+@pytest.fixture(scope="session")
+def postgres(services: Services) -> Postgres:
+    """The PostgreSQL that tests share: `create_database` for one of your own."""
+    return services.postgres()
+
+
+@pytest.fixture(scope="session")
+def connect(services: Services, kafka: Kafka) -> Connect:
+    """The Connect worker that tests share; `register_postgres_connector` makes names that never meet."""
+    return services.connect(kafka)
+
+
+@pytest.fixture(scope="session")
+def s3(services: Services) -> S3:
+    """The S3 server that tests share: a bucket of your own, please."""
+    return services.s3()
+
+
+@pytest.fixture
+def private_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Services of one test alone."""
+    started = Services(tmp_path_factory.mktemp("private-services"))
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+@pytest.fixture
+def private_kafka(private_services: Services) -> Callable[..., Kafka]:
+    """`private_kafka(settings)`: a broker of this test alone, to stop, kill and freeze."""
+
+    def start(settings: dict[str, str] | None = None) -> Kafka:
+        return private_services.kafka(settings, private=True)
+
+    return start
+
+
+@pytest.fixture
+def private_redis(private_services: Services) -> Callable[[], RedisServer]:
+    """`private_redis()`: a Redis of this test alone, to stop, kill and freeze."""
+
+    def start() -> RedisServer:
+        return private_services.redis(private=True)
+
+    return start

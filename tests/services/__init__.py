@@ -1,0 +1,32 @@
+"""Real services for tests: Apache Kafka, Kafka Connect with Debezium, PostgreSQL, Redis and an S3 server.
+
+Where each comes from, in this order: an address in the environment; a container, where a Docker daemon answers; a
+server started from what the machine's package managers provide. A test never skips for want of a service: it fails with
+a hint.
+
+Promise: whoever starts a service here gets it answering, on a port of its own, with empty data; and when the test
+process ends, in whatever way, its services end too.
+"""
+
+from tests.services.connect import Connect
+from tests.services.debezium import Connector, register_postgres_connector
+from tests.services.factory import Services
+from tests.services.kafka import Kafka
+from tests.services.postgres import Postgres
+from tests.services.redis import RedisServer
+from tests.services.runner import ServiceFailed
+from tests.services.s3 import S3
+from tests.services.waiting import wait_until
+
+__all__ = [
+    "S3",
+    "Connect",
+    "Connector",
+    "Kafka",
+    "Postgres",
+    "RedisServer",
+    "ServiceFailed",
+    "Services",
+    "register_postgres_connector",
+    "wait_until",
+]

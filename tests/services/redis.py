@@ -1,0 +1,81 @@
+"""Redis: one server without persistence, so that a restart loses everything, unless a dump was made."""
+
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tests.services.container import Container, image
+from tests.services.runner import NativeProcess, Runner
+from tests.services.service import Service
+from tests.services.system import require_program
+from tests.services.waiting import free_port
+
+
+class RedisServer(Service):
+    """One Redis. What `save()` has written, and only that, is there after a kill or restart."""
+
+    name = "redis"
+    ready_seconds = 20.0
+    grace_seconds = 5.0
+
+    def __init__(self, host: str, port: int, runner: Runner | None, *, database: int = 0) -> None:
+        super().__init__(runner)
+        self.host = host
+        self.port = port
+        self.database = database
+
+    @classmethod
+    def native(cls, folder: Path) -> "RedisServer":
+        """The system's redis-server, with its dumps below `folder`. Not started yet."""
+        port = free_port()
+        data = folder / "data"
+        data.mkdir(parents=True)
+        command = [require_program("redis-server"), *redis_settings(port), "--bind", "127.0.0.1", "--dir", str(data)]
+        return cls("127.0.0.1", port, NativeProcess("redis", command, log_path=folder / "redis.log", data=data))
+
+    @classmethod
+    def container(cls) -> "RedisServer":
+        """A Redis in a container. Not started yet."""
+        port = free_port()
+        container = Container("redis", image("redis"), command=["redis-server", *redis_settings(port)])
+        return cls("127.0.0.1", port, container)
+
+    @property
+    def address(self) -> str:
+        """`redis://host:port/database`."""
+        return f"redis://{self.host}:{self.port}/{self.database}"
+
+    def client(self) -> "redis.Redis":
+        """A new synchronous client, for oracles; the caller closes it."""
+        return self._client(timeout_seconds=10)
+
+    def answers(self) -> bool:
+        """Whether it answers PING (while it loads a dump it does not)."""
+        with self._client(timeout_seconds=2) as client:
+            try:
+                return bool(client.ping())
+            except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError):
+                return False
+
+    def _client(self, *, timeout_seconds: float) -> "redis.Redis":
+        never = Retry(NoBackoff(), 0)  # the library's own retries would hide that the server is away
+        return redis.Redis(
+            host=self.host, port=self.port, db=self.database, socket_timeout=timeout_seconds, retry=never
+        )
+
+    def flush(self) -> None:
+        """Remove every key of its database."""
+        with self.client() as client:
+            client.flushdb()
+
+    def save(self) -> None:
+        """Write a dump: what it holds now is what the next start begins with."""
+        with self.client() as client:
+            client.save()
+
+
+def redis_settings(port: int) -> list[str]:
+    """Nothing on disk unless asked, and SIGTERM does not ask: a loss in a fault test is a real one."""
+    return ["--port", str(port), "--save", "", "--appendonly", "no"]

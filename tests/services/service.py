@@ -1,0 +1,91 @@
+"""What every service of the tests can do, however it runs."""
+
+import time
+from typing import Self
+
+from tests.services.runner import Runner, ServiceFailed
+
+
+class Service:
+    """One server: where it is, and the handle to stop, crash or freeze it. Ports and data outlive a restart."""
+
+    name = "service"
+    ready_seconds = 60.0
+    grace_seconds = 15.0
+
+    def __init__(self, runner: Runner | None) -> None:
+        """Take charge of `runner`; None for a server that the environment names and that others run."""
+        self._runner = runner
+
+    @property
+    def address(self) -> str:
+        """What a client is given."""
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        """Whether a client would be served now."""
+        raise NotImplementedError
+
+    @property
+    def runner(self) -> Runner:
+        """The handle of the process or container.
+
+        Raises:
+            ServiceFailed: the environment gave the address: its server is not ours to stop.
+        """
+        if self._runner is None:
+            raise ServiceFailed(f"{self.name} at {self.address} was given by the environment: it is not ours to stop")
+        return self._runner
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this test process started it and may stop it."""
+        return self._runner is not None
+
+    def start(self) -> Self:
+        """Start it and return once it answers.
+
+        Raises:
+            ServiceFailed: it ended, or did not answer within `ready_seconds`; the message has the end of its log.
+        """
+        if self._runner is not None:
+            self._runner.start()
+        self.wait_ready()
+        return self
+
+    def wait_ready(self) -> None:
+        """Return once it answers."""
+        ends_at = time.monotonic() + self.ready_seconds
+        while not self.answers():
+            if self._runner is not None and not self._runner.runs():
+                raise ServiceFailed(f"{self.name} ended while starting:\n{self._runner.log_tail()}")
+            if time.monotonic() > ends_at:
+                tail = self._runner.log_tail() if self._runner is not None else "is it the right address?"
+                raise ServiceFailed(f"{self.name} at {self.address} does not answer:\n{tail}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it in good order; its data stay."""
+        self.runner.stop(grace_seconds=self.grace_seconds)
+
+    def kill(self) -> None:
+        """End it as a crash would; its data stay as they are on disk."""
+        self.runner.kill()
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open, nothing answers."""
+        self.runner.pause()
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        self.runner.resume()
+
+    def restart(self) -> None:
+        """Stop, start, and return once it answers again, at the same address."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """End it for good and forget its data, if it is ours."""
+        if self._runner is not None:
+            self._runner.close()

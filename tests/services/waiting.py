@@ -1,0 +1,57 @@
+"""Waiting on a condition with a deadline, and choosing ports."""
+
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Below the range from which Linux takes ports for outgoing connections (32768 and up): while a broker is down for a
+# minute in a fault test, nobody takes its port by accident.
+PORTS = range(20_000, 32_000)
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on, and that this process has not given away before."""
+    for port in random.SystemRandom().sample(PORTS, 200):
+        if port in _given:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given.add(port)
+        return port
+    raise OSError("no free port among 200 tried between 20000 and 32000")
+
+
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether somebody accepts connections there."""
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def wait_until(
+    condition: Callable[[], T], what: str, *, deadline_seconds: float = 30.0, poll_seconds: float = 0.05
+) -> T:
+    """The first true answer of `condition`.
+
+    Raises:
+        TimeoutError: none came within `deadline_seconds`; the message names `what` and the last answer.
+    """
+    ends_at = time.monotonic() + deadline_seconds
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() >= ends_at:
+            raise TimeoutError(f"{what}: not within {deadline_seconds:g} s; the last answer was {answer!r}")
+        time.sleep(poll_seconds)

@@ -51,12 +51,14 @@ class Decoded:
     """What a format made of a run.
 
     Each record is in exactly one place: a change of `batch`, one of `rejected`, counted in `skipped` by reason
-    (`tombstone`, `heartbeat`, …), or at or behind `stop_index`, where the table must stop.
+    (`tombstone`, `heartbeat`, …), or at or behind `stop_index`, where the table must stop. `noted` counts what
+    is worth a metric although the change went through (`key_from_row`).
     """
 
     batch: Batch
     rejected: list[Rejected] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
+    noted: dict[str, int] = field(default_factory=dict)
     unknown_columns: set[str] = field(default_factory=set)
     stop: TableStopped | None = None
     stop_index: int | None = None

@@ -1,6 +1,7 @@
 """A change, as the contract with subscribers writes it: one value on `headgate.changes.<table>` per row-level event.
 
-The layout is frozen (docs/contract.md). `streams/normalize.py` writes it, every other stage and every subscriber reads it.
+The layout is frozen (docs/contract.md). `streams/normalize.py` writes it; every other stage
+and every subscriber reads it.
 """
 
 from __future__ import annotations

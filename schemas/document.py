@@ -56,7 +56,9 @@ def _refuse_duplicates(node: yaml.Node | None, name: str) -> None:
         for key, value in node.value:
             line = key.start_mark.line + 1
             if key.value in seen:
-                raise ConfigurationError(f"{name}:{line}: {key.value!r} stands here again, first in line {seen[key.value]}")
+                raise ConfigurationError(
+                    f"{name}:{line}: {key.value!r} stands here again, first in line {seen[key.value]}"
+                )
             seen[key.value] = line
             _refuse_duplicates(value, name)
     elif isinstance(node, yaml.SequenceNode):
@@ -71,7 +73,9 @@ def _problem(error: Any, root: yaml.Node | None, model: type[BaseModel], name: s
     if error["type"] == "extra_forbidden":
         key = str(path[-1])
         near = difflib.get_close_matches(key, _known(model, path[:-1]), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(_known(model, path[:-1]))[:20])}"
+        hint = (
+            f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(_known(model, path[:-1]))[:20])}"
+        )
         return f"{name}:{line}: {where}: unknown key {key!r}; {hint}"
     if error["type"] == "missing":
         return f"{name}:{line}: {where}: this key is wanted and is not there"

@@ -50,5 +50,7 @@ class Alert(msgspec.Struct):
 
 def alert_id(rule: str, version: int, table: str, key: Any, position: str) -> str:
     """Return the id of a firing: 32 hexadecimal digits of SHA-256 over what identifies it, the same on every replay."""
-    identity = json.dumps([rule, version, table, key, position], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    identity = json.dumps(
+        [rule, version, table, key, position], sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -67,7 +67,9 @@ class TableSpec(Strict):
     topics: Annotated[list[str], Field(min_length=1, max_length=1_000)]
     format: str = "debezium-json"
     key: list[str] = []
-    columns: Annotated[dict[str, Annotated[Column, BeforeValidator(_read_column)]], Field(min_length=1, max_length=COLUMNS_MAX)]
+    columns: Annotated[
+        dict[str, Annotated[Column, BeforeValidator(_read_column)]], Field(min_length=1, max_length=COLUMNS_MAX)
+    ]
     before: Literal["none", "full"] = "none"
     truncate: Literal["pause"] = "pause"
     unknown_columns: Literal["ignore", "quarantine"] = "ignore"
@@ -95,7 +97,9 @@ class TableSpec(Strict):
     def _check_columns(self, what: str, names: list[str]) -> None:
         missing = [name for name in names if name not in self.columns]
         if missing:
-            raise ValueError(f"{what}: no such column: {', '.join(missing)}; columns are {', '.join(list(self.columns)[:20])}")
+            raise ValueError(
+                f"{what}: no such column: {', '.join(missing)}; columns are {', '.join(list(self.columns)[:20])}"
+            )
 
     @staticmethod
     def _check_unique(what: str, names: list[str]) -> None:

@@ -23,7 +23,9 @@ class TopicNames:
         """
         name = f"{self.prefix}.changes.{table}"
         if len(name) > TOPIC_NAME_MAX:
-            raise ConfigurationError(f"{name} is longer than {TOPIC_NAME_MAX} characters", hint="shorten the table's name")
+            raise ConfigurationError(
+                f"{name} is longer than {TOPIC_NAME_MAX} characters", hint="shorten the table's name"
+            )
         return name
 
     def table_of(self, topic: str) -> str:

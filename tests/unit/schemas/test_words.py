@@ -31,13 +31,17 @@ rules:
 """
 
 
-@pytest.mark.parametrize("text", ["int", "long", "decimal(12,2)", "list<int>", "list<decimal(38,0)>", "timestamptz", "json"])
+@pytest.mark.parametrize(
+    "text", ["int", "long", "decimal(12,2)", "list<int>", "list<decimal(38,0)>", "timestamptz", "json"]
+)
 def test_a_type_is_read_back_from_its_own_text(text: str) -> None:
     """Specs are exported as they were written."""
     assert text == str(parse_type(text))
 
 
-@pytest.mark.parametrize("text", ["", "integer", "decimal", "decimal(39,0)", "decimal(2,3)", "list<>", "list<nope>", "list"])
+@pytest.mark.parametrize(
+    "text", ["", "integer", "decimal", "decimal(39,0)", "decimal(2,3)", "list<>", "list<nope>", "list"]
+)
 def test_what_is_no_type_is_refused_with_a_hint(text: str) -> None:
     """The hint lists what there is."""
     with pytest.raises(ConfigurationError) as caught:
@@ -136,13 +140,17 @@ def test_a_mistake_in_a_spec_is_named_with_file_and_line(old: str, new: str, sai
 
 def test_an_unknown_key_of_the_configuration_names_its_line_and_the_nearest() -> None:
     """A typing error must not silently leave a default in force."""
-    with pytest.raises(ConfigurationError, match=r"c.yaml:3: kafka.bootstrp: unknown key 'bootstrp'; did you mean 'bootstrap'"):
+    with pytest.raises(
+        ConfigurationError, match=r"c.yaml:3: kafka.bootstrp: unknown key 'bootstrp'; did you mean 'bootstrap'"
+    ):
         read_config("\nkafka:\n  bootstrp: x:9092\n", name="c.yaml")
 
 
 def test_secrets_do_not_show() -> None:
     """A configuration is printed, logged and pasted into tickets."""
-    config = read_config("redis: {url: 'redis://:hunter2@h/0'}\nkafka: {sasl: {mechanism: PLAIN, password: hunter2}}", name="c")
+    config = read_config(
+        "redis: {url: 'redis://:hunter2@h/0'}\nkafka: {sasl: {mechanism: PLAIN, password: hunter2}}", name="c"
+    )
 
     assert "hunter2" not in repr(config)
     assert "hunter2" not in config.model_dump_json()

@@ -1,0 +1,1 @@
+"""How results go out: a sink answers that a batch is durable, or raises."""

@@ -1,0 +1,88 @@
+"""Where a record goes that cannot be processed: the reason, and what is needed to send it again.
+
+A quarantined record never blocks its neighbours. The original bytes are left out where they are above the broker's
+limit; a redrive then reads the source topic at the origin.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from schemas.errors import HeadgateError, PoisonRecord, kind_of
+
+_ENCODER = msgspec.json.Encoder()
+_OVERHEAD_BYTES = 8 * 1024  # what an entry holds beside the original bytes
+_HEADERS_MAX = 50
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class Quarantined(msgspec.Struct):
+    """The value on the quarantine topic; `key` and `value` are base64, and null where they were left out."""
+
+    reason: str
+    kind: str
+    hint: str
+    message: str
+    stage: str
+    table: str | None
+    origin: tuple[str, int, int, int]
+    at: str
+    key: str | None
+    value: str | None
+    value_bytes: int
+    headers: list[tuple[str, str | None]]
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the short name that a failed record is counted by."""
+    return error.reason if isinstance(error, PoisonRecord) else "bug"
+
+
+class Suspect(NamedTuple):
+    """The record at fault, as it was read."""
+
+    origin: tuple[str, int, int, int]
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+def quarantine_value(
+    error: BaseException, record: Suspect, *, stage: str, table: str | None, at: float, message_bytes_max: int
+) -> bytes:
+    """Return the JSON of one entry, at most `message_bytes_max` long; `at` is in seconds since 1970."""
+    fits = _encoded_bytes(record) + _OVERHEAD_BYTES <= message_bytes_max
+    ours = error if isinstance(error, HeadgateError) else None
+    return _ENCODER.encode(
+        Quarantined(
+            reason=reason_of(error),
+            kind=kind_of(error).value,
+            hint=ours.hint if ours else "report it with the name of the error",
+            # The text of a foreign error may repeat values of the row, so only its name goes out.
+            message=ours.message if ours else type(error).__name__,
+            stage=stage,
+            table=table,
+            origin=record.origin,
+            at=datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            key=_base64(record.key) if fits else None,
+            value=_base64(record.value) if fits else None,
+            value_bytes=len(record.value or b""),
+            headers=[(name, _base64(text)) for name, text in record.headers[:_HEADERS_MAX]] if fits else [],
+        )
+    )
+
+
+def _encoded_bytes(record: Suspect) -> int:
+    parts = [record.key, record.value, *(text for _, text in record.headers[:_HEADERS_MAX])]
+    names = sum(len(name) + 16 for name, _ in record.headers[:_HEADERS_MAX])
+    return names + sum((len(part or b"") + 2) // 3 * 4 for part in parts)
+
+
+def _base64(text: bytes | None) -> str | None:
+    return None if text is None else base64.b64encode(text).decode()

@@ -1,0 +1,117 @@
+"""Tables applied: specs as files read, checked as a whole, and written to `headgate.tables`.
+
+All or nothing: no entry is written while one of the specs has a mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from connectors.formats import format_of
+from schemas.config import Config, LimitsConfig
+from schemas.document import read_document
+from schemas.errors import ConfigurationError
+from schemas.table import TableEntry, TableSpec
+from streams.registration import load_tables, write_entries
+from streams.rules import RuleSet
+from streams.tables import check_topics
+
+SPEC_FILES_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class TableChange:
+    """What an apply does to one table."""
+
+    table: str
+    action: Literal["added", "changed", "unchanged"]
+    schema_version: int
+
+
+def read_specs(folder: Path) -> dict[str, TableSpec]:
+    """Return the specs of all `*.yaml` files below `folder`, by table.
+
+    Raises:
+        ConfigurationError: it names each mistake of each file.
+    """
+    files = sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])[: SPEC_FILES_MAX + 1]
+    if not files:
+        raise ConfigurationError(f"{folder} holds no .yaml file", hint="one file per table; see docs/tables.md")
+    specs: dict[str, TableSpec] = {}
+    problems = []
+    for file in files:
+        try:
+            spec = read_document(file.read_text(encoding="utf-8"), TableSpec, name=str(file))
+            if spec.table in specs:
+                problems.append(f"{file}: table {spec.table} stands in another file as well")
+            specs[spec.table] = spec
+        except (ConfigurationError, UnicodeDecodeError, OSError) as exc:
+            problems.append(str(exc) if isinstance(exc, ConfigurationError) else f"{file}: {exc}")
+    if problems:
+        raise ConfigurationError("\n".join(problems), hint="nothing was applied")
+    return specs
+
+
+def check_specs(specs: Mapping[str, TableSpec], config: Config) -> None:
+    """Check what one spec alone cannot tell: topics apart, encodings known, rules that compile, views named once.
+
+    Raises:
+        ConfigurationError: the first mistake, with its table.
+    """
+    check_topics(specs, config.kafka.topic_prefix)
+    views: dict[str, str] = {}
+    for table, spec in specs.items():
+        format_of(spec.format).decoder(TableEntry(spec=spec), LimitsConfig())
+        RuleSet(spec)
+        for view in spec.features:
+            if views.setdefault(view.view, table) != table:
+                raise ConfigurationError(
+                    f"{table}: view {view.view} is one of {views[view.view]} already", hint="give it another name"
+                )
+        unknown = {name for rule in spec.rules for name in rule.destinations or ()} - set(config.notify)
+        if unknown:
+            raise ConfigurationError(
+                f"{table}: a rule names the destination {min(unknown)}",
+                hint=f"the configuration has {', '.join(config.notify) or 'none'}",
+            )
+
+
+def merge(
+    entries: Mapping[str, TableEntry], specs: Mapping[str, TableSpec], *, at: str
+) -> dict[str, tuple[TableChange, TableEntry]]:
+    """Return what becomes of each of `specs`; pure. What the verbs set (pause, epoch, generation) stays as it is."""
+    result = {}
+    for table, spec in specs.items():
+        old = entries.get(table)
+        if old is None:
+            entry, action = TableEntry(spec=spec, applied_at=at), "added"
+        elif old.spec == spec:
+            entry, action = old, "unchanged"
+        else:
+            same = old.spec.columns == spec.columns and old.spec.key == spec.key
+            version = old.schema_version + (0 if same else 1)
+            entry, action = (
+                old.model_copy(update={"spec": spec, "schema_version": version, "applied_at": at}),
+                "changed",
+            )
+        result[table] = (TableChange(table, action, entry.schema_version), entry)  # type: ignore[arg-type]
+    return result
+
+
+def apply_folder(config: Config, folder: Path) -> list[TableChange]:
+    """Apply the specs of a folder; running workers take them up within seconds. The same files again change nothing.
+
+    Raises:
+        ConfigurationError: a mistake in a file, or between files and what is registered; nothing was written.
+    """
+    specs = read_specs(folder)
+    registered = load_tables(config)
+    check_specs({**{name: entry.spec for name, entry in registered.items()}, **specs}, config)
+    at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    merged = merge(registered, specs, at=at)
+    write_entries(config, [entry for change, entry in merged.values() if change.action != "unchanged"])
+    return [change for change, _ in merged.values()]

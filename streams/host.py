@@ -1,0 +1,157 @@
+"""The service beside the consumer: opens the stage, follows the tables' topic, and says how things stand.
+
+It is registered before the consumer: started before the first record comes, stopped after the last one is settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import structlog
+from mode import Service
+
+from connectors.transport.service import ConsumerService, StageApp
+from connectors.transport.tail import CompactedReader, Entry
+from schemas.config import Config
+from schemas.errors import HeadgateError, Unavailable
+from streams.registration import ensure_own_topics, own_topics
+from streams.status import status_of
+from streams.tables import TableDirectory
+from streams.web import StageServer
+from streams.wiring import MAIN_LANE, Wired
+
+_BACKOFF_SECONDS_MAX = 10.0
+
+T = TypeVar("T")
+
+log = structlog.get_logger("streams.host")
+
+
+class StageHost(Service):
+    """One stage's life: open, follow, tell, close."""
+
+    def __init__(
+        self,
+        app: StageApp,
+        config: Config,
+        *,
+        stage: str,
+        instance: str,
+        slot: int,
+        tables: TableDirectory,
+        reader: CompactedReader,
+    ) -> None:
+        """Register with `app`, before the consumer does; `reader` has loaded what `tables` holds."""
+        super().__init__()
+        self.config, self.stage, self.tables = config, stage, tables
+        self.failure: BaseException | None = None
+        self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.waiting: Unavailable | None = None
+        self._opened = False
+        self._reader = reader
+        self._records: asyncio.Queue[Entry] = asyncio.Queue()  # bounded by what people apply
+        self._server = StageServer(
+            config.web,
+            stage=stage,
+            instance=instance,
+            slot=slot,
+            snapshot=self.status,
+            alive=self._alive,
+            ready=self._ready,
+        )
+        app.service(self)  # type: ignore[arg-type]  # it takes instances as well as classes
+
+    def attach(self, wired: Wired, consumer: ConsumerService) -> None:
+        """Take what the host looks after; once, before the start."""
+        self.wired, self.consumer = wired, consumer
+
+    async def on_start(self) -> None:
+        """Serve the status, open the stage, follow the tables."""
+        await self._server.start()
+        await self._open()
+        self.add_future(self._take_up())
+        loop = asyncio.get_running_loop()
+        self._reader.follow(
+            lambda entry: _on(loop, self._records.put_nowait, entry),
+            lambda error: _on(loop, self._reader_ended, error),
+        )
+        log.info("started", tables=len(self.tables))
+
+    async def on_stop(self) -> None:
+        """Close the stage, then stop telling of it."""
+        await asyncio.to_thread(self._reader.close)
+        if self._opened:
+            await self.wired.stage.stop()
+        await self._server.stop()
+        log.info("stopped", **{name: value for name, value in self.wired.stage.counters().items() if value})
+
+    async def _open(self) -> None:
+        """Open the stage; a sink that is away is waited for."""
+        seconds = 0.2
+        while not self.should_stop:
+            try:
+                await asyncio.to_thread(ensure_own_topics, self.config, own_topics(self.config))
+                await self.wired.stage.start()
+            except Unavailable as error:
+                self.waiting = error
+                log.warning("waiting_for_sink", error=error.message, hint=error.hint)
+                await self.sleep(seconds)
+                seconds = min(seconds * 2, _BACKOFF_SECONDS_MAX)
+            except HeadgateError as error:
+                self.failure = error
+                log.warning("cannot_start", error=error.message, hint=error.hint)
+                raise
+            else:
+                self.waiting, self._opened = None, True
+                return
+
+    async def _take_up(self) -> None:
+        """Take up changes of the tables as they come, without a restart."""
+        while not self.should_stop:
+            entry = await self._records.get()
+            before = set(self.wired.stage.topics())
+            changed = self.tables.update({entry.key: entry.value})
+            if not changed:
+                continue
+            await self.wired.stage.tables_changed(changed)
+            after = set(self.wired.stage.topics())
+            if gone := before - after:
+                await self.consumer.remove_topics(gone)
+            if new := after - before:
+                await self.consumer.add_topics(MAIN_LANE, new)
+            log.info(
+                "tables_changed",
+                tables=sorted(changed)[:20],
+                topics_added=len(after - before),
+                topics_removed=len(before - after),
+            )
+
+    def _reader_ended(self, error: BaseException) -> None:
+        """A worker that no longer hears of its tables would go on with old ones: it ends, and starts anew."""
+        if self.should_stop:
+            return
+        self.failure = error
+        log.error("tables_unfollowed", error=type(error).__name__)
+        self.add_future(self.crash(error))
+
+    def status(self) -> dict[str, Any]:
+        """Return how things stand, as docs/operate.md describes it; from any thread."""
+        return status_of(self, now=time.time())
+
+    def _alive(self) -> bool:
+        return self.failure is None and self.consumer.failure is None
+
+    async def _ready(self) -> str | None:
+        if self.waiting is not None:
+            return self.waiting.message
+        return None if self._opened else "the stage is not open yet"
+
+
+def _on(loop: asyncio.AbstractEventLoop, call: Callable[[T], None], argument: T) -> None:
+    """Call on the event loop, from the reader's thread; at the end of the process nobody listens any more."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call, argument)

@@ -1,0 +1,287 @@
+"""NORMALIZE: records of any source format in, typed changes on output topics out, in each source partition's order.
+
+Promise: output, quarantine and input offsets of a group are one Kafka transaction; a record is on the output topic
+once, or in quarantine once, or counted as skipped. With `at_least_once` the group is flushed before its offsets are
+committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from connectors.formats import format_of
+from connectors.formats.base import Decoder, PartitionMemory
+from connectors.transport.chunk import Assignment, Group, Headers, Run
+from connectors.transport.transaction import Advance, Outbox, WriteReport
+from schemas.batch import Batch, Decoded
+from schemas.change import HEADER_SCHEMA_VERSION, HEADER_TABLE, ChangeSource, ChangeValue
+from schemas.config import Config
+from schemas.errors import HeadgateError, PoisonRecord, TableStopped, TransactionAborted
+from schemas.table import TableEntry
+from schemas.topics import TopicNames
+from sinks.quarantine import reason_of
+from streams.poison import quarantined
+from streams.stage import BaseStage
+from streams.tables import TableDirectory
+
+GATHER_PARTITIONS = 50  # a transaction over more output partitions is slow however few its records (TRANSPORT.md)
+GATHER_SECONDS = 0.2
+
+_ENCODER = msgspec.json.Encoder(order=None)
+
+
+class PartitionState(msgspec.Struct, frozen=True):
+    """What NORMALIZE remembers of one source partition; it is committed with the offset, so that it moves with it."""
+
+    previous: int | None = None
+    memory: PartitionMemory = msgspec.field(default_factory=PartitionMemory)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One attempt at a group: nothing of it counts until its transaction is durable."""
+
+    states: dict[Assignment, PartitionState] = field(default_factory=dict)
+    nexts: dict[Assignment, int] = field(default_factory=dict)
+    stops: dict[Assignment, TableStopped] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, set[str]] = field(default_factory=dict)
+
+    def count(self, name: str, n: int = 1) -> None:
+        self.counts[name] = self.counts.get(name, 0) + n
+
+
+class NormalizeStage(BaseStage):
+    """The stage; `writer` is the transactional or the plain one of the transport."""
+
+    name = "normalize"
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        names: TopicNames,
+        tables: TableDirectory,
+        writer: Any,
+        consumer: Any,
+        ensure_output: Callable[[str, str, int], Awaitable[int]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`ensure_output(topic, source, partitions)` makes or enlarges an output topic; returns how many it has."""
+        super().__init__()
+        self._config, self._names, self._tables = config, names, tables
+        self._writer, self._consumer, self._ensure_output, self._clock = writer, consumer, ensure_output, clock
+        self._decoders: dict[str, tuple[TableEntry, Decoder]] = {}
+        self._ensured: dict[str, int] = {}
+        self._wide = False
+        self.unknown_columns: dict[str, set[str]] = {}
+
+    async def start(self) -> None:
+        """Open the producer; a predecessor of the same slot is fenced from here on."""
+        await self._writer.start()
+
+    async def stop(self) -> None:
+        """Close the producer."""
+        await self._writer.close()
+
+    def topics(self) -> list[str]:
+        """Return the source topics of all tables that run."""
+        return sorted({topic for entry in self._tables.values() if not entry.paused for topic in entry.spec.topics})
+
+    def group_wait_seconds(self) -> float:
+        """Return how long to gather: long only where the last transaction was wide."""
+        return GATHER_SECONDS if self._wide else 0.0
+
+    async def tables_changed(self, changed: set[str]) -> None:
+        """Make decoders anew for changed specs."""
+        for table in changed:
+            self._decoders.pop(table, None)
+
+    async def step(self, group: Group) -> None:
+        """Write the group's changes, quarantine and offsets in one transaction."""
+        await self._ensure_outputs(group.runs)
+        work = _Work()
+        try:
+            report: WriteReport = await self._writer.write(
+                group.runs, lambda outbox, runs: self._attempt(work, outbox, runs)
+            )
+        except TransactionAborted as exc:
+            await self._blame(exc, group.runs)
+            raise
+        self._wide = report.partitions > GATHER_PARTITIONS
+        self._settle(work)
+        await self._stop_tables(work, group)
+        group.done(
+            metadata={
+                run: _metadata(work.states[run.assignment]) for run in group.runs if run.assignment in work.states
+            }
+        )
+
+    async def on_poison(self, run: Run, error: BaseException) -> None:
+        """Put one record in quarantine that no attempt could get through; its successors go on."""
+
+        def work(outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
+            for one in runs:
+                self._quarantine(outbox, one, 0, error)
+            return [Advance(one.assignment, one.next, _metadata(_state_of(one.assignment))) for one in runs]
+
+        await self._writer.write([run], work)
+        self.counts[f"quarantined_{reason_of(error)}"] += 1
+
+    # ── one attempt, on the writer's thread ──
+
+    def _attempt(self, work: _Work, outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
+        work.__init__()  # type: ignore[misc]  # after an abort everything is counted anew
+        for run in runs:
+            if run.assignment not in work.stops:
+                self._run(work, outbox, run)
+        return [Advance(a, offset, _metadata(work.states[a])) for a, offset in work.nexts.items()]
+
+    def _run(self, work: _Work, outbox: Outbox, run: Run) -> None:
+        assignment = run.assignment
+        state = work.states.get(assignment) or _state_of(assignment)
+        entry = self._tables.of_topic(run.topic)
+        work.count("read", len(run))
+        work.nexts[assignment] = run.next
+        if entry is None:
+            self._unregistered(work, outbox, run)
+            work.states[assignment] = state
+            return
+        memory = state.memory.copy()
+        decoded = self._decoder(entry).decode(run, memory)
+        previous = self._emit(outbox, entry, run, decoded.batch, state.previous)
+        self._account(work, outbox, entry, run, decoded)
+        if decoded.stop is not None:
+            assert decoded.stop_index is not None, "a stop says where"
+            work.stops[assignment] = decoded.stop
+            work.nexts[assignment] = run.offsets()[decoded.stop_index]
+        work.states[assignment] = PartitionState(previous, memory)
+
+    def _decoder(self, entry: TableEntry) -> Decoder:
+        known = self._decoders.get(entry.spec.table)
+        if known is None or known[0] is not entry:
+            known = (entry, format_of(entry.spec.format).decoder(entry, self._config.limits))
+            self._decoders[entry.spec.table] = known
+        return known[1]
+
+    def _emit(self, outbox: Outbox, entry: TableEntry, run: Run, batch: Batch, previous: int | None) -> int | None:
+        """Produce the batch in its order; return the origin offset of its last change."""
+        topic, partition, generation = self._names.changes(entry.spec.table), run.partition, entry.generation
+        version = b"%d" % entry.schema_version
+        headers: Headers = [(HEADER_TABLE, entry.spec.table.encode()), (HEADER_SCHEMA_VERSION, version)]
+        produce, encode = outbox.produce, _ENCODER.encode
+        connector, name, table, source_topic = batch.connector, batch.source_name, batch.source_table, run.topic
+        for offset, op, key, old_key, new_key, before, after, position, ts, missing, tx, snapshot in zip(
+            batch.offsets, batch.operations, batch.keys, batch.old_keys, batch.new_keys, batch.befores, batch.afters,
+            batch.positions, batch.ts, batch.unavailable, batch.transactions, batch.snapshots, strict=True,
+        ):  # fmt: skip
+            key_json = encode(key)
+            source = ChangeSource(
+                connector, name, table, tx, snapshot, (source_topic, generation, partition, offset), None, previous
+            )
+            value = ChangeValue(
+                op, msgspec.Raw(key_json), old_key, new_key, before, after, position, ts, missing, source
+            )
+            produce(topic, partition, None if key is None else key_json, encode(value), headers)
+            previous = offset
+        return previous
+
+    def _account(self, work: _Work, outbox: Outbox, entry: TableEntry, run: Run, decoded: Decoded) -> None:
+        work.count("emitted", len(decoded.batch))
+        for reason, n in decoded.skipped.items():
+            work.count(f"skipped_{reason}", n)
+        for name, n in decoded.noted.items():
+            work.count(f"noted_{name}", n)
+        for rejected in decoded.rejected:
+            self._quarantine(outbox, run, rejected.index, rejected.error)
+            work.count(f"quarantined_{reason_of(rejected.error)}")
+        if decoded.unknown_columns:
+            work.unknown.setdefault(entry.spec.table, set()).update(decoded.unknown_columns)
+
+    def _unregistered(self, work: _Work, outbox: Outbox, run: Run) -> None:
+        if self._config.unregistered == "ignore":
+            work.count("skipped_unregistered", len(run))
+            return
+        error = PoisonRecord(
+            "unregistered", f"no table is registered for {run.topic}", hint="register it, or set unregistered: ignore"
+        )
+        for index in range(len(run)):
+            self._quarantine(outbox, run, index, error)
+        work.count("quarantined_unregistered", len(run))
+
+    def _quarantine(self, outbox: Outbox, run: Run, index: int, error: BaseException) -> None:
+        entry = self._tables.of_topic(run.topic)
+        value = quarantined(
+            self._config,
+            run,
+            error,
+            stage=self.name,
+            table=entry.spec.table if entry else None,
+            at=self._clock(),
+            index=index,
+            generation=entry.generation if entry else 0,
+        )
+        outbox.produce(self._names.quarantine, None, None, value, None)
+
+    # ── after the transaction, in the event loop ──
+
+    def _settle(self, work: _Work) -> None:
+        for assignment, state in work.states.items():
+            assignment.state = state
+        self.counts.update(work.counts)
+        for table, columns in work.unknown.items():
+            self.unknown_columns.setdefault(table, set()).update(columns)
+
+    async def _stop_tables(self, work: _Work, group: Group) -> None:
+        """Pause the tables that stopped, each partition at the record that stopped it."""
+        for assignment, stop in work.stops.items():
+            self.last_error = stop
+            await self._pause(assignment.topic, stop)
+            await self._consumer.seek(assignment, work.nexts[assignment])
+        del group
+
+    async def _pause(self, topic: str, stop: HeadgateError) -> None:
+        await self._consumer.pause(topic, stop)
+
+    async def _blame(self, error: TransactionAborted, runs: Sequence[Run]) -> None:
+        """Pause the table whose output an abort named, and take its runs out of the group."""
+        table = self._table_of_output(error.topic)
+        for run in runs:
+            entry = self._tables.of_topic(run.topic)
+            if entry is not None and entry.spec.table == table:
+                stop = TableStopped(
+                    "output_refused", f"{error.topic} refused a write: {error.message}", hint=error.hint
+                )
+                await self._pause(run.topic, stop)
+                await self._consumer.seek(run.assignment, run.first)
+
+    def _table_of_output(self, topic: str | None) -> str | None:
+        return None if topic is None or topic == self._names.quarantine else self._names.table_of(topic)
+
+    async def _ensure_outputs(self, runs: Sequence[Run]) -> None:
+        """Create or enlarge output topics, so that each has a partition for each of its origins."""
+        for run in runs:
+            entry = self._tables.of_topic(run.topic)
+            if entry is None:
+                continue
+            output = self._names.changes(entry.spec.table)
+            if self._ensured.get(output, 0) <= run.partition:
+                self._ensured[output] = await self._ensure_output(output, run.topic, run.partition + 1)
+
+
+def _state_of(assignment: Assignment) -> PartitionState:
+    """Return the state of a partition: this worker's, else the one committed with its offset."""
+    if assignment.state is None:
+        text = assignment.metadata
+        assignment.state = msgspec.json.decode(text, type=PartitionState) if text else PartitionState()
+    state: PartitionState = assignment.state
+    return state
+
+
+def _metadata(state: PartitionState) -> str:
+    return _ENCODER.encode(state).decode()

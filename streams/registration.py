@@ -1,0 +1,105 @@
+"""`headgate.tables` read and written, and the topics of ours made with retention and cleanup on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from connectors.transport.producer import plain_outbox
+from connectors.transport.tail import CompactedReader
+from connectors.transport.topics import TopicAdmin, TopicSettings, topic_admin
+from schemas.config import Config
+from schemas.table import TableEntry
+from schemas.topics import TopicNames
+from streams.settings import client_settings, is_embedded
+from streams.tables import TableDirectory
+
+QUARANTINE_DAYS = 30
+ALERTS_DAYS = 7
+ALERTS_PARTITIONS = 4
+
+
+def open_tables(config: Config) -> tuple[TableDirectory, CompactedReader]:
+    """Return the registered tables as they are now, and the reader that can follow what comes after.
+
+    The caller closes the reader.
+
+    Raises:
+        SourceUnavailable: Kafka does not answer.
+    """
+    topic = TopicNames(config.kafka.topic_prefix).tables
+    ensure_own_topics(config, [topic])
+    reader = CompactedReader(topic, client_settings(config), embedded=is_embedded(config))
+    directory = TableDirectory()
+    try:
+        directory.update(reader.load())
+    except BaseException:  # not ours to decide: only the reader's socket is
+        reader.close()
+        raise
+    return directory, reader
+
+
+def load_tables(config: Config) -> TableDirectory:
+    """Return the registered tables as they are now.
+
+    Raises:
+        SourceUnavailable: Kafka does not answer.
+    """
+    directory, reader = open_tables(config)
+    reader.close()
+    return directory
+
+
+def write_entries(config: Config, entries: Iterable[TableEntry]) -> None:
+    """Write entries to `headgate.tables` and return once they are durable."""
+    names = TopicNames(config.kafka.topic_prefix)
+    with plain_outbox(client_settings(config)) as outbox:
+        for entry in entries:
+            outbox.produce(names.tables, None, entry.spec.table.encode(), entry.model_dump_json().encode())
+
+
+def write_entry(config: Config, entry: TableEntry) -> None:
+    """Write one entry; see `write_entries`."""
+    write_entries(config, [entry])
+
+
+def open_admin(config: Config) -> TopicAdmin:
+    """Return the administration of the installation's broker."""
+    return topic_admin(client_settings(config), embedded=is_embedded(config))
+
+
+def ensure_own_topics(config: Config, topics: Iterable[str]) -> None:
+    """Create those of our topics that are missing, with the retention and cleanup policy that `own_topic` states."""
+    admin = open_admin(config)
+    for topic in topics:
+        admin.ensure(topic, own_topic(config, topic))
+
+
+def own_topics(config: Config) -> list[str]:
+    """Return our topics that exist whatever tables there are."""
+    names = TopicNames(config.kafka.topic_prefix)
+    return [names.tables, names.quarantine, names.alerts, names.alerts_retry, names.alerts_dead]
+
+
+def own_topic(config: Config, topic: str, *, partitions: int | None = None) -> TopicSettings:
+    """Return partitions, retention and cleanup policy of a topic of ours; docs/topics.md lists them."""
+    names = TopicNames(config.kafka.topic_prefix)
+    if topic in {names.tables, names.status}:
+        return _settings(config, partitions=1, days=None)
+    if topic == names.quarantine:
+        return _settings(config, partitions=1, days=QUARANTINE_DAYS)
+    if topic in {names.alerts, names.alerts_retry}:
+        return _settings(config, partitions=ALERTS_PARTITIONS, days=ALERTS_DAYS)
+    if topic == names.alerts_dead:
+        return _settings(config, partitions=ALERTS_PARTITIONS, days=QUARANTINE_DAYS)
+    assert topic.startswith(names.changes("")), f"{topic} is no topic of ours"
+    return _settings(config, partitions=partitions or 1, days=config.kafka.changes_retention_hours / 24)
+
+
+def _settings(config: Config, *, partitions: int, days: float | None) -> TopicSettings:
+    return TopicSettings(
+        partitions=partitions,
+        replication_factor=config.kafka.replication_factor,
+        compacted=days is None,
+        retention_seconds=None if days is None else days * 86_400,
+        message_bytes_max=config.kafka.message_bytes_max,
+    )

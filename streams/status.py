@@ -1,0 +1,107 @@
+"""How a stage stands: lag, freshness, silence, what is unfinished, paused or failing, per table.
+
+Names and figures only: never a value of a row.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from connectors.transport.snapshot import LaneView, PartitionView, TransportView
+from schemas.errors import ErrorKind, HeadgateError
+from schemas.topics import TopicNames
+from streams.tables import TableDirectory
+
+if TYPE_CHECKING:
+    from streams.host import StageHost
+
+VERSION = importlib.metadata.version("headgate")
+
+
+def status_of(host: StageHost, *, now: float) -> dict[str, Any]:
+    """Return the status of a stage process; the web server adds stage, instance, slot and pid."""
+    view = host.consumer.snapshot()
+    names = TopicNames(host.config.kafka.topic_prefix)
+    return {
+        "stage": host.stage,
+        "version": VERSION,
+        "pid": os.getpid(),
+        "started_at": host.started_at,
+        "state": state_of(host, view),
+        "assigned": len(view.partitions),
+        "tables": [table_status(t, of, names, host.tables, now) for t, of in by_topic(view.partitions).items()],
+        "last_error": last_error(host, view, now),
+        "counters": host.wired.stage.counters(),
+    }
+
+
+def state_of(host: StageHost, view: TransportView) -> str:
+    """Return `starting`, `running`, `waiting` (for something that is away) or `stopping`."""
+    if host.should_stop:
+        return "stopping"
+    if host.waiting is not None or any(_waits(lane) for lane in view.lanes):
+        return "waiting"
+    return "running" if host.started else "starting"
+
+
+def _waits(lane: LaneView) -> bool:
+    return lane.trouble is not None and lane.trouble.kind in {ErrorKind.UNAVAILABLE, ErrorKind.ABORTED}
+
+
+def by_topic(partitions: Iterable[PartitionView]) -> dict[str, list[PartitionView]]:
+    """Return the partitions by topic, in order."""
+    found: dict[str, list[PartitionView]] = {}
+    for partition in sorted(partitions, key=lambda each: (each.topic, each.partition)):
+        found.setdefault(partition.topic, []).append(partition)
+    return found
+
+
+def table_status(
+    topic: str, partitions: list[PartitionView], names: TopicNames, tables: TableDirectory, now: float
+) -> dict[str, Any]:
+    """Return one topic's figures; ages in seconds, None where nothing is known."""
+    lags = [each.lag for each in partitions if each.lag is not None]
+    newest = max((each.last_timestamp_ms for each in partitions), default=-1)
+    paused = next((each for each in partitions if each.paused and each.paused != "its lane is full"), None)
+    return {
+        "table": _table_of(topic, names, tables),
+        "topic": topic,
+        "partitions": len(partitions),
+        "lag": sum(lags) if lags else None,
+        "freshness_seconds": max(now - newest / 1000, 0.0) if newest >= 0 else None,
+        "silence_seconds": min((each.idle_seconds for each in partitions), default=None),
+        "oldest_unfinished_seconds": max((each.unfinished_age_seconds or 0.0 for each in partitions), default=0.0)
+        or None,
+        "paused": paused.paused if paused else None,
+        "hint": paused.hint if paused else "",
+    }
+
+
+def _table_of(topic: str, names: TopicNames, tables: TableDirectory) -> str:
+    if topic.startswith(names.changes("")):
+        return names.table_of(topic)
+    entry = tables.of_topic(topic)
+    return entry.spec.table if entry is not None else topic
+
+
+def last_error(host: StageHost, view: TransportView, now: float) -> dict[str, Any] | None:
+    """Return what is wrong at present, else what went wrong last, else None."""
+    for lane in view.lanes:
+        if (trouble := lane.trouble) is not None:
+            return _error(trouble.kind.value, trouble.message, trouble.hint, trouble.since)
+    error: HeadgateError | None = host.waiting or getattr(host.wired.stage, "last_error", None)
+    if error is None:
+        return None
+    return _error(error.kind.value, error.message, error.hint, now)
+
+
+def _error(kind: str, message: str, hint: str, at: float) -> dict[str, Any]:
+    return {"kind": kind, "message": message, "hint": hint, "at": _iso(at)}
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

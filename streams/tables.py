@@ -1,0 +1,123 @@
+"""Which tables run, and with what spec: the compacted topic `headgate.tables`, followed live.
+
+The topic is the only truth at run time. The command line writes it, every worker reads it to its end before it
+subscribes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from pydantic import ValidationError
+
+from schemas.errors import BugError, ConfigurationError
+from schemas.table import TableEntry, TableSpec
+
+
+def read_entry(data: bytes) -> TableEntry:
+    """Return the entry that a record of `headgate.tables` holds.
+
+    Raises:
+        ConfigurationError: a newer Headgate wrote it, or somebody else.
+    """
+    try:
+        return TableEntry.model_validate_json(data)
+    except ValidationError as exc:
+        keys = ", ".join(".".join(str(part) for part in error["loc"]) for error in exc.errors()[:5])
+        raise ConfigurationError(
+            f"an entry of the tables' topic cannot be read: {keys}", hint="apply the table again with this version"
+        ) from None
+
+
+class TableDirectory(Mapping[str, TableEntry]):
+    """The registered tables by name, as of the last record read; changed only by `update`."""
+
+    def __init__(self, entries: Mapping[str, TableEntry] | None = None) -> None:
+        """Begin with `entries`."""
+        self._entries: dict[str, TableEntry] = dict(entries or {})
+        self._by_topic: dict[str, TableEntry | None] = {}
+        self.unreadable: dict[str, ConfigurationError] = {}
+
+    def __getitem__(self, table: str) -> TableEntry:
+        """Return the entry of `table`."""
+        return self._entries[table]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the tables' names."""
+        return iter(list(self._entries))
+
+    def __len__(self) -> int:
+        """Return how many tables are registered."""
+        return len(self._entries)
+
+    def update(self, records: Mapping[bytes, bytes | None]) -> set[str]:
+        """Take up records of the topic; return the names of the tables that are not as they were.
+
+        An entry that cannot be read is kept in `unreadable`, and the table stays as it was: one bad entry stops one
+        table.
+        """
+        changed = set()
+        for key, data in records.items():
+            table = key.decode()
+            self.unreadable.pop(table, None)
+            try:
+                entry = None if data is None else read_entry(data)
+            except ConfigurationError as error:
+                self.unreadable[table] = error
+                continue
+            if entry != self._entries.get(table):
+                self._set(table, entry)
+                changed.add(table)
+        if changed:
+            self._by_topic.clear()
+        return changed
+
+    def _set(self, table: str, entry: TableEntry | None) -> None:
+        if entry is None:
+            self._entries.pop(table, None)
+        else:
+            self._entries[table] = entry
+
+    def of_topic(self, topic: str) -> TableEntry | None:
+        """Return the table that a source topic belongs to, None if it is not registered."""
+        if topic not in self._by_topic:
+            found = [entry for entry in self._entries.values() if reads(entry.spec, topic)]
+            if len(found) > 1:
+                raise BugError(
+                    f"{topic} is read by {', '.join(e.spec.table for e in found)}; `check_topics` lets no such thing in"
+                )
+            self._by_topic[topic] = found[0] if found else None
+        return self._by_topic[topic]
+
+
+def reads(spec: TableSpec, topic: str) -> bool:
+    """Tell whether `topic` is one of the spec's topics, by name or by regular expression."""
+    return any(re.match(name, topic) if name.startswith("^") else name == topic for name in spec.topics)
+
+
+def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
+    """Check that no topic feeds two tables and that none is ours.
+
+    Raises:
+        ConfigurationError: it names the topic and both tables.
+    """
+    names = [(name, table) for table, spec in specs.items() for name in spec.topics if not name.startswith("^")]
+    for name, table in names:
+        if name.startswith(f"{own_prefix}."):
+            raise ConfigurationError(f"{table}: {name} is one of our own topics", hint="name the source's topic")
+        for other, spec in specs.items():
+            if other != table and reads(spec, name):
+                raise ConfigurationError(
+                    f"{name} would feed both {table} and {other}",
+                    hint="one topic feeds one table; make the pattern narrower",
+                )
+    own = [f"{own_prefix}.changes.{table}" for table in specs] + [
+        f"{own_prefix}.{name}" for name in ("tables", "alerts", "quarantine")
+    ]
+    for table, spec in specs.items():
+        if caught := [topic for topic in own if reads(spec, topic)]:
+            raise ConfigurationError(
+                f"{table}: its pattern also catches {caught[0]}, a topic of ours",
+                hint=f"leave out what begins with {own_prefix}.",
+            )

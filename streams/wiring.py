@@ -1,0 +1,156 @@
+"""Which stage is made of what: the one place where stages meet the transport and the sinks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.transport.producer import PlainWriter
+from connectors.transport.service import ConsumerService
+from connectors.transport.topics import TopicAdmin
+from connectors.transport.transaction import TransactionalWriter
+from schemas.config import Config
+from schemas.errors import BugError
+from schemas.topics import TopicNames
+from streams.poison import Quarantine
+from streams.registration import own_topic
+from streams.settings import is_transactional, producer_settings
+from streams.stage import Stage
+from streams.tables import TableDirectory
+
+STAGES = ("normalize", "features", "alerts", "lake")
+MAIN_LANE = "main"
+WIDE_GROUP_RECORDS_MAX = 64_000  # what a transaction over many output partitions gathers at most
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every stage is made from."""
+
+    config: Config
+    names: TopicNames
+    tables: TableDirectory
+    consumer: ConsumerService
+    admin: TopicAdmin
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """A stage whose lanes are registered with the consumer."""
+
+    stage: Stage
+
+
+def wire(stage: str, parts: Parts) -> Wired:
+    """Make the stage named `stage`, and give the consumer its lanes."""
+    if stage.startswith("notify-"):
+        return _notify(stage.removeprefix("notify-"), parts)
+    makers: Mapping[str, Callable[[Parts], Wired]] = {
+        "normalize": _normalize, "features": _features, "alerts": _alerts, "lake": _lake,
+    }  # fmt: skip
+    return makers[stage](parts)
+
+
+def writer_of(parts: Parts, *, transactional: bool) -> TransactionalWriter | PlainWriter:
+    """Return the producer of this worker's slot."""
+    settings = producer_settings(parts.config, parts.slot, transactional=transactional)
+    if transactional:
+        return TransactionalWriter(settings, parts.consumer)
+    return PlainWriter(settings)
+
+
+# Each worker loads only what its stage needs: DuckDB and pyiceberg cost 150 MB and a second. Hence the imports inside.
+
+
+def _normalize(parts: Parts) -> Wired:
+    from streams.normalize import NormalizeStage
+
+    config, transactional = parts.config, is_transactional(parts.config)
+
+    def ensure_output(output: str, source: str, partitions: int) -> int:
+        found = parts.admin.describe([source]).get(source)
+        wanted = max(partitions, found.partitions if found else 0)
+        return parts.admin.ensure(output, own_topic(config, output, partitions=wanted))
+
+    async def ensure(output: str, source: str, partitions: int) -> int:
+        return await asyncio.to_thread(ensure_output, output, source, partitions)
+
+    stage = NormalizeStage(
+        config, names=parts.names, tables=parts.tables, writer=writer_of(parts, transactional=transactional),
+        consumer=parts.consumer, ensure_output=ensure,
+    )  # fmt: skip
+
+    def group_records_max() -> int:
+        return WIDE_GROUP_RECORDS_MAX if stage.group_wait_seconds() else config.limits.group_records_max
+
+    _lane(
+        parts,
+        stage,
+        group_records_max=group_records_max,
+        group_wait=stage.group_wait_seconds,
+        commits=not transactional,
+    )
+    return Wired(stage)
+
+
+def _alerts(parts: Parts) -> Wired:
+    from streams.alerts import AlertsStage
+
+    transactional = is_transactional(parts.config)
+    stage = AlertsStage(
+        parts.config, names=parts.names, tables=parts.tables, writer=writer_of(parts, transactional=transactional),
+        consumer=parts.consumer,
+    )  # fmt: skip
+    _lane(parts, stage, commits=not transactional)
+    return Wired(stage)
+
+
+def _features(parts: Parts) -> Wired:
+    from streams.features import FeaturesStage
+
+    stage = FeaturesStage(parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer)
+    _lane(parts, stage, on_poison=_quarantine(parts, stage).put, starts=stage.starts)
+    return Wired(stage)
+
+
+def _lake(parts: Parts) -> Wired:
+    from streams.lake import LakeStage
+
+    stage = LakeStage(parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer)
+    _lane(parts, stage, on_poison=_quarantine(parts, stage).put, starts=stage.starts, on_leaving=stage.leaving)
+    return Wired(stage)
+
+
+def _notify(destination: str, parts: Parts) -> Wired:
+    from streams.notify import NotifyStage
+
+    if destination not in parts.config.notify:
+        raise BugError(f"notify-{destination} is no stage of this configuration")
+    stage = NotifyStage(
+        parts.config, destination=destination, names=parts.names, writer=writer_of(parts, transactional=False),
+        consumer=parts.consumer,
+    )  # fmt: skip
+    hooks = {"on_poison": stage.on_poison, "on_leaving": stage.on_leaving, "on_left": stage.on_left}
+    for name, (topics, step) in stage.lanes().items():
+        parts.consumer.lane(name, topics, step, **{**_limits(parts), **hooks})
+    return Wired(stage)
+
+
+def _quarantine(parts: Parts, stage: Stage) -> Quarantine:
+    return Quarantine(parts.config, names=parts.names, stage=stage, writer=writer_of(parts, transactional=False))
+
+
+def _lane(parts: Parts, stage: Any, **options: Any) -> None:
+    defaults = {"on_poison": getattr(stage, "on_poison", None), **_limits(parts)}
+    parts.consumer.lane(MAIN_LANE, stage.topics(), stage.step, **{**defaults, **options})
+
+
+def _limits(parts: Parts) -> dict[str, Any]:
+    limits = parts.config.limits
+    return {"bytes_max": limits.lane_bytes_max, "group_records_max": limits.group_records_max}
+
+
+__all__ = ["MAIN_LANE", "STAGES", "Parts", "Wired", "wire", "writer_of"]

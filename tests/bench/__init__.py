@@ -1,0 +1,1 @@
+"""What the way of the data costs, measured on real services: `make bench`."""

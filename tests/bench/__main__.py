@@ -1,0 +1,219 @@
+"""`make bench`: one table, all in one run on one machine.
+
+python -m tests.bench --events 1000000 --rounds 3 --rows normalize,features
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from schemas.config import Config, read_config
+from schemas.table import TableSpec
+from streams.apply import apply_folder
+from tests.bench.events import bench_spec, fill
+from tests.bench.measure import Figure, Progress, start_stage, stop, watch
+from tests.services import Kafka, RedisServer, Services
+
+TOPIC = "bench.public.results"
+PARTITIONS = 4
+WIDE_TABLES = 150
+STAGES = ("normalize", "features", "alerts", "lake")
+ROWS = ("yardstick", "stock", *STAGES, "together", "wide")
+
+
+class Bench:
+    """One run: services, filled topics, and a function per row."""
+
+    def __init__(self, services: Services, folder: Path, *, events: int) -> None:
+        """Start Kafka and Redis, and fill the source topic."""
+        self.folder, self.events = folder, events
+        self.kafka: Kafka = services.kafka(private=True)
+        self.redis: RedisServer = services.redis(private=True)
+        self.broker_pids = [self.kafka.runner.pid]  # type: ignore[attr-defined]
+        self.round = 0
+        self._create({TOPIC: PARTITIONS})
+        size = fill(self.kafka.address, TOPIC, events)
+        print(f"{events:,} events of {size:.0f} bytes, {PARTITIONS} partitions, lz4", file=sys.stderr)
+
+    def _create(self, topics: dict[str, int]) -> None:
+        admin = AdminClient({"bootstrap.servers": self.kafka.address})
+        futures = admin.create_topics([NewTopic(name, n, 1) for name, n in topics.items()])
+        for future in futures.values():
+            future.result(60)
+
+    def configure(self, prefix: str, group: str, specs: list[TableSpec]) -> Path:
+        """Write a configuration whose groups and lake are new, and apply the specs."""
+        folder = self.folder / f"{prefix}-{group}"
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "tables").mkdir(parents=True)
+        text = (
+            f"kafka: {{bootstrap: '{self.kafka.address}', topic_prefix: {prefix}, group_prefix: {group}}}\n"
+            f"redis: {{url: '{self.redis.address}'}}\n"
+            f"lake: {{warehouse: '{folder}/lake', commit_age_seconds: 5}}\n"
+            f"web: {{state_folder: '{folder}/state'}}\n"
+        )
+        path = folder / "headgate.yaml"
+        path.write_text(text)
+        for spec in specs:
+            (folder / "tables" / f"{spec.table}.yaml").write_text(spec.model_dump_json())
+        apply_folder(self.config(path), folder / "tables")
+        return path
+
+    @staticmethod
+    def config(path: Path) -> Config:
+        """Read a configuration back."""
+        return read_config(path.read_text(), name=str(path))
+
+    def yardstick(self) -> list[Figure]:
+        """Raw consume, and consume with orjson."""
+        return [self._yardstick("raw consume", "raw"), self._yardstick("consume + orjson.loads", "decode")]
+
+    def _yardstick(self, name: str, mode: str) -> Figure:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.bench.yardstick",
+            self.kafka.address,
+            TOPIC,
+            str(PARTITIONS),
+            str(self.events),
+            mode,
+        ]
+        result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
+        return Figure(
+            name, result["events_per_second"], result["cpu_seconds"] / result["events"] * 1e6, 0.0, result["rss_bytes"]
+        )
+
+    def stock(self) -> list[Figure]:
+        """Stock Faust with a no-op agent, over the first part of the events: more would take minutes."""
+        command = [
+            sys.executable,
+            "-m",
+            "tests.bench.stock_faust",
+            self.kafka.address,
+            TOPIC,
+            str(min(self.events, 60_000)),
+        ]
+        result = json.loads(
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.splitlines()[-1]
+        )
+        cpu = result["cpu_seconds"] / result["events"] * 1e6
+        return [
+            Figure(
+                "stock Faust, no-op agent", result["events_per_second"], cpu, 0.0, result["rss_bytes"], "60,000 events"
+            )
+        ]
+
+    def stage(self, stage: str) -> list[Figure]:
+        """One stage alone, one process; downstream stages read what NORMALIZE of the first round wrote."""
+        prefix = f"n{self.round}" if stage == "normalize" else "n0"
+        group = f"{stage}{self.round}"
+        path = self.configure(prefix, group, [bench_spec("results", TOPIC)])
+        self.redis.flush()
+        topic = TOPIC if stage == "normalize" else f"{prefix}.changes.results"
+        return [self._run(stage.upper(), ["--stage", stage], path, [self._progress(group, stage, topic)])]
+
+    def _progress(self, group: str, stage: str, topic: str) -> Progress:
+        return Progress(self.kafka.address, f"{group}-{stage}", [(topic, p) for p in range(PARTITIONS)])
+
+    def _run(self, name: str, arguments: list[str], path: Path, progress: list[Progress]) -> Figure:
+        process = start_stage(arguments, path, path.parent / "log")
+        try:
+            figure = watch(name, process, progress, broker_pids=self.broker_pids)
+        finally:
+            code = stop(process)
+        return figure if code == 0 else replace(figure, note=f"exit {code}")
+
+    def together(self) -> list[Figure]:
+        """All stages in their processes under one supervisor; the slowest says when it is over."""
+        prefix = group = f"t{self.round}"
+        path = self.configure(prefix, group, [bench_spec("results", TOPIC)])
+        self.redis.flush()
+        process = start_stage([], path, path.parent / "log")
+        try:
+            started = time.monotonic()
+            watch("normalize", process, [self._progress(group, "normalize", TOPIC)], broker_pids=self.broker_pids)
+            rest = [self._progress(group, stage, f"{prefix}.changes.results") for stage in STAGES[1:]]
+            figure = watch("all stages together", process, rest, broker_pids=self.broker_pids)
+            seconds = time.monotonic() - started
+        finally:
+            stop(process)
+        return [replace(figure, events_per_second=self.events / seconds, note="start included")]
+
+    def wide(self) -> list[Figure]:
+        """NORMALIZE over 150 tables of four partitions."""
+        topics = [f"wide.public.t{n}" for n in range(WIDE_TABLES)]
+        if self.round == 0:
+            self._create(dict.fromkeys(topics, PARTITIONS))
+            for topic in topics:
+                fill(self.kafka.address, topic, self.events // WIDE_TABLES)
+        prefix = group = f"w{self.round}"
+        path = self.configure(prefix, group, [bench_spec(f"t{n}", topic) for n, topic in enumerate(topics)])
+        progress = Progress(
+            self.kafka.address, f"{group}-normalize", [(t, p) for t in topics for p in range(PARTITIONS)]
+        )
+        return [self._run(f"NORMALIZE, {WIDE_TABLES} tables", ["--stage", "normalize"], path, [progress])]
+
+
+def table(figures: list[Figure]) -> str:
+    """Return the figures as one table; ratios are to the yardstick of the same run."""
+    yardstick = next((f.events_per_second for f in figures if f.name.startswith("consume +")), float("nan"))
+    lines = [f"{'row':28} {'events/s':>10} {'ratio':>6} {'CPU s/M':>8} {'broker':>7} {'RSS MB':>7}  note"]
+    for f in figures:
+        lines.append(
+            f"{f.name:28} {f.events_per_second:>10,.0f} {f.events_per_second / yardstick:>6.2f} {f.cpu_seconds_per_million:>8.1f} "
+            f"{f.broker_cpu_seconds_per_million:>7.1f} {f.rss_bytes / 2**20:>7.0f}  {f.note}"
+        )
+    return "\n".join(lines)
+
+
+def best(rounds: list[list[Figure]]) -> list[Figure]:
+    """Return each row's best of all rounds."""
+    found: dict[str, Figure] = {}
+    for figure in (f for figures in rounds for f in figures):
+        if figure.name not in found or figure.events_per_second > found[figure.name].events_per_second:
+            found[figure.name] = figure
+    return list(found.values())
+
+
+def main() -> None:
+    """Run the rows that were asked for and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3, help="the best of so many is printed")
+    parser.add_argument("--rows", default=",".join(ROWS))
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="headgate-bench-"))
+    services = Services(folder)
+    rounds: list[list[Figure]] = []
+    try:
+        bench = Bench(services, folder, events=options.events)
+        rows: dict[str, Callable[[], list[Figure]]] = {
+            "yardstick": bench.yardstick, "stock": bench.stock, "together": bench.together, "wide": bench.wide,
+            **{stage: lambda stage=stage: bench.stage(stage) for stage in STAGES},  # type: ignore[misc]
+        }  # fmt: skip
+        for bench.round in range(options.rounds):
+            figures = []
+            for row in options.rows.split(","):
+                figures += rows[row]()
+                print(table(figures).splitlines()[-1], file=sys.stderr)
+            rounds.append(figures)
+    finally:
+        services.close()
+    print(table(best(rounds)))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

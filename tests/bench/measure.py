@@ -1,0 +1,128 @@
+"""Processes measured while they work: progress by committed offsets, processor seconds, memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from confluent_kafka import Consumer, TopicPartition
+
+DEADLINE_SECONDS = 300.0
+MARKERS_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One row of the table."""
+
+    name: str
+    events_per_second: float
+    cpu_seconds_per_million: float
+    broker_cpu_seconds_per_million: float
+    rss_bytes: int
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Reads how far a group has committed, as its own member-less consumer."""
+
+    bootstrap: str
+    group: str
+    partitions: Sequence[tuple[str, int]]
+    _consumer: Consumer | None = field(default=None, init=False)
+
+    def committed(self) -> int:
+        """Return the sum of the committed offsets."""
+        if self._consumer is None:
+            self._consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.group, "log_level": 0})
+        parts = self._consumer.committed([TopicPartition(*key) for key in self.partitions], timeout=20)
+        return sum(part.offset for part in parts if part.offset > 0)
+
+    def ends(self) -> int:
+        """Return the sum of the high watermarks."""
+        self.committed()
+        assert self._consumer is not None
+        return sum(self._consumer.get_watermark_offsets(TopicPartition(*key), timeout=20)[1] for key in self.partitions)
+
+
+def family_cpu_seconds(pids: Sequence[int]) -> float:
+    """Return the processor seconds of processes and their children."""
+    total = 0.0
+    for process in _family(pids):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue  # it ended between the two calls; what it used is lost, and the run is about to end
+        total += times.user + times.system
+    return total
+
+
+def family_rss_bytes(pids: Sequence[int]) -> int:
+    """Return the largest resident memory among processes and their children."""
+    sizes = [0]
+    for process in _family(pids):
+        try:
+            sizes.append(process.memory_info().rss)
+        except psutil.NoSuchProcess:
+            continue
+    return max(sizes)
+
+
+def _family(pids: Sequence[int]) -> list[psutil.Process]:
+    found = []
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            found += [process, *process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def start_stage(arguments: Sequence[str], config: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start `headgate run` with `arguments`."""
+    environment = {**os.environ, "HEADGATE_CONFIG": str(config)}
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "headgate", "run", "--config", str(config), *arguments],
+            env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+
+def watch(
+    name: str, process: subprocess.Popen[bytes], progress: Sequence[Progress], *, broker_pids: Sequence[int]
+) -> Figure:
+    """Return the figure of `process` once all of `progress` has reached its end; the process still runs.
+
+    The end of a partition written by transactions is their marker, which is no record and is never committed.
+    """
+    total = sum(one.ends() - MARKERS_MAX * len(one.partitions) for one in progress)
+    started, marks = time.monotonic(), []
+    rss = 0
+    while not marks or marks[-1][1] < total:
+        assert process.poll() is None, f"{name} ended with {process.returncode}"
+        assert time.monotonic() - started < DEADLINE_SECONDS, (
+            f"{name}: {marks[-1][1] if marks else 0} of {total} after {DEADLINE_SECONDS} s"
+        )
+        done = sum(one.committed() for one in progress)
+        if done and (not marks or done > marks[-1][1]):
+            cpu, broker = family_cpu_seconds([process.pid]), family_cpu_seconds(broker_pids)
+            marks.append((time.monotonic(), done, cpu, broker))
+            rss = max(rss, family_rss_bytes([process.pid]))
+        time.sleep(0.05)
+    (t0, n0, c0, b0), (t1, n1, c1, b1) = marks[0], marks[-1]
+    events = max(n1 - n0, 1)
+    return Figure(name, events / max(t1 - t0, 1e-9), (c1 - c0) / events * 1e6, (b1 - b0) / events * 1e6, rss)
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    """End a stage in good order; return its exit code."""
+    process.terminate()
+    return process.wait(30)

@@ -1,0 +1,48 @@
+"""What the same machine does at best in the same run: raw consume, and consume with `orjson.loads` of every value.
+
+Run as a process of its own, so that its memory and processor time are its own: `python -m tests.bench.yardstick`.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import uuid
+
+import orjson
+from confluent_kafka import Consumer, TopicPartition
+
+
+def run(bootstrap: str, topic: str, partitions: int, total: int, *, decode: bool) -> dict[str, float]:
+    """Read `total` records; return events a second, processor seconds and resident bytes."""
+    consumer = Consumer({
+        "bootstrap.servers": bootstrap, "group.id": f"bench-{uuid.uuid4()}", "enable.auto.commit": False,
+        "auto.offset.reset": "earliest", "fetch.queue.backoff.ms": 5, "queued.max.messages.kbytes": 32_768, "log_level": 0,
+    })  # fmt: skip
+    consumer.assign([TopicPartition(topic, p, 0) for p in range(partitions)])
+    seen, t0, n0, loads = 0, 0.0, 0, orjson.loads
+    c0 = 0.0
+    while seen < total:
+        messages = consumer.consume(2_000, 1.0)
+        if decode:
+            for message in messages:
+                loads(message.value())
+        seen += len(messages)
+        if not t0 and seen:
+            t0, n0, c0 = time.monotonic(), seen, _cpu()
+    seconds, cpu = time.monotonic() - t0, _cpu() - c0
+    consumer.close()
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"events_per_second": (seen - n0) / seconds, "cpu_seconds": cpu, "events": seen - n0, "rss_bytes": rss}
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    bootstrap_, topic_, partitions_, total_, decode_ = sys.argv[1:]
+    print(json.dumps(run(bootstrap_, topic_, int(partitions_), int(total_), decode=decode_ == "decode")))

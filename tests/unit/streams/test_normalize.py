@@ -1,0 +1,232 @@
+"""NORMALIZE: what one group becomes, and what a second attempt, a stop and a revocation leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from connectors.transport.chunk import Assignment, Group, Run
+from connectors.transport.producer import Advance, Outbox, Work, WriteReport
+from schemas.config import read_config
+from schemas.document import read_document
+from schemas.errors import TransactionAborted
+from schemas.table import TableEntry, TableSpec
+from schemas.topics import TopicNames
+from streams.normalize import NormalizeStage
+from streams.tables import TableDirectory
+
+TOPIC = "clinic.public.patients"
+SPEC = f"""
+table: patients
+topics: [{TOPIC}]
+key: [id]
+columns: {{id: int, name: string}}
+"""
+
+
+class Message:
+    """The part of a Kafka message that a run reads."""
+
+    def __init__(self, offset: int, key: bytes | None, value: bytes | None) -> None:
+        self._offset, self._key, self._value = offset, key, value
+
+    def __len__(self) -> int:
+        return len(self._value or b"")
+
+    def offset(self) -> int:
+        return self._offset
+
+    def key(self) -> bytes | None:
+        return self._key
+
+    def value(self) -> bytes | None:
+        return self._value
+
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        return []
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 1_795_219_394_000
+
+
+class Writer:
+    """A writer that keeps what was written; `aborts` of its first attempts fail after the work was done."""
+
+    def __init__(self, *, aborts: int = 0, topic_at_fault: str | None = None) -> None:
+        self.aborts, self.topic_at_fault = aborts, topic_at_fault
+        self.records: list[tuple[str, int | None, Any, Any]] = []
+        self.advances: list[Advance] = []
+
+    async def write(self, runs: Sequence[Run], work: Work) -> WriteReport:
+        records: list[tuple[Any, ...]] = []
+        outbox = Outbox(lambda *record: records.append(record), 1 << 20)
+        advances = work(outbox, [run for run in runs if not run.lost])
+        if self.aborts:
+            self.aborts -= 1
+            raise TransactionAborted("aborted", topic=self.topic_at_fault)
+        self.records += [(record[0], record[3], record[2], json.loads(record[1])) for record in records]
+        self.advances += advances
+        return outbox.report(advances, 0.0)
+
+
+class Consumer:
+    """A consumer that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.paused: dict[str, Any] = {}
+        self.sought: list[tuple[Assignment, int]] = []
+        self.finished: list[Run] = []
+
+    async def pause(self, topic: str, reason: Any) -> None:
+        self.paused[topic] = reason
+
+    async def seek(self, assignment: Assignment, offset: int) -> bool:
+        self.sought.append((assignment, offset))
+        return True
+
+    def done(self, runs: Any, metadata: Any = None) -> None:
+        self.finished += list(runs)
+
+    def taken(self, runs: Any) -> None:
+        raise AssertionError("NORMALIZE buffers nothing")
+
+
+def _stage(writer: Writer, consumer: Consumer, config: str = "") -> NormalizeStage:
+    async def ensure(output: str, source: str, partitions: int) -> int:
+        return partitions
+
+    tables = TableDirectory({"patients": TableEntry(spec=read_document(SPEC, TableSpec, name="spec"))})
+    return NormalizeStage(
+        read_config(config, name="c"),
+        names=TopicNames(),
+        tables=tables,
+        writer=writer,
+        consumer=consumer,
+        ensure_output=ensure,
+    )
+
+
+def _event(lsn: int, row: int, op: str = "c") -> bytes:
+    after = None if op in {"d", "t"} else {"id": row, "name": f"n{lsn}"}
+    source = {
+        "connector": "postgresql", "name": "clinic", "ts_us": 1_795_219_394_000_000, "snapshot": "false", "db": "d",
+        "sequence": f'["{lsn - 1}","{lsn}"]', "schema": "public", "table": "patients", "txId": 7, "lsn": lsn,
+    }  # fmt: skip
+    before = {"id": row, "name": None} if op == "d" else None
+    return json.dumps({"before": before, "after": after, "source": source, "op": op}, separators=(",", ":")).encode()
+
+
+def _run(assignment: Assignment, first: int, values: Sequence[bytes | None], keys: Sequence[Any] = ()) -> Run:
+    found = keys or [_key(value) for value in values]
+    return Run(
+        assignment, [Message(first + i, key, value) for i, (key, value) in enumerate(zip(found, values, strict=True))]
+    )
+
+
+def _key(value: bytes | None) -> bytes | None:
+    try:
+        event = json.loads(value or b"{}")
+        return b'{"id":%d}' % (event["after"] or event["before"])["id"]
+    except (ValueError, KeyError, TypeError):
+        return b'{"id":1}'
+
+
+def _step(stage: NormalizeStage, consumer: Consumer, *runs: Run) -> None:
+    asyncio.run(stage.step(Group(list(runs), consumer)))
+
+
+def test_each_change_names_the_one_before_it_in_its_partition() -> None:
+    """A subscriber sees a gap by it, across groups and runs."""
+    writer, consumer = Writer(), Consumer()
+    stage, a = _stage(writer, consumer), Assignment("main", TOPIC, 2)
+
+    _step(stage, consumer, _run(a, 10, [_event(1, 1), None, _event(2, 2)]))
+    _step(stage, consumer, _run(a, 20, [_event(3, 3)]))
+
+    assert [None, 10, 12] == [value["source"]["previous"] for _, _, _, value in writer.records]
+    assert [[TOPIC, 0, 2, offset] for offset in (10, 12, 20)] == [r[3]["source"]["origin"] for r in writer.records]
+    assert {("headgate.changes.patients", 2)} == {(topic, partition) for topic, partition, _, _ in writer.records}
+    assert [13, 21] == [advance.next_offset for advance in writer.advances]
+    assert 1 == stage.counters()["skipped_tombstone"]
+
+
+def test_a_successor_goes_on_from_the_metadata_of_the_committed_offset() -> None:
+    """`previous` moves with the offset, so that a repeat carries the same value."""
+    writer, consumer = Writer(), Consumer()
+    _step(_stage(writer, consumer), consumer, _run(Assignment("main", TOPIC, 0), 10, [_event(1, 1)]))
+    successor = Assignment("main", TOPIC, 0)
+    successor.metadata = writer.advances[-1].metadata
+
+    _step(_stage(writer, consumer), consumer, _run(successor, 11, [_event(2, 2)]))
+
+    assert 10 == writer.records[-1][3]["source"]["previous"]
+
+
+def test_an_aborted_attempt_leaves_nothing_behind() -> None:
+    """The second attempt writes what the first would have, and counts it once."""
+    writer, consumer = Writer(aborts=1), Consumer()
+    stage, a = _stage(writer, consumer), Assignment("main", TOPIC, 0)
+    run = _run(a, 10, [_event(1, 1), _event(2, 2)])
+
+    with pytest.raises(TransactionAborted):
+        _step(stage, consumer, run)
+    _step(stage, consumer, run)
+
+    assert [None, 10] == [value["source"]["previous"] for _, _, _, value in writer.records]
+    assert 2 == stage.counters()["emitted"]
+
+
+def test_a_bad_record_goes_to_quarantine_and_its_neighbours_go_on() -> None:
+    """One bad thing stops one thing, and `previous` of the next names the last good one."""
+    writer, consumer = Writer(), Consumer()
+    stage = _stage(writer, consumer)
+
+    _step(stage, consumer, _run(Assignment("main", TOPIC, 0), 10, [_event(1, 1), b"{nonsense", _event(2, 2)]))
+
+    bad = [value for topic, _, _, value in writer.records if topic == "headgate.quarantine"]
+    good = [value for topic, _, _, value in writer.records if topic != "headgate.quarantine"]
+    assert [("broken_json", [TOPIC, 0, 0, 11])] == [(value["reason"], value["origin"]) for value in bad]
+    assert [None, 10] == [value["source"]["previous"] for value in good]
+    assert "nonsense" not in bad[0]["message"]
+
+
+def test_a_truncate_stops_its_table_at_the_record() -> None:
+    """What stands before it is written; it and what follows wait for a decision."""
+    writer, consumer = Writer(), Consumer()
+    stage, a = _stage(writer, consumer), Assignment("main", TOPIC, 0)
+    truncate = _event(2, 0, "t")
+
+    _step(stage, consumer, _run(a, 10, [_event(1, 1), truncate, _event(3, 3)]), _run(a, 13, [_event(4, 4)]))
+
+    assert [1] == [value["key"]["id"] for _, _, _, value in writer.records]
+    assert [(a, 11)] == consumer.sought
+    assert "truncate" == consumer.paused[TOPIC].reason
+    assert [11] == [advance.next_offset for advance in writer.advances]
+
+
+def test_an_abort_that_names_an_output_pauses_only_its_table() -> None:
+    """The rest of the group is written by the next attempt."""
+    writer, consumer = Writer(aborts=1, topic_at_fault="headgate.changes.patients"), Consumer()
+    a = Assignment("main", TOPIC, 0)
+
+    with pytest.raises(TransactionAborted):
+        _step(_stage(writer, consumer), consumer, _run(a, 10, [_event(1, 1)]))
+
+    assert "output_refused" == consumer.paused[TOPIC].reason
+    assert [(a, 10)] == consumer.sought
+
+
+@pytest.mark.parametrize(("policy", "quarantined"), [("ignore", 0), ("quarantine", 2)])
+def test_records_of_no_registered_table_are_counted(policy: str, quarantined: int) -> None:
+    """Whether they are kept is the operator's to say; that they came is never hidden."""
+    writer, consumer = Writer(), Consumer()
+    stage = _stage(writer, consumer, f"unregistered: {policy}")
+
+    _step(stage, consumer, _run(Assignment("main", "other", 0), 10, [_event(1, 1), _event(2, 2)]))
+
+    assert quarantined == len(writer.records)
+    assert 2 == sum(n for name, n in stage.counters().items() if name.endswith("_unregistered"))

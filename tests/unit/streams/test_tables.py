@@ -1,0 +1,89 @@
+"""The registered tables: read from the topic, found by source topic, kept apart, merged with what is applied."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.document import read_document
+from schemas.errors import ConfigurationError
+from schemas.table import TableEntry, TableSpec
+from streams.apply import merge
+from streams.tables import TableDirectory, check_topics
+
+
+def _spec(
+    table: str = "patients", topic: str = "clinic.public.patients", columns: str = "{id: long, name: string}"
+) -> TableSpec:
+    return read_document(f"table: {table}\ntopics: ['{topic}']\nkey: [id]\ncolumns: {columns}", TableSpec, name="spec")
+
+
+def _record(entry: TableEntry) -> bytes:
+    return entry.model_dump_json().encode()
+
+
+def test_the_directory_says_which_tables_changed() -> None:
+    """Workers take up what changed and leave the rest alone."""
+    tables = TableDirectory()
+    entry = TableEntry(spec=_spec())
+
+    assert {"patients"} == tables.update({b"patients": _record(entry)})
+    assert set() == tables.update({b"patients": _record(entry)})
+    assert entry == tables.of_topic("clinic.public.patients")
+    assert {"patients"} == tables.update({b"patients": None})
+    assert tables.of_topic("clinic.public.patients") is None
+
+
+def test_an_entry_that_cannot_be_read_stops_no_other_table() -> None:
+    """One bad thing stops one thing: the table stays as it was, and the error is kept for `status`."""
+    tables = TableDirectory({"patients": TableEntry(spec=_spec())})
+
+    changed = tables.update({b"patients": b'{"spec": 1}', b"visits": _record(TableEntry(spec=_spec("visits", "v")))})
+
+    assert {"visits"} == changed
+    assert ["patients", "visits"] == sorted(tables)
+    assert ["patients"] == list(tables.unreadable)
+
+
+def test_a_pattern_finds_its_topics() -> None:
+    """A regular expression is one that Kafka's client takes: it begins with ^."""
+    tables = TableDirectory({"p": TableEntry(spec=_spec("p", r"^clinic\.[a-z]+\.patients$"))})
+
+    assert tables.of_topic("clinic.public.patients") is not None
+    assert tables.of_topic("clinic.public.patients2") is None
+
+
+@pytest.mark.parametrize(
+    ("topic", "said"),
+    [
+        ("clinic.public.patients", "would feed both"),
+        ("headgate.changes.patients", "is one of our own topics"),
+        ("^headgate.*", "also catches"),
+        ("^.*", "would feed both|also catches"),
+    ],
+)
+def test_one_topic_feeds_one_table_and_none_is_ours(topic: str, said: str) -> None:
+    """A table that read our own output would feed itself."""
+    with pytest.raises(ConfigurationError, match=said):
+        check_topics({"patients": _spec(), "other": _spec("other", topic)}, "headgate")
+
+
+def test_applying_the_same_specs_again_changes_nothing() -> None:
+    """People apply from their pipelines on each merge."""
+    entry = TableEntry(spec=_spec(), schema_version=3, applied_at="then")
+
+    change, merged = merge({"patients": entry}, {"patients": _spec()}, at="now")["patients"]
+
+    assert "unchanged" == change.action
+    assert entry is merged
+
+
+def test_a_change_of_columns_raises_the_schema_version_and_keeps_what_verbs_set() -> None:
+    """A pause or an epoch is not undone by an apply."""
+    entry = TableEntry(spec=_spec(), schema_version=3, epoch=2, paused="for the night")
+
+    change, merged = merge(
+        {"patients": entry}, {"patients": _spec(columns="{id: long, name: string, age: int}")}, at="now"
+    )["patients"]
+
+    assert ("changed", 4) == (change.action, change.schema_version)
+    assert ("for the night", 2, "now") == (merged.paused, merged.epoch, merged.applied_at)

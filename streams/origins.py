@@ -1,0 +1,71 @@
+"""The subscriber's rule: in each origin stream, what is not above the highest offset seen is a repeat.
+
+A stream is an origin's topic, generation and partition.
+
+Needed only where the output topic may repeat (`guarantee: at_least_once`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+METADATA_BYTES_MAX = 3_000  # of Kafka's 4,096 beside an offset; the transport writes there as well
+
+_STREAM = ["origin_topic", "origin_generation", "origin_partition"]
+
+Stream = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class OriginHeights:
+    """The highest origin offset seen of each stream; the stream seen last stands last."""
+
+    offsets: dict[Stream, int] = field(default_factory=dict)
+
+    def to_text(self) -> str:
+        """Return JSON to commit beside the offset: the streams seen last, as many as fit."""
+        entries = [[*stream, offset] for stream, offset in self.offsets.items()]
+        while len(text := msgspec.json.encode(entries).decode()) > METADATA_BYTES_MAX:
+            entries = entries[len(entries) // 2 or 1 :]
+        return text
+
+
+def read_heights(text: str) -> OriginHeights:
+    """Return what `to_text` wrote; nothing was seen where nothing was committed."""
+    entries = msgspec.json.decode(text, type=list[tuple[str, int, int, int]]) if text else []
+    return OriginHeights({(topic, generation, partition): offset for topic, generation, partition, offset in entries})
+
+
+def unrepeated(changes: pa.Table, heights: OriginHeights) -> tuple[pa.Array, OriginHeights]:
+    """Return which rows of `changes` (columns `origin_*`) are seen for the first time, and the heights behind them."""
+    keep = pa.array([False] * len(changes), pa.bool_())
+    after = dict(heights.offsets)
+    for stream in _streams(changes):
+        rows = _rows_of(changes, stream)
+        offsets = changes["origin_offset"].combine_chunks()
+        here = pc.if_else(rows, offsets, pa.scalar(-1, pa.int64()))
+        seen = after.get(stream, -1)
+        highest = pc.cumulative_max(here)
+        before = pc.max_element_wise(pa.concat_arrays([pa.array([-1], pa.int64()), highest])[: len(here)], seen)
+        keep = pc.or_(keep, pc.and_(rows, pc.greater(here, before)))
+        after.pop(stream, None)
+        after[stream] = max(seen, pc.max(here).as_py())
+    return keep, OriginHeights(after)
+
+
+def _streams(changes: pa.Table) -> list[Stream]:
+    """Return the streams of `changes`, nearly always one."""
+    found = changes.select(_STREAM).group_by(_STREAM, use_threads=False).aggregate([]).to_pylist()
+    return [(row["origin_topic"], row["origin_generation"], row["origin_partition"]) for row in found]
+
+
+def _rows_of(changes: pa.Table, stream: Stream) -> pa.Array:
+    mask = None
+    for name, value in zip(_STREAM, stream, strict=True):
+        equal = pc.equal(changes[name], value)
+        mask = equal if mask is None else pc.and_(mask, equal)
+    return mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask

@@ -1,0 +1,1 @@
+"""ALERTS: rules in SQL, and the stage."""

@@ -1,0 +1,1 @@
+"""NOTIFY: the webhook, its addresses, and the stage."""

@@ -1,0 +1,28 @@
+"""Source formats: each turns the records of a partition into typed changes; a new one is a module and a line below."""
+
+from __future__ import annotations
+
+import difflib
+
+from connectors.formats.base import Decoder, Format, PartitionMemory, Records, encode_row
+from connectors.formats.debezium_json import DebeziumJson
+from connectors.formats.reasons import REASONS, Reason
+from schemas.errors import ConfigurationError
+
+FORMATS: dict[str, Format] = {known.name: known for known in (DebeziumJson(),)}
+
+
+def format_of(name: str) -> Format:
+    """Return the format that a spec calls `name`.
+
+    Raises:
+        ConfigurationError: there is none; the nearest name is in the hint.
+    """
+    if name in FORMATS:
+        return FORMATS[name]
+    near = difflib.get_close_matches(name, FORMATS, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(FORMATS))}"
+    raise ConfigurationError(f"{name!r} is no format", hint=hint)
+
+
+__all__ = ["FORMATS", "REASONS", "Decoder", "Format", "PartitionMemory", "Reason", "Records", "encode_row", "format_of"]

@@ -1,0 +1,110 @@
+"""What a format is: it makes typed changes of the records of one topic partition.
+
+A format is one module that ends in an object with the two members of `Format`, and one line in
+`connectors/formats/__init__.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from schemas.batch import Decoded
+from schemas.config import LimitsConfig
+from schemas.table import TableEntry
+
+MEMORY_BYTES_MAX = 1024
+_ENCODER = msgspec.json.Encoder(decimal_format="string")
+
+
+class Records(Protocol):
+    """Consecutive records of one topic partition, as the transport hands them out."""
+
+    @property
+    def topic(self) -> str:
+        """The topic they were read from."""
+
+    @property
+    def partition(self) -> int:
+        """Its partition."""
+
+    def values(self) -> list[bytes | None]:
+        """Return the values, in the order of offsets."""
+
+    def keys(self) -> list[bytes | None]:
+        """Return the keys, as many as values."""
+
+    def offsets(self) -> list[int]:
+        """Return the offsets, rising; not always without gaps."""
+
+    def headers(self, index: int, /) -> Sequence[tuple[str, bytes | None]] | None:
+        """Return the headers of one record; slow, so it is asked for only where one can matter."""
+
+
+class PartitionMemory(msgspec.Struct):
+    """What a decoder remembers of a table in one origin partition; it travels in the metadata of the committed offset.
+
+    `decode` changes it: give it a `copy()`, and keep that only if the records' offsets are committed.
+    """
+
+    streamed: bool = False  # a change (not a snapshot's row) was seen in this epoch
+    last: str = ""  # the highest position of such a change
+    epoch: int = 0
+
+    def copy(self) -> PartitionMemory:
+        """Return an equal memory that changes apart."""
+        return PartitionMemory(self.streamed, self.last, self.epoch)
+
+    def enter(self, epoch: int) -> None:
+        """Forget what was seen before a resync: a new epoch begins with a snapshot."""
+        if epoch != self.epoch:
+            self.streamed, self.last, self.epoch = False, "", epoch
+
+    def saw(self, position: str) -> None:
+        """Remember a streamed change at `position`."""
+        self.streamed = True
+        self.last = max(self.last, position)
+
+    def to_text(self) -> str:
+        """Return a text under 1 KB that `from_text` reads."""
+        text = msgspec.json.encode(self).decode()
+        assert len(text) < MEMORY_BYTES_MAX, "a memory holds one position"
+        return text
+
+    @classmethod
+    def from_text(cls, text: str) -> PartitionMemory:
+        """Return the memory that `to_text` wrote; of an empty text, that of a partition never read.
+
+        Raises:
+            msgspec.MsgspecError: the text was not written by `to_text`.
+        """
+        return msgspec.json.decode(text, type=cls) if text else cls()
+
+
+class Decoder(Protocol):
+    """Decodes the records of a table; it may learn from them, but returns what records and memory say, no more."""
+
+    def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
+        """Return what the records say, each in exactly one place of `Decoded`; never raises for a record."""
+
+
+class Format(Protocol):
+    """A way to write changes on a topic."""
+
+    @property
+    def name(self) -> str:
+        """What `format:` of a table's spec calls it."""
+
+    def decoder(self, entry: TableEntry, limits: LimitsConfig) -> Decoder:
+        """Return a decoder for the table.
+
+        Raises:
+            ConfigurationError: the spec asks for what this format cannot read.
+        """
+
+
+def encode_row(row: Any) -> bytes:
+    """Return the contract's JSON of a row object of a `Batch`; any plain msgspec encoder gives the same."""
+    return _ENCODER.encode(row)

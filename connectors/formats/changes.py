@@ -1,0 +1,129 @@
+"""What comes of the parts of a run: where the table must stop, the batch of its changes, what is remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from connectors.formats.base import PartitionMemory
+from connectors.formats.envelope import Named
+from connectors.formats.part import Part
+from connectors.formats.positions import is_initial, reads_anew, transactions
+from schemas.batch import Batch, Decoded
+from schemas.change import Operation
+from schemas.errors import TableStopped
+
+_OPERATIONS = {
+    "c": Operation.INSERT.value,
+    "u": Operation.UPDATE.value,
+    "d": Operation.DELETE.value,
+    "r": Operation.SNAPSHOT.value,
+}
+_NOTHING: list[str] = []  # shared by all changes with nothing unavailable: nobody may add to it
+_named = msgspec.json.Decoder(Named).decode
+_COLUMNS = (
+    "offsets",
+    "operations",
+    "keys",
+    "old_keys",
+    "new_keys",
+    "befores",
+    "afters",
+    "positions",
+    "ts",
+    "unavailable",
+    "transactions",
+    "snapshots",
+)
+
+
+def find_stop(parts: list[Part], memory: PartitionMemory, decoded: Decoded) -> None:
+    """Set where the table must stop, if it must: at a truncate, or where a source was read anew after changes of it."""
+    truncated = any("t" in part.codes for part in parts)
+    if not truncated and not any(any(part.snapshots) for part in parts):
+        return
+    if not truncated and not memory.streamed and all(all(part.snapshots) for part in parts):
+        return  # a snapshot before any change
+    trial = memory.copy()
+    places = [(index, part, i) for part in parts for i, index in enumerate(part.indices)]
+    for index, part, i in sorted(places, key=_by_index):
+        source, code = part.sources[i], part.codes[i]
+        if code == "t":
+            decoded.stop_index = index
+            decoded.stop = TableStopped(
+                "truncate", "the table was truncated at its source", hint="run resync to take the rows anew"
+            )
+            return
+        if i in part.faults:
+            continue
+        if part.snapshots[i] and is_initial(source) and reads_anew(part.positions[i], source, trial):
+            decoded.stop_index = index
+            decoded.stop = TableStopped(
+                "source_read_anew",
+                "rows of an initial snapshot come after changes of the same table",
+                hint="the source was read anew, and deletes in between are lost: run resync",
+            )
+            return
+        if not part.snapshots[i]:
+            trial.saw(part.positions[i])
+
+
+def _by_index(place: tuple[int, Part, int]) -> int:
+    return place[0]
+
+
+def gather(parts: list[Part], end: int, batch: Batch, offsets: list[int]) -> None:
+    """Put what is not rejected and stands before `end` into the batch, in the order of the records."""
+    if len(parts) == 1 and not parts[0].faults and (not parts[0].indices or parts[0].indices[-1] < end):
+        kept: list[tuple[Part, Sequence[int]]] = [(parts[0], range(len(parts[0].indices)))]
+    else:
+        kept = [
+            (part, [i for i, index in enumerate(part.indices) if index < end and i not in part.faults])
+            for part in parts
+        ]
+    for whole, places in kept:
+        _append(whole, places, batch, offsets)
+    if len(parts) > 1:
+        order = sorted(range(len(batch)), key=batch.offsets.__getitem__)
+        for name in _COLUMNS:
+            column = getattr(batch, name)
+            setattr(batch, name, [column[at] for at in order])
+
+
+def _append(part: Part, places: Sequence[int], batch: Batch, offsets: list[int]) -> None:
+    whole = len(places) == len(part.indices)
+
+    def kept(column: list[Any]) -> list[Any]:
+        return column if whole else [column[i] for i in places]
+
+    codes, sources, count = kept(part.codes), kept(part.sources), len(places)
+    batch.offsets += [offsets[index] for index in kept(part.indices)]
+    batch.operations += [_OPERATIONS[code] for code in codes]
+    batch.keys += kept(part.keys)
+    batch.afters += kept(part.afters)
+    batch.befores += kept(part.befores) if part.befores else [None] * count
+    batch.positions += kept(part.positions)
+    batch.ts += kept(part.ts)
+    batch.transactions += transactions(sources)
+    batch.snapshots += kept(part.snapshots)
+    batch.unavailable += [part.unavailable.get(i, _NOTHING) for i in places] if part.unavailable else [_NOTHING] * count
+    others = part.other_keys
+    batch.old_keys += [others.get(i) if part.codes[i] == "c" else None for i in places] if others else [None] * count
+    batch.new_keys += [others.get(i) if part.codes[i] == "d" else None for i in places] if others else [None] * count
+
+
+def remember(batch: Batch, memory: PartitionMemory) -> None:
+    """Note the changes of the batch that are not rows of a snapshot."""
+    if all(batch.snapshots):
+        return
+    memory.saw(max(p for p, snapshot in zip(batch.positions, batch.snapshots, strict=True) if not snapshot))
+
+
+def name_source(batch: Batch, payload: bytes) -> None:
+    """Say in the batch who sent it, as one of its records does."""
+    named = _named(payload)
+    source = (named.payload or named).source
+    assert source is not None, "a change without a source is rejected"
+    batch.connector, batch.source_name, batch.source_table = source.connector, str(source.name), source.full_table

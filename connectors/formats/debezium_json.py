@@ -1,0 +1,132 @@
+"""Debezium's envelopes as JSON, of PostgreSQL, MySQL and MariaDB, with and without schema blocks.
+
+Promise: `decode` never raises for a record and puts each in exactly one place. C does what is done per record (msgspec
+decodes an envelope, its row and all checks of types in one call); Python and Arrow do the rest by column (part.py).
+What is unusual about a record makes it slow, not wrong: it is looked at in full (reading.py, inspection.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from connectors.formats.base import PartitionMemory, Records
+from connectors.formats.changes import find_stop, gather, name_source, remember
+from connectors.formats.keys import KeyReader
+from connectors.formats.part import (
+    Part,
+    check_keys_unique,
+    check_rows,
+    convert_rows,
+    find_unavailable,
+    read_keys,
+    read_times,
+)
+from connectors.formats.positions import positions
+from connectors.formats.reading import Reader, Reading
+from connectors.formats.reasons import Rejection, rejection
+from schemas.batch import Batch, Decoded, Rejected
+from schemas.config import LimitsConfig
+from schemas.table import TableEntry
+
+NEW_KEY, OLD_KEY = "__debezium.newkey", "__debezium.oldkey"
+KEY_FROM_ROW = "key_from_row"
+_CHANGES_KEY = frozenset("cd")
+
+
+class DebeziumJson:
+    """The format `debezium-json`."""
+
+    name = "debezium-json"
+
+    def decoder(self, entry: TableEntry, limits: LimitsConfig) -> DebeziumDecoder:
+        """Return a decoder for the table.
+
+        Raises:
+            ConfigurationError: an encoding is unknown or does not fit its column, or a name cannot be read.
+        """
+        return DebeziumDecoder(entry, limits)
+
+
+class DebeziumDecoder:
+    """Decodes one table; it learns schema blocks and columns as they come."""
+
+    def __init__(self, entry: TableEntry, limits: LimitsConfig) -> None:
+        """Prepare for the table's spec.
+
+        Raises:
+            ConfigurationError: an encoding is unknown or does not fit its column, or a name cannot be read.
+        """
+        self._spec, self._depth_max, self._epoch = entry.spec, limits.record_depth_max, entry.epoch
+        self._reader = Reader(entry.spec, limits)
+        dialects = ("postgresql", "mysql") if entry.spec.key else ()
+        self._key_readers = {dialect: KeyReader(entry.spec, dialect, self._depth_max) for dialect in dialects}
+
+    def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
+        """Return what the records say, each in exactly one place; `memory` keeps what the next call must know."""
+        values = records.values()
+        memory.enter(self._epoch)
+        reading = self._reader.read(values)
+        decoded = Decoded(Batch(self._spec.table), unknown_columns=reading.unknown_columns)
+        raw_keys = records.keys() if self._key_readers else []
+        parts = [self._part(layout, indices, reading, values) for layout, indices in reading.members.items()]
+        for part in parts:
+            self._finish(part, raw_keys, decoded)
+            self._key_changes(part, records)
+        find_stop(parts, memory, decoded)
+        end = len(values) if decoded.stop_index is None else decoded.stop_index
+        gather(parts, end, decoded.batch, records.offsets())
+        remember(decoded.batch, memory)
+        if decoded.batch.offsets:
+            name_source(decoded.batch, parts[0].payloads[0])
+        decoded.skipped = Counter(name for index, name in reading.skipped.items() if index < end)
+        decoded.rejected = _rejected(parts, reading.rejected, end)
+        return decoded
+
+    def _part(self, layout: Any, indices: list[int], reading: Reading, values: list[Any]) -> Part:
+        payloads = [values[index] for index in indices]
+        if layout.prefix:
+            payloads = list(map(layout.payload, payloads))
+        return Part(layout, indices, payloads, [reading.entries[index] for index in indices])
+
+    def _finish(self, part: Part, raw_keys: list[bytes | None], decoded: Decoded) -> None:
+        """Bring a part into the contract's form."""
+        check_rows(part)
+        check_keys_unique(part, depth_max=self._depth_max)
+        find_unavailable(part)
+        convert_rows(part)
+        if self._key_readers:
+            raws = [raw_keys[index] for index in part.indices]
+            from_rows = read_keys(part, self._key_readers[part.layout.dialect], self._spec.key, raws)
+            if from_rows:
+                decoded.noted[KEY_FROM_ROW] = decoded.noted.get(KEY_FROM_ROW, 0) + from_rows
+        part.positions, part.snapshots, faults = positions(part.codes, part.sources, self._epoch)
+        part.reject(faults)
+        read_times(part)
+
+    def _key_changes(self, part: Part, records: Records) -> None:
+        """Read the other key of changes of keys from the headers of inserts and deletes: no other record has it."""
+        if not self._key_readers or _CHANGES_KEY.isdisjoint(part.codes):
+            return
+        reader = self._key_readers[part.layout.dialect]
+        for i, code in enumerate(part.codes):
+            if code not in _CHANGES_KEY:
+                continue
+            wanted = NEW_KEY if code == "d" else OLD_KEY
+            for name, raw in records.headers(part.indices[i]) or ():
+                if name == wanted and raw is not None:
+                    try:
+                        part.other_keys[i] = reader.one(bytes(raw))
+                    except Rejection as exc:
+                        part.reject({i: exc})
+
+
+def _rejected(parts: list[Part], unread: dict[int, Rejection], end: int) -> list[Rejected]:
+    faults = dict(unread)
+    for part in parts:
+        faults.update({part.indices[place]: fault for place, fault in part.faults.items()})
+    return [
+        Rejected(index, rejection(fault.reason, fault.message or "the value cannot be read"))
+        for index, fault in sorted(faults.items())
+        if index < end
+    ]

@@ -1,0 +1,122 @@
+"""The Debezium envelope as Structs, and layouts: the ways that the records of a table look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from connectors.formats.rows import RowPlan
+
+Operations = Literal["c", "u", "d", "r", "t"]
+INCREMENTAL = "incremental"
+NULL = msgspec.Raw(b"null")  # msgspec has no union with Raw
+Snapshot = bool | str | None
+
+
+class Skipped(msgspec.Struct, gc=False):
+    """An object whose fields are not read; there or null is all that matters."""
+
+
+class PostgresSource(msgspec.Struct, gc=False):
+    """What is read of `source` of a PostgreSQL change."""
+
+    connector: Literal["postgresql"]
+    snapshot: Snapshot = None
+    sequence: str | None = None
+    ts_us: int | None = None
+    ts_ms: int | None = None
+    txId: int | str | None = None  # noqa: N815 - Debezium's name
+    lsn: int | None = None
+
+
+class MysqlSource(msgspec.Struct, gc=False):
+    """What is read of `source` of a MySQL or MariaDB change."""
+
+    connector: Literal["mysql", "mariadb"]
+    snapshot: Snapshot = None
+    ts_us: int | None = None
+    ts_ms: int | None = None
+    gtid: str | None = None
+    file: str | None = None
+    pos: int | None = None
+    row: int | None = None
+    query: str | None = None
+
+
+class SourceName(msgspec.Struct, gc=False):
+    """Who sent a record: read once per run."""
+
+    connector: Any = ""
+    name: Any = ""
+    db: Any = None
+    schema: Any = None
+    table: Any = None
+
+    @property
+    def full_table(self) -> str:
+        """The table with its schema, or with its database where there are no schemas."""
+        return ".".join(part for part in (self.schema or self.db, self.table) if part and isinstance(part, str))
+
+
+class Named(msgspec.Struct, gc=False):
+    """A record of which only the sender is read."""
+
+    source: SourceName | None = None
+    payload: Named | None = None  # behind a schema block that is not written as JsonConverter does
+
+
+class Block(msgspec.Struct, gc=False):
+    """A record with a schema block."""
+
+    schema: msgspec.Raw
+    payload: msgspec.Raw
+
+
+SOURCES: dict[str, type[msgspec.Struct]] = {"postgresql": PostgresSource, "mysql": MysqlSource, "mariadb": MysqlSource}
+DIALECTS = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
+
+
+@dataclass(eq=False, slots=True)
+class Layout:
+    """One way that the records of a table look: decoded in one call, and with one number of keys.
+
+    `prefix` is the schema block in front of the payload, empty without one. `keys` is how many colons a record has
+    outside the values of its rows, by the record's shape, learned from the last record that was inspected.
+    """
+
+    dialect: str
+    plan: RowPlan
+    decode: Callable[[bytes], Any]
+    prefix: bytes = b""
+    exact: bool = True
+    before: bool = False
+    keys: dict[tuple[bool, bool, bool], int] = field(default_factory=dict)
+
+    def payload(self, value: bytes) -> bytes:
+        """Return the envelope inside `value`; empty, which is no JSON, where the schema block is another."""
+        if not self.prefix:
+            return value
+        return value[len(self.prefix) : -1] if value.startswith(self.prefix) and value.endswith(b"}") else b""
+
+    def read(self, value: bytes) -> Any:
+        """Return the envelope of one record; raises what msgspec raises."""
+        return self.decode(self.payload(value))
+
+
+def layout(dialect: str, plan: RowPlan, *, before: bool, prefix: bytes = b"", exact: bool = True) -> Layout:
+    """Return the layout of a connector's records whose rows are as planned; `before` is decoded if it is trusted."""
+    envelope = msgspec.defstruct(
+        "Envelope",
+        [
+            ("source", SOURCES[dialect]),
+            ("op", Operations),
+            ("before", plan.type | None, None) if before else ("before", msgspec.Raw, NULL),
+            ("after", plan.type | None, None),
+            ("transaction", Skipped | None, None),
+        ],
+        gc=False,
+    )
+    return Layout(DIALECTS[dialect], plan, msgspec.json.Decoder(envelope).decode, prefix, exact, before)

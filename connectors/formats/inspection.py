@@ -1,0 +1,97 @@
+"""The slow and exact look at one record: why the fast decoder refused it, or whether its keys are all different.
+
+msgspec takes the last of two equal keys without a word. A full look at each record costs more than decoding it, so
+colons are counted instead: those of a record, less those inside its values, are as many as its keys. A record with
+another number than the last one that was found clean is looked at in full. `inspect` is that look.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from connectors.formats.reasons import Rejection
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_INT_DIGITS_MAX = 4_000  # Python itself refuses more
+
+
+class _Duplicate(Exception):
+    """A key stands twice in one object."""
+
+
+def depth_of(value: bytes, *, enough: int) -> int:
+    """Return how deep the JSON of `value` nests; counting stops above `enough`."""
+    if value.count(b"[") + value.count(b"{") <= enough:
+        return 0
+    deepest = depth = 0
+    for bracket in _STRINGS.sub(b"", value).translate(None, _NOT_BRACKETS):
+        if bracket in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+            if deepest > enough:
+                return deepest
+        else:
+            depth -= 1
+    return deepest
+
+
+def inspect(value: bytes, *, depth_max: int) -> Any:
+    """Return what the JSON of `value` says, with every rule of JSON enforced and no key twice in an object.
+
+    Raises:
+        Rejection: `not_utf8`, `too_deep`, `duplicate_keys` or `broken_json`, with the place but no value.
+    """
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise Rejection("not_utf8", f"not UTF-8 at byte {exc.start} of {len(value)}") from None
+    if depth_of(value, enough=depth_max) > depth_max:
+        raise Rejection("too_deep", f"nested deeper than {depth_max} levels")
+    try:
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=str
+        )
+    except _Duplicate:
+        raise Rejection("duplicate_keys", "a key stands twice in one object") from None
+    except json.JSONDecodeError as exc:
+        raise Rejection("broken_json", f"not JSON at character {exc.pos} of {len(text)}") from None
+    except RecursionError:
+        raise Rejection("too_deep", "nested deeper than Python reads") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Duplicate
+    return found
+
+
+def _no_constant(_name: str) -> Any:
+    raise Rejection("broken_json", "a bare NaN or Infinity is not JSON")
+
+
+def _integer(digits: str) -> int:
+    return int(digits) if len(digits) <= _INT_DIGITS_MAX else 1 << 64
+
+
+def side_record(document: dict[str, Any]) -> str | None:
+    """Return the name of a record that is no change of a row, such as `heartbeat`, None if it is not known as one."""
+    if document.get("op") == "m" and "message" in document:
+        return "message"
+    keys = document.keys()
+    if "op" in keys:
+        return None
+    if keys <= {"ts_ms", "ts_us", "ts_ns"} and "ts_ms" in keys:
+        return "heartbeat"
+    if {"status", "id", "event_count"} <= keys:
+        return "transaction"
+    if {"source", "ddl", "databaseName"} <= keys:
+        return "schema_change"
+    if {"aggregate_type", "type", "id"} <= keys:
+        return "notification"
+    if {"type", "data"} <= keys <= {"type", "data", "id"}:
+        return "signal"
+    return None

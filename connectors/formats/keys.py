@@ -1,0 +1,179 @@
+"""Keys: from the bytes of a record's key, or of a header of a change of key, to a row object of the key's columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from connectors.formats.encodings import DEFAULTS, MYSQL_DEFAULTS
+from connectors.formats.inspection import inspect
+from connectors.formats.reasons import Rejection
+from connectors.formats.rows import RowPlan, WireColumn, convert, row_plan, text_colons
+from connectors.formats.schemablock import encoding_of, key_fields, prefix_of
+from schemas.errors import ConfigurationError
+from schemas.table import TableSpec
+from schemas.types import ColumnType, Kind
+
+ESCAPED_COLON = b"\\u003"  # how JSON may write a colon inside a text
+_SCHEMAS_KEPT = 16
+_FEW = 8
+
+
+def wire_encoding(type_: ColumnType, encoding: str | None, dialect: str) -> str:
+    """Return the encoding of a column where no schema block says it; of a list, that of its elements."""
+    if encoding is not None:
+        return encoding
+    while type_.kind is Kind.LIST:
+        assert type_.element is not None, "a list has an element type"
+        type_ = type_.element
+    return (MYSQL_DEFAULTS if dialect == "mysql" else DEFAULTS)[type_.kind]
+
+
+def wire_columns(spec: TableSpec, names: list[str], dialect: str, fields: dict[str, Any] | None) -> list[WireColumn]:
+    """Return how the named columns stand on the wire: as `fields` of a schema block say, else as the spec does.
+
+    Raises:
+        Rejection: `bad_schema`, for a type that Kafka Connect does not have.
+    """
+    columns = []
+    for name in names:
+        column = spec.columns[name]
+        encoding, scale = wire_encoding(column.type, column.encoding, dialect), None
+        if fields is not None and name in fields:
+            encoding, scale = encoding_of(fields[name], column.encoding)
+        columns.append(WireColumn(name, column.type, encoding, scale))
+    return columns
+
+
+class _KeyLayout:
+    """One way that keys look: with this schema block in front, or none."""
+
+    def __init__(self, plan: RowPlan, prefix: bytes) -> None:
+        self.plan = plan
+        self.prefix = prefix
+        self.type = plan.type
+        self._decode = msgspec.json.Decoder(plan.type).decode
+
+    def payload(self, value: bytes) -> bytes:
+        """Return the key inside `value`; empty, which is no JSON, where the schema block is another."""
+        if not self.prefix:
+            return value
+        return value[len(self.prefix) : -1] if value.startswith(self.prefix) and value.endswith(b"}") else b""
+
+    def rows(self, payloads: list[bytes]) -> list[Any]:
+        """Return the decoded keys; raises what msgspec raises."""
+        return list(map(self._decode, payloads))
+
+
+class KeyReader:
+    """Reads the keys of one table from one kind of connector."""
+
+    def __init__(self, spec: TableSpec, dialect: str, depth_max: int) -> None:
+        """Prepare for keys without a schema block.
+
+        Raises:
+            ConfigurationError: a column of the key cannot be one, or its encoding does not fit.
+        """
+        self._spec, self._dialect, self._depth_max = spec, dialect, depth_max
+        lists = [name for name in spec.key if spec.columns[name].type.kind is Kind.LIST]
+        if lists:
+            raise ConfigurationError(f"key: {', '.join(lists)} is a list", hint="a key is made of plain columns")
+        self._current = self._layout(b"", None)
+        self._known = {b"": self._current}
+        self.row_type = self._current.type
+
+    def read(self, raws: list[bytes]) -> tuple[list[Any], dict[int, Rejection]]:
+        """Return the keys in the contract's form, and which are refused, by index."""
+        layout = self._current
+        try:
+            payloads = [layout.payload(raw) for raw in raws] if layout.prefix else raws
+            rows = layout.rows(payloads)
+        except Exception:  # noqa: BLE001 - one key or all may be at fault: `one` decides for each
+            return self._parted(raws)
+        if not self._unique(layout, rows, payloads):
+            return self._parted(raws)
+        faults = convert(layout.plan, rows)
+        return rows, {index: _at_fault(name, fault) for index, (name, fault) in faults.items()}
+
+    def one(self, raw: bytes) -> Any:
+        """Return one key in the contract's form.
+
+        Raises:
+            Rejection: it cannot be read, or is not the key that the spec names.
+        """
+        document = inspect(raw, depth_max=self._depth_max)
+        layout = self._known[b""]
+        if isinstance(document, dict) and document.keys() == {"schema", "payload"} and "schema" not in self._spec.key:
+            prefix = prefix_of(raw) or b""
+            known = self._known.get(prefix) if prefix else None
+            layout = known or self._learn(prefix, document["schema"])
+            payload = raw[len(prefix) : -1] if prefix else msgspec.json.encode(document["payload"])
+        else:
+            payload = raw
+        try:
+            rows = layout.rows([payload])
+        except Exception as exc:
+            raise Rejection(
+                "bad_key", "the record's key does not have the columns and types of the spec's key"
+            ) from exc
+        faults = convert(layout.plan, rows)
+        for name, fault in faults.values():
+            raise _at_fault(name, fault)
+        if prefix_of(raw) == (layout.prefix or None):
+            self._current = layout
+        return rows[0]
+
+    def _parted(self, raws: list[bytes]) -> tuple[list[Any], dict[int, Rejection]]:
+        """Read keys of which some are at fault, or have another schema block: by halves, at last one by one."""
+        if len(raws) <= _FEW:
+            return self._each(raws)
+        half = len(raws) // 2
+        rows, faults = self.read(raws[:half])
+        more, worse = self.read(raws[half:])
+        return rows + more, faults | {half + index: fault for index, fault in worse.items()}
+
+    def _each(self, raws: list[bytes]) -> tuple[list[Any], dict[int, Rejection]]:
+        rows: list[Any] = []
+        faults = {}
+        for index, raw in enumerate(raws):
+            try:
+                rows.append(self.one(raw))
+            except Rejection as exc:
+                faults[index] = exc
+                rows.append(None)
+        return rows, faults
+
+    def _learn(self, prefix: bytes, schema: Any) -> _KeyLayout:
+        layout = self._layout(prefix, key_fields(schema))
+        if prefix:
+            if len(self._known) > _SCHEMAS_KEPT:
+                self._known = {b"": self._known[b""]}
+            self._known[prefix] = layout
+        return layout
+
+    def _layout(self, prefix: bytes, fields: dict[str, Any] | None) -> _KeyLayout:
+        columns = wire_columns(self._spec, self._spec.key, self._dialect, fields)
+        try:
+            return _KeyLayout(_required(columns), prefix)
+        except ConfigurationError as exc:
+            if fields is None:
+                raise
+            raise Rejection("bad_schema", exc.message) from exc
+
+    def _unique(self, layout: _KeyLayout, rows: list[Any], payloads: list[bytes]) -> bool:
+        """Tell whether no key names a column twice: each has all columns, so together they have no colon too many."""
+        same, each = text_colons(layout.plan, rows)
+        inside = same * len(rows) + sum(each or ())
+        joined = b"".join(payloads)
+        if inside and joined.rfind(ESCAPED_COLON) >= 0:
+            return False
+        return joined.count(b":") - inside == len(rows) * len(layout.plan.columns)
+
+
+def _required(columns: list[WireColumn]) -> RowPlan:
+    return row_plan(columns, placeholder=None)
+
+
+def _at_fault(name: str, fault: Rejection) -> Rejection:
+    return Rejection(fault.reason, f"column {name} of the key: {fault.message or 'the value does not fit its type'}")

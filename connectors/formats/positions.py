@@ -1,0 +1,136 @@
+"""Positions of Debezium's changes, by connector, and the rows of a snapshot that must not come after changes.
+
+The layouts are those of schemas/position.py; which of `source`'s fields fill them stands in docs/positions.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from connectors.formats.base import PartitionMemory
+from connectors.formats.envelope import INCREMENTAL, MysqlSource, PostgresSource
+from connectors.formats.reasons import Rejection
+from schemas.errors import PoisonRecord
+from schemas.position import mysql_position, postgresql_position
+
+_NO_SNAPSHOT = frozenset({"false", None, False})
+_LSN_DIGITS = 20
+
+
+def is_snapshot(op: str, source: Any) -> bool:
+    """Tell whether a record is a row read, not changed."""
+    return op == "r" or source.snapshot not in _NO_SNAPSHOT
+
+
+def is_initial(source: Any) -> bool:
+    """Tell whether a row of a snapshot belongs to one that reads a source from its beginning.
+
+    A blocking snapshot looks like one in MySQL; there the position tells them apart.
+    """
+    if source.snapshot == INCREMENTAL:
+        return False
+    if isinstance(source, PostgresSource):
+        return source.lsn is not None and _sequence(source.sequence)[0] is None
+    return True
+
+
+def reads_anew(position: str, source: Any, memory: PartitionMemory) -> bool:
+    """Tell whether a row of an initial snapshot contradicts what was seen before: the source is being read anew."""
+    if not memory.streamed:
+        return False
+    return isinstance(source, PostgresSource) or position < memory.last
+
+
+def positions(
+    operations: list[str], sources: list[Any], epoch: int
+) -> tuple[list[str], list[bool], dict[int, Rejection]]:
+    """Return each record's position, whether it is a row of a snapshot, and which have no position, by index."""
+    postgres = isinstance(sources[0], PostgresSource)
+    changes = "r" not in operations and {source.snapshot for source in sources} <= _NO_SNAPSHOT
+    if changes:
+        snapshots = [False] * len(sources)
+        if postgres and (fast := _streamed(sources, epoch)) is not None:
+            return fast, snapshots, {}
+    else:
+        snapshots = [is_snapshot(op, source) for op, source in zip(operations, sources, strict=True)]
+    one: Callable[[Any, int, bool], str] = _postgresql if postgres else _mysql
+    found: list[str] = []
+    faults: dict[int, Rejection] = {}
+    last = None
+    for index, (source, snapshot) in enumerate(zip(sources, snapshots, strict=True)):
+        place = (source.sequence, source.lsn, snapshot) if postgres else None
+        if place is not None and place == last:  # all rows of an initial snapshot, and of a COPY
+            found.append(found[-1])
+            continue
+        try:
+            found.append(one(source, epoch, snapshot))
+            last = place
+        except (PoisonRecord, ValueError):
+            faults[index] = Rejection("bad_position", "the position in `source` is missing or out of range")
+            found.append("")
+    return found, snapshots, faults
+
+
+def _streamed(sources: list[PostgresSource], epoch: int) -> list[str] | None:
+    """Return the positions of ordinary changes; None if one is not.
+
+    The second part of `sequence` is the record's `lsn` in every capture, and is text already.
+    """
+    commit = head = ""
+    found = []
+    width = len(postgresql_position(epoch, 0, 0, streamed=True))
+    for source in sources:
+        try:
+            _, first, comma, lsn, _ = source.sequence.split('"')  # type: ignore[union-attr]
+        except (ValueError, AttributeError):
+            return None
+        if first != commit:
+            commit = first
+            head = f"{epoch:04d}{first.zfill(_LSN_DIGITS)}1"
+        if comma != ",":
+            return None
+        found.append(head + lsn.zfill(_LSN_DIGITS))
+    joined = "".join(found)
+    return found if joined.isascii() and joined.isdecimal() and set(map(len, found)) == {width} else None
+
+
+def _sequence(text: str | None) -> tuple[int | None, int | None]:
+    """Return the last commit and the position of a change, as the connector writes them: `["24023119","24023128"]`."""
+    if text is None:
+        return None, None
+    first, _, second = text.removeprefix("[").removesuffix("]").partition(",")
+    return _number(first), _number(second)
+
+
+def _number(text: str) -> int | None:
+    digits = text.strip().strip('"')
+    if digits == "null":
+        return None
+    if not (digits.isdecimal() and digits.isascii()):
+        raise ValueError("sequence")
+    return int(digits)
+
+
+def _postgresql(source: PostgresSource, epoch: int, snapshot: bool) -> str:  # noqa: FBT001 - one signature with _mysql
+    commit, at = _sequence(source.sequence)
+    lsn = source.lsn if source.lsn is not None else at
+    if lsn is None:
+        raise ValueError("lsn")
+    if snapshot:
+        return postgresql_position(epoch, commit or 0, lsn, streamed=False)
+    return postgresql_position(epoch, lsn if commit is None else commit, lsn, streamed=True)
+
+
+def _mysql(source: MysqlSource, epoch: int, snapshot: bool) -> str:  # noqa: FBT001 - one signature with _postgresql
+    if source.file is None or source.pos is None:
+        raise ValueError("file")
+    return mysql_position(epoch, source.file, source.pos, source.row or 0, streamed=not snapshot)
+
+
+def transactions(sources: list[Any]) -> list[str | None]:
+    """Return the transaction of each change as its source names it: PostgreSQL's id, else the GTID."""
+    if sources and isinstance(sources[0], PostgresSource):
+        ids = [source.txId for source in sources]
+        return list(map(str, ids)) if None not in ids else [None if one is None else str(one) for one in ids]
+    return [source.gtid for source in sources]

@@ -1,0 +1,104 @@
+"""Why a record goes to quarantine: words that never change, each with what its reader can do; one table for all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.errors import PoisonRecord, RecordTooLarge, SchemaMismatch
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A reason: its name, the kind of its error, and the hint that goes with it."""
+
+    name: str
+    error: type[PoisonRecord]
+    hint: str
+
+
+_TABLE = (
+    Reason(
+        "broken_json",
+        PoisonRecord,
+        "the bytes are no JSON document: look at the producer or the converter of this topic",
+    ),
+    Reason("not_utf8", PoisonRecord, "the bytes are no UTF-8: look at the producer of this topic"),
+    Reason("too_large", RecordTooLarge, "raise limits.record_bytes_max, or leave the large column out at the source"),
+    Reason("too_deep", RecordTooLarge, "raise limits.record_depth_max if such nesting is meant"),
+    Reason(
+        "duplicate_keys",
+        PoisonRecord,
+        "one JSON object names a key twice: readers disagree on which one holds; mend the producer",
+    ),
+    Reason(
+        "not_a_change",
+        PoisonRecord,
+        "the record is no Debezium envelope; flattened records need another format than debezium-json",
+    ),
+    Reason("no_op", PoisonRecord, "the envelope has no `op`; flattened records need another format than debezium-json"),
+    Reason("unknown_op", PoisonRecord, "`op` is one of c, u, d, r, t, m, in lower case"),
+    Reason(
+        "no_row",
+        PoisonRecord,
+        "`after` of an insert, update or snapshot row holds the row; a transformation may have taken it away",
+    ),
+    Reason("no_source", PoisonRecord, "`source` names connector and position; a transformation may have taken it away"),
+    Reason("unknown_connector", PoisonRecord, "positions are known of postgresql, mysql and mariadb"),
+    Reason(
+        "bad_position",
+        PoisonRecord,
+        "look at `source` of the record; a converter that drops its fields makes order impossible",
+    ),
+    Reason(
+        "bad_time",
+        PoisonRecord,
+        "`source` has neither ts_us nor ts_ms; a converter that drops its fields may be at fault",
+    ),
+    Reason(
+        "bad_type",
+        SchemaMismatch,
+        "the column's type or encoding in the table's spec is not what the source sends: compare them",
+    ),
+    Reason(
+        "out_of_range",
+        SchemaMismatch,
+        "the value has no form in this type: widen it, or declare the column string (times also long)",
+    ),
+    Reason("unknown_column", SchemaMismatch, "add the column to the spec, or set unknown_columns: ignore"),
+    Reason(
+        "bad_schema",
+        SchemaMismatch,
+        "the record's schema block does not fit the spec: compare the column's type and encoding",
+    ),
+    Reason("no_key", SchemaMismatch, "the table has a key but the record has none, and its row does not give it"),
+    Reason(
+        "bad_key",
+        SchemaMismatch,
+        "the record's key has not the columns of the spec's key: compare them, and message.key.columns",
+    ),
+    Reason(
+        "key_mismatch",
+        SchemaMismatch,
+        "the record's key and its row name different rows: look at transformations of the connector",
+    ),
+)
+REASONS: dict[str, Reason] = {reason.name: reason for reason in _TABLE}
+
+
+class Rejection(Exception):
+    """Inside a decoder: a record, or a value of it, cannot be taken. Leaves it as the error of `rejection`."""
+
+    def __init__(self, reason: str, message: str = "") -> None:
+        """Keep the name of the reason, and what is wrong, without any value of a row."""
+        super().__init__(reason, message)
+        assert reason in REASONS, f"{reason} is not in the table of reasons"
+        self.reason = reason
+        self.message = message
+
+
+def rejection(reason: str, message: str) -> PoisonRecord:
+    """Return the error of a reason; `message` says what and where, without a value of a row."""
+    known = REASONS[reason]
+    if issubclass(known.error, RecordTooLarge):
+        return known.error(message, hint=known.hint, reason=reason)
+    return known.error(reason, message, hint=known.hint)

@@ -1,0 +1,187 @@
+"""Dates and times: from the numbers and texts of sources to the contract's texts, by column where they are ordinary.
+
+Each `*_text` takes one value and is right for all that have a form: years beyond 9999 and before 1 are written as
+ISO 8601 does, with sign (`+12345-01-01`, `-0043-03-15`; year 0 is 1 BC). What PostgreSQL cannot hold (before 4713 BC,
+beyond the microseconds of 64 bits) is out of range: infinities arrive as such numbers. Nanoseconds are cut down to the
+microsecond before. The `*_column` functions do many at once with Arrow and may raise anything for what is not ordinary;
+then the value alone decides.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connectors.formats.reasons import Rejection
+
+DAY_US = 86_400_000_000
+_DAYS_MIN = -2_440_588  # 4713 BC, the first day of PostgreSQL
+_DAYS_MAX = 2_145_031_948  # 5874897-12-31, its last
+_MICROS_MIN = _DAYS_MIN * DAY_US
+_MICROS_MAX = 2**63 - 2  # the highest number of all stands for infinity
+_YEAR_1_DAYS = -719_162
+_YEAR_9999_DAYS = 2_932_896
+_EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
+_CYCLE_DAYS, _CYCLE_YEARS = 146_097, 400  # the Gregorian calendar repeats
+_YEAR_DIGITS_MAX = 9_999
+
+_DATE = r"([+-]?\d{4,9})-(\d\d)-(\d\d)"
+_TIME = r"(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?"
+_ZONE = r"(Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)"
+_ISO_DATE = re.compile(rf"{_DATE}Z?", re.ASCII)
+_ISO_TIME = re.compile(rf"{_TIME}{_ZONE}?", re.ASCII)
+_ISO_TIMESTAMP = re.compile(rf"{_DATE}[T ]{_TIME}{_ZONE}?", re.ASCII)
+
+
+def date_text(days: int) -> str:
+    """Return the date that lies `days` after 1970-01-01."""
+    if not _DAYS_MIN <= days <= _DAYS_MAX:
+        raise Rejection("out_of_range")
+    if _YEAR_1_DAYS <= days <= _YEAR_9999_DAYS:
+        return dt.date.fromordinal(days + _EPOCH_ORDINAL).isoformat()
+    cycles = (days - _YEAR_1_DAYS) // _CYCLE_DAYS
+    near = dt.date.fromordinal(days - cycles * _CYCLE_DAYS + _EPOCH_ORDINAL)
+    year = near.year + cycles * _CYCLE_YEARS
+    digits = f"{year:+05d}" if year < 0 or year > _YEAR_DIGITS_MAX else f"{year:04d}"
+    return f"{digits}-{near.month:02d}-{near.day:02d}"
+
+
+def time_text(micros: int) -> str:
+    """Return the time of day that lies `micros` after midnight; 24:00 has no form."""
+    if not 0 <= micros < DAY_US:
+        raise Rejection("out_of_range")
+    seconds, fraction = divmod(micros, 1_000_000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{fraction:06d}"
+
+
+def timestamp_text(micros: int) -> str:
+    """Return the timestamp without zone that lies `micros` after 1970-01-01T00:00:00."""
+    if not _MICROS_MIN <= micros <= _MICROS_MAX:
+        raise Rejection("out_of_range")
+    days, rest = divmod(micros, DAY_US)
+    return f"{date_text(days)}T{time_text(rest)}"
+
+
+def days_of(text: str) -> int:
+    """Return the days since 1970-01-01 of an ISO date; the `Z` that Debezium writes behind it says nothing."""
+    match = _ISO_DATE.fullmatch(text)
+    if match is None:
+        raise Rejection("bad_type" if text.lstrip("+-") != "infinity" else "out_of_range")
+    return _days(*match.groups())
+
+
+def time_micros_of(text: str) -> int:
+    """Return the microseconds since midnight of an ISO time, in UTC where it has an offset."""
+    match = _ISO_TIME.fullmatch(text)
+    if match is None:
+        raise Rejection("bad_type")
+    *parts, zone = match.groups()
+    micros = _time(*parts)
+    return micros if not zone or zone == "Z" else (micros - _offset(zone)) % DAY_US
+
+
+def micros_of(text: str) -> int:
+    """Return the microseconds since 1970-01-01T00:00:00 of an ISO timestamp, in UTC where it has an offset."""
+    match = _ISO_TIMESTAMP.fullmatch(text)
+    if match is None:
+        raise Rejection("bad_type" if text.lstrip("+-") != "infinity" else "out_of_range")
+    year, month, day, *clock, zone = match.groups()
+    return _days(year, month, day) * DAY_US + _time(*clock) - (_offset(zone) if zone else 0)
+
+
+def _days(year: str, month: str, day: str) -> int:
+    cycles, near = divmod(int(year) - 1, _CYCLE_YEARS)
+    try:
+        ordinal = dt.date(near + 1, int(month), int(day)).toordinal()
+    except ValueError:
+        raise Rejection("bad_type") from None
+    return ordinal - _EPOCH_ORDINAL + cycles * _CYCLE_DAYS
+
+
+def _time(hour: str, minute: str, second: str | None, fraction: str | None) -> int:
+    hours, minutes, seconds = int(hour), int(minute), int(second or 0)
+    micros = ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + int((fraction or "0").ljust(6, "0")[:6])
+    if hours > 24 or minutes > 59 or seconds > 59 or micros > DAY_US:  # noqa: PLR2004 - the clock's own numbers
+        raise Rejection("bad_type")
+    return micros
+
+
+def _offset(zone: str) -> int:
+    if zone == "Z":
+        return 0
+    digits = zone[1:].replace(":", "").ljust(6, "0")
+    seconds = (int(digits[:2]) * 60 + int(digits[2:4])) * 60 + int(digits[4:])
+    return (seconds if zone[0] == "+" else -seconds) * 1_000_000
+
+
+def date_column(values: list[int]) -> list[str]:
+    """Return `date_text` of many."""
+    array = pa.array(values, pa.int32())
+    _whole(array)
+    _within(array, _YEAR_1_DAYS, _YEAR_9999_DAYS)
+    return array.cast(pa.date32()).cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+
+
+def time_column(factor: int, divisor: int = 1) -> Callable[[list[int]], list[str]]:
+    """Return the function for numbers that are microseconds since midnight once times `factor` by `divisor`."""
+
+    def convert(values: list[int]) -> list[str]:
+        array = _scaled(values, factor, divisor)
+        _within(array, 0, DAY_US - 1)
+        return array.cast(pa.time64("us")).cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+
+    return convert
+
+
+def timestamp_column(factor: int, divisor: int = 1, suffix: str = "") -> Callable[[list[int]], list[str]]:
+    """Return the function for numbers that are microseconds since 1970 once times `factor`, divided by `divisor`."""
+
+    def convert(values: list[int]) -> list[str]:
+        return _timestamps(_scaled(values, factor, divisor), suffix)
+
+    return convert
+
+
+def zoned_column(values: list[str]) -> list[str]:
+    """Return timestamps in UTC of texts with an offset; the very list where all have the contract's form."""
+    array = pa.array(values, pa.string()).cast(pa.timestamp("us", "UTC"))
+    joined = "".join(values)
+    count = len(values)
+    # Arrow took them, so each ends in its only Z: where every 27th character is one, all are 27 long.
+    if len(joined) == 27 * count and joined[10::27] == "T" * count and joined[26::27] == "Z" * count:
+        return values
+    return _timestamps(array.cast(pa.int64()), "Z")
+
+
+def _timestamps(micros: Any, suffix: str) -> list[str]:
+    _within(micros, _YEAR_1_DAYS * DAY_US, (_YEAR_9999_DAYS + 1) * DAY_US - 1)
+    texts = micros.cast(pa.timestamp("us")).cast(pa.string())  # with a zone this cast is five times as slow
+    joined = texts.buffers()[2].to_pybytes().decode("ascii").replace(" ", "T")
+    assert len(joined) == 26 * len(texts), "four digits of year and six of fraction"
+    if suffix:
+        return [joined[at : at + 26] + suffix for at in range(0, len(joined), 26)]
+    return [joined[at : at + 26] for at in range(0, len(joined), 26)]
+
+
+def _scaled(values: list[int], factor: int, divisor: int) -> Any:
+    if divisor != 1:
+        return pa.array([value // divisor for value in values], pa.int64())  # floor, also before 1970
+    array = pa.array(values, pa.int64())
+    _whole(array)
+    return array if factor == 1 else pc.multiply_checked(array, factor)
+
+
+def _whole(array: Any) -> None:
+    if array.null_count:
+        raise Rejection("bad_type")  # of these shortcuts: the caller takes nulls out and asks again
+
+
+def _within(array: Any, low: int, high: int) -> None:
+    bounds = pc.min_max(array)
+    if bounds["min"].as_py() < low or bounds["max"].as_py() > high:
+        raise Rejection("out_of_range")

@@ -1,0 +1,86 @@
+"""Where things lie in Redis: layout 1, frozen in docs/redis.md. Pure: names and numbers, no client.
+
+Every key but `<prefix>:layout` begins with `<prefix>:{b<n>}:`; the braces are the hash tag of Redis Cluster, so that
+all keys of one call are in one slot.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LAYOUT_VERSION = 1
+
+ROW = "f"  # latest values of a row that is its own entity: values and ledger in one hash
+SHARING_ROW = "r"  # the ledger of a row of a view whose entities several rows share
+ENTITY = "e"  # what each row that names an entity told it
+LEFT = "m"  # the entities that a row has left
+TOMBSTONES = "x"
+OFFSETS = "at"
+# Kept free for what comes later: outbox, incarnation, floors, states of views (PENDING, SWEEPING), windows.
+RESERVED = ("out", "in", "floor", "view", "w")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The names of keys of one installation."""
+
+    prefix: str
+    buckets: int
+
+    @property
+    def marker(self) -> str:
+        """The key that holds the layout's version and number of buckets."""
+        return f"{self.prefix}:layout"
+
+    def bucket(self, entity: str) -> int:
+        """Return the bucket of an entity: CRC-32 of its text in UTF-8, modulo the number of buckets."""
+        return zlib.crc32(entity.encode()) % self.buckets
+
+    def base(self, bucket: int) -> str:
+        """Return what every key of a bucket begins with."""
+        return f"{self.prefix}:{{b{bucket}}}:"
+
+    def offsets(self, bucket: int) -> str:
+        """Return the hash of how far each view has come in this bucket."""
+        return self.base(bucket) + OFFSETS
+
+    def values(self, view: str, entity: str) -> str:
+        """Return the hash of latest values of an entity; `view` is its id, `<name>.<version>`."""
+        return f"{self.base(self.bucket(entity))}{ROW}:{view}:{entity}"
+
+    def tombstones(self, view: str, bucket: int) -> str:
+        """Return the hash of deleted rows of a view in a bucket."""
+        return f"{self.base(bucket)}{TOMBSTONES}:{view}"
+
+
+def entity_text(parts: Sequence[str]) -> str:
+    """Return the text that names an entity: of one column as it is, of several joined by colons.
+
+    Of several, `%` and `:` inside a part are written `%25` and `%3A`, so that two keys never share a text.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    return ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
+
+
+def offset_field(view: str, topic: str, partition: int) -> str:
+    """Return the field of `Layout.offsets` for one view and partition."""
+    return f"{view}|{topic}|{partition}"
+
+
+def view_of(field: str) -> str:
+    """Return the view's id in what `offset_field` made."""
+    return field.partition("|")[0]
+
+
+def offset_text(topic_id: str, next_offset: int) -> str:
+    """Return what such a field holds."""
+    return f"{topic_id}:{next_offset}"
+
+
+def read_offset(text: str) -> tuple[str, int]:
+    """Return topic id and next offset of what `offset_text` wrote."""
+    topic_id, _, number = text.rpartition(":")
+    return topic_id, int(number)

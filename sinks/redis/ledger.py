@@ -1,0 +1,185 @@
+"""Online features in Redis: one ledger per view and bucket, where an older change never wins.
+
+Promise: at-least-once in, exact state out. Redis itself refuses a change whose position is not above the stored one,
+and the same script then moves the bucket's offsets, each only if it holds what we last saw there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from schemas.config import RedisConfig
+from schemas.errors import ConfigurationError
+from sinks.redis.layout import LAYOUT_VERSION, Layout, offset_text
+from sinks.redis.wire import Wire, checked
+
+SCRIPT = files("sinks.redis").joinpath("ledger.lua").read_bytes()
+SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest()  # Redis names scripts by SHA-1
+
+
+Call = tuple[Any, ...]
+
+
+class Arguments(Protocol):
+    """The rows of one view and bucket."""
+
+    def arguments(self) -> list[Any]:
+        """Return them as a section of `ledger.lua`."""
+        ...
+
+
+class Move(NamedTuple):
+    """One offset of one bucket: moved to `new` only if it holds `expected`."""
+
+    field: str
+    expected: str
+    new: str
+
+
+class Refused(NamedTuple):
+    """A move that did not happen, and what its field holds; None: nothing, so Redis has lost it."""
+
+    bucket: int
+    move: Move
+    held: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a round of calls did; every row of it is in Redis, or was there already."""
+
+    changed: int
+    refused: list[Refused]
+    told: list[Any]  # for `sharing.tellings`
+
+
+def commands(
+    layout: Layout, sections: Mapping[int, Mapping[str, Arguments]], moves: Mapping[int, Sequence[Move]], *, now_ms: int
+) -> dict[int, Call]:
+    """Return the arguments of one EVALSHA per bucket that has rows or moves. Pure."""
+    encode = msgspec.msgpack.Encoder().encode
+    calls: dict[int, Call] = {}
+    for bucket in sorted({*sections, *moves}):
+        views = list(sections.get(bucket, {}).values())
+        arguments: list[Any] = [layout.base(bucket), str(now_ms), len(views)]
+        for section in views:
+            arguments += section.arguments()
+        for move in moves.get(bucket, ()):
+            arguments += move
+        calls[bucket] = ("EVALSHA", SCRIPT_SHA, 1, layout.offsets(bucket), encode(arguments))
+    return calls
+
+
+class Ledger:
+    """The online side of the feature views of one installation."""
+
+    def __init__(self, config: RedisConfig) -> None:
+        self.layout = Layout(config.key_prefix, config.buckets)
+        self.wire = Wire(config)
+
+    async def open(self) -> None:
+        """Connect, load the script and check the layout, unless all this was done on this connection.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+            ConfigurationError: the layout there is not one that this version knows, or has another number of buckets.
+        """
+        if self.wire.is_open:
+            return
+        await self.wire.open()
+        try:
+            await self._prepare()
+        except BaseException:
+            await self.wire.close()  # half prepared is not open
+            raise
+
+    async def _prepare(self) -> None:
+        own = msgspec.json.encode({"layout": LAYOUT_VERSION, "buckets": self.layout.buckets})
+        loaded, _, held = [
+            checked(reply)
+            for reply in await self.wire.exchange(
+                [("SCRIPT", "LOAD", SCRIPT), ("SET", self.layout.marker, own, "NX"), ("GET", self.layout.marker)]
+            )
+        ]
+        assert loaded.decode() == SCRIPT_SHA, "Redis names a script by its SHA-1"
+        check_layout(held, self.layout)
+
+    async def close(self) -> None:
+        """Leave; what is in flight fails with SinkUnavailable."""
+        await self.wire.close()
+
+    async def apply(self, calls: Mapping[int, Call], moves: Mapping[int, Sequence[Move]]) -> Applied:
+        """Send what `commands` made and return once Redis has answered every call.
+
+        Raises:
+            SinkUnavailable: Redis did not answer, or cannot take it now; nothing is known of the rows, send them again.
+        """
+        replies = await self.wire.exchange(list(calls.values()))
+        assert len(replies) == len(calls), "Redis answers every command once"
+        changed, refused, told = 0, [], []
+        try:
+            for bucket, reply in zip(calls, replies, strict=True):
+                count, rest, tell = checked(reply)
+                changed += count
+                told += tell
+                for index, held in zip(rest[::2], rest[1::2], strict=True):
+                    refused.append(Refused(bucket, moves[bucket][index], None if held is None else held.decode()))
+        except BaseException:
+            await self.wire.close()  # the script is loaded and the offsets are read again before anything else is sent
+            raise
+        return Applied(changed, refused, told)
+
+    async def offsets(self, fields: Sequence[str]) -> list[list[str | None]]:
+        """Return what each bucket holds for `fields`: one list per bucket, one text or None per field.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+        """
+        if not fields:
+            return [[] for _ in range(self.layout.buckets)]
+        replies = await self.wire.exchange(
+            [("HMGET", self.layout.offsets(b), *fields) for b in range(self.layout.buckets)]
+        )
+        return [[None if text is None else text.decode() for text in checked(reply)] for reply in replies]
+
+    async def begin(self, absent: Mapping[int, Sequence[tuple[str, str]]]) -> None:
+        """Write fields that are not there: the start of a view or partition, or of what Redis has lost.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+        """
+        calls = [
+            ("HSETNX", self.layout.offsets(bucket), field, offset_text(topic_id, 0))
+            for bucket, fields in absent.items()
+            for field, topic_id in fields
+        ]
+        for reply in await self.wire.exchange(calls):
+            checked(reply)
+
+
+def check_layout(held: bytes | None, layout: Layout) -> None:
+    """Refuse what this version does not know.
+
+    Raises:
+        ConfigurationError: another layout, or another number of buckets.
+    """
+    try:
+        found = msgspec.json.decode(held or b"", type=dict[str, Any])
+    except msgspec.MsgspecError as exc:
+        raise ConfigurationError(f"{layout.marker} is not ours", hint="choose another redis.key_prefix") from exc
+    if found.get("layout") != LAYOUT_VERSION:
+        raise ConfigurationError(
+            f"Redis holds layout {found.get('layout')} under {layout.prefix}, this version knows {LAYOUT_VERSION}",
+            hint="use the version of headgate that wrote it, or another redis.key_prefix",
+        )
+    if found.get("buckets") != layout.buckets:
+        raise ConfigurationError(
+            f"Redis holds {found.get('buckets')} buckets under {layout.prefix}, redis.buckets says {layout.buckets}",
+            hint="the number of buckets is fixed for a layout: set redis.buckets back",
+        )

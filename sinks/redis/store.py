@@ -1,0 +1,198 @@
+"""The rows of a worker's views in Redis, and how far each partition has come there.
+
+Promise: what `write` was given is in Redis once its task has ended without an error. Every new connection is looked at
+first: if a bucket holds less than it acknowledged, `ensure` says how far back each field must go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from schemas.config import RedisConfig
+from schemas.errors import SinkUnavailable
+from sinks.redis.fold import Gatherer, Sections
+from sinks.redis.layout import offset_text, read_offset, view_of
+from sinks.redis.ledger import Arguments, Call, Ledger, Move, commands
+from sinks.redis.offsets import OffsetBook, lowest
+from sinks.redis.sharing import tellings
+
+COUNTS = ("rows", "rows_changed", "calls", "moves_refused", "fields_fallen_back")
+
+Moves = dict[int, list[Move]]
+Fallen = dict[str, int]  # field → the offset to go back to
+
+
+class FeatureStore:
+    """The online side of one FEATURES worker; fields are those of `layout.offset_field`."""
+
+    def __init__(self, config: RedisConfig, *, clock: Callable[[], float]) -> None:
+        self._config = config
+        self._clock = clock
+        self._ledger = Ledger(config)
+        self._book = OffsetBook()
+        self._connection = 0  # the one on which the fields were read
+        self._checking = asyncio.Lock()
+        self._sharing = asyncio.Lock()
+        self.counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
+
+    async def close(self) -> None:
+        """Leave; what is in flight fails with SinkUnavailable."""
+        await self._ledger.close()
+
+    async def ensure(self) -> Fallen:
+        """Have a connection on which the fields were read; return those that hold less than was acknowledged.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+            ConfigurationError: what is there under the prefix is not a layout that this version knows.
+        """
+        async with self._checking:
+            if self._ledger.wire.is_open and self._connection == self._ledger.wire.opened:
+                return {}
+            await self._ledger.open()
+            opened = self._ledger.wire.opened
+            self._book.disconnected()
+            fallen = await self.read_again()
+            self._connection = opened
+            return fallen
+
+    def knows(self, fields: Iterable[str]) -> bool:
+        """Say whether all of `fields` were taken up."""
+        return all(field in self._book.marks for field in fields)
+
+    async def take_up(self, fields: Mapping[str, str]) -> dict[str, int | None]:
+        """Read fields, given with their topic's id; return the lowest offset of each, None if it is another topic's.
+
+        A field that a bucket does not have is written there as 0: its view or partition is new, or Redis has lost it.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+        """
+        texts = await self._read(list(fields))
+        ours = {field: found for field, found in texts.items() if _is_of(fields[field], found)}
+        await self._begin_absent(ours, fields)
+        for field, found in ours.items():
+            held = [text if text is not None else offset_text(fields[field], 0) for text in found]
+            self._book.begin(field, fields[field], held)
+        return {field: lowest(self._book.marks[field].seen) if field in ours else None for field in fields}
+
+    def forget(self, fields: Iterable[str]) -> None:
+        """Drop fields that are no longer this worker's."""
+        self._book.forget(fields)
+
+    def gatherer(self) -> Gatherer:
+        """Return an empty gatherer for the rows of one round."""
+        return Gatherer(self._ledger.layout, self._config.row_bytes_max)
+
+    def write(self, gatherer: Gatherer, behind: Mapping[str, int]) -> asyncio.Task[bool]:
+        """Begin to send a round, and with it the offsets behind it; the task tells whether Redis has lost something.
+
+        Moves are counted on here and sent in the order of these calls, so this is no coroutine.
+        """
+        self.counts["rows"] += gatherer.rows
+        plain = self._send(gatherer.sections, self._moves(gatherer.sections, behind))
+        if not gatherer.sharing:
+            return plain
+        return asyncio.create_task(self._write_sharing(plain, gatherer.sharing, behind, self._ledger.wire.opened))
+
+    async def _write_sharing(
+        self, plain: asyncio.Task[bool], sharing: Sections, behind: Mapping[str, int], opened: int
+    ) -> bool:
+        """Write rows, then tell their entities; each step can be repeated, and offsets move behind the second."""
+        try:
+            lost = await plain
+        except asyncio.CancelledError:
+            plain.cancel()
+            raise
+        async with self._sharing:  # one round after the other: a later one must not move offsets over an earlier one
+            if not self._ledger.wire.is_open or self._ledger.wire.opened != opened:
+                raise SinkUnavailable("the connection to Redis is lost", hint="the rows are sent again")
+            calls = commands(self._ledger.layout, sharing, {}, now_ms=self._now_ms())
+            applied = await self._ledger.apply(calls, {})
+            entities = tellings(self._ledger.layout, applied.told)
+            touched = {b: {*sharing.get(b, ()), *entities.get(b, ())} for b in {*sharing, *entities}}
+            self.counts["calls"] += len(calls)
+            return await self._send(entities, self._moves(touched, behind)) or lost
+
+    def _moves(self, touched: Mapping[int, Collection[str]], behind: Mapping[str, int]) -> Moves:
+        """Return the moves of the buckets in which a view has rows, and count on them."""
+        moves: Moves = {}
+        for bucket, views in touched.items():
+            for field, offset in behind.items():
+                mark = self._book.marks.get(field) if view_of(field) in views else None  # none: not ours any more
+                move = mark.move(bucket, offset) if mark is not None else None
+                if move is not None:
+                    moves.setdefault(bucket, []).append(move)
+        return moves
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+    def reach(self, fields: Iterable[str], offset: int) -> None:
+        """Note that all rows below `offset` are in Redis."""
+        for mark in filter(None, map(self._book.marks.get, fields)):
+            mark.reached = max(mark.reached, offset)
+
+    async def move_all(self) -> Fallen:
+        """Move every bucket, also those without rows, to what was reached; return what Redis has lost.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+        """
+        moves: Moves = {}
+        for mark in self._book.marks.values():
+            for bucket, move in mark.lagging():
+                moves.setdefault(bucket, []).append(move)
+        if moves and await self._send({}, moves):
+            return await self.read_again()
+        return {}
+
+    async def read_again(self) -> Fallen:
+        """Read every field anew and write those that are gone; return those that hold less than was acknowledged.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+        """
+        ids = {field: mark.topic_id for field, mark in self._book.marks.items()}
+        texts = await self._read(list(ids))
+        await self._begin_absent(texts, ids)
+        # A field that was dropped meanwhile is nobody's business.
+        back = {field: self._book.compare(field, found) for field, found in texts.items() if field in self._book.marks}
+        fallen = {field: offset for field, offset in back.items() if offset is not None}
+        self.counts["fields_fallen_back"] += len(fallen)
+        return fallen
+
+    def _send(self, sections: Mapping[int, Mapping[str, Arguments]], moves: Moves) -> asyncio.Task[bool]:
+        calls = commands(self._ledger.layout, sections, moves, now_ms=self._now_ms())
+        self.counts["calls"] += len(calls)
+        return asyncio.create_task(self._apply(calls, moves))
+
+    async def _apply(self, calls: Mapping[int, Call], moves: Moves) -> bool:
+        """Send calls and take their answers into the book; return whether Redis has lost something."""
+        applied = await self._ledger.apply(calls, moves)
+        self.counts["rows_changed"] += applied.changed
+        self.counts["moves_refused"] += len(applied.refused)
+        refused = {(refusal.bucket, refusal.move) for refusal in applied.refused}
+        for bucket, made in moves.items():
+            self._book.arrived(bucket, [move for move in made if (bucket, move) not in refused])
+        lost = [self._book.refused(refusal) for refusal in applied.refused]
+        return any(lost)
+
+    async def _read(self, fields: Sequence[str]) -> dict[str, list[str | None]]:
+        by_bucket = await self._ledger.offsets(fields)
+        return {field: [texts[index] for texts in by_bucket] for index, field in enumerate(fields)}
+
+    async def _begin_absent(self, texts: Mapping[str, Sequence[str | None]], ids: Mapping[str, str]) -> None:
+        absent: dict[int, list[tuple[str, str]]] = {}
+        for field, by_bucket in texts.items():
+            for bucket, text in enumerate(by_bucket):
+                if text is None:
+                    absent.setdefault(bucket, []).append((field, ids[field]))
+        if absent:
+            await self._ledger.begin(absent)
+
+
+def _is_of(topic_id: str, texts: Sequence[str | None]) -> bool:
+    return all(text is None or read_offset(text)[0] == topic_id for text in texts)

@@ -1,0 +1,229 @@
+"""What the ledger promises on every server it runs on: Redis, one in cluster mode, and Valkey where it is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import redis
+
+from schemas.config import RedisConfig
+from schemas.errors import BugError, ConfigurationError, SinkUnavailable
+from schemas.table import TableSpec
+from sinks.redis.fold import Gatherer
+from sinks.redis.layout import offset_field, offset_text
+from sinks.redis.ledger import Applied, Ledger, Move, commands
+from sinks.redis.read import row_of
+from sinks.redis.rows import TableRows
+from sinks.redis.sharing import tellings
+from tests.services.runner import NativeProcess
+from tests.services.system import require_program
+from tests.services.waiting import free_port, wait_until
+from tests.unit.features.fakes import change
+
+SPEC = TableSpec.model_validate(
+    {
+        "table": "patients",
+        "topics": ["clinic.patients"],
+        "key": ["id"],
+        "columns": {"id": "long", "name": "string", "note": "string", "ward": "int"},
+        "features": [
+            {"view": "latest", "entity": "patient", "columns": ["name", "note"]},
+            {"view": "by_ward", "entity": "ward", "entity_key": ["ward"], "columns": ["name"]},
+        ],
+    }
+)
+TABLE = TableRows(SPEC, SPEC.features)
+FIELD = offset_field("latest.1", "t", 0)
+SERVERS = {"redis": ["redis-server"], "cluster": ["redis-server", "--cluster-enabled", "yes"]}
+if shutil.which("valkey-server"):
+    SERVERS["valkey"] = ["valkey-server"]
+
+
+class Server:
+    """A server of this module alone, and a ledger on it."""
+
+    def __init__(self, folder: Path, program: str, *options: str) -> None:
+        self.port = free_port()
+        path = require_program(program) if program == "redis-server" else program
+        own = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+        self.process = NativeProcess(program, [path, *own, *options], log_path=folder / "log", data=folder)
+        self.process.start()
+        self.client = redis.Redis(port=self.port)
+        wait_until(self._answers, "the server answers")
+        if options:
+            self.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+            wait_until(lambda: "ok" in str(self.ask("CLUSTER", "INFO")).partition("cluster_state")[2][:8], "a cluster")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.ConnectionError:
+            return False
+
+    def ask(self, *command: object) -> Any:
+        """Return the answer to a command."""
+        return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    def hash(self, key: str) -> dict[bytes, bytes]:
+        """Return what HGETALL says."""
+        return cast("dict[bytes, bytes]", self.client.hgetall(key))
+
+    def config(self, **changes: object) -> RedisConfig:
+        """Return the settings of a ledger here."""
+        return RedisConfig.model_validate({"url": f"redis://127.0.0.1:{self.port}/0", "buckets": 8} | changes)
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        self.client.close()
+        self.process.close()
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Each kind of server."""
+    found = Server(tmp_path_factory.mktemp("ledger"), *SERVERS[request.param])
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def empty(server: Server) -> Server:
+    """The server, with nothing on it and nothing set."""
+    server.client.flushall()
+    server.client.script_flush()
+    return server
+
+
+async def apply(ledger: Ledger, values: list[bytes], moves: dict[int, list[Move]] | None = None) -> Applied:
+    """Write contract values, and tell entities."""
+    layout = ledger.layout
+    gatherer = Gatherer(layout, 65_536)
+    gatherer.add(TABLE, TABLE.decode(values), lambda i: f"id|0|{i}", value_bytes_max=900)
+    applied = await ledger.apply(commands(layout, gatherer.sections, moves or {}, now_ms=1), moves or {})
+    told = (await ledger.apply(commands(layout, gatherer.sharing, {}, now_ms=1), {})).told
+    await ledger.apply(commands(layout, tellings(layout, told), {}, now_ms=1), {})
+    return applied
+
+
+async def test_rows_of_many_buckets_arrive(empty: Server) -> None:
+    """Every key of a call is in one slot, or a cluster would refuse it."""
+    ledger = Ledger(empty.config())
+    await ledger.open()
+    values = [change(key, key + 1, {"name": f"n{key}", "ward": key % 3}, ["note"]) for key in range(100)]
+
+    await apply(ledger, [*values, *(change(key, 200 + key, None) for key in range(50))])
+
+    keys = [ledger.layout.values("latest.1", str(key)) for key in range(100)]
+    rows = [row_of(empty.hash(key)) for key in keys]
+    assert [None] * 50 == rows[:50]
+    assert [f"n{key}" for key in range(50, 100)] == [row.values["name"] for row in rows[50:] if row]
+    wards = [row_of(empty.hash(ledger.layout.values("by_ward.1", str(ward)))) for ward in range(3)]
+    assert ["n99", "n97", "n98"] == [row.values["name"] for row in wards if row]
+    await ledger.close()
+
+
+async def test_offsets_move_only_from_what_was_last_seen(empty: Server) -> None:
+    """A refused move says what its field holds, or that it holds nothing."""
+    ledger = Ledger(empty.config())
+    await ledger.open()
+    await ledger.begin({0: [(FIELD, "id")]})
+    good, stale = Move(FIELD, "id:0", "id:5"), Move(FIELD, "id:3", "id:9")
+    unknown = Move(offset_field("gone.1", "t", 0), "id:0", "id:5")
+
+    assert [] == (await ledger.apply(commands(ledger.layout, {}, {0: [good]}, now_ms=1), {0: [good]})).refused
+    moves = {0: [stale, unknown, good]}
+    refused = (await ledger.apply(commands(ledger.layout, {}, moves, now_ms=1), moves)).refused
+
+    assert [(0, stale, offset_text("id", 5)), (0, unknown, None)] == [tuple(refusal) for refusal in refused]
+    assert [[offset_text("id", 5)], [None]] == (await ledger.offsets([FIELD]))[:2]
+    await ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("off", "on"),
+    [
+        (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),
+        (["SCRIPT", "FLUSH"], ["PING"]),
+        (["CONFIG", "SET", "min-replicas-to-write", "3"], ["CONFIG", "SET", "min-replicas-to-write", "0"]),
+    ],
+    ids=["OOM", "NOSCRIPT", "NOREPLICAS"],
+)
+async def test_a_server_that_cannot_take_rows_now_is_unavailable(empty: Server, off: list[str], on: list[str]) -> None:
+    """The rows are sent again once it can."""
+    ledger = Ledger(empty.config())
+    await ledger.open()
+    row = change(1, 1, {"name": "a", "note": "b"})
+    empty.ask(*off)
+    try:
+        with pytest.raises(SinkUnavailable):
+            await apply(ledger, [row])
+    finally:
+        empty.ask(*on)
+    await ledger.open()
+
+    assert 1 == (await apply(ledger, [row])).changed
+    await ledger.close()
+
+
+async def test_calls_in_flight_fail_together_when_the_connection_breaks(empty: Server) -> None:
+    """No reply reaches the wrong caller; nothing reconnects by itself."""
+    ledger = Ledger(empty.config())
+    await ledger.open()
+    pending = [asyncio.create_task(apply(ledger, [change(n, 1, {"name": "a"}, ["note"])])) for n in range(20)]
+    await asyncio.sleep(0)  # they send
+    empty.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    outcomes = await asyncio.gather(*pending, return_exceptions=True)
+
+    assert {SinkUnavailable} == {type(outcome) for outcome in outcomes}
+    with pytest.raises(SinkUnavailable):
+        await ledger.offsets([FIELD])
+    await ledger.open()
+    assert 2 == ledger.wire.opened
+    await ledger.close()
+
+
+async def test_a_key_of_somebody_else_is_no_reason_to_wait(empty: Server) -> None:
+    """The server refuses the command itself: trying again would not help, so it is not called unavailable."""
+    ledger = Ledger(empty.config())
+    await ledger.open()
+    empty.client.set(ledger.layout.values("latest.1", "1"), "not a hash")
+
+    with pytest.raises(BugError):
+        await apply(ledger, [change(1, 1, {"name": "a", "note": "b"})])
+    await ledger.close()
+
+
+async def test_a_newer_layout_is_refused(empty: Server) -> None:
+    """What this version does not know it leaves alone."""
+    ledger = Ledger(empty.config())
+    empty.client.set(ledger.layout.marker, '{"layout": 2, "buckets": 8}')
+
+    with pytest.raises(ConfigurationError, match="layout 2"):
+        await ledger.open()
+    with pytest.raises(SinkUnavailable):
+        await ledger.offsets([FIELD])
+
+
+async def test_nobody_listening_is_unavailable() -> None:
+    """A server that is not there may come."""
+    ledger = Ledger(RedisConfig.model_validate({"url": f"redis://127.0.0.1:{free_port()}/0"}))
+
+    with pytest.raises(SinkUnavailable):
+        await ledger.open()
+
+
+async def test_a_wrong_password_is_a_matter_of_configuration(empty: Server) -> None:
+    """Waiting would not help."""
+    ledger = Ledger(empty.config(url=f"redis://:wrong@127.0.0.1:{empty.port}/0"))
+    empty.client.config_set("requirepass", "right")
+    try:
+        with pytest.raises(ConfigurationError):
+            await ledger.open()
+    finally:
+        empty.client.config_set("requirepass", "")

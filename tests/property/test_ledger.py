@@ -1,0 +1,214 @@
+"""The ledger on a real Redis against a model of ten lines: which change wins."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from schemas.config import RedisConfig
+from schemas.table import TableSpec
+from sinks.redis.fold import Gatherer
+from sinks.redis.layout import Layout
+from sinks.redis.ledger import Ledger, commands
+from sinks.redis.read import FeatureRow, row_of
+from sinks.redis.rows import TableRows
+from tests.services import RedisServer
+
+COLUMNS = ["name", "note", "flag"]
+SPEC = TableSpec.model_validate(
+    {
+        "table": "patients",
+        "topics": ["clinic.patients"],
+        "key": ["id"],
+        "columns": {"id": "long", "name": "string", "note": "string", "flag": "boolean"},
+        "features": [{"view": "latest", "entity": "patient", "columns": COLUMNS}],
+    }
+)
+TABLE = TableRows(SPEC, SPEC.features)
+UNAVAILABLE, ABSENT = object(), object()
+Change = tuple[int, dict[str, Any] | None]  # position, and the row: None for a delete
+
+
+def winner(changes: Sequence[Change]) -> FeatureRow | None:
+    """The model: the highest delete hides what is below it; each column has what the highest change left says of it."""
+    deleted = max((position for position, row in changes if row is None), default=-1)
+    left = sorted({p: row for p, row in changes if row is not None and p >= deleted}.items())
+    if not left:
+        return None
+    said: dict[str, Any] = {}
+    for _, row in left:
+        said |= {name: value for name, value in row.items() if value is not UNAVAILABLE}
+    values = {
+        name: v if isinstance(v, str) else str(v).lower()
+        for name, v in said.items()
+        if v is not None and v is not ABSENT
+    }
+    null = frozenset(name for name, v in said.items() if v is None)
+    return FeatureRow(values, null, frozenset(COLUMNS) - set(said), digits(left[-1][0]), None)
+
+
+def digits(position: int) -> str:
+    """Write a position as PostgreSQL's layout has it: 45 digits."""
+    return f"0001{position:041d}"
+
+
+def contract(change: Change) -> bytes:
+    """Write a change as the contract has it."""
+    position, row = change
+    value: dict[str, Any] = {
+        "op": "delete" if row is None else "update",
+        "key": {"id": "42"},
+        "position": digits(position),
+    }
+    if row is not None:
+        value["after"] = {"id": "42"} | {n: v for n, v in row.items() if v is not UNAVAILABLE and v is not ABSENT}
+        value["unavailable"] = [name for name, v in row.items() if v is UNAVAILABLE]
+    return msgspec.json.encode(value)
+
+
+def rows() -> st.SearchStrategy[dict[str, Any]]:
+    """Rows with every kind of nothing."""
+    text = st.sampled_from(["", "a", "b", '"é:%\n', None, None, UNAVAILABLE, UNAVAILABLE, ABSENT])
+    return st.fixed_dictionaries(
+        {"name": text, "note": text, "flag": st.sampled_from([True, False, None, UNAVAILABLE, ABSENT])}
+    )
+
+
+def histories() -> st.SearchStrategy[list[Change]]:
+    """Changes of one key at positions of their own, as the source made them."""
+    changes = st.lists(st.one_of(rows(), rows(), rows(), st.none()), min_size=1, max_size=9)
+    return changes.map(lambda found: [(index, row) for index, row in enumerate(found, start=1)])
+
+
+class Store:
+    """A ledger under a prefix of its own, used from code that is not asynchronous."""
+
+    def __init__(self, address: str) -> None:
+        self.prefix = f"features-{uuid.uuid4().hex[:12]}"
+        self.loop = asyncio.new_event_loop()
+        self.ledger = Ledger(RedisConfig.model_validate({"url": address, "key_prefix": self.prefix, "buckets": 1}))
+        self.loop.run_until_complete(self.ledger.open())
+        self.layout: Layout = self.ledger.layout
+
+    def apply(self, *calls: Sequence[Change]) -> None:
+        """Send each sequence of changes as one call, folded."""
+        for changes in calls:
+            gatherer = Gatherer(self.layout, 65_536)
+            gatherer.add(
+                TABLE, TABLE.decode([contract(c) for c in changes]), lambda _: "id|0|1", value_bytes_max=65_536
+            )
+            made = commands(self.layout, gatherer.sections, {}, now_ms=1)
+            self.loop.run_until_complete(self.ledger.apply(made, {}))
+
+    def hash(self) -> dict[bytes, bytes]:
+        """Return what HGETALL says."""
+        (flat,) = self.loop.run_until_complete(
+            self.ledger.wire.exchange([("HGETALL", self.layout.values("latest.1", "42"))])
+        )
+        return dict(zip(flat[::2], flat[1::2], strict=True))
+
+    def row(self) -> FeatureRow | None:
+        """Return what the read side makes of it."""
+        return row_of(self.hash())
+
+    def clear(self) -> None:
+        """Make the entity one that never was."""
+        keys = [self.layout.values("latest.1", "42"), self.layout.tombstones("latest.1", 0)]
+        self.loop.run_until_complete(self.ledger.wire.exchange([("DEL", *keys)]))
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.clear()
+        self.loop.run_until_complete(self.ledger.wire.exchange([("DEL", self.layout.marker, self.layout.offsets(0))]))
+        self.loop.run_until_complete(self.ledger.close())
+        self.loop.close()
+
+
+@pytest.fixture(scope="module")
+def store(redis_server: RedisServer) -> Iterator[Store]:
+    """A ledger that is empty at each test's examples, because `clear` is called first."""
+    found = Store(redis_server.address)
+    yield found
+    found.close()
+
+
+real = settings(
+    max_examples=120, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@real
+@given(histories(), st.randoms(use_true_random=False), st.lists(st.integers(0, 8), max_size=6))
+@example(
+    [(1, {"name": "a", "note": "b", "flag": True}), (2, None), (3, dict.fromkeys(COLUMNS, UNAVAILABLE))],
+    random.Random(0),
+    [],
+)
+def test_any_order_and_any_repeats_leave_what_the_model_says(
+    store: Store, history: list[Change], order: random.Random, repeats: list[int]
+) -> None:
+    """Positions decide: reordering and redelivery, one change a call, leave the same hash."""
+    store.clear()
+    shuffled = [*history, *(history[index % len(history)] for index in repeats)]
+    order.shuffle(shuffled)
+
+    store.apply(*([change] for change in shuffled))
+
+    assert winner(history) == store.row()
+
+
+@real
+@given(histories(), st.randoms(use_true_random=False), st.integers(1, 9))
+def test_folding_leaves_the_same_hash_as_one_by_one(
+    store: Store, history: list[Change], order: random.Random, cut: int
+) -> None:
+    """What is not sent because a newer change hides it would have left no trace."""
+    shuffled = list(history)
+    order.shuffle(shuffled)
+    store.clear()
+    store.apply(*([change] for change in shuffled))
+    one_by_one = store.hash()
+    store.clear()
+
+    store.apply(shuffled[:cut], shuffled[cut:])
+
+    assert one_by_one == store.hash()
+
+
+@real
+@given(histories(), st.integers(0, 9), st.integers(0, 9))
+def test_replaying_any_part_changes_nothing(store: Store, history: list[Change], first: int, last: int) -> None:
+    """A replay after a crash is invisible, bytes and all."""
+    store.clear()
+    store.apply(history)
+    before = store.hash()
+
+    store.apply(history[first:last], *([change] for change in history[first:last]))
+
+    assert before == store.hash()
+
+
+@real
+@given(st.lists(st.tuples(st.integers(1, 5), st.booleans()), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_a_delete_and_an_insert_at_one_position_leave_the_insert(
+    store: Store, changes: list[tuple[int, bool]], order: random.Random
+) -> None:
+    """A change of a key to itself arrives as both, at one position, in either order."""
+    history: list[Change] = [
+        (p, None if gone else {"name": str(p), "note": None, "flag": UNAVAILABLE}) for p, gone in changes
+    ]
+    shuffled = list(history)
+    order.shuffle(shuffled)
+    store.clear()
+
+    store.apply(shuffled)
+
+    assert winner(history) == store.row()

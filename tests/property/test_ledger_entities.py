@@ -1,0 +1,221 @@
+"""Views whose entities several rows share, on a real Redis: rows move between them, in any order, crashes included."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.config import RedisConfig
+from schemas.table import TableSpec
+from sinks.redis.fold import Gatherer
+from sinks.redis.ledger import Ledger, commands
+from sinks.redis.read import FeatureRow, row_of
+from sinks.redis.rows import TableRows
+from sinks.redis.sharing import tellings
+from tests.services import RedisServer
+
+SPEC = TableSpec.model_validate(
+    {
+        "table": "results",
+        "topics": ["clinic.results"],
+        "key": ["id"],
+        "columns": {"id": "long", "patient": "long", "value": "string", "note": "string", "at": "int"},
+        "features": [
+            {
+                "view": "last_result",
+                "entity": "patient",
+                "entity_key": ["patient"],
+                "columns": ["value", "note"],
+                "event_time": "at",
+            }
+        ],
+    }
+)
+TABLE = TableRows(SPEC, SPEC.features)
+PATIENTS = ["a", "b", "c"]
+# Position, row, and for an insert or update: patient, event time, and whether the note was sent.
+Change = tuple[int, int, tuple[str | None, int, bool] | None]
+
+
+def digits(position: int) -> str:
+    """Write a position as PostgreSQL's layout has it: 45 digits."""
+    return f"0001{position:041d}"
+
+
+def contract(change: Change) -> bytes:
+    """Write a change as the contract has it."""
+    position, key, row = change
+    value: dict[str, Any] = {"op": "update" if row else "delete", "key": {"id": str(key)}, "position": digits(position)}
+    if row is not None:
+        patient, at, noted = row
+        value["after"] = {"patient": patient, "value": f"v{position}", "at": at}
+        value["after"] |= {"note": f"n{position}"} if noted else {}
+        value["unavailable"] = [] if noted else ["note"]
+    return msgspec.json.encode(value)
+
+
+def winners(changes: Sequence[Change]) -> dict[str, FeatureRow | None]:
+    """The model: play each row's changes in order; an entity shows its latest row by event time, then position."""
+    rows: dict[int, dict[str, Any]] = {}
+    for position, key, row in sorted(changes):
+        if row is None:
+            rows.pop(key, None)
+            continue
+        patient, at, noted = row
+        note = f"n{position}" if noted else rows.get(key, {}).get("note")
+        rows[key] = {"patient": patient, "order": (at, position), "value": f"v{position}", "note": note}
+    found: dict[str, FeatureRow | None] = {}
+    for name in PATIENTS:
+        mine = [row for row in rows.values() if row["patient"] == name]
+        found[name] = shown(max(mine, key=lambda row: row["order"])) if mine else None
+    return found
+
+
+def shown(row: dict[str, Any]) -> FeatureRow:
+    """Return what the read side says of a row."""
+    values = {"value": row["value"]} | ({"note": row["note"]} if row["note"] else {})
+    unavailable = frozenset() if row["note"] else frozenset({"note"})
+    return FeatureRow(values, frozenset(), unavailable, digits(row["order"][1]), str(row["order"][0]))
+
+
+def histories() -> st.SearchStrategy[list[Change]]:
+    """Changes of three rows, at positions of their own."""
+    row = st.tuples(st.sampled_from([*PATIENTS, *PATIENTS, None]), st.integers(-2, 3), st.booleans())
+    change = st.tuples(st.integers(1, 3), st.one_of(row, row, row, st.none()))
+    return st.lists(change, min_size=1, max_size=12).map(
+        lambda found: [(index, key, after) for index, (key, after) in enumerate(found, start=1)]
+    )
+
+
+class Store:
+    """A ledger under a prefix of its own, used from code that is not asynchronous."""
+
+    def __init__(self, address: str) -> None:
+        config = {"url": address, "key_prefix": f"features-{uuid.uuid4().hex[:12]}", "buckets": 4}
+        self.loop = asyncio.new_event_loop()
+        self.ledger = Ledger(RedisConfig.model_validate(config))
+        self.loop.run_until_complete(self.ledger.open())
+
+    def apply(self, changes: Sequence[Change], *, crash: bool = False) -> None:
+        """Write the rows and tell their entities, or die in between."""
+        told = self.write(changes)
+        if not crash:
+            self.tell(told)
+
+    def tell(self, told: Sequence[Any]) -> None:
+        """Tell entities what `write` returned."""
+        layout = self.ledger.layout
+        made = commands(layout, tellings(layout, told), {}, now_ms=1)
+        self.loop.run_until_complete(self.ledger.apply(made, {}))
+
+    def write(self, changes: Sequence[Change]) -> list[Any]:
+        """Write the rows; return what their entities must be told."""
+        layout = self.ledger.layout
+        gatherer = Gatherer(layout, 65_536)
+        gatherer.add(TABLE, TABLE.decode([contract(c) for c in changes]), lambda _: "id|0|1", value_bytes_max=900)
+        made = commands(layout, gatherer.sharing, {}, now_ms=1)
+        return self.loop.run_until_complete(self.ledger.apply(made, {})).told
+
+    def rows(self) -> dict[str, FeatureRow | None]:
+        """Return what any client sees of each entity."""
+        keys = [self.ledger.layout.values("last_result.1", name) for name in PATIENTS]
+        replies = self.loop.run_until_complete(self.ledger.wire.exchange([("HGETALL", key) for key in keys]))
+        hashes = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in replies]
+        return {name: row_of(fields) for name, fields in zip(PATIENTS, hashes, strict=True)}
+
+    def lose(self, bucket: int) -> None:
+        """Forget all that one bucket holds."""
+        pattern = self.ledger.layout.base(bucket) + "*"
+        (keys,) = self.loop.run_until_complete(self.ledger.wire.exchange([("KEYS", pattern)]))
+        if keys:
+            self.loop.run_until_complete(self.ledger.wire.exchange([("DEL", *keys)]))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for bucket in range(4):
+            self.lose(bucket)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.clear()
+        self.loop.run_until_complete(self.ledger.wire.exchange([("DEL", self.ledger.layout.marker)]))
+        self.loop.run_until_complete(self.ledger.close())
+        self.loop.close()
+
+
+@pytest.fixture(scope="module")
+def store(redis_server: RedisServer) -> Iterator[Store]:
+    """A ledger; each example clears it first."""
+    found = Store(redis_server.address)
+    yield found
+    found.close()
+
+
+real = settings(
+    max_examples=80, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@real
+@given(histories(), st.randoms(use_true_random=False), st.integers(0, 12))
+def test_entities_show_their_latest_row_whatever_the_order(
+    store: Store, history: list[Change], order: random.Random, cut: int
+) -> None:
+    """Rows that move, come back, or are deleted by key leave the entities that they named."""
+    shuffled = [*history, *history[:3]]
+    order.shuffle(shuffled)
+    store.clear()
+
+    store.apply(shuffled[:cut])
+    store.apply(shuffled[cut:])
+
+    assert winners(history) == store.rows()
+
+
+@real
+@given(histories(), st.integers(0, 12), st.integers(0, 12))
+def test_a_crash_between_row_and_entity_is_mended_by_the_replay(
+    store: Store, history: list[Change], first: int, died: int
+) -> None:
+    """What an entity did not hear before the crash it hears when the changes come again."""
+    store.clear()
+    store.apply(history[:first])
+    store.apply(history[first:died], crash=True)
+
+    store.apply(history[first:])
+
+    assert winners(history) == store.rows()
+
+
+@real
+@given(histories(), st.integers(0, 3))
+def test_a_bucket_that_was_lost_is_filled_by_reading_again(store: Store, history: list[Change], bucket: int) -> None:
+    """Rows and entities lie in different buckets; either may lose what it had."""
+    store.clear()
+    store.apply(history)
+    store.lose(bucket)
+
+    store.apply(history)
+
+    assert winners(history) == store.rows()
+
+
+@real
+@given(histories(), st.integers(0, 12))
+def test_what_a_frozen_worker_tells_late_changes_nothing(store: Store, history: list[Change], cut: int) -> None:
+    """Between its two calls another worker may have gone on: an entity keeps what it heard last."""
+    store.clear()
+    late = store.write(history[:cut])
+    store.apply(history)
+
+    store.tell(late)
+
+    assert winners(history) == store.rows()

@@ -1,0 +1,1 @@
+"""The lake: Iceberg tables of Parquet, whose commits carry the offsets they were made from."""

@@ -1,0 +1,106 @@
+"""Where the lake stands in one input partition, as it is stored in the table that the rows went to.
+
+One table property per input partition, so that two workers never overwrite each other's; moved by the commit that holds
+the rows. Unlike a snapshot's summary, properties survive compaction and expiry by other engines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from schemas.errors import BugError, ErrorKind, HeadgateError, SourceMoved
+
+PROPERTY_STAND = "headgate.partition."  # and the number of the input partition
+STAND_VERSION = 1
+
+Stream = tuple[str, int, int]  # topic, generation and partition of an origin
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """The next offset to read of one partition of `topic`, and the highest origin offset stored per origin stream."""
+
+    topic: str
+    topic_id: str
+    next_offset: int
+    highest: Mapping[Stream, int] = field(default_factory=dict)
+
+    def to_text(self) -> str:
+        """Return the value of the property."""
+        highest = [[*stream, offset] for stream, offset in sorted(self.highest.items())]
+        return json.dumps(
+            {
+                "v": STAND_VERSION,
+                "topic": self.topic,
+                "id": self.topic_id,
+                "next": self.next_offset,
+                "highest": highest,
+            },
+            separators=(",", ":"),
+        )
+
+
+class OffsetsMoved(HeadgateError):
+    """Somebody else has written these partitions since: nothing was written; go on from `stands`, if still assigned."""
+
+    kind = ErrorKind.ABORTED
+
+    def __init__(self, table: str, stands: Mapping[int, Stand]) -> None:
+        super().__init__(
+            f"lake table {table}: partitions {sorted(stands)} stand elsewhere than where this worker read them from",
+            hint="another worker owned them meanwhile; the batch is discarded and read again from where they stand",
+        )
+        self.stands = dict(stands)
+
+
+def read_stand(text: str) -> Stand:
+    """Return what `Stand.to_text` wrote.
+
+    Raises:
+        BugError: the text has another version, or somebody edited it.
+    """
+    try:
+        stored = json.loads(text)
+        version = stored["v"]
+        highest = {(topic, generation, partition): offset for topic, generation, partition, offset in stored["highest"]}
+        stand = Stand(stored["topic"], stored["id"], stored["next"], highest)
+    except (ValueError, KeyError, TypeError) as exc:
+        raise BugError(
+            "a partition's offset in the lake cannot be read", hint="was the table's property edited?"
+        ) from exc
+    if version != STAND_VERSION:
+        raise BugError(f"a partition's offset in the lake has version {version}", hint="upgrade Headgate")
+    return stand
+
+
+def read_stands(properties: Mapping[str, str]) -> dict[int, Stand]:
+    """Return the stand of every input partition that a table's properties hold."""
+    return {
+        int(name.removeprefix(PROPERTY_STAND)): read_stand(text)
+        for name, text in properties.items()
+        if name.startswith(PROPERTY_STAND)
+    }
+
+
+def written(stands: Mapping[int, Stand]) -> dict[str, str]:
+    """Return the properties that hold `stands`."""
+    return {f"{PROPERTY_STAND}{partition}": stand.to_text() for partition, stand in stands.items()}
+
+
+def check_topic(stand: Stand, *, topic: str, topic_id: str, partition: int) -> None:
+    """Refuse a topic that is not the one the lake has read; an empty id on either side means that ids are off.
+
+    Raises:
+        SourceMoved: the topic was deleted and made anew, or the table reads another one.
+    """
+    same_id = not stand.topic_id or not topic_id or stand.topic_id == topic_id
+    if stand.topic == topic and same_id:
+        return
+    raise SourceMoved(
+        "source_moved",
+        f"the lake has read partition {partition} of {stand.topic} with id {stand.topic_id or 'none'}; "
+        f"{topic} has id {topic_id or 'none'}",
+        hint="the topic was made anew: move the lake's table aside and let it be filled again",
+    )

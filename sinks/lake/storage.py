@@ -1,0 +1,123 @@
+"""Where the lake lies: its catalogue, and the file system under it.
+
+A folder needs nothing: the catalogue is a SQLite file in it. An `s3://` warehouse is shared by several machines, so its
+catalogue must be one that they share.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import s3fs
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError
+from pyiceberg.io.fsspec import FsspecFileIO
+from sqlalchemy.exc import OperationalError
+
+from schemas.config import LakeConfig
+from schemas.errors import ConfigurationError
+
+CATALOG_FILE = "catalog.db"
+CATALOG_NAME = "headgate"
+S3_SCHEMES = ("s3", "s3a", "s3n")
+_CREATE_ATTEMPTS = 5
+
+
+class LakeFileIO(FsspecFileIO):
+    """s3fs as Iceberg's file system, with checksums only where S3 asks for them.
+
+    Newer clients of AWS add a checksum to every request by default, which other S3 servers answer with an error
+    (botocore's `request_checksum_calculation`); pyiceberg has no property for it.
+    """
+
+    def get_fs(self, scheme: str, hostname: str | None = None) -> Any:
+        """Return the file system of a scheme; for S3, one for all threads."""
+        if scheme not in S3_SCHEMES:
+            return super().get_fs(scheme, hostname)
+        names = ("s3.endpoint", "s3.access-key-id", "s3.secret-access-key", "s3.region")
+        return _s3(*(self.properties.get(name) for name in names))
+
+
+@lru_cache(maxsize=8)
+def _s3(endpoint: str | None, access_key: str | None, secret_key: str | None, region: str | None) -> s3fs.S3FileSystem:
+    """Return one file system per account; nothing given means the client's own search for credentials."""
+    return s3fs.S3FileSystem(
+        key=access_key,
+        secret=secret_key,
+        endpoint_url=endpoint,
+        client_kwargs={"region_name": region} if region else {},
+        config_kwargs={
+            "request_checksum_calculation": "when_required",
+            "response_checksum_validation": "when_required",
+        },
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+
+
+def is_s3(config: LakeConfig) -> bool:
+    """Say whether the warehouse is an S3 address."""
+    return config.warehouse.startswith(tuple(f"{scheme}://" for scheme in S3_SCHEMES))
+
+
+def file_system(config: LakeConfig) -> Any:
+    """Return the fsspec file system of the warehouse, for listing and for queries."""
+    if not is_s3(config):
+        return fsspec.filesystem("file")
+    secret = {name: value.get_secret_value() if value else None for name, value in _keys(config).items()}
+    return _s3(config.s3_endpoint, secret["s3.access-key-id"], secret["s3.secret-access-key"], config.s3_region)
+
+
+def open_catalog(config: LakeConfig) -> Catalog:
+    """Return the catalogue, with the namespace of the lake in it.
+
+    Raises:
+        ConfigurationError: an `s3://` warehouse without a shared catalogue, or a catalogue without its address.
+    """
+    properties = _properties(config)
+    catalog = _created(properties)
+    try:
+        catalog.create_namespace_if_not_exists(config.namespace)
+    except NamespaceAlreadyExistsError:  # another worker was faster
+        assert catalog.namespace_exists(config.namespace), "somebody created it just now"
+    return catalog
+
+
+def _created(properties: dict[str, str]) -> Catalog:
+    """Return the catalogue; several workers may create the tables of a new SQL one at the same time."""
+    for attempt in range(_CREATE_ATTEMPTS):
+        try:
+            return load_catalog(CATALOG_NAME, **properties)
+        except OperationalError:
+            if attempt == _CREATE_ATTEMPTS - 1:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _keys(config: LakeConfig) -> dict[str, Any]:
+    return {"s3.access-key-id": config.s3_access_key, "s3.secret-access-key": config.s3_secret_key}
+
+
+def _properties(config: LakeConfig) -> dict[str, str]:
+    uri = config.catalog_uri.get_secret_value() if config.catalog_uri else None
+    if uri is None and config.catalog == "rest":
+        raise ConfigurationError("lake.catalog: rest needs lake.catalog_uri", hint="write the address of the catalogue")
+    properties: dict[str, str] = {"type": config.catalog}
+    if is_s3(config):
+        if uri is None and config.catalog == "sql":
+            raise ConfigurationError(
+                f"lake.warehouse {config.warehouse} is shared, and the catalogue is not",
+                hint="set lake.catalog to rest or glue, or lake.catalog_uri to a database that all workers reach",
+            )
+        properties |= {"warehouse": config.warehouse.rstrip("/"), "py-io-impl": f"{__name__}.{LakeFileIO.__name__}"}
+    else:
+        folder = Path(config.warehouse).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        uri = uri or (f"sqlite:///{folder / CATALOG_FILE}" if config.catalog == "sql" else None)
+        properties["warehouse"] = str(folder)
+    optional: dict[str, str | None] = {"uri": uri, "s3.endpoint": config.s3_endpoint, "s3.region": config.s3_region}
+    optional |= {name: value.get_secret_value() if value else None for name, value in _keys(config).items()}
+    return {**properties, **{name: value for name, value in optional.items() if value is not None}}

@@ -1,0 +1,269 @@
+"""A table of the lake: its columns, its partitions, and the properties by which we know it again.
+
+The source's columns stand under their own names, all optional; ours begin with `_hg_`. A delete carries the columns of
+its key and nothing else of the row. The layout has a version: a table of another one is refused, not guessed at.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError, ValidationError
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    NestedField,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+)
+
+from schemas.errors import SinkUnavailable, TableStopped
+from schemas.table import TableSpec
+from schemas.types import ColumnType, Kind
+
+LAYOUT_VERSION = "1"
+PROPERTY_LAYOUT = "headgate.layout-version"
+PROPERTY_KEY = "headgate.key"
+
+OP = "_hg_op"
+POSITION = "_hg_position"
+TOPIC = "_hg_topic"
+GENERATION = "_hg_generation"
+PARTITION = "_hg_partition"
+OFFSET = "_hg_offset"
+PREVIOUS = "_hg_previous"
+TS = "_hg_ts"
+INGESTED = "_hg_ingested"
+TX = "_hg_tx"
+SNAPSHOT = "_hg_snapshot"
+UNAVAILABLE = "_hg_unavailable"
+OLD_KEY = "_hg_old_key"
+NEW_KEY = "_hg_new_key"
+COMMIT_DATE = "_hg_commit_date"
+
+_UTC = pa.timestamp("us", tz="UTC")
+# In the order of the table: name, type in Iceberg, type in Arrow, required.
+_OWN: tuple[tuple[str, IcebergType, pa.DataType, bool], ...] = (
+    (OP, StringType(), pa.string(), True),
+    (POSITION, StringType(), pa.string(), True),
+    (TOPIC, StringType(), pa.string(), True),
+    (GENERATION, LongType(), pa.int64(), True),
+    (PARTITION, LongType(), pa.int64(), True),
+    (OFFSET, LongType(), pa.int64(), True),
+    (PREVIOUS, LongType(), pa.int64(), False),
+    (TS, TimestamptzType(), _UTC, True),
+    (INGESTED, TimestamptzType(), _UTC, True),
+    (TX, StringType(), pa.string(), False),
+    (SNAPSHOT, BooleanType(), pa.bool_(), True),
+    (
+        UNAVAILABLE,
+        ListType(element_id=0, element_type=StringType(), element_required=False),
+        pa.list_(pa.string()),
+        True,
+    ),
+    (OLD_KEY, StringType(), pa.string(), False),
+    (NEW_KEY, StringType(), pa.string(), False),
+    (COMMIT_DATE, DateType(), pa.date32(), True),
+)
+OWN_COLUMNS = tuple(name for name, *_ in _OWN)
+OWN_ARROW = {name: type_ for name, _, type_, _ in _OWN}
+
+_PLAIN: dict[Kind, IcebergType] = {
+    Kind.BOOLEAN: BooleanType(),
+    Kind.INT: IntegerType(),
+    Kind.LONG: LongType(),
+    Kind.FLOAT: FloatType(),
+    Kind.DOUBLE: DoubleType(),
+    Kind.DATE: DateType(),
+    Kind.TIME: TimeType(),
+    Kind.TIMESTAMP: TimestampType(),
+    Kind.TIMESTAMPTZ: TimestamptzType(),
+    Kind.STRING: StringType(),
+    Kind.JSON: StringType(),
+    Kind.UUID: StringType(),
+    Kind.BINARY: BinaryType(),
+}
+
+
+def iceberg_type(column: ColumnType) -> IcebergType:
+    """Return the Iceberg type of a column; uuid and json are strings, as in the contract."""
+    if column.kind is Kind.DECIMAL:
+        return DecimalType(column.precision, column.scale)
+    if column.kind is Kind.LIST:
+        assert column.element is not None, "a list has an element"
+        return ListType(element_id=0, element_type=iceberg_type(column.element), element_required=False)
+    return _PLAIN[column.kind]
+
+
+def lake_schema(spec: TableSpec) -> Schema:
+    """Return the Iceberg schema of a table, before the catalogue has numbered its fields anew."""
+    columns = [(name, iceberg_type(column.type), False) for name, column in spec.columns.items()]
+    columns += [(name, type_, required) for name, type_, _, required in _OWN]
+    fields = [
+        NestedField(number, name, type_, required=required) for number, (name, type_, required) in enumerate(columns, 1)
+    ]
+    numbered = len(fields)
+    return Schema(*(_with_element_id(field, numbered + field.field_id) for field in fields))
+
+
+def _with_element_id(field: NestedField, element_id: int) -> NestedField:
+    """Give lists distinct element ids; nested lists stand far apart."""
+    if not isinstance(field.field_type, ListType):
+        return field
+    return NestedField(field.field_id, field.name, _numbered(field.field_type, element_id), required=field.required)
+
+
+def _numbered(type_: IcebergType, element_id: int) -> IcebergType:
+    if not isinstance(type_, ListType):
+        return type_
+    inner = _numbered(type_.element_type, element_id + 10_000)
+    return ListType(element_id=element_id, element_type=inner, element_required=False)
+
+
+def open_table(catalog: Catalog, namespace: str, spec: TableSpec, *, snapshots_kept: int = 20) -> Table:
+    """Return the table of `spec`, created if it is not there, with every column of the spec.
+
+    Raises:
+        TableStopped: its layout has another version, or a column of it cannot become what the spec says.
+        SinkUnavailable: another worker kept changing its schema.
+    """
+    table = _load_or_create(catalog, namespace, spec, snapshots_kept)
+    check_layout(table)
+    return _evolved(table, spec)
+
+
+def load_table(catalog: Catalog, namespace: str, name: str) -> Table:
+    """Return a table that is there.
+
+    Raises:
+        TableStopped: there is none of this name, or its layout has another version.
+    """
+    try:
+        table = catalog.load_table((namespace, name))
+    except NoSuchTableError as exc:
+        known = sorted(identifier[-1] for identifier in catalog.list_tables(namespace))
+        hint = f"tables are {', '.join(known[:20])}" if known else "the lake is empty; has a worker committed yet?"
+        raise TableStopped("not_in_lake", f"the lake has no table {name}", hint=hint) from exc
+    check_layout(table)
+    return table
+
+
+def check_layout(table: Table) -> None:
+    """Refuse a table whose layout we do not know.
+
+    Raises:
+        TableStopped: the version is missing or another one.
+    """
+    version = table.properties.get(PROPERTY_LAYOUT)
+    if version != LAYOUT_VERSION:
+        raise TableStopped(
+            "lake_layout",
+            f"lake table {table.name()[-1]} has layout version {version}, this Headgate knows {LAYOUT_VERSION}",
+            hint="upgrade Headgate, or move the table aside: it is created anew",
+        )
+
+
+def key_of(table: Table) -> list[str]:
+    """Return the key columns that the table was created with; empty for a table without a key."""
+    return [str(name) for name in json.loads(table.properties.get(PROPERTY_KEY, "[]"))]
+
+
+def _load_or_create(catalog: Catalog, namespace: str, spec: TableSpec, snapshots_kept: int) -> Table:
+    identifier = (namespace, spec.table)
+    try:
+        return catalog.load_table(identifier)
+    except NoSuchTableError:
+        schema = lake_schema(spec)
+        try:
+            return catalog.create_table(
+                identifier,
+                schema=schema,
+                partition_spec=_partition_spec(schema, spec),
+                properties=_new_properties(spec, snapshots_kept),
+            )
+        except TableAlreadyExistsError:  # another worker was faster
+            return catalog.load_table(identifier)
+
+
+def _partition_spec(schema: Schema, spec: TableSpec) -> PartitionSpec:
+    if "commit_date" not in spec.lake.partition_by:
+        return PartitionSpec()
+    source = schema.find_field(COMMIT_DATE).field_id
+    return PartitionSpec(PartitionField(source, 1000, IdentityTransform(), COMMIT_DATE))
+
+
+def _new_properties(spec: TableSpec, snapshots_kept: int) -> dict[str, str]:
+    metrics = dict.fromkeys((*spec.key, POSITION, TS, OFFSET), "full")
+    return {
+        PROPERTY_LAYOUT: LAYOUT_VERSION,
+        PROPERTY_KEY: json.dumps(spec.key),
+        "format-version": "2",
+        "write.parquet.compression-codec": "zstd",
+        # Retried by themselves, appends of a frozen worker would pass on top of its successor's.
+        "commit.retry.num-retries": "0",
+        "commit.manifest-merge.enabled": "true",
+        "write.metadata.delete-after-commit.enabled": "true",
+        "write.metadata.previous-versions-max": str(snapshots_kept),
+        # Bounds of every column would make manifests, which each commit reads and merges, ten times as large.
+        "write.metadata.metrics.default": "none",
+        **{f"write.metadata.metrics.column.{name}": mode for name, mode in metrics.items()},
+    }
+
+
+_EVOLVE_ATTEMPTS = 5
+
+
+def _evolved(table: Table, spec: TableSpec) -> Table:
+    """Add what the spec has and the table has not; widen what Iceberg can widen."""
+    for _ in range(_EVOLVE_ATTEMPTS):
+        added, changed = _differences(table, spec)
+        if not added and not changed:
+            return table
+        try:
+            with table.update_schema() as update:
+                for name, type_ in added.items():
+                    update.add_column((name,), type_)
+                for name, type_ in changed.items():
+                    update.update_column((name,), type_)
+            return table.refresh()
+        except CommitFailedException:
+            table = table.refresh()
+        except (ValidationError, ValueError) as exc:
+            raise _cannot_become(table, changed) from exc
+    raise SinkUnavailable(
+        f"lake table {spec.table}: its schema kept changing", hint="another worker applies a spec too"
+    )
+
+
+def _cannot_become(table: Table, changed: dict[str, Any]) -> TableStopped:
+    columns = ", ".join(f"{name} to {type_}" for name, type_ in changed.items())
+    return TableStopped(
+        "lake_schema",
+        f"lake table {table.name()[-1]}: Iceberg cannot change {columns}",
+        hint="give the column another name in the spec, or move the lake's table aside and replay",
+    )
+
+
+def _differences(table: Table, spec: TableSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    present = {field.name: field.field_type for field in table.schema().fields}
+    wanted = {name: iceberg_type(column.type) for name, column in spec.columns.items()}
+    added = {name: type_ for name, type_ in wanted.items() if name not in present}
+    changed = {name: type_ for name, type_ in wanted.items() if name in present and str(present[name]) != str(type_)}
+    return added, changed

@@ -1,0 +1,111 @@
+"""The lake queried by DuckDB: each table as it is, a row per change, and `<table>_latest`, the current row per key.
+
+For one key the higher position wins, column by column: a column that a change did not carry (`_hg_unavailable`) is
+filled from the newest older change that had it, unless a delete lies between. A floor hides every row below it. Not
+followed yet: a changed key takes no unavailable column along from its old row; such a column is null and named in
+`_hg_unavailable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import duckdb
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.schema import sanitize_column_names
+from pyiceberg.table import Table
+
+from schemas.config import LakeConfig
+from schemas.table import OWN_PREFIX
+from sinks.lake import table as lake
+from sinks.lake.files import live_files
+from sinks.lake.storage import file_system, is_s3, open_catalog
+
+LATEST = "_latest"
+
+
+def open_lake_sql(config: LakeConfig, tables: Collection[str] | None = None) -> duckdb.DuckDBPyConnection:
+    """Return a connection with two views per table, `T` and `T_latest`, as of now; None means all tables of the lake.
+
+    A table without a key has no latest view. The connection is the caller's, who closes it.
+
+    Raises:
+        TableStopped: a table is not in the lake, or is none that we can read.
+    """
+    catalog = open_catalog(config)
+    names = sorted(tables if tables is not None else (name for _, name in catalog.list_tables(config.namespace)))
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    if is_s3(config):
+        connection.register_filesystem(file_system(config))
+    for name in names:
+        add_table(connection, lake.load_table(catalog, config.namespace, name), name)
+    return connection
+
+
+def add_table(connection: duckdb.DuckDBPyConnection, table: Table, name: str) -> None:
+    """Create the views of one table under `name`, over the files that it has now."""
+    connection.execute(f"CREATE VIEW {quoted(name)} AS {_changes(connection, table, name)}")
+    key = lake.key_of(table)
+    if key:
+        columns = [field.name for field in table.schema().fields if not field.name.startswith(OWN_PREFIX)]
+        connection.execute(f"CREATE VIEW {quoted(name + LATEST)} AS {latest_sql(name, key, columns)}")
+
+
+def latest_sql(name: str, key: Collection[str], columns: Collection[str]) -> str:
+    """Return the SELECT of the current row per key over a relation of changes called `name`."""
+    keys = [quoted(column) for column in key]
+    others = [column for column in columns if column not in key]
+    last = [
+        f"arg_max({{'v': {quoted(column)}}}, _o) "
+        f"FILTER (WHERE NOT list_contains({lake.UNAVAILABLE}, {literal(column)})) AS {quoted(column)}"
+        for column in others
+    ]
+    still_missing = [f"CASE WHEN {quoted(column)} IS NULL THEN {literal(column)} END" for column in others]
+    shown = [quoted(column) if column in key else f"{quoted(column)}.v AS {quoted(column)}" for column in columns]
+    same_key = " AND ".join(f"changes.{column} IS NOT DISTINCT FROM deletes.{column}" for column in keys)
+    return f"""
+    WITH changes AS (
+        SELECT *, {lake.POSITION} || lpad(CAST({lake.OFFSET} AS VARCHAR), 20, '0') AS _o
+        FROM {quoted(name)}
+        WHERE {lake.OP} NOT IN ('floor', 'truncate') AND {lake.POSITION} >= coalesce(
+            (SELECT max({lake.POSITION}) FROM {quoted(name)} WHERE {lake.OP} IN ('floor', 'truncate')), '')
+    ), deletes AS (
+        SELECT {", ".join(keys)}, max(_o) AS _d FROM changes WHERE {lake.OP} = 'delete' GROUP BY ALL
+    ), latest AS (
+        SELECT {", ".join([*(f"changes.{column}" for column in keys), *last])},
+            max({lake.POSITION}) AS {lake.POSITION}, arg_max({lake.TS}, _o) AS {lake.TS}
+        FROM changes LEFT JOIN deletes ON {same_key}
+        WHERE _d IS NULL OR _o > _d
+        GROUP BY {", ".join(f"changes.{column}" for column in keys)}
+    )
+    SELECT {", ".join(shown)}, {lake.POSITION}, {lake.TS},
+        list_distinct(CAST([{", ".join(still_missing)}] AS VARCHAR[])) AS {lake.UNAVAILABLE}
+    FROM latest"""  # noqa: S608  every name is quoted
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL takes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return a text as SQL takes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _changes(connection: duckdb.DuckDBPyConnection, table: Table, name: str) -> str:
+    """Return the SELECT of all rows; files of an older schema have null where they lack a column."""
+    schema = table.schema()
+    files = [file.file_path for file in live_files(table)]
+    if not files:
+        empty = f"{name} without rows"
+        connection.register(empty, schema_to_pyarrow(schema).empty_table())
+        return f"SELECT * FROM {quoted(empty)}"  # noqa: S608  quoted
+    stored = sanitize_column_names(schema)
+    columns = ", ".join(
+        f"{quoted(in_file.name)} AS {quoted(field.name)}"
+        for field, in_file in zip(schema.fields, stored.fields, strict=True)
+    )
+    paths = ", ".join(literal(path) for path in files)
+    return f"SELECT {columns} FROM read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"  # noqa: S608  quoted

@@ -1,0 +1,389 @@
+"""LAKE: changes from the output topics into Iceberg tables, in micro-batches by rows, bytes or age.
+
+Promise: each change of a topic is in its table exactly once. Where the lake stands is stored in the commit that holds
+the rows, and read from there on assignment; a batch whose partitions somebody else has written meanwhile is discarded.
+What is held in memory is bounded by `buffer_bytes_max`: then a step waits for commits, and the consumer pauses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+
+from connectors.contract import ContractReader
+from schemas.config import Config
+from schemas.errors import BugError, HeadgateError, SourceMoved, TableStopped
+from schemas.table import TableEntry, TableSpec
+from schemas.topics import TopicNames
+from sinks.lake.commit import LakeBatch
+from sinks.lake.rows import ROWS_READ, lake_rows
+from sinks.lake.sink import Lake
+from sinks.lake.stand import OffsetsMoved, Stand, check_topic
+from streams.lake_buffer import Part, Place, TableBuffer, by_topic, lake_batch
+from streams.stage import BaseStage
+
+_RETRY_SECONDS = 0.5
+_RETRY_SECONDS_MAX = 30.0
+_TICK_SECONDS_MAX = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Consumer(Protocol):
+    """The part of the consumer service that LAKE needs."""
+
+    def done(self, runs: Iterable[Any]) -> None:
+        """Say that runs are durable."""
+
+    async def seek(self, assignment: Any, offset: int) -> bool:
+        """Read an assignment again from `offset`; its unfinished runs are lost."""
+
+    async def pause(self, topic: str, reason: str | HeadgateError) -> None:
+        """Read nothing of a topic; its unfinished runs are lost."""
+
+    async def give_up(self, runs: Iterable[Any]) -> None:
+        """Say that runs will not be finished by this worker."""
+
+
+class _TableRuns:
+    """A table that LAKE reads: its spec, the reader made for it, its buffer and its commit in progress."""
+
+    def __init__(self, spec: TableSpec) -> None:
+        self.spec = spec
+        self.reader = ContractReader(spec, rows=ROWS_READ)
+        self.buffer = TableBuffer()
+        self.flush: asyncio.Task[None] | None = None
+
+
+class LakeStage(BaseStage):
+    """The stage between the output topics and the lake."""
+
+    name = "lake"
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        names: TopicNames,
+        tables: Mapping[str, TableEntry],
+        consumer: Consumer,
+        clock: Callable[[], float] = time.time,
+        lake: Lake | None = None,
+    ) -> None:
+        """Write through `lake`, or one of the configuration's own."""
+        super().__init__()
+        self._config = config
+        self._limits = config.lake
+        self._names = names
+        self._tables = tables
+        self._consumer = consumer
+        self._clock = clock
+        self._lake = lake or Lake(config.lake, clock=clock)
+        self._running: dict[str, _TableRuns] = {}
+        self._places: dict[Any, Place] = {}
+        self._held_bytes = 0  # of buffers and of commits in progress
+        self._eased = asyncio.Event()  # a commit ended, or parts were dropped
+        self._stopping = False
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to flush by age."""
+        self._ticker = asyncio.create_task(self._flush_by_age(), name="lake-age")
+
+    async def stop(self) -> None:
+        """Commit what can be within the drain limit; give up the rest, which the successor reads again."""
+        flushes = [flush for flush in map(self._flush, list(self._running)) if flush is not None]
+        if flushes:
+            await asyncio.wait(flushes, timeout=self._config.limits.drain_seconds)
+        self._stopping = True
+        self._eased.set()
+        tasks = [task for task in (self._ticker, *flushes) if task is not None and not task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._lake.close()
+
+    def topics(self) -> list[str]:
+        """Return the output topics of the tables that go to the lake."""
+        return [self._names.changes(table) for table, entry in self._tables.items() if entry.spec.lake.enabled]
+
+    async def starts(self, assignments: Sequence[Any]) -> Mapping[Any, Any]:
+        """Return the next offsets that the lake has stored, or the error for a topic that it cannot go on with.
+
+        Raises:
+            SinkUnavailable: the lake does not answer.
+        """
+        answers: dict[Any, int | SourceMoved] = {}
+        for topic, ours in by_topic(assignments).items():
+            entry = self._tables.get(self._names.table_of(topic))
+            if entry is None:
+                continue
+            try:
+                stands = (await self._lake.open(entry.spec, fresh=True)).stands()
+            except TableStopped as error:
+                moved = SourceMoved(error.reason, error.message, hint=error.hint)
+                answers.update(dict.fromkeys(ours, moved))
+                continue
+            for assignment in ours:
+                answer = self._start_of(assignment, stands.get(assignment.partition))
+                if answer is not None:
+                    answers[assignment] = answer
+        self._forget_lost_places()
+        return answers
+
+    def _start_of(self, assignment: Any, stand: Stand | None) -> int | SourceMoved | None:
+        place = self._places.setdefault(assignment, Place())
+        place.reset(stand)
+        if stand is None:
+            return None
+        try:
+            check_topic(stand, topic=assignment.topic, topic_id=assignment.topic_id, partition=assignment.partition)
+        except SourceMoved as moved:
+            return moved
+        return stand.next_offset
+
+    def _forget_lost_places(self) -> None:
+        for assignment in [one for one in self._places if one.lost]:
+            del self._places[assignment]
+
+    async def step(self, group: Any) -> None:
+        """Copy the group's changes into the buffers; return once these are below their limit.
+
+        Raises:
+            PoisonRecord: a value is not what the contract says; nothing of the group was taken.
+            SinkUnavailable: a table must be opened, and the lake does not answer.
+        """
+        work: list[tuple[_TableRuns, list[Any]]] = []
+        for topic, runs in by_topic(group.runs).items():
+            entry = self._tables.get(self._names.table_of(topic))
+            if entry is None or not entry.spec.lake.enabled:
+                group.done(runs)  # the table has left the lake since these were fetched
+                continue
+            table = await self._opened(topic, entry.spec)
+            if table is not None:
+                work.append((table, runs))
+        read = await asyncio.to_thread(_read_all, work, self._now())
+        for (table, runs), rows in zip(work, read, strict=True):
+            self._hold(table.buffer, runs, rows)
+            group.taken(runs)
+        for table, _ in work:
+            self._flush_if_full(table.spec.table)
+        await self._below_limit()
+
+    def _hold(self, buffer: TableBuffer, runs: Sequence[Any], rows: Sequence[Any]) -> None:
+        """Add what was read to a table's buffer; a run that was lost meanwhile is left out."""
+        now = self._clock()
+        for run, of_run in zip(runs, rows, strict=True):
+            if not run.lost:
+                self._places.setdefault(run.assignment, Place())
+                buffer.add(Part(run, of_run, of_run.nbytes), now)
+                self._held_bytes += of_run.nbytes
+
+    async def _opened(self, topic: str, spec: TableSpec) -> _TableRuns | None:
+        """Return the table, or None once its topic is paused: the lake's table cannot become what the spec says."""
+        try:
+            return await self._runs_of(spec)
+        except TableStopped as stopped:
+            await self._pause(topic, stopped)
+            return None
+
+    async def _pause(self, topic: str, stopped: TableStopped) -> None:
+        self.last_error = stopped
+        log.warning("lake.table_stopped", topic=topic, reason=stopped.reason)
+        await self._consumer.pause(topic, stopped)
+
+    async def _runs_of(self, spec: TableSpec) -> _TableRuns:
+        """Return the table's reader and buffer; rows of an older spec are committed before the first of a new one."""
+        known = self._running.get(spec.table)
+        if known is not None and known.spec == spec:
+            return known
+        if known is not None:
+            await self._emptied(known)
+        await self._lake.open(spec)
+        self._running[spec.table] = made = _TableRuns(spec)
+        return made
+
+    async def _emptied(self, table: _TableRuns) -> None:
+        while (flush := self._flush(table.spec.table)) is not None:
+            await asyncio.wait([flush])
+
+    async def _below_limit(self) -> None:
+        """Wait until the buffers are below their limit, the largest going first."""
+        while self._held_bytes >= self._limits.buffer_bytes_max and not self._stopping:
+            self._eased.clear()
+            idle = [name for name, table in self._running.items() if table.flush is None and table.buffer.parts]
+            if idle:
+                self._flush(max(idle, key=lambda name: self._running[name].buffer.nbytes))
+            self.counts["waits_for_commits"] += 1
+            await self._eased.wait()
+
+    def _flush_if_full(self, name: str) -> None:
+        buffer = self._running[name].buffer
+        if buffer.rows >= self._limits.commit_rows_max or buffer.nbytes >= self._limits.commit_bytes_max:
+            self._flush(name)
+
+    async def _flush_by_age(self) -> None:
+        tick_seconds = min(_TICK_SECONDS_MAX, self._limits.commit_age_seconds / 4)
+        while True:
+            await asyncio.sleep(tick_seconds)
+            now = self._clock()
+            for name, table in list(self._running.items()):
+                since = table.buffer.since
+                if since is not None and now - since >= self._limits.commit_age_seconds:
+                    self._flush(name)
+
+    def _flush(self, name: str) -> asyncio.Task[None] | None:
+        """Begin a commit of the table's buffer, or return the one in progress; None if there is nothing to commit."""
+        table = self._running[name]
+        if table.flush is None and table.buffer.parts:
+            table.flush = asyncio.create_task(self._commit(table, table.buffer.take()), name=f"lake-commit-{name}")
+        return table.flush
+
+    async def _commit(self, table: _TableRuns, parts: list[Part]) -> None:
+        """Commit `parts` for as long as it takes; at the end they are durable, discarded, or lost."""
+        held = sum(part.nbytes for part in parts)
+        try:
+            batch: LakeBatch | None = None
+            dropped = 0
+            for attempt in itertools.count():
+                live = _live(parts)
+                if not live:
+                    return
+                if batch is None or len(live) < len(parts):
+                    parts = live
+                    batch, dropped = lake_batch(table.spec.table, parts, self._places)
+                if await self._settled(table, parts, batch):
+                    self.counts["repeats_dropped"] += dropped
+                    return
+                await asyncio.sleep(_backoff_seconds(attempt))
+        finally:
+            self._held_bytes -= held
+            table.flush = None
+            self._eased.set()
+            if table.buffer.parts and not self._stopping:
+                self._flush_if_full(table.spec.table)
+
+    async def _settled(self, table: _TableRuns, parts: list[Part], batch: LakeBatch) -> bool:
+        """Write the batch once; return False where it must be tried again."""
+        try:
+            await self._written(table, parts, batch)
+        except Exception as error:  # noqa: BLE001
+            # The rows are in no other place than here, so there is nothing to do but to try again; `status` shows it.
+            self.last_error = error if isinstance(error, HeadgateError) else BugError(f"lake: {type(error).__name__}")
+            self.counts["commits_failed"] += 1
+            log.warning("lake.commit_failed", table=batch.table, rows=len(batch.rows), error=str(self.last_error))
+            return False
+        return True
+
+    async def _written(self, table: _TableRuns, parts: list[Part], batch: LakeBatch) -> None:
+        """Write the batch, or discard it where it can never be written.
+
+        Raises:
+            SinkUnavailable: nothing is known of it.
+        """
+        began = time.perf_counter()
+        try:
+            written = await self._lake.write(batch)
+        except OffsetsMoved as moved:
+            await self._go_where(table, moved, parts)
+            return
+        except TableStopped as stopped:
+            await self._pause(self._names.changes(table.spec.table), stopped)
+            return
+        for part in parts:
+            if part.run.assignment in self._places:  # else it has left and was forgotten meanwhile
+                self._places[part.run.assignment].reset(batch.after[part.run.partition])
+        self._consumer.done([part.run for part in parts])
+        self.counts["commits"] += 1
+        self.counts["rows_committed"] += written.rows
+        self.counts["bytes_written"] += written.bytes
+        self.counts["commit_milliseconds"] += int((time.perf_counter() - began) * 1000)
+        self.last_error = None
+
+    async def _go_where(self, table: _TableRuns, moved: OffsetsMoved, parts: list[Part]) -> None:
+        """Discard `parts` and go on from where the lake stands, where the partition is still ours."""
+        self.counts["offsets_moved"] += 1
+        log.info("lake.offsets_moved", table=table.spec.table, partitions=sorted(moved.stands), parts=len(parts))
+        for assignment in {part.run.assignment for part in parts}:
+            stand = moved.stands.get(assignment.partition)
+            if stand is None:
+                lost = TableStopped(
+                    "lake_replaced",
+                    f"lake table {table.spec.table} has lost where it stood in partition {assignment.partition}",
+                    hint="somebody replaced the table; restart LAKE once that was on purpose",
+                )
+                await self._pause(assignment.topic, lost)
+                return
+            await self._consumer.seek(assignment, stand.next_offset)
+            if assignment in self._places:
+                self._places[assignment].reset(stand)
+        self._drop(lambda part: part.run.lost)
+
+    def _drop(self, is_gone: Callable[[Part], bool]) -> list[Part]:
+        gone = [part for table in self._running.values() for part in table.buffer.drop(is_gone)]
+        self._held_bytes -= sum(part.nbytes for part in gone)
+        self._eased.set()
+        return gone
+
+    async def leaving(self, assignments: Sequence[Any]) -> None:
+        """Give up the open batches of partitions that leave; commits in progress may end within the drain limit."""
+        left = {id(assignment) for assignment in assignments}
+        topics = {assignment.topic for assignment in assignments}
+        given_up = self._drop(lambda part: id(part.run.assignment) in left)
+        flushes = [
+            table.flush
+            for name, table in self._running.items()
+            if table.flush is not None and self._names.changes(name) in topics
+        ]
+        if flushes:
+            await asyncio.wait(flushes, timeout=self._config.limits.drain_seconds / 2)
+        await self._consumer.give_up([part.run for part in given_up])
+
+    async def tables_changed(self, changed: set[str]) -> None:
+        """Commit what was read with the old specs; new specs are taken up by the next step."""
+        for name in changed & self._running.keys():
+            entry = self._tables.get(name)
+            if entry is None or entry.spec != self._running[name].spec:
+                self._flush(name)
+
+    def counters(self) -> dict[str, float]:
+        """Return the counts, and what is held now."""
+        buffers = [table.buffer for table in self._running.values()]
+        return {
+            **super().counters(),
+            "buffered_rows": sum(buffer.rows for buffer in buffers),
+            "buffered_bytes": self._held_bytes,
+        }
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+
+def _read_all(work: Sequence[tuple[_TableRuns, list[Any]]], ingested: datetime) -> list[list[Any]]:
+    return [_read(table.spec, table.reader, runs, ingested) for table, runs in work]
+
+
+def _read(spec: TableSpec, reader: ContractReader, runs: Sequence[Any], ingested: datetime) -> list[Any]:
+    """Return the rows of each run, read in one go; tombstones have none."""
+    values = [[value for value in run.values() if value is not None] for run in runs]
+    together = [value for of_run in values for value in of_run]
+    rows = lake_rows(spec, reader.read(together), together, ingested=ingested)
+    ends = [sum(map(len, values[: index + 1])) for index in range(len(values))]
+    return [rows.slice(end - len(of_run), len(of_run)) for end, of_run in zip(ends, values, strict=True)]
+
+
+def _live(parts: list[Part]) -> list[Part]:
+    return [part for part in parts if not part.run.lost]
+
+
+def _backoff_seconds(attempt: int) -> float:
+    """Return how long to wait before the next attempt: doubling, with jitter, so that workers do not meet again."""
+    jitter = 0.5 + random.random() / 2  # noqa: S311  not a secret
+    return float(min(_RETRY_SECONDS * 2 ** min(attempt, 10), _RETRY_SECONDS_MAX) * jitter)

@@ -1,0 +1,142 @@
+"""What LAKE holds between topic and lake: rows per table, and where each partition would stand with them. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.change import Operation
+from sinks.lake import table as lake
+from sinks.lake.commit import LakeBatch
+from sinks.lake.stand import Stand, Stream
+
+_STREAM = (lake.TOPIC, lake.GENERATION, lake.PARTITION)
+
+
+@dataclass(slots=True)
+class Place:
+    """Where the lake stands in one assignment: the next offset, None where it has none, and the highest origin offsets.
+
+    Moved by commits only: what was read and not committed may be lost and come again.
+    """
+
+    stored: int | None = None
+    highest: dict[Stream, int] = field(default_factory=dict)
+
+    def reset(self, stand: Stand | None) -> None:
+        """Stand where the lake stands."""
+        self.stored = stand.next_offset if stand else None
+        self.highest = dict(stand.highest) if stand else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rows of one run."""
+
+    run: Any
+    rows: pa.Table
+    nbytes: int
+
+
+@dataclass(slots=True)
+class TableBuffer:
+    """The parts of one table that no commit has begun with, in the order in which they were read."""
+
+    parts: list[Part] = field(default_factory=list)
+    rows: int = 0
+    nbytes: int = 0
+    since: float | None = None  # when the oldest part came
+
+    def add(self, part: Part, now: float) -> None:
+        """Append a part."""
+        self.parts.append(part)
+        self.rows += len(part.rows)
+        self.nbytes += part.nbytes
+        self.since = now if self.since is None else self.since
+
+    def take(self) -> list[Part]:
+        """Return all parts and be empty."""
+        parts, self.parts = self.parts, []
+        self.rows = self.nbytes = 0
+        self.since = None
+        return parts
+
+    def drop(self, is_gone: Callable[[Part], bool]) -> list[Part]:
+        """Take out the parts that are gone and return them."""
+        gone = [part for part in self.parts if is_gone(part)]
+        self.parts = [part for part in self.parts if not is_gone(part)]
+        self.rows -= sum(len(part.rows) for part in gone)
+        self.nbytes -= sum(part.nbytes for part in gone)
+        self.since = self.since if self.parts else None
+        return gone
+
+
+def new_rows(rows: pa.Table, highest: Mapping[Stream, int]) -> tuple[pa.Table, dict[Stream, int]]:
+    """Return the rows that the subscriber's rule lets through, and the highest offsets with them.
+
+    The rule: for each origin stream apart, drop what is not above the highest offset seen. Floors stand outside it:
+    they pass, and do not count.
+    """
+    reached = dict(highest)
+    if not len(rows):
+        return rows, reached
+    streams = rows.select(_STREAM).group_by(_STREAM).aggregate([]).to_pylist()
+    offsets = rows.column(lake.OFFSET).combine_chunks()
+    if len(streams) == 1 and not _has_floors(rows):
+        stream: Stream = (streams[0][lake.TOPIC], streams[0][lake.GENERATION], streams[0][lake.PARTITION])
+        if offsets[0].as_py() > reached.get(stream, -1) and _rising(offsets):
+            reached[stream] = offsets[-1].as_py()
+            return rows, reached
+    return _row_by_row(rows, reached)
+
+
+def _row_by_row(rows: pa.Table, reached: dict[Stream, int]) -> tuple[pa.Table, dict[Stream, int]]:
+    """Apply the rule where several streams, floors or repeats are mixed: seldom, and a microsecond a row."""
+    columns = [rows.column(name).to_pylist() for name in (*_STREAM, lake.OFFSET, lake.OP)]
+    keep = []
+    for topic, generation, partition, offset, op in zip(*columns, strict=True):
+        stream = (topic, generation, partition)
+        is_new = offset > reached.get(stream, -1)
+        keep.append(is_new or op == Operation.FLOOR)
+        if is_new and op != Operation.FLOOR:
+            reached[stream] = offset
+    return rows if all(keep) else rows.filter(pa.array(keep)), reached
+
+
+def _has_floors(rows: pa.Table) -> bool:
+    return bool(pc.any(pc.equal(rows.column(lake.OP), str(Operation.FLOOR))).as_py())
+
+
+def _rising(offsets: pa.Array) -> bool:
+    return bool(pc.all(pc.greater(offsets[1:], offsets[:-1]), min_count=0).as_py())
+
+
+def lake_batch(table: str, parts: Sequence[Part], places: Mapping[Any, Place]) -> tuple[LakeBatch, int]:
+    """Return what the lake is to write for `parts`, and how many repeats were left out; `places` are by assignment."""
+    assert parts, "a batch has parts"
+    before: dict[int, int | None] = {}
+    after: dict[int, Stand] = {}
+    rows: list[pa.Table] = []
+    for part in parts:
+        run, place = part.run, places[part.run.assignment]
+        stand = after.get(run.partition)
+        fresh, highest = new_rows(part.rows, stand.highest if stand else place.highest)
+        rows.append(fresh)
+        before[run.partition] = place.stored
+        # Read again from before what is stored, a partition does not go back: its rows are repeats.
+        next_offset = max(run.next, stand.next_offset if stand else place.stored or 0)
+        after[run.partition] = Stand(run.topic, run.assignment.topic_id, next_offset, highest)
+    together = pa.concat_tables(rows)
+    return LakeBatch(table, together, before, after), sum(len(part.rows) for part in parts) - len(together)
+
+
+def by_topic(runs: Iterable[Any]) -> dict[str, list[Any]]:
+    """Return the runs of each topic, in their order."""
+    found: dict[str, list[Any]] = {}
+    for run in runs:
+        found.setdefault(run.topic, []).append(run)
+    return found

@@ -1,0 +1,296 @@
+"""The lake keeps the promise of a sink: durable or an error, again means no change, fenced against frozen workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyiceberg.exceptions import CommitFailedException
+
+from schemas.config import LakeConfig
+from schemas.errors import SinkUnavailable, TableStopped
+from sinks.base import Sink
+from sinks.lake import table as lake
+from sinks.lake.commit import LakeBatch, LakeTable
+from sinks.lake.sink import Lake
+from sinks.lake.stand import OffsetsMoved, Stand
+from sinks.lake.storage import open_catalog
+from sinks.lake.sweep import referred_files
+from sinks.lake.verify import verify
+from tests.unit.lake.changes import TOPIC, change, rows_of, spec_of
+
+CHANGES = "headgate.changes.patients"
+
+
+class Clock:
+    """A clock that tests move."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        """Return seconds since 1970."""
+        return self.now
+
+
+def config_of(folder: Path, **changed: Any) -> LakeConfig:
+    """Return a lake in a folder."""
+    return LakeConfig(warehouse=str(folder), **changed)
+
+
+def batch_of(first: int, count: int, *, before: int | None = None, partition: int = 0) -> LakeBatch:
+    """Return `count` changes of one partition from offset `first` on; the lake stands at `before` (None: nowhere)."""
+    changes = [change(n, n % 5, source={"origin": [TOPIC, 0, partition, n]}) for n in range(first, first + count)]
+    stand = Stand(CHANGES, "id-1", first + count, {(TOPIC, 0, partition): first + count - 1})
+    return LakeBatch("patients", rows_of(changes), {partition: before}, {partition: stand})
+
+
+def table_of(folder: Path, clock: Clock | None = None, **changed: Any) -> LakeTable:
+    """Return the table as one worker has it open."""
+    config = config_of(folder, **changed)
+    table = lake.open_table(open_catalog(config), config.namespace, spec_of(), snapshots_kept=config.snapshots_kept)
+    return LakeTable(
+        table,
+        snapshots_kept=config.snapshots_kept,
+        sweep_grace_seconds=config.sweep_grace_seconds,
+        clock=clock or time.time,
+    )
+
+
+def offsets(table: LakeTable) -> list[int]:
+    """Return the origin offsets of all rows, as any reader of Iceberg sees them."""
+    table.load()
+    return sorted(table.iceberg.scan(selected_fields=(lake.OFFSET,)).to_arrow().column(0).to_pylist())
+
+
+@pytest.fixture
+async def sink(tmp_path: Path) -> AsyncIterator[Lake]:
+    """A lake in a folder."""
+    made = Lake(config_of(tmp_path), clock=time.time)
+    yield made
+    await made.close()
+
+
+async def test_what_was_written_is_in_the_table_with_its_offsets(sink: Lake) -> None:
+    """One commit holds both, and answers with the rows."""
+    as_sink: Sink[LakeBatch] = sink
+    table = await sink.open(spec_of())
+    written = await as_sink.write(batch_of(0, 20))
+
+    assert 20 == written.rows
+    assert written.bytes > 0
+    assert list(range(20)) == offsets(table)
+    assert {0: Stand(CHANGES, "id-1", 20, {(TOPIC, 0, 0): 19})} == table.stands()
+
+
+@pytest.mark.parametrize("same_object", [True, False])
+async def test_the_same_batch_again_is_refused_and_changes_nothing(sink: Lake, same_object: bool) -> None:
+    """A repeat after a lost answer finds its own offsets, and its files stay."""
+    table = await sink.open(spec_of())
+    batch = batch_of(0, 5)
+    await sink.write(batch)
+
+    with pytest.raises(OffsetsMoved) as caught:
+        await sink.write(batch if same_object else batch_of(0, 5))
+    assert 5 == caught.value.stands[0].next_offset
+    assert list(range(5)) == offsets(table)
+
+
+async def test_storage_that_is_away_is_unavailable(sink: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the library raises; the same batch then goes in once."""
+    table = await sink.open(spec_of())
+    batch = batch_of(0, 5)
+    with monkeypatch.context() as patch:
+        patch.setattr("sinks.lake.commit.write_files", _raise_connection_error)
+        with pytest.raises(SinkUnavailable):
+            await sink.write(batch)
+    await sink.write(batch)
+
+    assert list(range(5)) == offsets(table)
+
+
+def _raise_connection_error(*_: Any) -> Any:
+    raise ConnectionError("no route to storage")
+
+
+def test_a_frozen_worker_is_refused(tmp_path: Path) -> None:
+    """A successor read its partitions on: the batch is discarded with its file, the successor's rows stand."""
+    frozen, successor = table_of(tmp_path), table_of(tmp_path)
+    successor.commit(batch_of(0, 10))
+
+    with pytest.raises(OffsetsMoved) as caught:
+        frozen.commit(batch_of(0, 3))
+    assert {0: 10} == {partition: stand.next_offset for partition, stand in caught.value.stands.items()}
+    assert list(range(10)) == offsets(frozen)
+    assert 1 == len(list((tmp_path).rglob("*.parquet")))
+
+
+def test_a_worker_of_other_partitions_commits_again_with_the_files_it_has(tmp_path: Path) -> None:
+    """A conflict that moved none of our offsets costs a second commit, not a second file."""
+    one, other = table_of(tmp_path), table_of(tmp_path)
+    one.commit(batch_of(0, 10))
+    batch = batch_of(0, 7, partition=1)
+    other.commit(batch)
+
+    assert sorted([*range(10), *range(7)]) == offsets(other)
+    assert 2 == len(list(tmp_path.rglob("*.parquet")))
+    assert {0: 10, 1: 7} == {partition: stand.next_offset for partition, stand in other.stands().items()}
+    assert verify(other.iceberg).ok
+
+
+def test_a_commit_without_rows_moves_offsets_and_is_fenced(tmp_path: Path) -> None:
+    """Tombstones move the offset; the snapshot that it makes refuses a commit that had loaded the one before."""
+    one, frozen = table_of(tmp_path), table_of(tmp_path)
+    empty = dataclasses.replace(batch_of(0, 5), rows=rows_of([change(0, 0)]).slice(0, 0))
+    one.commit(empty)
+
+    assert 5 == one.stands()[0].next_offset
+    assert not list(tmp_path.rglob("*.parquet"))
+    with pytest.raises(OffsetsMoved):
+        frozen.commit(batch_of(0, 5))
+
+
+def test_two_workers_in_a_race_lose_nothing(tmp_path: Path) -> None:
+    """Commits of two partitions in turn, each behind the other's back."""
+    workers = [table_of(tmp_path), table_of(tmp_path)]
+    for turn in range(6):
+        for partition, worker in enumerate(workers):
+            worker.commit(batch_of(turn * 4, 4, before=turn * 4 or None, partition=partition))
+
+    assert sorted(2 * list(range(24))) == offsets(workers[0])
+    assert verify(workers[0].iceberg).ok
+
+
+def test_an_answer_that_was_lost_does_not_double_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue took the commit, the connection broke: written again, the batch is found to be there."""
+    table = table_of(tmp_path)
+    batch = batch_of(0, 5)
+    catalog = table.iceberg.catalog
+    real = catalog.commit_table
+
+    def broken(*args: Any) -> Any:
+        real(*args)
+        raise ConnectionResetError("the answer was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "commit_table", broken)
+        with pytest.raises(ConnectionResetError):
+            table.commit(batch)
+    with pytest.raises(OffsetsMoved) as caught:
+        table.commit(batch)
+
+    assert 5 == caught.value.stands[0].next_offset
+    assert list(range(5)) == offsets(table)
+
+
+def test_a_race_that_is_always_lost_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not go on for ever, and leaves no manifest behind."""
+    table = table_of(tmp_path)
+
+    def losing(*_: Any) -> Any:
+        raise CommitFailedException("somebody was faster")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table.iceberg.catalog, "commit_table", losing)
+        with pytest.raises(SinkUnavailable):
+            table.commit(batch_of(0, 5))
+    assert [] == [path.name for path in tmp_path.rglob("*.avro")]
+
+
+def test_files_too_old_to_be_safe_are_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweeper elsewhere may have taken them for orphans meanwhile."""
+    clock = Clock()
+    table = table_of(tmp_path, clock)
+    batch = batch_of(0, 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(table.iceberg.catalog, "commit_table", _raise_connection_error)
+        with pytest.raises(ConnectionError):
+            table.commit(batch)
+    (old,) = tmp_path.rglob("*.parquet")
+    old.unlink()
+    clock.now += 3_600
+    table.commit(batch)
+
+    assert list(range(5)) == offsets(table)
+
+
+def test_snapshots_expire_and_their_files_go_after_the_grace(tmp_path: Path) -> None:
+    """What is left on disk is what the kept snapshots refer to, and every row is still there."""
+    clock = Clock()
+    table = table_of(tmp_path, clock, snapshots_kept=4, sweep_grace_seconds=60)
+    for turn in range(30):
+        table.commit(batch_of(turn, 1, before=turn or None))
+        table.sweep()
+    before = {str(path) for path in tmp_path.rglob("*") if path.is_file()}
+    clock.now += 61
+    table.sweep()
+    after = {str(path) for path in tmp_path.rglob("*") if path.is_file()} - {str(tmp_path / "catalog.db")}
+
+    assert 4 == len(table.iceberg.metadata.snapshots)
+    assert len(before) > 2 * len(after) - 30
+    assert referred_files(table.iceberg) == after
+    assert list(range(30)) == offsets(table)
+
+
+def test_orphans_of_a_dead_commit_are_swept_and_nothing_else(tmp_path: Path) -> None:
+    """Not before a quarter of an hour, whatever the grace: a commit may be about to refer to them."""
+    clock = Clock()
+    table = table_of(tmp_path, clock, sweep_grace_seconds=0)
+    table.commit(batch_of(0, 5))
+    (data,) = tmp_path.rglob("*.parquet")
+    orphans = [data.with_name("dead.parquet"), next(tmp_path.rglob("snap-*.avro")).with_name("dead-m0.avro")]
+    for orphan in orphans:
+        orphan.write_bytes(b"left behind")
+    table.sweep()
+    assert all(orphan.exists() for orphan in orphans)
+    clock.now += 3_700
+    table.sweep()
+
+    assert not any(orphan.exists() for orphan in orphans)
+    assert data.exists()
+    assert list(range(5)) == offsets(table)
+
+
+def test_another_layout_is_refused(tmp_path: Path) -> None:
+    """Rather than guessed at."""
+    config = config_of(tmp_path)
+    table = table_of(tmp_path)
+    with table.iceberg.transaction() as change_properties:
+        change_properties.set_properties({lake.PROPERTY_LAYOUT: "2"})
+
+    with pytest.raises(TableStopped) as caught:
+        lake.open_table(open_catalog(config), config.namespace, spec_of())
+    assert "lake_layout" == caught.value.reason
+
+
+def test_a_new_column_and_a_wider_type_are_taken_up(tmp_path: Path) -> None:
+    """Rows from before read as null in the new column."""
+    narrow = spec_of(columns={"id": "int", "name": "string"})
+    config = config_of(tmp_path)
+    catalog = open_catalog(config)
+    old = LakeTable(
+        lake.open_table(catalog, config.namespace, narrow), snapshots_kept=5, sweep_grace_seconds=60, clock=time.time
+    )
+    first = change(0, 1, after={"id": 1, "name": "x"}, key={"id": 1})
+    old.commit(LakeBatch("patients", rows_of([first], narrow), {0: None}, {0: Stand(CHANGES, "", 1)}))
+    table = table_of(tmp_path)
+    table.commit(batch_of(1, 1, before=1))
+    rows = table.iceberg.scan(selected_fields=("id", "note", "tags")).to_arrow().sort_by("id").to_pylist()
+
+    assert [{"id": 1, "note": None, "tags": None}, {"id": 1, "note": "note 1", "tags": ["a", None]}] == sorted(
+        rows, key=lambda row: str(row["note"])
+    )
+
+
+def test_a_type_that_iceberg_cannot_change_stops_the_table(tmp_path: Path) -> None:
+    """With a hint, and without touching the table."""
+    config = config_of(tmp_path)
+    table_of(tmp_path)
+
+    with pytest.raises(TableStopped) as caught:
+        lake.open_table(open_catalog(config), config.namespace, spec_of(columns={"id": "string"}))
+    assert "lake_schema" == caught.value.reason

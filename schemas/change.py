@@ -38,7 +38,7 @@ class Origin(NamedTuple):
     offset: int
 
 
-class ChangeSource(msgspec.Struct, array_like=False, gc=False):
+class ChangeSource(msgspec.Struct, gc=False):
     """Where a change comes from; `previous` is the origin offset of the change before it in the same stream."""
 
     connector: str
@@ -51,7 +51,7 @@ class ChangeSource(msgspec.Struct, array_like=False, gc=False):
     previous: int | None
 
 
-class ChangeValue(msgspec.Struct):
+class ChangeValue(msgspec.Struct, gc=False):
     """The value of the contract; rows are JSON objects whose values have the forms of `schemas/types.py`.
 
     A column named in `unavailable` has no field in `after`: the source did not send it. A column that is null has the

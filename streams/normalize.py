@@ -19,12 +19,13 @@ from connectors.formats.base import Decoder, PartitionMemory
 from connectors.transport.chunk import Assignment, Group, Headers, Run
 from connectors.transport.transaction import Advance, Outbox, WriteReport
 from schemas.batch import Batch, Decoded
-from schemas.change import HEADER_SCHEMA_VERSION, HEADER_TABLE, ChangeSource, ChangeValue
+from schemas.change import HEADER_SCHEMA_VERSION, HEADER_TABLE
 from schemas.config import Config
-from schemas.errors import HeadgateError, PoisonRecord, TableStopped, TransactionAborted
+from schemas.errors import HeadgateError, PoisonRecord, RecordTooLarge, TableStopped, TransactionAborted
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
+from sinks.topics import encode_changes
 from streams.poison import quarantined
 from streams.stage import BaseStage
 from streams.tables import TableDirectory
@@ -51,6 +52,9 @@ class _Work:
     stops: dict[Assignment, TableStopped] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     unknown: dict[str, set[str]] = field(default_factory=dict)
+
+    def previous(self, run: Run) -> int | None:
+        return (self.states.get(run.assignment) or _state_of(run.assignment)).previous
 
     def count(self, name: str, n: int = 1) -> None:
         self.counts[name] = self.counts.get(name, 0) + n
@@ -154,7 +158,7 @@ class NormalizeStage(BaseStage):
             return
         memory = state.memory.copy()
         decoded = self._decoder(entry).decode(run, memory)
-        previous = self._emit(outbox, entry, run, decoded.batch, state.previous)
+        previous = self._emit(work, outbox, entry, run, decoded.batch)
         self._account(work, outbox, entry, run, decoded)
         if decoded.stop is not None:
             assert decoded.stop_index is not None, "a stop says where"
@@ -169,30 +173,21 @@ class NormalizeStage(BaseStage):
             self._decoders[entry.spec.table] = known
         return known[1]
 
-    def _emit(self, outbox: Outbox, entry: TableEntry, run: Run, batch: Batch, previous: int | None) -> int | None:
-        """Produce the batch in its order; return the origin offset of its last change."""
-        topic, partition, generation = self._names.changes(entry.spec.table), run.partition, entry.generation
+    def _emit(self, work: _Work, outbox: Outbox, entry: TableEntry, run: Run, batch: Batch) -> int | None:
+        """Produce the batch in its order; return the origin offset of the last change that went out."""
         version = b"%d" % entry.schema_version
         headers: Headers = [(HEADER_TABLE, entry.spec.table.encode()), (HEADER_SCHEMA_VERSION, version)]
-        produce, encode = outbox.produce, _ENCODER.encode
-        connector, name, table, source_topic = batch.connector, batch.source_name, batch.source_table, run.topic
-        for offset, op, key, old_key, new_key, before, after, position, ts, missing, tx, snapshot in zip(
-            batch.offsets, batch.operations, batch.keys, batch.old_keys, batch.new_keys, batch.befores, batch.afters,
-            batch.positions, batch.ts, batch.unavailable, batch.transactions, batch.snapshots, strict=True,
-        ):  # fmt: skip
-            key_json = encode(key)
-            source = ChangeSource(
-                connector, name, table, tx, snapshot, (source_topic, generation, partition, offset), None, previous
-            )
-            value = ChangeValue(
-                op, msgspec.Raw(key_json), old_key, new_key, before, after, position, ts, missing, source
-            )
-            produce(topic, partition, None if key is None else key_json, encode(value), headers)
-            previous = offset
+        records, previous, too_large = encode_changes(
+            batch, (run.topic, entry.generation, run.partition), work.previous(run), bytes_max=outbox.room(headers)
+        )
+        outbox.produce_all(self._names.changes(entry.spec.table), run.partition, records, headers)
+        for offset in too_large:
+            self._quarantine(outbox, run, run.offsets().index(offset), _too_large(outbox.room(headers)))
+            work.count("quarantined_output_too_large")
+        work.count("emitted", len(records))
         return previous
 
     def _account(self, work: _Work, outbox: Outbox, entry: TableEntry, run: Run, decoded: Decoded) -> None:
-        work.count("emitted", len(decoded.batch))
         for reason, n in decoded.skipped.items():
             work.count(f"skipped_{reason}", n)
         for name, n in decoded.noted.items():
@@ -272,6 +267,14 @@ class NormalizeStage(BaseStage):
             output = self._names.changes(entry.spec.table)
             if self._ensured.get(output, 0) <= run.partition:
                 self._ensured[output] = await self._ensure_output(output, run.topic, run.partition + 1)
+
+
+def _too_large(bytes_max: int) -> RecordTooLarge:
+    return RecordTooLarge(
+        f"the change takes more than {bytes_max} bytes",
+        hint="raise kafka.message_bytes_max and the output topic's max.message.bytes, or leave columns out",
+        reason="output_too_large",
+    )
 
 
 def _state_of(assignment: Assignment) -> PartitionState:

@@ -81,5 +81,5 @@ def _origin_of(value: bytes | None) -> tuple[str, int, int, int] | None:
     """Return where a change of the contract came from at first, None for anything else."""
     try:
         return msgspec.json.decode(value or b"", type=_Sourced).source.origin
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # it is in quarantine because it cannot be read
         return None

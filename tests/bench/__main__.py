@@ -170,12 +170,15 @@ def table(figures: list[Figure]) -> str:
     """Return the figures as one table; ratios are to the yardstick of the same run."""
     yardstick = next((f.events_per_second for f in figures if f.name.startswith("consume +")), float("nan"))
     lines = [f"{'row':28} {'events/s':>10} {'ratio':>6} {'CPU s/M':>8} {'broker':>7} {'RSS MB':>7}  note"]
-    for f in figures:
-        lines.append(
-            f"{f.name:28} {f.events_per_second:>10,.0f} {f.events_per_second / yardstick:>6.2f} {f.cpu_seconds_per_million:>8.1f} "
-            f"{f.broker_cpu_seconds_per_million:>7.1f} {f.rss_bytes / 2**20:>7.0f}  {f.note}"
-        )
+    lines += [_line(figure, figure.events_per_second / yardstick) for figure in figures]
     return "\n".join(lines)
+
+
+def _line(f: Figure, ratio: float) -> str:
+    return (
+        f"{f.name:28} {f.events_per_second:>10,.0f} {ratio:>6.2f} {f.cpu_seconds_per_million:>8.1f} "
+        f"{f.broker_cpu_seconds_per_million:>7.1f} {f.rss_bytes / 2**20:>7.0f}  {f.note}"
+    )
 
 
 def best(rounds: list[list[Figure]]) -> list[Figure]:

@@ -28,6 +28,11 @@ columns:
   attempt: int
 """
 
+NOTE = (
+    "taken at the ward on the second floor, kept cool, sent to the laboratory within the hour "
+    "as the protocol of the clinic wants it"
+)
+
 FEATURES = """
 features:
   - {view: latest_result, entity: result, columns: [patient_id, code, amount, taken_at, final], event_time: taken_at}
@@ -57,18 +62,21 @@ def events(n: int, topic: str, *, seed: int = 7) -> Iterator[tuple[bytes, bytes,
         ms, lsn = us // 1000, 26_692_408 + i * 120
         after = (
             f'{{"id":{row},"patient_id":{row % 50_000},"code":"{"KNCG"[row % 4]}","amount":"{amount}",'
-            f'"taken_at":"2026-11-20T19:45:{i % 60:02d}.{us % 1_000_000:06d}Z","entered_at":{us},"day":{20_400 + i % 300},'
-            f'"final":{"true" if i % 3 else "false"},"score":{rng.random():.6f},'
-            f'"device":"7f1c2d3e-0000-4000-8000-{row % 10**12:012d}","note":"sample {i} taken at the ward on the second floor, kept cool, sent to the laboratory within the hour as the protocol of the clinic wants it","attempt":{i % 4}}}'
+            f'"taken_at":"2026-11-20T19:45:{i % 60:02d}.{us % 1_000_000:06d}Z","entered_at":{us},'
+            f'"day":{20_400 + i % 300},"final":{"true" if i % 3 else "false"},"score":{rng.random():.6f},'
+            f'"device":"7f1c2d3e-0000-4000-8000-{row % 10**12:012d}","note":"sample {i} {NOTE}","attempt":{i % 4}}}'
         )
-        yield (
-            f'{{"id":{row}}}'.encode(),
-            f'{{"before":null,"after":{after},"source":{{"version":"3.7.0.Final","connector":"postgresql","name":"{server}",'
-            f'"ts_ms":{ms},"snapshot":"false","db":"clinic","sequence":"[\\"{lsn - 120}\\",\\"{lsn}\\"]","ts_us":{us},"ts_ns":{us}000,'
-            f'"schema":"public","table":"{table}","txId":{700 + i},"lsn":{lsn},"xmin":null,"origin":null,"origin_lsn":null}},'
-            f'"transaction":null,"op":"{"u" if update else "c"}","ts_ms":{ms + 41},"ts_us":{us + 41_841},"ts_ns":{us}257}}'.encode(),
-            row,
+        source = (
+            f'{{"version":"3.7.0.Final","connector":"postgresql","name":"{server}","ts_ms":{ms},"snapshot":"false",'
+            f'"db":"clinic","sequence":"[\\"{lsn - 120}\\",\\"{lsn}\\"]","ts_us":{us},"ts_ns":{us}000,'
+            f'"schema":"public","table":"{table}","txId":{700 + i},"lsn":{lsn},"xmin":null,"origin":null,'
+            f'"origin_lsn":null}}'
         )
+        value = (
+            f'{{"before":null,"after":{after},"source":{source},"transaction":null,"op":"{"u" if update else "c"}",'
+            f'"ts_ms":{ms + 41},"ts_us":{us + 41_841},"ts_ns":{us}257}}'
+        )
+        yield f'{{"id":{row}}}'.encode(), value.encode(), row
 
 
 def fill(bootstrap: str, topic: str, n: int, *, partitions: int = 4) -> float:

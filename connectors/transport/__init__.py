@@ -1,0 +1,1 @@
+"""Chunks of records from Kafka and transactions back to it, so that no stage sees a client library."""

@@ -1,0 +1,273 @@
+"""What the consumer hands to a stage: chunks of runs, begun as groups.
+
+A *run* is consecutive records of one partition, a *chunk* what one round of the consumer brought for one lane, a
+*group* one or more chunks that a stage begins together. A stage answers for every live run of a group: `done`
+(durable) or `taken` (copied into a buffer with a byte limit of its own; `done` follows later, from wherever the
+buffer is emptied).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+Headers = list[tuple[str, bytes | None]]
+
+RECORD_OVERHEAD_BYTES = 160  # what a record costs in memory beside its key and value
+
+
+class Message(Protocol):
+    """The part of confluent_kafka.Message that is used here."""
+
+    def __len__(self) -> int: ...
+
+    def offset(self) -> int | None:
+        """Its place in the partition."""
+
+    def value(self) -> bytes | None:
+        """Its value."""
+
+    def key(self) -> bytes | None:
+        """Its key."""
+
+    def headers(self) -> Headers | None:
+        """Its headers, made when asked for."""
+
+    def timestamp(self) -> tuple[int, int]:
+        """The kind of its timestamp, 0 for none, and its milliseconds."""
+        ...
+
+
+class Acknowledging(Protocol):
+    """Who is told that runs are done or taken."""
+
+    def done(self, runs: Iterable[Run], metadata: Mapping[Run, str] | None = None) -> None:
+        """Take it that `runs` are durable."""
+
+    def taken(self, runs: Iterable[Run]) -> None:
+        """Take it that `runs` were copied into a buffer with a limit of its own."""
+
+
+class Assignment:
+    """One life of one partition on this worker: a new object at each assignment, compared by identity."""
+
+    __slots__ = (
+        "committed",
+        "generation",
+        "high",
+        "lane",
+        "lost",
+        "low",
+        "metadata",
+        "partition",
+        "start",
+        "state",
+        "topic",
+        "topic_id",
+    )
+
+    def __init__(self, lane: str, topic: str, partition: int) -> None:
+        """Begin unresolved: where it starts is not known yet."""
+        self.lane = lane
+        self.topic = topic
+        self.partition = partition
+        self.topic_id = ""
+        self.generation = 0
+        self.committed: int | None = None  # the group's committed offset when the assignment began
+        self.metadata = ""  # the stage's own text beside it
+        self.low = -1  # the log's first and next offset when the assignment began
+        self.high = -1
+        self.start = -1  # where reading began; -1 until resolved
+        self.lost = False  # true from the moment the partition is no longer ours
+        self.state: Any = None  # the stage's own, dropped with the assignment
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Topic and partition."""
+        return self.topic, self.partition
+
+    def __repr__(self) -> str:
+        return f"<{self.topic}[{self.partition}] from {self.start}{' lost' if self.lost else ''}>"
+
+
+class Run:
+    """Consecutive records of one partition within a chunk, or a slice of such a run.
+
+    Offsets rise; they may have gaps. `first` is the first record's offset, `next` the offset behind the run: slices of
+    a run tile it. Records can be read until the run is done.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_lost",
+        "_messages",
+        "_parent",
+        "_records",
+        "_root",
+        "arrived_at",
+        "assignment",
+        "begun_at",
+        "credit_bytes",
+        "first",
+        "nbytes",
+        "next",
+    )
+
+    def __init__(self, assignment: Assignment, messages: Sequence[Message], *, arrived_at: float = 0.0) -> None:
+        """Hold `messages`, all of one partition and in order."""
+        first, last = messages[0].offset(), messages[-1].offset()
+        assert first is not None, "a record has an offset"
+        assert last is not None, "a record has an offset"
+        assert last - first >= len(messages) - 1, "offsets rise within a run"
+        self.assignment = assignment
+        self.first = first
+        self.next = last + 1
+        self.arrived_at = arrived_at
+        self.begun_at: float | None = None
+        self._messages: Sequence[Message] = messages
+        self._records = len(messages)
+        self._parent: Run | None = None
+        self._root = self
+        self._lost = False
+        self._answered = 0  # how many records were said to be done or taken
+        self.nbytes = sum(map(len, messages)) + _key_bytes(messages) + RECORD_OVERHEAD_BYTES * self._records
+        self.credit_bytes = self.nbytes  # what its lane is still charged for; the owning thread's
+
+    @property
+    def topic(self) -> str:
+        """The topic it was read from."""
+        return self.assignment.topic
+
+    @property
+    def partition(self) -> int:
+        """The partition it was read from."""
+        return self.assignment.partition
+
+    @property
+    def lost(self) -> bool:
+        """No longer ours to finish: the partition left, or is read again from an earlier offset."""
+        return self._root._lost or self.assignment.lost  # noqa: SLF001 - another run of the same class
+
+    @property
+    def root(self) -> Run:
+        """The run as delivered, of which this one is a slice; itself if it is none."""
+        return self._root
+
+    @property
+    def answered(self) -> bool:
+        """Every record of it was said to be done or taken."""
+        return self._answered >= self._records
+
+    def __len__(self) -> int:
+        return self._records
+
+    def __repr__(self) -> str:
+        return f"<run {self.topic}[{self.partition}] {self.first}..{self.next}{' lost' if self.lost else ''}>"
+
+    def values(self) -> list[bytes | None]:
+        """Every record's value; None is a tombstone."""
+        return [message.value() for message in self._open()]
+
+    def keys(self) -> list[bytes | None]:
+        """Every record's key."""
+        return [message.key() for message in self._open()]
+
+    def offsets(self) -> list[int]:
+        """Every record's offset."""
+        if self.next - self.first == self._records:
+            return list(range(self.first, self.next))
+        return [message.offset() or 0 for message in self._open()]
+
+    def timestamps(self) -> list[int]:
+        """Every record's timestamp in milliseconds since 1970, -1 where it has none."""
+        return [at if kind else -1 for kind, at in [message.timestamp() for message in self._open()]]
+
+    def headers(self, index: int) -> Headers:
+        """The headers of one record; made when asked for, at 2 µs each."""
+        return self._open()[index].headers() or []
+
+    def slice(self, start: int, stop: int) -> Run:
+        """Return the records `start` up to, without, `stop` as a run; slices side by side leave no offset out."""
+        assert 0 <= start < stop <= self._records, f"{start}:{stop} of {self._records} records"
+        messages = self._open()
+        part = Run(self.assignment, messages[start:stop], arrived_at=self.arrived_at)
+        following = messages[stop].offset() if stop < self._records else self.next
+        assert following is not None
+        part.next = following
+        part.first = self.first if start == 0 else part.first
+        part.begun_at = self.begun_at
+        part._parent, part._root = self, self._root
+        return part
+
+    def answer(self) -> None:
+        """Count the run as done or taken, once, in itself and in what it is a slice of."""
+        missing = self._records - self._answered
+        run: Run | None = self
+        while run is not None and missing > 0:
+            run._answered += missing  # noqa: SLF001 - another run of the same class
+            run = run._parent  # noqa: SLF001
+
+    def lose(self) -> None:
+        """Make it and its slices no longer ours; by the owning thread, under the lock of `begin`."""
+        self._root._lost = True  # noqa: SLF001 - another run of the same class
+
+    def release(self) -> None:
+        """Let the records go; by the owning thread, once the run is done or lost."""
+        self._messages = ()
+
+    def _open(self) -> Sequence[Message]:
+        assert self._messages, f"{self!r} was read after it was done"
+        return self._messages
+
+
+def _key_bytes(messages: Sequence[Message]) -> int:
+    return sum([len(key) for message in messages if (key := message.key())])
+
+
+class Chunk:
+    """What one round of the consumer brought for one lane."""
+
+    __slots__ = ("lane", "nbytes", "records", "runs")
+
+    def __init__(self, lane: str, runs: list[Run]) -> None:
+        """Hold `runs`, one for each partition."""
+        self.lane = lane
+        self.runs = runs
+        self.nbytes = sum(run.nbytes for run in runs)
+        self.records = sum(map(len, runs))
+
+    def live(self) -> list[Run]:
+        """Return the runs that are still ours."""
+        return [run for run in self.runs if not run.lost]
+
+
+class Group:
+    """One or more chunks begun together: what a step works on."""
+
+    __slots__ = ("_acknowledging", "nbytes", "records", "runs")
+
+    def __init__(self, runs: list[Run], acknowledging: Acknowledging) -> None:
+        """Hold the runs that are live when the step begins, in the order in which they came."""
+        self.runs = runs
+        self.nbytes = sum(run.nbytes for run in runs)
+        self.records = sum(map(len, runs))
+        self._acknowledging = acknowledging
+
+    def __len__(self) -> int:
+        return self.records
+
+    def live(self) -> list[Run]:
+        """Return the runs that are still ours; a partition may leave in the middle of a step."""
+        return [run for run in self.runs if not run.lost]
+
+    def done(self, runs: Iterable[Run] | None = None, metadata: Mapping[Run, str] | None = None) -> None:
+        """Say that `runs` (all, if not given) are durable; `metadata` is committed beside the offset behind each."""
+        self._acknowledging.done(self.runs if runs is None else runs, metadata)
+
+    def taken(self, runs: Iterable[Run] | None = None) -> None:
+        """Say that `runs` were copied into a buffer with a byte limit of its own: bytes come back, offsets stand."""
+        self._acknowledging.taken(self.runs if runs is None else runs)
+
+    def unanswered(self) -> list[Run]:
+        """Return the live runs of which neither was said."""
+        return [run for run in self.runs if not run.answered and not run.lost]

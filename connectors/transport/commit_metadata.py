@@ -1,0 +1,63 @@
+"""The text beside every committed offset: `v1 <topic id> <generation> <the stage's own text>`.
+
+The topic's id makes a topic that was deleted and made anew visible; the generation is the one reached (DESIGN.md,
+Identity and order).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from schemas.errors import BugError, ConfigurationError
+
+COMMIT_METADATA_BYTES_MAX = 4096  # the broker's default of offset.metadata.max.bytes
+_VERSION = "v1"
+_NO_ID = "-"  # a broker without topic ids
+_OURS = re.compile(r"v(\d+) (\S+) (\d+)(?: (.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitMetadata:
+    """What was committed beside an offset. `topic_id` is empty where the broker has none."""
+
+    topic_id: str = ""
+    generation: int = 0
+    stage: str = ""
+
+    def text(self) -> str:
+        """Return the text to commit.
+
+        Raises:
+            BugError: it is above `COMMIT_METADATA_BYTES_MAX`, or the id cannot be written.
+        """
+        assert self.generation >= 0, "generations count from 0"
+        assert not re.search(r"\s", self.topic_id), "an id is one word"
+        text = f"{_VERSION} {self.topic_id or _NO_ID} {self.generation}"
+        if self.stage:
+            text = f"{text} {self.stage}"
+        size = len(text.encode())
+        if size > COMMIT_METADATA_BYTES_MAX:
+            raise BugError(
+                f"the metadata of a commit takes {size} bytes, {COMMIT_METADATA_BYTES_MAX} are allowed",
+                hint="a stage keeps what is larger in a state topic",
+            )
+        return text
+
+
+def read_commit_metadata(text: str | None) -> CommitMetadata | None:
+    """Return what `text` says, or None where there is none, or where somebody else wrote it.
+
+    Raises:
+        ConfigurationError: a newer version of Headgate wrote it.
+    """
+    match = _OURS.fullmatch(text or "")
+    if match is None:
+        return None
+    version, topic_id, generation, stage = match.groups()
+    if f"v{version}" != _VERSION:
+        raise ConfigurationError(
+            f"the committed offsets were written by a newer Headgate: metadata v{version}, this one knows {_VERSION}",
+            hint="run the newer version, or another group",
+        )
+    return CommitMetadata("" if topic_id == _NO_ID else topic_id, int(generation), stage or "")

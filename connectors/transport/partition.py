@@ -1,0 +1,208 @@
+"""What the owning thread keeps for one assigned partition: its window, its unfinished runs, why it is paused."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from enum import StrEnum
+
+from connectors.transport.chunk import Assignment, Message, Run
+from connectors.transport.commit_metadata import CommitMetadata
+from connectors.transport.window import Window
+from schemas.errors import HeadgateError, TransportFatal
+
+
+class Status(StrEnum):
+    """Whether a partition brings records."""
+
+    RESOLVING = "resolving"  # where it starts is being found out
+    RUNNING = "running"
+    HELD = "held"  # it is not what we read before; `trouble` says why
+
+
+class Budget:
+    """The bytes that one lane may hold."""
+
+    __slots__ = ("bytes_max", "lane", "paused", "used")
+
+    def __init__(self, lane: str, bytes_max: int) -> None:
+        """Begin with nothing used."""
+        self.lane = lane
+        self.bytes_max = bytes_max
+        self.used = 0
+        self.paused = False
+
+    @property
+    def full(self) -> bool:
+        """The lane holds what it may."""
+        return self.used >= self.bytes_max
+
+    @property
+    def room(self) -> int:
+        """How many bytes more it may hold."""
+        return max(self.bytes_max - self.used, 0)
+
+    def charge(self, run: Run) -> None:
+        """Count a delivered run."""
+        self.used += run.credit_bytes
+
+    def give_back(self, run: Run, nbytes: int | None = None) -> None:
+        """Return `nbytes` of a run's credit, or all that is left of it; never more than it was charged."""
+        root = run.root
+        amount = root.credit_bytes if nbytes is None else min(nbytes, root.credit_bytes)
+        root.credit_bytes -= amount
+        self.used -= amount
+        assert self.used >= 0, f"lane {self.lane} was given back more than it was charged"
+
+
+class Partition:
+    """One assignment as the owning thread sees it. Only that thread changes it; others may read its plain fields."""
+
+    __slots__ = (
+        "assignment",
+        "budget",
+        "commits",
+        "committed",
+        "end",
+        "fetch_end",
+        "fetch_position",
+        "last_arrival",
+        "last_timestamp",
+        "paused",
+        "position",
+        "runs",
+        "status",
+        "suspect",
+        "trouble",
+        "window",
+    )
+
+    def __init__(self, assignment: Assignment, budget: Budget, *, commits: bool, now: float) -> None:
+        """Begin unresolved and paused."""
+        self.assignment = assignment
+        self.budget = budget
+        self.commits = commits  # by offset commits of ours; False where offsets go with a transaction
+        self.status = Status.RESOLVING
+        self.trouble: HeadgateError | None = None
+        self.suspect = False  # an error may mean that the topic is another one: nothing is read until that is known
+        self.paused = True  # at the client
+        self.position = -1  # the next offset to come
+        self.committed: int | None = None
+        self.window: Window | None = None
+        self.runs: deque[Run] = deque()  # delivered and not finished, oldest first
+        self.end: int | None = None  # the log's end, as last heard
+        self.fetch_position = -1  # what the client fetches next, markers included; and where that ends
+        self.fetch_end = -1
+        self.last_arrival = now
+        self.last_timestamp = -1
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Topic and partition."""
+        return self.assignment.key
+
+    @property
+    def head(self) -> int | None:
+        """The offset to commit; None before it is resolved."""
+        return None if self.window is None else self.window.head
+
+    @property
+    def running(self) -> bool:
+        """Records are to come."""
+        return self.status is Status.RUNNING and not self.suspect
+
+    @property
+    def drained(self) -> bool:
+        """No run of it is begun and unfinished."""
+        return all(run.begun_at is None or run.lost for run in self.runs)
+
+    def start(self, offset: int) -> None:
+        """Begin, or begin anew, at `offset`: window and order check start there, unfinished runs are lost."""
+        self.lose_runs()
+        if self.window is not None and self.window.note is not None:
+            self.assignment.metadata = self.window.note
+        self.window = Window(offset)
+        self.position = offset
+
+    def deliver(self, messages: Sequence[Message], *, now: float) -> Run:
+        """Take what came as a run.
+
+        Raises:
+            TransportFatal: an offset went back within this assignment.
+        """
+        assert self.window is not None
+        run = Run(self.assignment, messages, arrived_at=now)
+        if run.first < self.position:
+            raise TransportFatal(
+                f"{run.topic}[{run.partition}]: offset {run.first} came after {self.position - 1}",
+                hint="the worker ends rather than repeat records; this is a bug of the client or ours",
+            )
+        self.window.add(run.first, run.next)
+        self.position = run.next
+        self.runs.append(run)
+        self.budget.charge(run)
+        self.last_arrival = now
+        kind, at = messages[-1].timestamp()
+        self.last_timestamp = at if kind else -1
+        return run
+
+    def finish(self, run: Run, note: str | None) -> bool:
+        """Take a done run or slice; tell whether the head moved. A lost one changes nothing."""
+        if run.lost or self.window is None:
+            return False
+        moved = self.window.done(run.first, run.next, note)
+        head = self.window.head
+        while self.runs and self.runs[0].next <= head:
+            self._drop(self.runs.popleft())
+        if run.root.answered and not self._open(run.root):
+            self._drop(run.root)  # done before an older one: its records can go, its place in the queue stays
+        return moved or note is not None
+
+    def drop_unbegun(self) -> None:
+        """Lose every run that no step has begun, and what came behind it; under the lock of `begin`."""
+        assert all(run.begun_at is None for run in self._from_first_unbegun()), "runs are begun in order"
+        lost = list(self._from_first_unbegun())
+        if not lost or self.window is None:
+            return
+        self.window.cut(max(lost[0].first, self.window.head))
+        self.position = self.window.end
+        for run in lost:
+            self.runs.pop()
+            self._lose(run)
+
+    def lose_runs(self) -> None:
+        """Lose every unfinished run; under the lock of `begin`."""
+        while self.runs:
+            self._lose(self.runs.popleft())
+
+    def metadata(self, *, note: str | None = None) -> CommitMetadata:
+        """Return what is to be committed beside the head."""
+        said = note if note is not None else (self.window.note if self.window is not None else None)
+        mine = self.assignment
+        return CommitMetadata(mine.topic_id, mine.generation, mine.metadata if said is None else said)
+
+    def lag(self) -> int | None:
+        """Return how many offsets are still to come and to be finished; None while nothing is known of the end."""
+        if self.end is None or self.window is None:
+            return None
+        caught_up = self.fetch_position >= self.fetch_end > 0 and not self.runs
+        return 0 if caught_up and self.end <= self.fetch_end else max(self.end - self.window.head, 0)
+
+    def _from_first_unbegun(self) -> list[Run]:
+        for index, run in enumerate(self.runs):
+            if run.begun_at is None:
+                return list(self.runs)[index:]
+        return []
+
+    def _open(self, root: Run) -> bool:
+        assert self.window is not None
+        return self.window.overlaps(root.first, root.next)
+
+    def _lose(self, run: Run) -> None:
+        run.lose()
+        self._drop(run)
+
+    def _drop(self, run: Run) -> None:
+        self.budget.give_back(run)
+        if not run.lost:
+            run.release()

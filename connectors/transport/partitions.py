@@ -1,0 +1,277 @@
+"""All partitions that are assigned to this worker, their lanes' budgets and why any of them is paused.
+
+Only the owning thread calls what changes them; `lock` is shared with `begin`, so that a run is either begun or
+dropped, never both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from time import monotonic
+from typing import Any, cast
+
+import orjson
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+
+from connectors.transport.chunk import Assignment, Run
+from connectors.transport.partition import Budget, Partition, Status
+from connectors.transport.routes import Routes
+from schemas.errors import HeadgateError, SourceMoved
+
+Key = tuple[str, int]
+
+_SEEK_AGAIN_SECONDS = 0.2  # the client refuses a seek until it has begun to fetch
+_BRIEF_SECONDS = 0.02  # some lanes are full: the others wait this long for it to pass
+_BRIEF_SECONDS_ALL = 1.0  # all are: nobody waits for us
+_PLACEHOLDER = 0  # an assigned partition is paused there until its start is known
+_NO_ROOM = 64 * 1024
+
+
+class Partitions:
+    """The assigned partitions of one consumer."""
+
+    def __init__(self, routes: Routes, *, incremental: bool) -> None:
+        """Begin with none."""
+        self.lock = threading.Lock()
+        self.budgets: dict[str, Budget] = {}
+        self.commits: dict[str, bool] = {}  # by lane: whether offsets are committed here, or with a transaction
+        self.paused_topics: dict[str, str | HeadgateError] = {}  # by the stage, with its reason; outlives assignments
+        self._routes = routes
+        self._incremental = incremental
+        self._by_key: dict[Key, Partition] = {}
+        self._full_since: float | None = None
+        self._again_at: float | None = None  # a resume that failed is tried again
+
+    def add_lane(self, lane: str, bytes_max: int, *, commits: bool) -> None:
+        """Let a lane hold so many bytes."""
+        self.budgets[lane] = Budget(lane, bytes_max)
+        self.commits[lane] = commits
+
+    def get(self, key: Key) -> Partition | None:
+        """Return one partition, if it is ours."""
+        return self._by_key.get(key)
+
+    def keys(self) -> list[Key]:
+        """Return what is ours; from any thread."""
+        return list(self._by_key)
+
+    def all(self) -> list[Partition]:
+        """Return all partitions; from any thread."""
+        return list(self._by_key.values())
+
+    def of_topic(self, topic: str) -> list[Partition]:
+        """Return the partitions of one topic."""
+        return [each for each in self.all() if each.key[0] == topic]
+
+    @property
+    def busy(self) -> bool:
+        """Steps hold something, so answers and commands are likely."""
+        return any(budget.used for budget in self.budgets.values())
+
+    @property
+    def room(self) -> int:
+        """The bytes left in the tightest lane that takes records, but not next to nothing: no lane may starve."""
+        rooms = [budget.room for budget in self.budgets.values() if not budget.paused]
+        return max(min(rooms, default=_NO_ROOM), _NO_ROOM)
+
+    # -- life of an assignment ---------------------------------------------------------------------------------------
+
+    def assign(self, consumer: Consumer, keys: Iterable[Key]) -> list[Assignment]:
+        """Begin a new life of each partition, paused until its start is known."""
+        now = monotonic()
+        added = []
+        for key in keys:
+            lane = self._routes.lane_of(key[0])
+            if lane is None:
+                continue  # its topic was removed while the rebalance went on: the next one takes it away
+            assert key not in self._by_key, f"{key} was assigned twice"
+            added.append(Partition(Assignment(lane, *key), self.budgets[lane], commits=self.commits[lane], now=now))
+        places = [TopicPartition(*each.key, _PLACEHOLDER) for each in added]
+        if self._incremental:
+            consumer.incremental_assign(places)
+        else:
+            consumer.assign(places)
+        if places:
+            consumer.pause(places)
+        self._by_key.update({each.key: each for each in added})
+        return [each.assignment for each in added]
+
+    def start(self, consumer: Consumer, assignment: Assignment, offset: int) -> Partition | None:
+        """Read a resolved assignment from `offset`; None if it has left meanwhile."""
+        partition = self.current(assignment)
+        if partition is None:
+            return None
+        with self.lock:
+            partition.start(offset)
+        partition.status, partition.trouble, partition.suspect = Status.RUNNING, None, False
+        partition.committed = assignment.start if assignment.committed is None else assignment.committed
+        self.apply_pauses(consumer, [partition])
+        return partition
+
+    def current(self, assignment: Assignment) -> Partition | None:
+        """Return the partition of an assignment that is still ours."""
+        partition = self._by_key.get(assignment.key)
+        return partition if partition is not None and partition.assignment is assignment else None
+
+    def rewind(self, consumer: Consumer, partition: Partition, offset: int) -> None:
+        """Read again from `offset`: unfinished runs are lost, window and order check start anew."""
+        with self.lock:
+            partition.start(offset)
+        if not partition.paused:
+            partition.paused = True  # so that it is sought
+        self.apply_pauses(consumer, [partition])
+
+    def drop_unbegun(self, partitions: Iterable[Partition]) -> None:
+        """Lose the runs that no step has begun."""
+        with self.lock:
+            for partition in partitions:
+                partition.drop_unbegun()
+
+    def hold(self, consumer: Consumer, partition: Partition, trouble: SourceMoved) -> None:
+        """Read nothing more of a partition whose source moved; what is unfinished is lost."""
+        with self.lock:
+            partition.lose_runs()
+            partition.assignment.lost = True
+        partition.status, partition.trouble = Status.HELD, trouble
+        self.apply_pauses(consumer, [partition])
+
+    def forget(self, keys: Iterable[Key]) -> list[Assignment]:
+        """End the lives of partitions; they are lost from here on."""
+        left = []
+        with self.lock:
+            for key in keys:
+                partition = self._by_key.pop(key, None)
+                if partition is not None:
+                    partition.lose_runs()
+                    partition.assignment.lost = True
+                    left.append(partition.assignment)
+        return left
+
+    def lose_all(self) -> None:
+        """End all lives: the consumer is gone."""
+        self.forget(self.keys())
+
+    def settle(self, runs: Iterable[Run], metadata: Mapping[Run, str] | None, *, durable: bool) -> list[Partition]:
+        """Take runs that are done (`durable`) or only taken; return the partitions whose commit changed."""
+        moved: dict[Key, Partition] = {}
+        for run in runs:
+            if run.lost:
+                continue
+            partition = self._by_key[run.assignment.key]
+            if not durable:
+                partition.budget.give_back(run, run.nbytes)
+            elif partition.finish(run, metadata.get(run) if metadata is not None else None) and partition.commits:
+                moved[partition.key] = partition
+        return list(moved.values())
+
+    # -- pauses ------------------------------------------------------------------------------------------------------
+
+    def suspect(self, consumer: Consumer, partitions: Iterable[Partition]) -> None:
+        """Take no records of `partitions` until it is known whether their topic is still the one that we read."""
+        chosen = [each for each in partitions if each.running]
+        for partition in chosen:
+            partition.suspect = True
+        self.apply_pauses(consumer, chosen)
+
+    def apply_pauses(self, consumer: Consumer, partitions: Iterable[Partition]) -> None:
+        """Bring the client's pauses in line with what is wanted.
+
+        A resumed partition is always sought to its own position: after `resume` alone the client takes up to a second
+        to fetch again.
+        """
+        for partition in partitions:
+            wanted = not partition.running or partition.budget.paused or partition.key[0] in self.paused_topics
+            if wanted and not partition.paused:
+                consumer.pause([TopicPartition(*partition.key)])
+                partition.paused = True
+            elif partition.paused and not wanted:
+                self._resume(consumer, partition)
+
+    def _resume(self, consumer: Consumer, partition: Partition) -> None:
+        consumer.resume([TopicPartition(*partition.key)])
+        try:
+            if (
+                partition.position == 0
+            ):  # a seek to 0 alone asks the broker nothing, so it does not wake the client's fetcher
+                consumer.seek(TopicPartition(*partition.key, OFFSET_BEGINNING))
+            consumer.seek(TopicPartition(*partition.key, partition.position))
+        except KafkaException:  # not fetching yet, or its topic is gone: tried again
+            consumer.pause([TopicPartition(*partition.key)])
+            self._again_at = monotonic() + _SEEK_AGAIN_SECONDS
+            return
+        partition.paused = False
+        partition.last_arrival = monotonic()
+
+    def undo_pauses(self, consumer: Consumer, partitions: Iterable[Partition]) -> None:
+        """Resume at the client what is about to be unassigned: a pause would outlive it."""
+        paused = [TopicPartition(*each.key) for each in partitions if each.paused]
+        if paused:
+            consumer.resume(paused)
+
+    def withhold(self, consumer: Consumer, now: float) -> bool:
+        """Pause lanes that stay full, resume those that have room again; True: fetch nothing in this round.
+
+        A pause throws away what was prefetched, so a lane that is full briefly is waited for instead.
+        """
+        budgets = self.budgets.values()
+        full = [budget for budget in budgets if budget.full and not budget.paused]
+        changed = [budget for budget in budgets if budget.paused and budget.used <= budget.bytes_max // 2]
+        for budget in changed:
+            budget.paused = False
+        wait = False
+        if not full:
+            self._full_since = None
+        else:
+            self._full_since = now if self._full_since is None else self._full_since
+            everything = all(budget.full or budget.paused for budget in budgets)
+            wait = now - self._full_since < (_BRIEF_SECONDS_ALL if everything else _BRIEF_SECONDS)
+            if not wait:
+                for budget in full:
+                    budget.paused = True
+                changed.extend(full)
+                self._full_since = None
+        self._apply_changed(consumer, changed, now)
+        return wait
+
+    def _apply_changed(self, consumer: Consumer, changed: list[Budget], now: float) -> None:
+        again = self._again_at is not None and now >= self._again_at
+        if again:
+            self._again_at = None
+        if changed or again:
+            self.apply_pauses(consumer, [each for each in self.all() if again or each.budget in changed])
+
+    # -- what is heard of the logs -----------------------------------------------------------------------------------
+
+    def hear_ends(self, consumer: Consumer) -> None:
+        """Note each log's end as the client last heard it; no request is made."""
+        for partition in self._by_key.values():
+            try:
+                heard: Any = consumer.get_watermark_offsets(TopicPartition(*partition.key), cached=True)
+            except KafkaException:  # it is gone; the rebalance that says so follows
+                continue
+            if heard is not None and heard[1] >= 0:
+                partition.end = heard[1]
+
+    def hear_statistics(self, text: str) -> None:
+        """Note from librdkafka's statistics how far each fetcher is, transaction markers included."""
+        for topic, at in _statistics(text):
+            partition = self._by_key.get((topic, at["partition"]))
+            if partition is not None:
+                partition.fetch_position, partition.fetch_end = at["next_offset"], at["ls_offset"]
+
+
+def by_partition(messages: list[Any]) -> dict[Key, list[Any]]:
+    """Return the messages of each partition, in order; they come in blocks, so blocks are what is looped over."""
+    found: dict[Key, list[Any]] = {}
+    for number, same_number in groupby(messages, Message.partition):
+        for topic, block in groupby(same_number, Message.topic):
+            found.setdefault((cast("str", topic), cast("int", number)), []).extend(block)
+    return found
+
+
+def _statistics(text: str) -> Iterator[tuple[str, dict[str, int]]]:
+    for topic, said in orjson.loads(text).get("topics", {}).items():
+        for partition in said.get("partitions", {}).values():
+            yield topic, partition

@@ -1,0 +1,96 @@
+"""A topic read once, from its start or a given distance before its end to where it ends now; outside any group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from connectors.transport.settings import ClientSettings
+from connectors.transport.topics import TopicAdmin
+from schemas.errors import SourceUnavailable
+
+SILENCE_SECONDS_MAX = 15.0
+_READ_RECORDS_MAX = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A record with where it stands."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+
+
+def scan(topic: str, client: ClientSettings, admin: TopicAdmin, *, last: int | None = None) -> Iterator[Scanned]:
+    """Yield the committed records up to the end as of now, per partition in order; `last` is how many offsets of each.
+
+    A topic that does not exist has none.
+
+    Raises:
+        SourceUnavailable: the broker does not answer, or stops answering.
+    """
+    description = admin.describe([topic]).get(topic)
+    if description is None:
+        return
+    marks = admin.watermarks_now([(topic, number) for number in range(description.partitions)])
+    ends = {number: high for (_, number), (low, high) in marks.items() if high > low}
+    starts = {number: low if last is None else max(low, high - last) for (_, number), (low, high) in marks.items()}
+    consumer = _consumer(client)
+    try:
+        consumer.assign([TopicPartition(topic, number, starts[number]) for number in ends])
+        yield from _until(consumer, topic, ends)
+    finally:
+        consumer.close()
+
+
+def _until(consumer: Consumer, topic: str, ends: dict[int, int]) -> Iterator[Scanned]:
+    """Read until every partition has passed its end, be it by a record or by the word that there is none left."""
+    open_ends = dict(ends)
+    heard = time.monotonic()
+    while open_ends:
+        messages: list[Any] = consumer.consume(_READ_RECORDS_MAX, 0.1)
+        for message in messages:
+            heard = time.monotonic()
+            partition = message.partition()
+            error = message.error()
+            if error is None:
+                if message.offset() < ends[partition]:
+                    at = message.timestamp()[1]
+                    yield Scanned(topic, partition, message.offset(), at, message.key(), message.value())
+                if message.offset() + 1 >= ends[partition]:
+                    open_ends.pop(partition, None)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  confluent-kafka's public name
+                open_ends.pop(partition, None)
+            elif not error.retriable() and error.code() > 0:
+                raise SourceUnavailable(
+                    f"{topic}: {error.str()}", hint="may this user read the topic?"
+                ) from KafkaException(error)
+        if time.monotonic() - heard > SILENCE_SECONDS_MAX:
+            raise SourceUnavailable(
+                f"{topic} brought nothing for {SILENCE_SECONDS_MAX:.0f} s", hint="does the broker still run?"
+            )
+
+
+def _consumer(client: ClientSettings) -> Consumer:
+    return Consumer(
+        {
+            **client.librdkafka(),
+            "group.id": "headgate-reader",  # wanted by the client; it joins nothing and commits nothing
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",  # retention may take the log's start away while it is read
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
+            "fetch.queue.backoff.ms": 5,
+            "allow.auto.create.topics": False,
+            **client.overrides,
+        }
+    )

@@ -1,0 +1,407 @@
+"""Administration of topics, and what an assignment must know of them: ids, ends of logs, committed offsets.
+
+`TopicAdmin` speaks to a real broker, `EmbeddedTopics` to the demo's, which has no administration. Methods wait for
+the broker and can be called from any thread; those of `resolve.Lookups` are also there for the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import (
+    AdminClient,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from connectors.transport.resolve import Committed
+from connectors.transport.settings import ClientSettings
+from schemas.errors import ConfigurationError, SourceUnavailable
+
+T = TypeVar("T")
+Key = tuple[str, int]
+
+EMBEDDED_PARTITIONS = 4
+_ANSWER_SECONDS = 10.0
+_STABLE_SECONDS = (
+    2.0  # how long open transactions of a dead worker are waited for before partitions are asked for one by one
+)
+_AFTER_CREATION_SECONDS = 10.0  # right after its creation a topic may be unknown for 1 to 2 s
+_PAUSE_SECONDS = 0.1
+_UNKNOWN = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - confluent-kafka's public names of local errors begin so
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    },
+)
+_REFUSED = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.INVALID_CONFIG,
+        KafkaError.INVALID_PARTITIONS,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError._AUTHENTICATION,  # noqa: SLF001
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TopicSettings:
+    """How a topic of ours is made. Retention and cleanup are always said, never the broker's default."""
+
+    partitions: int
+    replication_factor: int = 1
+    compacted: bool = False
+    retention_seconds: float | None = None  # None: for ever, or as long as compaction keeps it
+    message_bytes_max: int = 1024 * 1024
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+    def config(self) -> dict[str, str]:
+        """Return the broker's settings of the topic."""
+        keep = -1 if self.retention_seconds is None else int(self.retention_seconds * 1000)
+        cleanup = "delete" if not self.compacted else "compact" if keep < 0 else "compact,delete"
+        settings = {
+            "cleanup.policy": cleanup,
+            "retention.ms": str(keep),
+            "max.message.bytes": str(self.message_bytes_max),
+        }
+        return {**settings, **self.overrides}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    """A topic as it is. The id is empty where the broker has none."""
+
+    name: str
+    topic_id: str
+    partitions: int
+
+
+class TopicAdmin:
+    """Administration of one cluster."""
+
+    def __init__(self, client: ClientSettings) -> None:
+        """Connect when first asked."""
+        self._client = client
+        self._admin = AdminClient(client.librdkafka())
+        self._groups: AdminClient | None = None
+
+    def describe(self, topics: Iterable[str]) -> dict[str, TopicDescription]:
+        """Return the topics that exist.
+
+        Raises:
+            SourceUnavailable: the broker does not answer.
+            ConfigurationError: it refuses to.
+        """
+        names = sorted(set(topics))
+        if not names:
+            return {}
+        futures = _asked(lambda: self._admin.describe_topics(TopicCollection(names), request_timeout=_ANSWER_SECONDS))
+        found = {}
+        for name, future in futures.items():
+            said = _known(future)
+            if said is not None:
+                topic_id = "" if said.topic_id is None else str(said.topic_id)
+                found[name] = TopicDescription(name, topic_id, len(said.partitions))
+        return found
+
+    def config(self, topic: str) -> dict[str, str]:
+        """Return the broker's settings of a topic."""
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        futures = _asked(lambda: self._admin.describe_configs([resource], request_timeout=_ANSWER_SECONDS))
+        return {name: entry.value for name, entry in _result(futures[resource]).items()}
+
+    def create(self, topic: str, settings: TopicSettings) -> bool:
+        """Make a topic and return once the broker knows it; False if it was there already, whatever its settings."""
+        wanted = NewTopic(topic, settings.partitions, settings.replication_factor, config=settings.config())
+        try:
+            _result(_asked(lambda: self._admin.create_topics([wanted], request_timeout=_ANSWER_SECONDS))[topic])
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise _translated(error, f"creating {topic}") from error
+            return False
+        self._wait_for(topic, settings.partitions)
+        return True
+
+    def ensure(self, topic: str, settings: TopicSettings) -> int:
+        """Make a topic if it is missing, enlarge it if it has fewer partitions, and return how many it has."""
+        found = self.describe([topic]).get(topic)
+        if found is None and not self.create(topic, settings):  # another worker was quicker
+            found = self.describe([topic]).get(topic)
+        if found is None:
+            return settings.partitions
+        if found.partitions < settings.partitions:
+            self.enlarge(topic, settings.partitions)
+        return max(found.partitions, settings.partitions)
+
+    def enlarge(self, topic: str, partitions: int) -> None:
+        """Give a topic `partitions` partitions and return once the broker knows them; it may have more already."""
+        try:
+            _result(_asked(lambda: self._admin.create_partitions([NewPartitions(topic, partitions)]))[topic])
+        except KafkaException as error:
+            found = self.describe([topic]).get(topic)
+            if found is None or found.partitions < partitions:
+                raise _translated(error, f"enlarging {topic}") from error
+        self._wait_for(topic, partitions)
+
+    def delete(self, topics: Iterable[str]) -> None:
+        """Delete topics; the broker does it a little later. Unknown ones are passed over."""
+        names = sorted(set(topics))
+        futures = _asked(lambda: self._admin.delete_topics(names, request_timeout=_ANSWER_SECONDS)) if names else {}
+        for future in futures.values():
+            _known(future)
+
+    def ids_now(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return the ids of the topics that exist."""
+        return {name: said.topic_id for name, said in self.describe(topics).items()}
+
+    def watermarks_now(self, keys: Iterable[Key]) -> dict[Key, tuple[int, int]]:
+        """Return the first and the next offset of each log, open transactions included; unknown ones are left out."""
+        asked = [TopicPartition(*key) for key in keys]
+        lows = self._offsets(asked, OffsetSpec.earliest())
+        highs = self._offsets(asked, OffsetSpec.latest())
+        return {key: (low, highs[key]) for key, low in lows.items() if key in highs}
+
+    def _offsets(self, asked: Sequence[TopicPartition], spec: OffsetSpec) -> dict[Key, int]:
+        if not asked:
+            return {}
+        futures = _asked(lambda: self._admin.list_offsets(dict.fromkeys(asked, spec), request_timeout=_ANSWER_SECONDS))
+        found = {}
+        for each, future in futures.items():
+            said = _known(future)
+            if said is not None:
+                found[each.topic, each.partition] = int(said.offset)
+        return found
+
+    def committed_now(self, group: str, keys: Iterable[Key]) -> dict[Key, Committed]:
+        """Return what a group committed, with no transaction open on it; partitions where one is are left out.
+
+        A killed worker leaves such a transaction behind for some seconds, on its own partitions only.
+        """
+        asked = list(keys)
+        try:
+            return self._committed(group, asked)
+        except SourceUnavailable:
+            if len(asked) == 1:
+                return {}
+        # A SourceUnavailable may be one partition's only: ask for each apart, all at once.
+        admin = self._group_admin()
+        futures = [_ask_committed(admin, group, [key]) for key in asked]
+        found: dict[Key, Committed] = {}
+        failures = []
+        for future in futures:
+            try:
+                found.update(_committed_of(_result(future)))
+            except KafkaException as error:
+                failures.append(error)
+        if failures and not found:
+            raise _translated(failures[0], f"offsets of group {group}") from failures[0]
+        return found
+
+    def _committed(self, group: str, keys: Sequence[Key]) -> dict[Key, Committed]:
+        if not keys:
+            return {}
+        admin = self._group_admin()  # held until its future is done, whoever drops it meanwhile
+        try:
+            return _committed_of(_result(_ask_committed(admin, group, keys)))
+        except KafkaException as error:
+            self._groups = None
+            raise _translated(error, f"offsets of group {group}") from error
+
+    def _group_admin(self) -> AdminClient:
+        """Return the client for questions about groups, a new one after a failure.
+
+        A client that knew the group's coordinator before the broker was restarted never gets an answer from it again
+        (seen with librdkafka 2.16), while one made anew gets it in a millisecond.
+        """
+        if self._groups is None:
+            self._groups = AdminClient(self._client.librdkafka())
+        return self._groups
+
+    def _wait_for(self, topic: str, partitions: int) -> None:
+        deadline = time.monotonic() + _AFTER_CREATION_SECONDS
+        while True:
+            found = self.describe([topic]).get(topic)
+            if found is not None and found.partitions >= partitions and self._led(topic, partitions):
+                return
+            if time.monotonic() > deadline:
+                raise SourceUnavailable(
+                    f"{topic} was created, but the broker does not know it yet", hint="try again in a moment"
+                )
+            time.sleep(_PAUSE_SECONDS)
+
+    def _led(self, topic: str, partitions: int) -> bool:
+        """Tell whether every partition has a leader that answers."""
+        try:
+            found = self._offsets([TopicPartition(topic, number) for number in range(partitions)], OffsetSpec.latest())
+        except SourceUnavailable:  # a leader is still being chosen; the caller has a deadline
+            return False
+        return len(found) == partitions
+
+    async def ids(self, topics: Iterable[str]) -> Mapping[str, str]:
+        """As `ids_now`, for the event loop."""
+        return await asyncio.to_thread(self.ids_now, list(topics))
+
+    async def watermarks(self, keys: Iterable[Key]) -> Mapping[Key, tuple[int, int]]:
+        """As `watermarks_now`, for the event loop."""
+        return await asyncio.to_thread(self.watermarks_now, list(keys))
+
+    async def committed(self, group: str, keys: Iterable[Key]) -> Mapping[Key, Committed]:
+        """As `committed_now`, for the event loop."""
+        return await asyncio.to_thread(self.committed_now, group, list(keys))
+
+
+class EmbeddedTopics(TopicAdmin):
+    """The same for the embedded broker: topics are made by asking for them, have four partitions and no ids."""
+
+    def __init__(self, client: ClientSettings) -> None:
+        """Connect when first asked."""
+        super().__init__(client)
+        self._client = client
+
+    def describe(self, topics: Iterable[str]) -> dict[str, TopicDescription]:
+        """Return the topics that exist; looking does not make them."""
+        found = _asked(lambda: self._admin.list_topics(timeout=_ANSWER_SECONDS)).topics
+        return {name: TopicDescription(name, "", len(found[name].partitions)) for name in topics if name in found}
+
+    def config(self, topic: str) -> dict[str, str]:
+        """Return nothing: this broker has no settings of topics."""
+        return {}
+
+    def create(self, topic: str, settings: TopicSettings) -> bool:
+        """Make a topic by asking for it; its settings are this broker's own."""
+        if topic in self.describe([topic]):
+            return False
+        deadline = time.monotonic() + _AFTER_CREATION_SECONDS
+        while not _asked(lambda: self._admin.list_topics(topic, timeout=_ANSWER_SECONDS)).topics[topic].partitions:
+            if time.monotonic() > deadline:
+                raise SourceUnavailable(f"the embedded broker does not make {topic}", hint="start the demo again")
+            time.sleep(_PAUSE_SECONDS)
+        return True
+
+    def ensure(self, topic: str, settings: TopicSettings) -> int:
+        """Make a topic if it is missing, and return its partitions: four, whatever was asked for."""
+        self.create(topic, settings)
+        return EMBEDDED_PARTITIONS
+
+    def enlarge(self, topic: str, partitions: int) -> None:
+        """Refuse more than there are.
+
+        Raises:
+            ConfigurationError: this broker cannot enlarge topics.
+        """
+        if partitions > EMBEDDED_PARTITIONS:
+            raise ConfigurationError(
+                f"{topic}: the embedded broker has {EMBEDDED_PARTITIONS} partitions", hint="use a real Kafka"
+            )
+
+    def delete(self, topics: Iterable[str]) -> None:
+        """Do nothing: topics live as long as this broker."""
+
+    def ids_now(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return empty ids of the topics that exist."""
+        return dict.fromkeys(self.describe(topics), "")
+
+    def watermarks_now(self, keys: Iterable[Key]) -> dict[Key, tuple[int, int]]:
+        """Return the first and the next offset of each log."""
+        found = {}
+        consumer = self._reader("headgate-lookups")
+        try:
+            for key in keys:
+                ask = partial(consumer.get_watermark_offsets, TopicPartition(*key), timeout=_ANSWER_SECONDS)
+                found[key] = _asked(ask)
+        finally:
+            consumer.close()
+        return found
+
+    def committed_now(self, group: str, keys: Iterable[Key]) -> dict[Key, Committed]:
+        """Return what a group committed."""
+        asked = [TopicPartition(*key) for key in keys]
+        consumer = self._reader(group)
+        try:
+            said = _asked(lambda: consumer.committed(asked, timeout=_ANSWER_SECONDS)) if asked else []
+        finally:
+            consumer.close()
+        return {(each.topic, each.partition): _committed_at(each) for each in said}
+
+    def _reader(self, group: str) -> Consumer:
+        """Return a consumer that joins no group."""
+        return Consumer({**self._client.librdkafka(), "group.id": group, "enable.auto.commit": False})
+
+
+def topic_admin(client: ClientSettings, *, embedded: bool = False) -> TopicAdmin:
+    """Return the administration of a broker."""
+    return EmbeddedTopics(client) if embedded else TopicAdmin(client)
+
+
+def _ask_committed(admin: AdminClient, group: str, keys: Sequence[Key]) -> Future[Any]:
+    request = ConsumerGroupTopicPartitions(group, [TopicPartition(*key) for key in keys])
+    futures = _asked(
+        lambda: admin.list_consumer_group_offsets([request], require_stable=True, request_timeout=_STABLE_SECONDS)
+    )
+    return next(iter(futures.values()))
+
+
+def _committed_of(answer: Any) -> dict[Key, Committed]:
+    found = {}
+    for each in answer.topic_partitions:
+        if each.error is not None:
+            raise KafkaException(each.error)
+        found[each.topic, each.partition] = _committed_at(each)
+    return found
+
+
+def _committed_at(each: TopicPartition) -> Committed:
+    return Committed(each.offset if each.offset >= 0 else None, each.metadata or "")
+
+
+def _asked(ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except KafkaException as error:
+        raise _translated(error, "the broker was asked") from error
+
+
+def _result(future: Future[T]) -> T:
+    return future.result(_ANSWER_SECONDS * 2)
+
+
+def _known(future: Future[T]) -> T | None:
+    """Return a future's result, None for what the broker does not know."""
+    try:
+        return _result(future)
+    except KafkaException as error:
+        if error.args[0].code() in _UNKNOWN:
+            return None
+        raise _translated(error, "the broker was asked") from error
+
+
+def _translated(error: KafkaException, what: str) -> SourceUnavailable | ConfigurationError:
+    cause = error.args[0]
+    if cause.code() in _REFUSED:
+        return ConfigurationError(
+            f"{what}: the broker refuses: {cause.str()}", hint="look at the client's rights and the settings asked for"
+        )
+    return SourceUnavailable(f"{what}: {cause.str()}", hint="is the broker up, and its address right?")

@@ -1,0 +1,233 @@
+"""Outputs and input offsets in one Kafka transaction (KIP-447), by one producer with one thread of its own.
+
+The group's metadata is taken first, then what is still live: a rebalance in between makes the broker refuse the
+offsets, and the whole transaction with them. Nothing is rewound after an abort: the chunk is still in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from typing import Any, NoReturn, Protocol
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from connectors.transport.chunk import Run
+from connectors.transport.commit_metadata import CommitMetadata
+from connectors.transport.producer import Advance, Deliveries, Outbox, Work, WriteReport, produce_into
+from connectors.transport.settings import ProducerSettings
+from schemas.errors import ConfigurationError, SourceUnavailable, TransactionAborted, TransportFatal
+
+Report = Callable[[str, Mapping[str, object]], None]
+
+_AGAIN_SECONDS = 0.5
+_AGAIN_SECONDS_MAX = 5.0
+_FENCED = frozenset(
+    {
+        KafkaError._FENCED,  # noqa: SLF001 - confluent-kafka's public names of local errors begin so
+        KafkaError._FATAL,  # noqa: SLF001
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+    },
+)
+_NOT_ALLOWED = frozenset({KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
+_TOPIC_AT_FAULT = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.POLICY_VIOLATION,
+    },
+)
+
+
+class GroupMetadata(Protocol):
+    """The consumer, as far as a transaction needs it."""
+
+    def group_metadata_now(self, *, fresh: bool = False) -> Any:
+        """Return the group's metadata, as last known or asked for anew."""
+
+
+class TransactionalWriter:
+    """One transactional producer of one worker's slot."""
+
+    def __init__(self, settings: ProducerSettings, consumer: GroupMetadata, *, on_event: Report | None = None) -> None:
+        """Connect at `start`; `settings` names the slot's stable transactional id."""
+        assert settings.transactional_id is not None, "a transaction needs a transactional id"
+        self.aborts_total = 0
+        self.transactions_total = 0
+        self.waiting = ""  # why the writer does not go on, for `status`
+        self._settings = settings
+        self._consumer = consumer
+        self._on_event = on_event
+        self._thread = ThreadPoolExecutor(1, "transactions")
+        self._deliveries = Deliveries()
+        self._producer: Producer | None = None
+        self._closing = threading.Event()
+        self._metadata_refused = False
+
+    async def start(self) -> None:
+        """Return once the broker has ended what a dead predecessor of this slot left open, and fenced it off.
+
+        A broker that is away is waited for.
+
+        Raises:
+            TransportFatal: it cannot be.
+            ConfigurationError: the broker does not allow this transactional id.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._start)
+
+    async def close(self) -> None:
+        """End the thread; a transaction under way comes to its end first, unless the broker is away."""
+        self._closing.set()
+        await asyncio.to_thread(self._thread.shutdown)
+        self._producer = None
+
+    async def write(self, runs: Sequence[Run], work: Work) -> WriteReport:
+        """Write what `work` makes of those of `runs` that are still ours together with its advances, or nothing at all.
+
+        What `work` raises is raised, after an abort.
+
+        Raises:
+            TransactionAborted: nothing was written; it names the topic at fault if there is one. Try again.
+            TransportFatal: the worker must end: fenced, or a state that cannot be known.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, runs, work)
+
+    # -- on the writer's thread --------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._producer = Producer({**self._settings.librdkafka(), "on_delivery": self._deliveries.failed})
+        producer = self._producer
+        try:
+            self._until_known("init", lambda: producer.init_transactions(self._settings.request_seconds))
+        except KafkaException as error:
+            cause = error.args[0]
+            if cause.code() in _NOT_ALLOWED:
+                raise ConfigurationError(
+                    f"transactional id {self._settings.transactional_id}: {cause.str()}",
+                    hint="allow it, or set guarantee: at_least_once",
+                ) from error
+            raise _fatal("the transactional producer cannot start", cause) from error
+
+    def _write(self, runs: Sequence[Run], work: Work) -> WriteReport:
+        assert self._producer is not None, "start() comes first"
+        began = monotonic()
+        metadata = self._group_metadata()
+        live = [run for run in runs if not run.lost]
+        outbox = Outbox(produce_into(self._producer), self._settings.message_bytes_max)
+        if not live:
+            return outbox.report((), began)
+        self._begin()
+        try:
+            advances = list(work(outbox, live))
+            self._commit(advances, metadata)
+        except KafkaException as error:
+            self._abort_because(error)
+        except BaseException:
+            self._abort()
+            raise
+        self.transactions_total += 1
+        return outbox.report(advances, began)
+
+    def _group_metadata(self) -> Any:
+        try:
+            metadata = self._consumer.group_metadata_now(fresh=self._metadata_refused)
+        except Exception as error:
+            raise SourceUnavailable("the consumer's thread does not answer", hint="is the worker ending?") from error
+        self._metadata_refused = False
+        return metadata
+
+    def _begin(self) -> None:
+        assert self._producer is not None
+        self._deliveries.take()
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as error:
+            raise _fatal("a transaction cannot begin", error.args[0]) from error
+
+    def _commit(self, advances: Sequence[Advance], metadata: Any) -> None:
+        assert self._producer is not None
+        producer, seconds = self._producer, self._settings.request_seconds
+        lost = [each.assignment for each in advances if each.assignment.lost]
+        if lost:
+            raise TransactionAborted(f"{lost[0]!r} left in the middle of a transaction", hint="its next owner does it")
+        offsets = [_offset(each) for each in advances]
+        if offsets:
+            self._until_known("offsets", lambda: producer.send_offsets_to_transaction(offsets, metadata, seconds))
+        self._until_known("commit", lambda: producer.commit_transaction(seconds))
+
+    def _until_known(self, what: str, call: Callable[[], object]) -> None:
+        """Repeat a call for as long as librdkafka says that it can be: until then its outcome is not known."""
+        wait = _AGAIN_SECONDS
+        try:
+            while True:
+                try:
+                    call()
+                except KafkaException as error:
+                    cause = error.args[0]
+                    if not cause.retriable() or cause.txn_requires_abort() or cause.fatal():
+                        raise
+                    self._say_waiting(what, cause)
+                    if self._closing.wait(wait):
+                        raise _fatal(f"closed while the broker did not answer ({what})", cause) from error
+                    wait = min(wait * 2, _AGAIN_SECONDS_MAX)
+                else:
+                    return
+        finally:
+            self.waiting = ""
+
+    def _say_waiting(self, what: str, cause: KafkaError) -> None:
+        if not self.waiting and self._on_event is not None:
+            self._on_event("transaction_waits", {"call": what, "error": cause.str()})
+        self.waiting = f"{what}: {cause.str()}"
+
+    def _abort_because(self, error: KafkaException) -> NoReturn:
+        cause = error.args[0]
+        if cause.fatal() or cause.code() in _FENCED:
+            raise _fatal("fenced: another worker has this slot, or the transaction timed out", cause) from error
+        self._metadata_refused = True  # the refusal may be of the group's generation: ask for it anew
+        failures = self._deliveries.take()
+        self._abort()
+        failures += self._deliveries.take()
+        topic = next((name for name, failure in failures if failure.code() in _TOPIC_AT_FAULT), None)
+        why = next((failure.str() for name, failure in failures if name == topic), cause.str())
+        raise TransactionAborted(f"the transaction was aborted: {why}", topic=topic, hint=_hint(topic)) from error
+
+    def _abort(self) -> None:
+        assert self._producer is not None
+        producer = self._producer
+        self.aborts_total += 1
+        try:
+            self._until_known("abort", lambda: producer.abort_transaction(self._settings.request_seconds))
+        except KafkaException as error:
+            raise _fatal("a transaction could not be aborted", error.args[0]) from error
+
+
+def _offset(advance: Advance) -> TopicPartition:
+    mine = advance.assignment
+    text = CommitMetadata(mine.topic_id, mine.generation, advance.metadata).text()
+    return TopicPartition(mine.topic, mine.partition, advance.next_offset, text)
+
+
+def _hint(topic: str | None) -> str:
+    return (
+        f"look at topic {topic}: does it exist, may this client write to it, how large may a record be?"
+        if topic
+        else ""
+    )
+
+
+def _fatal(what: str, cause: KafkaError) -> TransportFatal:
+    return TransportFatal(f"{what}: {cause.str()}", hint="the worker ends, its supervisor starts the slot again")
+
+
+__all__ = ["Advance", "GroupMetadata", "Outbox", "TransactionalWriter", "Work", "WriteReport"]

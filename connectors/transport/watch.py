@@ -1,0 +1,67 @@
+"""Watchdogs: a run begun and not done for long, and a partition that stands below its end while nothing comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import monotonic
+
+from connectors.transport.partition import Partition
+from connectors.transport.partitions import Partitions
+from connectors.transport.poll import PollThread
+from connectors.transport.settings import ConsumerSettings
+
+Report = Callable[[str, Mapping[str, object]], None]
+
+_LOOK_SECONDS = 1.0
+
+
+class Watch:
+    """Reports what stands still, once for each time it does."""
+
+    def __init__(self, settings: ConsumerSettings, report: Report) -> None:
+        """Report through `report`."""
+        self._settings = settings
+        self._report = report
+        self._stuck: set[tuple[str, int]] = set()
+        self._silent: set[tuple[str, int]] = set()
+
+    async def live(self, partitions: Partitions, poller: PollThread, should_stop: Callable[[], bool]) -> None:
+        """Look every second, until the service stops."""
+        while not should_stop():
+            await asyncio.sleep(_LOOK_SECONDS)
+            for silent in self.look(partitions.all(), monotonic()):
+                # A seek to its own position makes the client fetch again; the order check goes on as before.
+                poller.call(partial(PollThread.fetch_again, partition=silent))
+
+    def look(self, partitions: list[Partition], now: float) -> list[Partition]:
+        """Report what stands still, and return the partitions that bring nothing though they should."""
+        fresh = []
+        stuck, silent = set(), set()
+        for partition in partitions:
+            begun = [run.begun_at for run in tuple(partition.runs) if run.begun_at is not None]
+            if begun and now - min(begun) > self._settings.stuck_seconds:
+                stuck.add(partition.key)
+                if partition.key not in self._stuck:
+                    self._say("run_stuck", partition, now - min(begun))
+            if is_silent(partition, now, self._settings.silent_seconds):
+                silent.add(partition.key)
+                fresh.append(partition)
+                if partition.key not in self._silent:
+                    self._say("partition_silent", partition, now - partition.last_arrival)
+        self._stuck, self._silent = stuck, silent
+        return fresh
+
+    def _say(self, event: str, partition: Partition, seconds: float) -> None:
+        topic, number = partition.key
+        self._report(
+            event, {"topic": topic, "partition": number, "position": partition.position, "seconds": round(seconds, 1)}
+        )
+
+
+def is_silent(partition: Partition, now: float, seconds: float) -> bool:
+    """Tell whether records stand in the log above a running partition's position, and have not come for so long."""
+    if not partition.running or partition.paused or now - partition.last_arrival < seconds:
+        return False
+    return -1 < partition.fetch_position < partition.fetch_end and partition.position < partition.fetch_end

@@ -1,0 +1,182 @@
+"""What a failed step means."""
+
+import pytest
+
+from connectors.transport.chunk import Group, Run
+from connectors.transport.ladder import Ladder, Unanswered
+from schemas.errors import ConfigurationError, SinkUnavailable, TransactionAborted, TransportFatal
+from tests.unit.transport.fakes import Answers, Events, assignment, run_of
+
+
+class Bench:
+    """A ladder whose step raises what it is told."""
+
+    def __init__(self, *, poison: bool = True) -> None:
+        self.answers, self.events = Answers(), Events()
+        self.slept: list[float] = []
+        self.steps: list[list[int]] = []
+        self.errors: list[BaseException] = []
+        self.broken: set[int] = set()
+        self.quarantined: list[tuple[int, str]] = []
+        self.poison_errors: list[BaseException] = []
+        self.ladder = Ladder(
+            "main",
+            self.step,
+            self.answers,
+            on_poison=self.on_poison if poison else None,
+            report=self.events,
+            sleep=self.sleep,
+            jitter=lambda: 1.0,
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    async def step(self, group: Group) -> None:
+        offsets = [offset for run in group.runs for offset in run.offsets()]
+        self.steps.append(offsets)
+        if self.errors:
+            raise self.errors.pop(0)
+        if self.broken & set(offsets):
+            raise ValueError("a value of a row")
+        group.done()
+
+    async def on_poison(self, run: Run, error: BaseException) -> None:
+        if self.poison_errors:
+            raise self.poison_errors.pop(0)
+        self.quarantined.append((run.first, type(error).__name__))
+
+
+async def test_what_is_away_is_waited_for_with_growing_pauses_up_to_ten_seconds() -> None:
+    """The same group, for ever; the trouble shows meanwhile and is gone afterwards."""
+    bench = Bench()
+    bench.errors = [SinkUnavailable("Redis does not answer") for _ in range(20)]
+    await bench.ladder.climb([run_of([1, 2])])
+
+    assert [[1, 2]] * 21 == bench.steps
+    assert [0.1, 0.2, 0.4] == bench.slept[:3]
+    assert 10.0 == max(bench.slept)
+    assert [] == bench.quarantined
+    assert bench.ladder.trouble is None
+
+
+async def test_an_aborted_transaction_is_no_failed_attempt() -> None:
+    """However often, it never leads to quarantine."""
+    bench = Bench()
+    bench.errors = [TransactionAborted("fenced generation") for _ in range(9)]
+    await bench.ladder.climb([run_of([1])])
+
+    assert [] == bench.quarantined
+    assert [1] == bench.answers.offsets()
+
+
+async def test_an_error_that_passes_is_tried_twice_more() -> None:
+    """Then nothing is bisected."""
+    bench = Bench()
+    bench.errors = [ValueError("once"), ValueError("twice")]
+    await bench.ladder.climb([run_of([1, 2])])
+
+    assert [[1, 2]] * 3 == bench.steps
+    assert "bisecting" not in bench.events.names()
+
+
+@pytest.mark.parametrize("broken", [{0}, {7}, {3, 4}, {0, 1, 2, 3, 4, 5, 6, 7}])
+async def test_bisection_finds_exactly_the_broken_records(broken: set[int]) -> None:
+    """Their neighbours are done, in order within each partition."""
+    bench = Bench()
+    bench.broken = broken
+    one, two = assignment(partition=0), assignment(partition=1)
+    await bench.ladder.climb([run_of(range(8), one), run_of([100, 101], two), run_of([20, 21], one)])
+
+    assert sorted(broken) == [offset for offset, _ in bench.quarantined]
+    assert sorted([*range(8), 20, 21, 100, 101]) == sorted(bench.answers.offsets()), "the quarantined are done too"
+    of_one = [offset for run in bench.answers.done_runs if run.assignment is one for offset in run.offsets()]
+    assert [*range(8), 20, 21] == of_one
+
+
+async def test_without_a_quarantine_the_error_ends_the_worker() -> None:
+    """What was fine before it is done."""
+    bench = Bench(poison=False)
+    bench.broken = {2}
+
+    with pytest.raises(ValueError, match="a value"):
+        await bench.ladder.climb([run_of(range(4))])
+    assert [0, 1] == bench.answers.offsets()
+
+
+async def test_a_quarantine_that_is_away_is_waited_for() -> None:
+    """The record is not passed over, nor does the worker end."""
+    bench = Bench()
+    bench.broken = {1}
+    bench.poison_errors = [SinkUnavailable("Kafka is away"), TransactionAborted("fenced")]
+    await bench.ladder.climb([run_of([0, 1, 2])])
+
+    assert [(1, "ValueError")] == bench.quarantined
+    assert [0, 1, 2] == bench.answers.offsets()
+
+
+async def test_a_quarantine_that_fails_ends_the_worker() -> None:
+    """There is nowhere left to put the record."""
+    bench = Bench()
+    bench.broken = {1}
+    bench.poison_errors = [RuntimeError("no")]
+
+    with pytest.raises(RuntimeError):
+        await bench.ladder.climb([run_of([0, 1])])
+
+
+@pytest.mark.parametrize("error", [ConfigurationError("wrong"), TransportFatal("fenced")])
+async def test_what_is_fatal_ends_the_worker_at_once(error: Exception) -> None:
+    """No second attempt."""
+    bench = Bench()
+    bench.errors = [error]
+
+    with pytest.raises(type(error)):
+        await bench.ladder.climb([run_of([1])])
+    assert [[1]] == bench.steps
+
+
+async def test_a_step_that_answers_for_nothing_ends_the_worker() -> None:
+    """Or its window would stand still for ever."""
+    answers = Answers()
+
+    async def step(group: Group) -> None:
+        group.done(group.runs[:1])
+
+    ladder = Ladder("main", step, answers, report=Events())
+
+    with pytest.raises(Unanswered, match="neither done nor taken"):
+        await ladder.climb([run_of([1]), run_of([2])])
+
+
+async def test_what_was_answered_or_lost_is_not_given_again() -> None:
+    """A retry takes what is left of the group."""
+    seen: list[list[int]] = []
+    answers = Answers()
+    runs = [run_of([1]), run_of([2]), run_of([3]), run_of([4])]
+
+    async def step(group: Group) -> None:
+        seen.append([run.first for run in group.runs])
+        if len(seen) == 1:
+            group.done([runs[0]])
+            group.taken([runs[1]])
+            runs[2].lose()
+            raise SinkUnavailable("half way")
+        group.done()
+
+    async def no_sleep(seconds: float) -> None:
+        assert seconds > 0
+
+    await Ladder("main", step, answers, report=Events(), sleep=no_sleep).climb(runs)
+
+    assert [[1, 2, 3, 4], [4]] == seen
+
+
+async def test_reports_hold_no_value_of_a_row() -> None:
+    """The message of somebody else's exception may hold one; its type and place do not."""
+    bench = Bench()
+    bench.broken = {0}
+    await bench.ladder.climb([run_of([0])])
+
+    assert "a value of a row" not in repr(bench.events.said)
+    assert any("ValueError at test_ladder.py" in str(fields.get("error")) for _, fields in bench.events.said)

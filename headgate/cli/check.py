@@ -1,0 +1,140 @@
+"""`headgate check`: is the configuration right, and does everything that it names answer?"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from headgate.cli.codes import ExitCode, epilog
+from headgate.cli.printing import print_json, print_table, say
+from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
+from schemas.errors import HeadgateError, SinkUnavailable, SourceUnavailable
+
+if TYPE_CHECKING:
+    from schemas.config import Config, Destination
+
+EPILOG = epilog(
+    ["headgate check", "headgate check --config production.yaml --json"],
+    {
+        ExitCode.OK: "the configuration is right and everything answers",
+        ExitCode.FOUND: "something does not answer; the hint says what to look at",
+        ExitCode.CONFIGURATION: "the configuration is not right",
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One thing that was tried: what was seen, or the error and what to do about it."""
+
+    what: str
+    ok: bool
+    seconds: float
+    seen: str
+    hint: str = ""
+
+
+def check(config: ConfigOption = DEFAULT_FILE, as_json: JsonOption = False) -> int:
+    """Check the configuration, then every connection: Kafka, Redis, the lake, the destinations' names."""
+    settings = load_config(config, os.environ)
+    results = [Checked("configuration", ok=True, seconds=0.0, seen=str(config))]
+    for what, look in checks(settings):
+        results.append(try_one(what, look))
+        if not as_json and not results[-1].ok:
+            say(f"error: {what}: {results[-1].seen}\nhint: {results[-1].hint}")
+    if as_json:
+        print_json([{name: getattr(result, name) for name in Checked.__slots__} for result in results])
+    else:
+        print_table(["what", "result", "time", "seen"], [_row(result) for result in results])
+    return ExitCode.OK if all(result.ok for result in results) else ExitCode.FOUND
+
+
+def checks(settings: Config) -> list[tuple[str, Callable[[], str]]]:
+    """Return what to try, in order; each returns what it saw or raises an error of ours."""
+    return [
+        ("kafka", lambda: _kafka(settings)),
+        ("redis", lambda: asyncio.run(_redis(settings))),
+        ("lake", lambda: _lake(settings)),
+        *(
+            (f"notify.{name}", lambda d=destination: asyncio.run(_destination(d)))
+            for name, destination in settings.notify.items()
+        ),
+    ]
+
+
+def try_one(what: str, look: Callable[[], str]) -> Checked:
+    """Try one thing; an error that is not ours is a fault to be reported, and ends the verb."""
+    started = time.perf_counter()
+    try:
+        seen, hint, ok = look(), "", True
+    except HeadgateError as error:
+        seen, hint, ok = error.message, error.hint, False
+    return Checked(what, ok, round(time.perf_counter() - started, 3), seen, hint)
+
+
+def _kafka(settings: Config) -> str:
+    from schemas.topics import TopicNames
+    from streams.registration import open_admin
+
+    names = TopicNames(settings.kafka.topic_prefix)
+    found = open_admin(settings).describe([names.tables, names.quarantine, names.alerts])
+    return f"{settings.kafka.bootstrap} answers; {len(found)} of our topics are there"
+
+
+async def _redis(settings: Config) -> str:
+    from redis.asyncio import Redis
+    from redis.exceptions import AuthenticationError, RedisError
+
+    timeout = settings.redis.timeout_seconds
+    url = settings.redis.url.get_secret_value()
+    try:
+        async with Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout) as client:
+            info = await client.info("server")
+    except AuthenticationError as exc:
+        raise SinkUnavailable("Redis refuses the password", hint="look at `redis.url`") from exc
+    except ValueError as exc:
+        raise SinkUnavailable("`redis.url` is no address of a Redis", hint="write redis://host:6379/0") from exc
+    except (RedisError, OSError) as exc:
+        raise SinkUnavailable(
+            f"Redis does not answer: {type(exc).__name__}", hint="is `redis.url` right, and does it run?"
+        ) from exc
+    return f"Redis {info.get('redis_version', 'of an unknown version')}"
+
+
+def _lake(settings: Config) -> str:
+    from sinks.lake.storage import open_catalog
+
+    try:
+        tables = open_catalog(settings.lake).list_tables(settings.lake.namespace)
+    except HeadgateError:
+        raise
+    except Exception as exc:  # whatever the catalogue's client raises: here it means that the lake cannot be used
+        raise SinkUnavailable(
+            f"the catalogue of {settings.lake.warehouse} does not answer: {type(exc).__name__}",
+            hint="look at `lake.warehouse`, `lake.catalog_uri` and the keys; HEADGATE_DEBUG=1 shows the whole of it",
+        ) from exc
+    return f"{settings.lake.warehouse}, {len(tables)} tables"
+
+
+async def _destination(destination: Destination) -> str:
+    from yarl import URL
+
+    url = URL(destination.url)
+    if url.host is None or url.port is None:
+        raise SinkUnavailable("the address has no host", hint="write https://host/path")
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port)
+    except OSError as exc:
+        raise SourceUnavailable("its name is not known to DNS", hint="look at the destination's `url`") from exc
+    return f"resolves to {len({entry[4][0] for entry in found})} addresses; nothing was sent"
+
+
+def _row(result: Checked) -> tuple[Any, ...]:
+    mark = Text("ok", style="green") if result.ok else Text("failed", style="bold red")
+    return (result.what, mark, f"{result.seconds:.2f} s", result.seen)

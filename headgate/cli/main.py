@@ -1,0 +1,36 @@
+"""The entry of the command line: guard, verbs, and one place where every error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from headgate import guard
+from headgate.cli.codes import ExitCode
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with a code of `ExitCode`."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Return the exit code of one command line; errors stand on stderr as `error:` and `hint:`."""
+    if shadows := guard.find_shadows():
+        for shadow in shadows:
+            sys.stderr.write(f"error: {shadow}\nhint: {shadow.hint}\n")
+        return ExitCode.CONFIGURATION
+    from headgate.cli.failures import report
+
+    try:
+        from headgate.cli.verbs import app
+
+        result = app(list(arguments), prog_name="headgate", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as `head`, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the one place that decides: the exit code says what it was
+        return report(error)
+    return result if isinstance(result, int) else ExitCode.OK

@@ -1,0 +1,50 @@
+"""What verbs print: JSON for scripts, tables for people, colours only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+WIDTH_UNSEEN = 160  # columns of a table that goes to a file or a pipe
+
+
+def console() -> Console:
+    """Return the console of stdout; without a terminal it has no colours and a fixed width."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_UNSEEN)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document; what JSON has no form for, such as a date, is written as text."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+    """Print rows under headings; None is shown as a dash."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text("–" if cell is None else str(cell)) for cell in row))
+    console().print(table)
+
+
+def say(text: str) -> None:
+    """Print one line for people on stderr, where it does not mix with what is printed for scripts."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def duration(seconds: float | None) -> str | None:
+    """Return seconds as people read them: 0.4 s, 12 s, 3 min, 2.1 h."""
+    if seconds is None:
+        return None
+    for size, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004  a decimal says nothing beyond

@@ -1,0 +1,157 @@
+"""`headgate tables list|pause|resume`: verbs on one table, written to the compacted topic that every worker follows."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headgate.cli.codes import ExitCode, epilog
+from headgate.cli.printing import print_json, print_table, say
+from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
+from schemas.errors import TableStopped
+
+if TYPE_CHECKING:
+    from schemas.config import Config
+    from schemas.table import TableEntry
+
+app = typer.Typer(help="The registered tables: list, pause, resume.", no_args_is_help=True, rich_markup_mode=None)
+
+PAUSED_BY_HAND = "paused by hand"
+# Going on after these would mix rows of two lives of the source: only a resync mends it.
+NEEDS_RESYNC = frozenset({"source_read_anew", "topic_changed", "source_moved", "truncate", "offset_out_of_range"})
+
+_CODES = {
+    ExitCode.OK: "done",
+    ExitCode.FOUND: "no such table, or it needs a resync first",
+    ExitCode.CONFIGURATION: "the configuration is not right",
+    ExitCode.UNAVAILABLE: "Kafka does not answer",
+}
+TableArgument = Annotated[
+    str, typer.Argument(metavar="TABLE", help="The table's name, as `headgate tables list` shows it.")
+]
+
+
+@app.command(
+    "list",
+    short_help="List the registered tables.",
+    epilog=epilog(["headgate tables list", "headgate tables list --json"], _CODES),
+)
+def list_tables(config: ConfigOption = DEFAULT_FILE, as_json: JsonOption = False) -> None:
+    """List the registered tables: topics, key, views, rules, and whether they are paused."""
+    from streams.registration import load_tables
+
+    tables = load_tables(load_config(config, os.environ))
+    rows = [describe(entry) for _, entry in sorted(tables.items())]
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        say("no table is registered; `headgate run --apply DIR` applies the specs of a folder")
+    else:
+        headings = ["table", "topics", "key", "columns", "views", "rules", "lake", "state"]
+        print_table(headings, [_row(row) for row in rows])
+
+
+@app.command(
+    "pause",
+    epilog=epilog(["headgate tables pause patients", 'headgate tables pause patients --reason "new key"'], _CODES),
+)
+def pause(
+    table: TableArgument,
+    reason: Annotated[str, typer.Option(help="Why; `headgate status` shows it.")] = PAUSED_BY_HAND,
+    config: ConfigOption = DEFAULT_FILE,
+) -> None:
+    """Stop reading one table; the others go on. Its records wait in the source topic."""
+    settings = load_config(config, os.environ)
+    entry = _entry(settings, table)
+    if entry.paused is not None:
+        say(f"{table} is paused already: {entry.paused}")
+        return
+    _write(settings, entry.model_copy(update={"paused": reason}))
+    say(f"{table} is paused; workers follow within seconds")
+
+
+@app.command(
+    "resume", short_help="Go on with a paused table.", epilog=epilog(["headgate tables resume patients"], _CODES)
+)
+def resume(table: TableArgument, config: ConfigOption = DEFAULT_FILE) -> None:
+    """Go on with a paused table, where it stopped. One that needs a resync stays paused."""
+    settings = load_config(config, os.environ)
+    entry = _entry(settings, table)
+    if entry.paused is None:
+        say(f"{table} is not paused")
+        return
+    refuse_resync(table, entry.paused)
+    _write(settings, entry.model_copy(update={"paused": None}))
+    say(f"{table} goes on; workers follow within seconds")
+
+
+def refuse_resync(table: str, reason: str) -> None:
+    """Let through what may simply go on.
+
+    Raises:
+        TableStopped: the pause says that rows would be lost or doubled.
+    """
+    short = reason.partition(":")[0].strip()
+    if short in NEEDS_RESYNC:
+        raise TableStopped(
+            short,
+            f"{table} stays paused: {reason}",
+            hint="its source is not what was read before, so it needs a resync, which comes in a later version; "
+            "until then apply it under another table name",
+        )
+
+
+def describe(entry: TableEntry) -> dict[str, Any]:
+    """Return what `tables list --json` says of a table."""
+    spec = entry.spec
+    return {
+        "table": spec.table,
+        "topics": spec.topics,
+        "format": spec.format,
+        "key": spec.key,
+        "columns": len(spec.columns),
+        "views": [view.view for view in spec.features],
+        "rules": [rule.rule for rule in spec.rules],
+        "lake": spec.lake.enabled,
+        "schema_version": entry.schema_version,
+        "epoch": entry.epoch,
+        "generation": entry.generation,
+        "paused": entry.paused,
+        "applied_at": entry.applied_at,
+    }
+
+
+def _row(row: dict[str, Any]) -> list[Any]:
+    def names(values: list[str]) -> str | None:
+        return ", ".join(values) or None
+
+    state = f"paused: {row['paused']}" if row["paused"] else "runs"
+    lake = "yes" if row["lake"] else "no"
+    key, topics, views, rules = (names(row[field]) for field in ("key", "topics", "views", "rules"))
+    return [row["table"], topics, key, row["columns"], views, rules, lake, state]
+
+
+def _entry(settings: Config, table: str) -> TableEntry:
+    from streams.registration import load_tables
+
+    tables = load_tables(settings)
+    if table not in tables:
+        raise no_such_table(table, list(tables))
+    return tables[table]
+
+
+def no_such_table(table: str, known: list[str]) -> TableStopped:
+    """Return the error for a table that is not registered, with the nearest name."""
+    import difflib
+
+    near = difflib.get_close_matches(table, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else f"registered are {', '.join(sorted(known)[:20]) or 'none'}"
+    return TableStopped("unregistered", f"no table {table!r} is registered", hint=hint)
+
+
+def _write(settings: Config, entry: TableEntry) -> None:
+    from streams.registration import write_entry
+
+    write_entry(settings, entry)

@@ -1,0 +1,26 @@
+"""All verbs, in the order that `headgate --help` shows them; one module each."""
+
+from __future__ import annotations
+
+import typer
+
+from headgate.cli import check, demo, features, lake, quarantine, run, status, tables, version
+
+app = typer.Typer(
+    name="headgate",
+    help="Change events of databases, exactly once, into typed topics, Redis features, alerts and an Iceberg lake.",
+    epilog="Every verb has examples and exit codes in its own --help. Start with: headgate demo",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo", short_help="See it work, with nothing but Python.", epilog=demo.EPILOG)(demo.demo)
+app.command("run", short_help="Run the stages.", epilog=run.EPILOG)(run.run)
+app.command("check", short_help="Check configuration and connections.", epilog=check.EPILOG)(check.check)
+app.command("status", short_help="Show the stages of this machine.", epilog=status.EPILOG)(status.status)
+app.add_typer(tables.app, name="tables")
+app.add_typer(features.app, name="features")
+app.add_typer(lake.app, name="lake")
+app.add_typer(quarantine.app, name="quarantine")
+app.command("version", short_help="Print the version.", epilog=version.EPILOG)(version.version)

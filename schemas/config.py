@@ -76,10 +76,10 @@ class LakeConfig(Strict):
     s3_region: str | None = None
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
-    commit_rows_max: Annotated[int, Field(ge=1, le=10_000_000)] = 200_000
-    commit_bytes_max: Bytes = 64 * MIB
+    commit_rows_max: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    commit_bytes_max: Bytes = 24 * MIB
     commit_age_seconds: Seconds = 60.0
-    buffer_bytes_max: Bytes = 128 * MIB
+    buffer_bytes_max: Bytes = 48 * MIB
     snapshots_kept: Annotated[int, Field(ge=2, le=1_000)] = 20
     sweep_grace_seconds: Annotated[float, Field(ge=0)] = 3_600.0
 

@@ -14,6 +14,7 @@ from connectors.transport.transaction import TransactionalWriter
 from schemas.config import Config
 from schemas.errors import BugError
 from schemas.topics import TopicNames
+from streams.memory import give_columns_back
 from streams.poison import Quarantine
 from streams.registration import own_topic
 from streams.settings import is_transactional, producer_settings
@@ -23,6 +24,7 @@ from streams.tables import TableDirectory
 STAGES = ("normalize", "features", "alerts", "lake")
 MAIN_LANE = "main"
 ALERTS_GATHER_SECONDS = 0.05  # an evaluation costs 6 ms however few the changes
+LAKE_GROUP_RECORDS_MAX = 4_000  # what is read at once costs several times its bytes
 WIDE_GROUP_RECORDS_MAX = 64_000  # what a transaction over many output partitions gathers at most
 
 
@@ -100,6 +102,7 @@ def _normalize(parts: Parts) -> Wired:
 def _alerts(parts: Parts) -> Wired:
     from streams.alerts import AlertsStage
 
+    give_columns_back()
     transactional = is_transactional(parts.config)
     stage = AlertsStage(
         parts.config, names=parts.names, tables=parts.tables, writer=writer_of(parts, transactional=transactional),
@@ -120,8 +123,16 @@ def _features(parts: Parts) -> Wired:
 def _lake(parts: Parts) -> Wired:
     from streams.lake import LakeStage
 
+    give_columns_back()
     stage = LakeStage(parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer)
-    _lane(parts, stage, on_poison=_quarantine(parts, stage).put, starts=stage.starts, on_leaving=stage.leaving)
+    _lane(
+        parts,
+        stage,
+        on_poison=_quarantine(parts, stage).put,
+        starts=stage.starts,
+        on_leaving=stage.leaving,
+        group_records_max=LAKE_GROUP_RECORDS_MAX,
+    )
     return Wired(stage)
 
 

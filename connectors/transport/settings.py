@@ -54,7 +54,7 @@ class ConsumerSettings:
     topic_ids: bool = True  # False for the embedded broker: no ids, no admin calls, resets to the earliest offset
     chunk_records_max: int = 2_000
     linger_seconds: float = 0.005
-    prefetch_bytes_max: int = 32 * MIB
+    prefetch_bytes_max: int = 16 * MIB
     commit_interval_seconds: float = 1.0
     drain_seconds: float = 8.0
     topic_check_seconds: float = 2.0  # how often the topics' ids are compared

@@ -20,8 +20,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.config import Config, read_config
 from schemas.table import TableSpec
+from sinks.redis.layout import Layout
 from streams.apply import apply_folder
 from tests.bench.events import bench_spec, fill
+from tests.bench.latency import RATE, measure
 from tests.bench.measure import Figure, Progress, start_stage, stop, watch
 from tests.services import Kafka, RedisServer, Services
 
@@ -29,7 +31,9 @@ TOPIC = "bench.public.results"
 PARTITIONS = 4
 WIDE_TABLES = 150
 STAGES = ("normalize", "features", "alerts", "lake")
-ROWS = ("yardstick", "stock", *STAGES, "together", "wide")
+ROWS = ("yardstick", "stock", *STAGES, "together", "wide", "latency")
+LATENCY_SECONDS = 30.0
+VIEW_ID = "latest_result.1"
 
 
 class Bench:
@@ -151,6 +155,30 @@ class Bench:
             stop(process)
         return [replace(figure, events_per_second=self.events / seconds, note="start included")]
 
+    def latency(self) -> list[Figure]:
+        """From commit to feature at 2,000 events/s; its own topic, NORMALIZE and FEATURES only. Printed as a note."""
+        topic, prefix = f"latency{self.round}.public.results", f"l{self.round}"
+        self._create({topic: PARTITIONS})
+        path = self.configure(prefix, prefix, [bench_spec("results", topic)])
+        self.redis.flush()
+        layout = Layout("hg", self.config(path).redis.buckets)
+        stages = [start_stage(["--stage", stage], path, path.parent / stage) for stage in ("normalize", "features")]
+        try:
+            with self.redis.client() as client:
+                seen = measure(
+                    self.kafka.address,
+                    topic,
+                    client,
+                    lambda row: layout.values(VIEW_ID, str(row)),
+                    seconds=LATENCY_SECONDS,
+                )
+        finally:
+            for stage in stages:
+                stop(stage)
+        p50, p99, worst = (f"{each * 1e3:.0f} ms" for each in (seen.p50, seen.p99, seen.worst))
+        note = f"p50 {p50}, p99 {p99}, worst {worst}, {seen.samples} samples"
+        return [Figure("commit to feature", RATE, 0.0, 0.0, 0, note)]
+
     def wide(self) -> list[Figure]:
         """NORMALIZE over 150 tables of four partitions."""
         topics = [f"wide.public.t{n}" for n in range(WIDE_TABLES)]
@@ -203,7 +231,8 @@ def main() -> None:
     try:
         bench = Bench(services, folder, events=options.events)
         rows: dict[str, Callable[[], list[Figure]]] = {
-            "yardstick": bench.yardstick, "stock": bench.stock, "together": bench.together, "wide": bench.wide,
+            "yardstick": bench.yardstick, "stock": bench.stock, "together": bench.together,
+            "latency": bench.latency, "wide": bench.wide,
             **{stage: lambda stage=stage: bench.stage(stage) for stage in STAGES},  # type: ignore[misc]
         }  # fmt: skip
         for bench.round in range(options.rounds):

@@ -49,13 +49,13 @@ def bench_spec(table: str, topic: str) -> TableSpec:
     return read_document(text, TableSpec, name=f"{table}.yaml")
 
 
-def events(n: int, topic: str, *, seed: int = 7) -> Iterator[tuple[bytes, bytes, int]]:
+def events(n: int, topic: str, *, seed: int = 7, updates: bool = True) -> Iterator[tuple[bytes, bytes, int]]:
     """Yield key, value and a number to partition by; four fifths are inserts, the rest updates of a recent row."""
     rng = random.Random(seed)
     server, _, table = topic.partition(".public.")
     base_us = 1_795_219_394_000_000
     for i in range(n):
-        update = i > 100 and rng.random() < 0.2
+        update = updates and i > 100 and rng.random() < 0.2
         row = i - rng.randrange(1, 100) if update else i
         amount = base64.b64encode(rng.randrange(0, 1_000_000).to_bytes(4, "big")).decode()
         us = base_us + i * 500

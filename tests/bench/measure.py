@@ -104,8 +104,8 @@ def watch(
     The end of a partition written by transactions is their marker, which is no record and is never committed.
     """
     total = sum(one.ends() - MARKERS_MAX * len(one.partitions) for one in progress)
-    started, marks = time.monotonic(), []
-    rss = 0
+    started, rss = time.monotonic(), 0
+    marks: list[tuple[float, int, float, float]] = []  # time, committed, processor seconds: its own, the broker's
     while not marks or marks[-1][1] < total:
         assert process.poll() is None, f"{name} ended with {process.returncode}"
         assert time.monotonic() - started < DEADLINE_SECONDS, (

@@ -10,6 +10,7 @@ import tempfile
 import time
 
 import faust
+from faust.types import StreamT
 
 bootstrap, topic_name, total_text = sys.argv[1:4]
 total = int(total_text)
@@ -26,7 +27,7 @@ def _cpu() -> float:
 
 
 @app.agent(topic)
-async def noop(stream: faust.Stream[bytes]) -> None:
+async def noop(stream: StreamT[bytes]) -> None:
     """Count, and end the process at the total."""
     seen, started, cpu = 0, 0.0, 0.0
     async for _ in stream:

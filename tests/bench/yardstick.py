@@ -29,7 +29,7 @@ def run(bootstrap: str, topic: str, partitions: int, total: int, *, decode: bool
         messages = consumer.consume(2_000, 1.0)
         if decode:
             for message in messages:
-                loads(message.value())
+                loads(message.value() or b"null")
         seen += len(messages)
     seconds, cpu = time.monotonic() - t0, _cpu() - c0
     consumer.close()

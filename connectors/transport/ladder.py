@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from time import time
 
 from connectors.transport.chunk import Acknowledging, Group, Run
-from schemas.errors import ErrorKind, HeadgateError, TransportFatal, kind_of
+from schemas.errors import BugError, ErrorKind, HeadgateError, TransportFatal, kind_of
 
 Step = Callable[[Group], Awaitable[None]]
 OnPoison = Callable[[Run, BaseException], Awaitable[None]]
@@ -21,6 +21,7 @@ Report = Callable[[str, Mapping[str, object]], None]
 Sleep = Callable[[float], Awaitable[None]]
 
 ATTEMPTS = 3
+BUGS_IN_A_ROW_MAX = 50  # records in a row that fail by a fault of ours: then it is not the records
 _BACKOFF_SECONDS = 0.1
 _BACKOFF_SECONDS_MAX = 10.0
 _BACKOFF_DOUBLINGS_MAX = 7
@@ -63,6 +64,7 @@ class Ladder:
         self._step = step
         self._acknowledging = acknowledging
         self._on_poison = on_poison
+        self._bugs_in_a_row = 0
         self._report = report
         self._sleep = sleep
         self._jitter = jitter
@@ -113,12 +115,14 @@ class Ladder:
                     return error
                 await self._backoff(failed)
                 continue
+            self._bugs_in_a_row = 0
             return None
         return None
 
     async def _quarantine(self, run: Run, error: BaseException) -> None:
         if self._on_poison is None:
             raise error
+        self._count_bug(error)
         waits = 0
         while _open([run]):
             try:
@@ -135,6 +139,15 @@ class Ladder:
             if not run.answered:
                 self._acknowledging.done([run])
             return
+
+    def _count_bug(self, error: BaseException) -> None:
+        """Raise what ends the worker once it must be ours: a whole topic in quarantine helps nobody."""
+        self._bugs_in_a_row += kind_of(error) is ErrorKind.BUG
+        if self._bugs_in_a_row > BUGS_IN_A_ROW_MAX:
+            raise BugError(
+                f"lane {self.lane}: {BUGS_IN_A_ROW_MAX} records in a row failed, the last by {describe(error)}",
+                hint="they are in quarantine and can be sent again; report this, and run the version before",
+            ) from error
 
     def _decide(self, error: Exception, attempts: int) -> ErrorKind:
         """Note the trouble and return its kind; raise what ends the worker."""
@@ -178,4 +191,4 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}{place}"
 
 
-__all__ = ["ATTEMPTS", "Ladder", "Trouble", "Unanswered", "describe"]
+__all__ = ["ATTEMPTS", "BUGS_IN_A_ROW_MAX", "Ladder", "Trouble", "Unanswered", "describe"]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from confluent_kafka import (
     Consumer,
@@ -31,40 +31,18 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from connectors.transport.answers import ANSWER_SECONDS, answer_to, known, result, translated
 from connectors.transport.resolve import Committed
 from connectors.transport.settings import ClientSettings
 from schemas.errors import ConfigurationError, SourceUnavailable
 
-T = TypeVar("T")
 Key = tuple[str, int]
 
 EMBEDDED_PARTITIONS = 4
-_ANSWER_SECONDS = 10.0
-_STABLE_SECONDS = (
-    2.0  # how long open transactions of a dead worker are waited for before partitions are asked for one by one
-)
+# How long open transactions of a dead worker are waited for, before partitions are asked for one by one.
+_STABLE_SECONDS = 2.0
 _AFTER_CREATION_SECONDS = 10.0  # right after its creation a topic may be unknown for 1 to 2 s
 _PAUSE_SECONDS = 0.1
-_UNKNOWN = frozenset(
-    {
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - confluent-kafka's public names of local errors begin so
-        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
-    },
-)
-_REFUSED = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.INVALID_CONFIG,
-        KafkaError.INVALID_PARTITIONS,
-        KafkaError.INVALID_REPLICATION_FACTOR,
-        KafkaError.TOPIC_EXCEPTION,
-        KafkaError.POLICY_VIOLATION,
-        KafkaError._AUTHENTICATION,  # noqa: SLF001
-    },
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,10 +96,10 @@ class TopicAdmin:
         names = sorted(set(topics))
         if not names:
             return {}
-        futures = _asked(lambda: self._admin.describe_topics(TopicCollection(names), request_timeout=_ANSWER_SECONDS))
+        futures = answer_to(lambda: self._admin.describe_topics(TopicCollection(names), request_timeout=ANSWER_SECONDS))
         found = {}
         for name, future in futures.items():
-            said = _known(future)
+            said = known(future)
             if said is not None:
                 topic_id = "" if said.topic_id is None else str(said.topic_id)
                 found[name] = TopicDescription(name, topic_id, len(said.partitions))
@@ -130,17 +108,17 @@ class TopicAdmin:
     def config(self, topic: str) -> dict[str, str]:
         """Return the broker's settings of a topic."""
         resource = ConfigResource(ResourceType.TOPIC, topic)
-        futures = _asked(lambda: self._admin.describe_configs([resource], request_timeout=_ANSWER_SECONDS))
-        return {name: entry.value for name, entry in _result(futures[resource]).items()}
+        futures = answer_to(lambda: self._admin.describe_configs([resource], request_timeout=ANSWER_SECONDS))
+        return {name: entry.value for name, entry in result(futures[resource]).items()}
 
     def create(self, topic: str, settings: TopicSettings) -> bool:
         """Make a topic and return once the broker knows it; False if it was there already, whatever its settings."""
         wanted = NewTopic(topic, settings.partitions, settings.replication_factor, config=settings.config())
         try:
-            _result(_asked(lambda: self._admin.create_topics([wanted], request_timeout=_ANSWER_SECONDS))[topic])
+            result(answer_to(lambda: self._admin.create_topics([wanted], request_timeout=ANSWER_SECONDS))[topic])
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise _translated(error, f"creating {topic}") from error
+                raise translated(error, f"creating {topic}") from error
             return False
         self._wait_for(topic, settings.partitions)
         return True
@@ -159,19 +137,19 @@ class TopicAdmin:
     def enlarge(self, topic: str, partitions: int) -> None:
         """Give a topic `partitions` partitions and return once the broker knows them; it may have more already."""
         try:
-            _result(_asked(lambda: self._admin.create_partitions([NewPartitions(topic, partitions)]))[topic])
+            result(answer_to(lambda: self._admin.create_partitions([NewPartitions(topic, partitions)]))[topic])
         except KafkaException as error:
             found = self.describe([topic]).get(topic)
             if found is None or found.partitions < partitions:
-                raise _translated(error, f"enlarging {topic}") from error
+                raise translated(error, f"enlarging {topic}") from error
         self._wait_for(topic, partitions)
 
     def delete(self, topics: Iterable[str]) -> None:
         """Delete topics; the broker does it a little later. Unknown ones are passed over."""
         names = sorted(set(topics))
-        futures = _asked(lambda: self._admin.delete_topics(names, request_timeout=_ANSWER_SECONDS)) if names else {}
+        futures = answer_to(lambda: self._admin.delete_topics(names, request_timeout=ANSWER_SECONDS)) if names else {}
         for future in futures.values():
-            _known(future)
+            known(future)
 
     def ids_now(self, topics: Iterable[str]) -> dict[str, str]:
         """Return the ids of the topics that exist."""
@@ -187,10 +165,12 @@ class TopicAdmin:
     def _offsets(self, asked: Sequence[TopicPartition], spec: OffsetSpec) -> dict[Key, int]:
         if not asked:
             return {}
-        futures = _asked(lambda: self._admin.list_offsets(dict.fromkeys(asked, spec), request_timeout=_ANSWER_SECONDS))
+        futures = answer_to(
+            lambda: self._admin.list_offsets(dict.fromkeys(asked, spec), request_timeout=ANSWER_SECONDS)
+        )
         found = {}
         for each, future in futures.items():
-            said = _known(future)
+            said = known(future)
             if said is not None:
                 found[each.topic, each.partition] = int(said.offset)
         return found
@@ -213,11 +193,11 @@ class TopicAdmin:
         failures = []
         for future in futures:
             try:
-                found.update(_committed_of(_result(future)))
+                found.update(_committed_of(result(future)))
             except KafkaException as error:
                 failures.append(error)
         if failures and not found:
-            raise _translated(failures[0], f"offsets of group {group}") from failures[0]
+            raise translated(failures[0], f"offsets of group {group}") from failures[0]
         return found
 
     def _committed(self, group: str, keys: Sequence[Key]) -> dict[Key, Committed]:
@@ -225,10 +205,10 @@ class TopicAdmin:
             return {}
         admin = self._group_admin()  # held until its future is done, whoever drops it meanwhile
         try:
-            return _committed_of(_result(_ask_committed(admin, group, keys)))
+            return _committed_of(result(_ask_committed(admin, group, keys)))
         except KafkaException as error:
             self._groups = None
-            raise _translated(error, f"offsets of group {group}") from error
+            raise translated(error, f"offsets of group {group}") from error
 
     def _group_admin(self) -> AdminClient:
         """Return the client for questions about groups, a new one after a failure.
@@ -283,7 +263,7 @@ class EmbeddedTopics(TopicAdmin):
 
     def describe(self, topics: Iterable[str]) -> dict[str, TopicDescription]:
         """Return the topics that exist; looking does not make them."""
-        found = _asked(lambda: self._admin.list_topics(timeout=_ANSWER_SECONDS)).topics
+        found = answer_to(lambda: self._admin.list_topics(timeout=ANSWER_SECONDS)).topics
         return {name: TopicDescription(name, "", len(found[name].partitions)) for name in topics if name in found}
 
     def config(self, topic: str) -> dict[str, str]:
@@ -295,7 +275,7 @@ class EmbeddedTopics(TopicAdmin):
         if topic in self.describe([topic]):
             return False
         deadline = time.monotonic() + _AFTER_CREATION_SECONDS
-        while not _asked(lambda: self._admin.list_topics(topic, timeout=_ANSWER_SECONDS)).topics[topic].partitions:
+        while not answer_to(lambda: self._admin.list_topics(topic, timeout=ANSWER_SECONDS)).topics[topic].partitions:
             if time.monotonic() > deadline:
                 raise SourceUnavailable(f"the embedded broker does not make {topic}", hint="start the demo again")
             time.sleep(_PAUSE_SECONDS)
@@ -330,8 +310,8 @@ class EmbeddedTopics(TopicAdmin):
         consumer = self._reader("headgate-lookups")
         try:
             for key in keys:
-                ask = partial(consumer.get_watermark_offsets, TopicPartition(*key), timeout=_ANSWER_SECONDS)
-                found[key] = _asked(ask)
+                ask = partial(consumer.get_watermark_offsets, TopicPartition(*key), timeout=ANSWER_SECONDS)
+                found[key] = answer_to(ask)
         finally:
             consumer.close()
         return found
@@ -341,7 +321,7 @@ class EmbeddedTopics(TopicAdmin):
         asked = [TopicPartition(*key) for key in keys]
         consumer = self._reader(group)
         try:
-            said = _asked(lambda: consumer.committed(asked, timeout=_ANSWER_SECONDS)) if asked else []
+            said = answer_to(lambda: consumer.committed(asked, timeout=ANSWER_SECONDS)) if asked else []
         finally:
             consumer.close()
         return {(each.topic, each.partition): _committed_at(each) for each in said}
@@ -358,7 +338,7 @@ def topic_admin(client: ClientSettings, *, embedded: bool = False) -> TopicAdmin
 
 def _ask_committed(admin: AdminClient, group: str, keys: Sequence[Key]) -> Future[Any]:
     request = ConsumerGroupTopicPartitions(group, [TopicPartition(*key) for key in keys])
-    futures = _asked(
+    futures = answer_to(
         lambda: admin.list_consumer_group_offsets([request], require_stable=True, request_timeout=_STABLE_SECONDS)
     )
     return next(iter(futures.values()))
@@ -375,33 +355,3 @@ def _committed_of(answer: Any) -> dict[Key, Committed]:
 
 def _committed_at(each: TopicPartition) -> Committed:
     return Committed(each.offset if each.offset >= 0 else None, each.metadata or "")
-
-
-def _asked(ask: Callable[[], T]) -> T:
-    try:
-        return ask()
-    except KafkaException as error:
-        raise _translated(error, "the broker was asked") from error
-
-
-def _result(future: Future[T]) -> T:
-    return future.result(_ANSWER_SECONDS * 2)
-
-
-def _known(future: Future[T]) -> T | None:
-    """Return a future's result, None for what the broker does not know."""
-    try:
-        return _result(future)
-    except KafkaException as error:
-        if error.args[0].code() in _UNKNOWN:
-            return None
-        raise _translated(error, "the broker was asked") from error
-
-
-def _translated(error: KafkaException, what: str) -> SourceUnavailable | ConfigurationError:
-    cause = error.args[0]
-    if cause.code() in _REFUSED:
-        return ConfigurationError(
-            f"{what}: the broker refuses: {cause.str()}", hint="look at the client's rights and the settings asked for"
-        )
-    return SourceUnavailable(f"{what}: {cause.str()}", hint="is the broker up, and its address right?")

@@ -3,8 +3,8 @@
 import pytest
 
 from connectors.transport.chunk import Group, Run
-from connectors.transport.ladder import Ladder, Unanswered
-from schemas.errors import ConfigurationError, SinkUnavailable, TransactionAborted, TransportFatal
+from connectors.transport.ladder import BUGS_IN_A_ROW_MAX, Ladder, Unanswered
+from schemas.errors import BugError, ConfigurationError, SinkUnavailable, TransactionAborted, TransportFatal
 from tests.unit.transport.fakes import Answers, Events, assignment, run_of
 
 
@@ -92,6 +92,17 @@ async def test_bisection_finds_exactly_the_broken_records(broken: set[int]) -> N
     assert sorted([*range(8), 20, 21, 100, 101]) == sorted(bench.answers.offsets()), "the quarantined are done too"
     of_one = [offset for run in bench.answers.done_runs if run.assignment is one for offset in run.offsets()]
     assert [*range(8), 20, 21] == of_one
+
+
+async def test_a_fault_of_ours_in_every_record_ends_the_worker() -> None:
+    """Records that are well would fill the quarantine; some good ones in between show that it is the records."""
+    bench = Bench()
+    bench.broken = set(range(200))
+
+    with pytest.raises(BugError, match="50 records in a row"):
+        await bench.ladder.climb([run_of(list(range(200)))])
+
+    assert BUGS_IN_A_ROW_MAX == len(bench.quarantined)
 
 
 async def test_without_a_quarantine_the_error_ends_the_worker() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,7 +112,7 @@ def test_kip_848_is_not_given_what_it_refuses() -> None:
     assert refused == set(classic) - set(kip_848)
 
 
-async def test_the_service_runs_on_the_embedded_broker(embedded: ClientSettings) -> None:
+async def test_the_service_runs_on_the_embedded_broker(embedded: ClientSettings, tmp_path: Path) -> None:
     """Without ids and administration: read, done, committed, and read on by the next life."""
     admin = topic_admin(embedded, embedded=True)
     assert 4 == admin.ensure("events", TopicSettings(partitions=2))
@@ -126,7 +127,7 @@ async def test_the_service_runs_on_the_embedded_broker(embedded: ClientSettings)
         for number in range(400):
             producer.produce("events", b"x", partition=number % 4)
         producer.flush(10)
-        app = StageApp("embedded")
+        app = StageApp("embedded", datadir=str(tmp_path))
         asked = ConsumerSettings(
             bootstrap=embedded.bootstrap,
             group="g",

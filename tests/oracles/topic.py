@@ -1,0 +1,226 @@
+"""The output topics read independently (kafka-python, read_committed); the subscriber's rule checked on every record.
+
+Also conservation: each record of a source topic is in exactly one place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+
+from tests.oracles.shape import Shape
+from tests.oracles.values import WrongForm, from_contract, row_from_contract
+from tests.oracles.verdict import Verdict, compare
+
+FETCH_BYTES_MAX = 64 * 1024 * 1024
+_FIELDS = {"op", "key", "old_key", "new_key", "before", "after", "position", "ts", "unavailable", "source"}
+_SOURCE_FIELDS = {"connector", "name", "table", "tx", "snapshot", "origin", "first_origin", "previous"}
+_POSITION_DIGITS = 45
+_OPS = {"insert", "update", "delete", "snapshot"}
+NEXT_IN_ONE_GROUP = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it lies in a topic."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+Origin = tuple[str, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One value of the contract with canonical values; `record` is where it stands on the output topic."""
+
+    record: Record
+    op: str
+    key: tuple[Any, ...] | None
+    old_key: tuple[Any, ...] | None
+    new_key: tuple[Any, ...] | None
+    after: dict[str, Any] | None
+    position: str
+    ts: str
+    unavailable: frozenset[str]
+    snapshot: bool
+    origin: Origin
+    previous: int | None
+    key_json: Any = field(compare=False, default=None)
+
+
+def read_records(bootstrap: str, topic: str, *, timeout_ms: int = 60_000) -> list[Record]:
+    """Return all committed records of a topic, partition by partition in the order of offsets; [] if there is none.
+
+    Raises:
+        TimeoutError: the broker did not give all of them in time.
+    """
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        max_partition_fetch_bytes=FETCH_BYTES_MAX,
+        fetch_max_bytes=FETCH_BYTES_MAX,
+        receive_message_max_bytes=2 * FETCH_BYTES_MAX,
+        max_poll_records=5_000,
+        consumer_timeout_ms=timeout_ms,
+    )
+    try:
+        if topic not in consumer.topics():
+            return []
+        partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+        return _read(consumer, partitions, timeout_ms)
+    finally:
+        consumer.close()
+
+
+def _read(consumer: Any, partitions: list[Any], timeout_ms: int) -> list[Record]:
+    consumer.assign(partitions)
+    consumer.seek_to_beginning(*partitions)
+    ends = consumer.end_offsets(partitions)
+    records: list[Record] = []
+    idle_ms = 0
+    # The end counts markers of transactions too, which are no records: the position passes them, a count would not.
+    while any(consumer.position(partition) < ends[partition] for partition in partitions):
+        polled = consumer.poll(timeout_ms=NEXT_IN_ONE_GROUP)
+        idle_ms = 0 if polled else idle_ms + NEXT_IN_ONE_GROUP
+        if idle_ms > timeout_ms:
+            left = {str(p): (consumer.position(p), ends[p]) for p in partitions if consumer.position(p) < ends[p]}
+            raise TimeoutError(f"read {len(records)} records, then none for {timeout_ms} ms; position and end: {left}")
+        for messages in polled.values():
+            records += [Record(m.topic, m.partition, m.offset, m.key, m.value, tuple(m.headers)) for m in messages]
+    return sorted(records, key=lambda record: (record.partition, record.offset))
+
+
+def to_change(shape: Shape, record: Record) -> Change:
+    """Read a value of the contract.
+
+    Raises:
+        WrongForm: a field too many, too few, or in another form than docs/contract.md says.
+    """
+    assert record.value is not None, "an output topic has no tombstones"
+    value = json.loads(record.value)
+    if value.keys() != _FIELDS or value["source"].keys() != _SOURCE_FIELDS:
+        raise WrongForm(f"fields are {sorted(value)} and {sorted(value['source'])}")
+    if value["op"] not in _OPS:
+        raise WrongForm(f"op is {value['op']!r}")
+    if not (len(value["position"]) == _POSITION_DIGITS and value["position"].isdigit()):
+        raise WrongForm(f"position is {value['position']!r}")
+    from_contract("timestamptz", value["ts"])
+    if (None if record.key is None else json.loads(record.key)) != value["key"]:
+        raise WrongForm("the record's key is not the value's")
+    source = value["source"]
+    topic, generation, partition, offset = source["origin"]
+    return Change(
+        record=record,
+        op=value["op"],
+        key=_key(shape, value["key"]),
+        old_key=_key(shape, value["old_key"]),
+        new_key=_key(shape, value["new_key"]),
+        after=None if value["after"] is None else row_from_contract(shape.columns, value["after"]),
+        position=value["position"],
+        ts=value["ts"],
+        unavailable=frozenset(value["unavailable"]),
+        snapshot=source["snapshot"],
+        origin=(topic, generation, partition, offset),
+        previous=source["previous"],
+        key_json=value["key"],
+    )
+
+
+def _key(shape: Shape, value: Any) -> tuple[Any, ...] | None:
+    if value is None:
+        return None
+    if list(value) != list(shape.key):
+        raise WrongForm(f"the key's columns are {list(value)}, {list(shape.key)} in the spec")
+    return tuple(from_contract(shape.columns[column], value[column]) for column in shape.key)
+
+
+def check_streams(changes: Sequence[Change], *, name: str, at_least: int = 1, repeats_allowed: bool = False) -> Verdict:
+    """Check order, doubles and gaps of one table's output topic; `changes` in the order of partition and offset.
+
+    Per origin topic, generation and partition the offsets rise, `previous` is the one before, and all lie in the output
+    partition of that number. Per key the positions rise; `repeats_allowed` where the source itself may repeat (Debezium
+    after a crash of its own).
+    """
+    verdict = Verdict(f"order of {name}", {"changes": len(changes)})
+    highest: dict[tuple[str, int, int], int] = {}
+    positions: dict[tuple[Any, ...], str] = {}
+    for change in changes:
+        topic, generation, partition, offset = change.origin
+        stream = (topic, generation, partition)
+        before = highest.get(stream)
+        if change.record.partition != partition:
+            verdict.differ(f"{change.origin} lies in output partition {change.record.partition}")
+        if before is not None and offset <= before:
+            what = "doubled" if offset == before else "doubled or out of order"
+            verdict.differ(f"{change.origin} comes after offset {before}: {what}")
+            continue
+        if change.previous != before:
+            verdict.differ(f"{change.origin}: previous is {change.previous}, {before} was seen")
+        highest[stream] = offset
+        if change.key is not None:
+            last = positions.get(change.key)
+            if last is not None and not repeats_allowed and change.position <= last:
+                verdict.differ(f"{change.origin}: position {change.position} of key {change.key!r} is not above {last}")
+            positions[change.key] = max(change.position, last or "")
+    origins = Counter(change.origin for change in changes)
+    verdict.figures |= {
+        "streams": len(highest),
+        "keys": len(positions),
+        "doubled": sum(origins.values()) - len(origins),
+    }
+    verdict.at_least("changes", at_least)
+    return verdict
+
+
+def check_conservation(
+    inputs: Iterable[Record],
+    *,
+    emitted: Collection[Origin],
+    quarantined: Collection[Origin],
+    topics: Collection[str],
+    skip_values: Collection[bytes | None] = (None,),
+    at_least: int = 1,
+) -> Verdict:
+    """Check that each record of `topics` is in exactly one place: emitted, quarantined, or one of `skip_values`."""
+    verdict = Verdict("conservation")
+    per_partition: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
+    due: Counter[tuple[str, int, int]] = Counter()
+    for record in inputs:
+        where = per_partition[record.topic, record.partition]
+        where["read"] += 1
+        if record.value in skip_values:
+            where["skipped"] += 1
+        else:
+            due[record.topic, record.partition, record.offset] += 1
+    found: Counter[tuple[str, int, int]] = Counter()
+    for kind, origins in (("emitted", emitted), ("quarantined", quarantined)):
+        for topic, _, partition, offset in origins:
+            found[topic, partition, offset] += 1
+            per_partition[topic, partition][kind] += 1
+    compare(verdict, due.elements(), found.elements())
+    for (topic, partition), counts in sorted(per_partition.items()):
+        if topic not in topics:
+            verdict.differ(f"{topic} is not a source topic")
+        settled = counts["emitted"] + counts["skipped"] + counts["quarantined"]
+        if counts["read"] != settled:
+            verdict.differ(f"{topic} {partition}: {counts['read']} in, {settled} settled ({dict(counts)})")
+    totals: Counter[str] = Counter()
+    for counts in per_partition.values():
+        totals.update(counts)
+    verdict.figures = {name: totals[name] for name in ("read", "emitted", "skipped", "quarantined")}
+    verdict.figures["partitions"] = len(per_partition)
+    verdict.at_least("read", at_least)
+    return verdict

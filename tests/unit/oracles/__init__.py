@@ -1,0 +1,1 @@
+"""The oracles, tested with planted faults."""

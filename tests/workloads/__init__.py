@@ -1,0 +1,1 @@
+"""Workloads: seeded histories of a small database, played on a real PostgreSQL, or as Debezium's records."""

@@ -274,7 +274,7 @@ class LakeStage(BaseStage):
         """Write the batch once; return False where it must be tried again."""
         try:
             await self._written(table, parts, batch)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - this method decides: the caller tries again
             # The rows are in no other place than here, so there is nothing to do but to try again; `status` shows it.
             self.last_error = error if isinstance(error, HeadgateError) else BugError(f"lake: {type(error).__name__}")
             self.counts["commits_failed"] += 1

@@ -21,7 +21,7 @@ import structlog
 from connectors.transport.chunk import Assignment, Group, Run
 from connectors.transport.transaction import Advance, Outbox
 from schemas.config import Config
-from schemas.errors import PoisonRecord, TableStopped
+from schemas.errors import HeadgateError, PoisonRecord, SinkUnavailable, TableStopped
 from schemas.rule import Alert
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
@@ -97,6 +97,14 @@ class NotifyStage(BaseStage):
             await asyncio.wait_for(self._idle.wait(), self._config.limits.drain_seconds)
         await self._sink.close()
         await self._writer.close()
+
+    def waits_for(self) -> HeadgateError | None:
+        """Return that the destination does not answer, while its last alert was refused in all its attempts."""
+        if not self._health.failing:
+            return None
+        return SinkUnavailable(
+            f"{self.name}: the destination refuses or does not answer", hint="its alerts wait, none is lost"
+        )
 
     def topics(self) -> list[str]:
         """Return what is read: alerts, and those that wait."""

@@ -37,7 +37,10 @@ def quarantined(
 ) -> bytes:
     """Return the entry of one record of `run`; a change of the contract keeps the origin that it had at first."""
     value = run.values()[index]
-    origin = _origin_of(value) or (run.topic, generation, run.partition, run.offsets()[index])
+    read_at = (run.topic, generation, run.partition, run.offsets()[index])
+    # Only on our own topics does a record say where it was read at first: a source's could name any place.
+    ours = run.topic.startswith(f"{config.kafka.topic_prefix}.")
+    origin = (_origin_of(value) if ours else None) or read_at
     record = Suspect(origin, run.keys()[index], value, run.headers(index))
     limit = config.kafka.message_bytes_max
     return quarantine_value(error, record, stage=stage, table=table, at=at, message_bytes_max=limit)

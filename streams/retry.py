@@ -90,6 +90,11 @@ class Health:
         """Note an answer: the receiver is well."""
         self._failures = 0
 
+    @property
+    def failing(self) -> bool:
+        """Tell whether the last alert was refused in all its attempts."""
+        return self._failures > 0
+
     def resting(self) -> bool:
         """Tell whether nothing should be sent now."""
         return self.clock() < self.rests_until

@@ -66,6 +66,10 @@ class BaseStage:
     async def tables_changed(self, changed: set[str]) -> None:
         """Keep nothing per table."""
 
+    def waits_for(self) -> HeadgateError | None:
+        """Return what the stage waits for outside of its steps, None if nothing."""
+        return None
+
     def counters(self) -> dict[str, float]:
         """Return a copy of the counts."""
         return dict(self.counts)

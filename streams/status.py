@@ -20,6 +20,7 @@ from streams.tables import TableDirectory
 if TYPE_CHECKING:
     from streams.host import StageHost
 
+RESOLVING = "resolving"  # a partition whose start is not known yet
 VERSION = importlib.metadata.version("headgate")
 
 
@@ -47,9 +48,17 @@ def state_of(host: StageHost, view: TransportView) -> str:
     """Return `starting`, `running`, `waiting` (for something that is away) or `stopping`."""
     if host.should_stop:
         return "stopping"
-    if host.waiting is not None or any(_waits(lane) for lane in view.lanes):
+    if host.waiting is not None or view.broker_away or any(_waits(lane) for lane in view.lanes):
+        return "waiting"
+    if waits_for(host) is not None or any(each.status == RESOLVING and each.lag is None for each in view.partitions):
         return "waiting"
     return "running" if host.started else "starting"
+
+
+def waits_for(host: StageHost) -> HeadgateError | None:
+    """Return what the stage waits for outside of its steps."""
+    ask = getattr(host.wired.stage, "waits_for", None)
+    return ask() if ask is not None else None
 
 
 def _waits(lane: LaneView) -> bool:
@@ -112,7 +121,9 @@ def last_error(host: StageHost, view: TransportView, now: float) -> dict[str, An
     for lane in view.lanes:
         if (trouble := lane.trouble) is not None:
             return _error(trouble.kind.value, trouble.message, trouble.hint, trouble.since)
-    error: HeadgateError | None = host.waiting or getattr(host.wired.stage, "last_error", None)
+    if view.broker_away:
+        return _error("unavailable", "no broker answers", "is it up, and is kafka.bootstrap right?", now)
+    error: HeadgateError | None = host.waiting or waits_for(host) or getattr(host.wired.stage, "last_error", None)
     if error is None:
         return None
     return _error(error.kind.value, error.message, error.hint, now)

@@ -205,7 +205,7 @@ class Run:
         run: Run | None = self
         while run is not None and missing > 0:
             run._answered += missing  # noqa: SLF001 - another run of the same class
-            run = run._parent  # noqa: SLF001
+            run = run._parent  # noqa: SLF001 - the same
 
     def lose(self) -> None:
         """Make it and its slices no longer ours; by the owning thread, under the lock of `begin`."""

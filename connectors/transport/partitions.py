@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, cast
 
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.transport.chunk import Assignment, Run
 from connectors.transport.partition import Budget, Partition, Status
@@ -43,6 +43,7 @@ class Partitions:
         self._by_key: dict[Key, Partition] = {}
         self._full_since: float | None = None
         self._again_at: float | None = None  # a resume that failed is tried again
+        self.broker_away = False  # no broker of the cluster answers
 
     def add_lane(self, lane: str, bytes_max: int, *, commits: bool) -> None:
         """Let a lane hold so many bytes."""
@@ -257,9 +258,16 @@ class Partitions:
             if heard is not None and heard[1] >= 0:
                 partition.end = heard[1]
 
+    def hear_error(self, error: KafkaError) -> None:
+        """Note that no broker answers; librdkafka tells each broker's troubles too, which pass."""
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - confluent-kafka's public name
+            self.broker_away = True
+
     def hear_statistics(self, text: str) -> None:
         """Note from librdkafka's statistics how far each fetcher is, transaction markers included."""
-        for topic, at in _statistics(text):
+        said = orjson.loads(text)
+        self.broker_away &= not any(broker["state"] == "UP" for broker in said.get("brokers", {}).values())
+        for topic, at in _fetchers(said):
             partition = self._by_key.get((topic, at["partition"]))
             if partition is not None:
                 partition.fetch_position, partition.fetch_end = at["next_offset"], at["ls_offset"]
@@ -274,7 +282,7 @@ def by_partition(messages: list[Any]) -> dict[Key, list[Any]]:
     return found
 
 
-def _statistics(text: str) -> Iterator[tuple[str, dict[str, int]]]:
-    for topic, said in orjson.loads(text).get("topics", {}).items():
+def _fetchers(statistics: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, int]]]:
+    for topic, said in statistics.get("topics", {}).items():
         for partition in said.get("partitions", {}).values():
             yield topic, partition

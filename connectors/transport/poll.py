@@ -41,10 +41,10 @@ _SUSPECT = frozenset(
         KafkaError.UNKNOWN_TOPIC_ID,
         KafkaError.INCONSISTENT_TOPIC_ID,
         KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - confluent-kafka's public names of local errors begin so
-        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - the same
     },
 )
-_OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001
+_OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001 - the same
 
 
 class PollThread(threading.Thread):
@@ -109,6 +109,7 @@ class PollThread(threading.Thread):
                 **self.settings.librdkafka(),
                 "on_commit": self.committer.answered,
                 "stats_cb": self.partitions.hear_statistics,
+                "error_cb": self.partitions.hear_error,
             },
         )
         clean = False
@@ -316,7 +317,7 @@ class PollThread(threading.Thread):
             raise TransportFatal(
                 f"the consumer can not go on: {error.str()}", hint="the supervisor starts the worker again"
             )
-        if code == KafkaError._PARTITION_EOF:  # noqa: SLF001
+        if code == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the same
             return
         partition = self.partitions.get((message.topic(), message.partition())) if message.topic() else None
         if code in _OUT_OF_RANGE and partition is not None:

@@ -235,6 +235,7 @@ class ConsumerService(Service):
             {topic: str(reason) for topic, reason in list(parts.paused_topics.items())},
             self._poller.committer.failures,
             "" if self.failure is None else describe(self.failure),
+            parts.broker_away,
         )
 
     # -- Faust's life cycle ------------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ class TransportView:
     paused_topics: dict[str, str]  # by the stage, with the reason
     commit_failures: int
     failure: str  # what is ending the worker
+    broker_away: bool = False
 
 
 def view_partition(partition: Partition, partitions: Partitions, resolving: str, now: float) -> PartitionView:

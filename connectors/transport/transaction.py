@@ -28,7 +28,7 @@ _AGAIN_SECONDS_MAX = 5.0
 _FENCED = frozenset(
     {
         KafkaError._FENCED,  # noqa: SLF001 - confluent-kafka's public names of local errors begin so
-        KafkaError._FATAL,  # noqa: SLF001
+        KafkaError._FATAL,  # noqa: SLF001 - the same
         KafkaError.PRODUCER_FENCED,
         KafkaError.INVALID_PRODUCER_EPOCH,
     },
@@ -37,8 +37,8 @@ _NOT_ALLOWED = frozenset({KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, Kafk
 _TOPIC_AT_FAULT = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
-        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - the same
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - the same
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.TOPIC_EXCEPTION,
         KafkaError.MSG_SIZE_TOO_LARGE,

@@ -18,8 +18,9 @@ from connectors.transport.service import ConsumerService, StageApp
 from connectors.transport.tail import CompactedReader, Entry
 from schemas.config import Config
 from schemas.errors import HeadgateError, Unavailable
+from schemas.topics import TopicNames
 from streams.registration import ensure_own_topics, own_topics
-from streams.status import status_of
+from streams.status import Standing, status_of
 from streams.tables import TableDirectory
 from streams.web import StageServer
 from streams.wiring import MAIN_LANE, Wired
@@ -151,7 +152,18 @@ class StageHost(Service):
 
     def status(self) -> dict[str, Any]:
         """Return how things stand, as docs/operate.md describes it; from any thread."""
-        return status_of(self, now=time.time())
+        standing = Standing(
+            name=self.stage,
+            stage=self.wired.stage,
+            started_at=self.started_at,
+            started=bool(self.started),
+            stopping=bool(self.should_stop),
+            waiting=self.waiting,
+            view=self.consumer.snapshot(),
+            tables=self.tables,
+            names=TopicNames(self.config.kafka.topic_prefix),
+        )
+        return status_of(standing, now=time.time())
 
     def _alive(self) -> bool:
         return self.failure is None and self.consumer.failure is None

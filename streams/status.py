@@ -8,56 +8,71 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from connectors.transport.snapshot import LaneView, PartitionView, TransportView
-from schemas.errors import ErrorKind, HeadgateError
+from schemas.errors import ErrorKind, HeadgateError, Unavailable
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
+from streams.stage import Stage
 from streams.tables import TableDirectory
-
-if TYPE_CHECKING:
-    from streams.host import StageHost
 
 RESOLVING = "resolving"  # a partition whose start is not known yet
 VERSION = importlib.metadata.version("headgate")
 
 
-def status_of(host: StageHost, *, now: float) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a stage process knows of itself at one moment."""
+
+    name: str
+    stage: Stage
+    started_at: str
+    started: bool
+    stopping: bool
+    waiting: Unavailable | None  # what it waits for before it can begin
+    view: TransportView
+    tables: TableDirectory
+    names: TopicNames
+
+
+def status_of(at: Standing, *, now: float) -> dict[str, Any]:
     """Return the status of a stage process; the web server adds stage, instance, slot and pid."""
-    view = host.consumer.snapshot()
-    names = TopicNames(host.config.kafka.topic_prefix)
+    paused = [entry for entry in at.tables.values() if entry.paused and at.name == "normalize"]
     return {
-        "stage": host.stage,
+        "stage": at.name,
         "version": VERSION,
         "pid": os.getpid(),
-        "started_at": host.started_at,
-        "state": state_of(host, view),
-        "assigned": len(view.partitions),
+        "started_at": at.started_at,
+        "state": state_of(at),
+        "assigned": len(at.view.partitions),
         "tables": [
-            *(table_status(topic, of, names, host.tables, now) for topic, of in by_topic(view.partitions).items()),
-            *(paused_status(entry) for entry in host.tables.values() if entry.paused and host.stage == "normalize"),
+            *(table_status(topic, of, at, now) for topic, of in by_topic(at.view.partitions).items()),
+            *map(paused_status, paused),
         ],
-        "last_error": last_error(host, view, now),
-        "counters": host.wired.stage.counters(),
+        "last_error": last_error(at, now),
+        "counters": at.stage.counters(),
     }
 
 
-def state_of(host: StageHost, view: TransportView) -> str:
+def state_of(at: Standing) -> str:
     """Return `starting`, `running`, `waiting` (for something that is away) or `stopping`."""
-    if host.should_stop:
+    if at.stopping:
         return "stopping"
-    if host.waiting is not None or view.broker_away or any(_waits(lane) for lane in view.lanes):
+    if at.waiting is not None or at.view.broker_away or any(_waits(lane) for lane in at.view.lanes):
         return "waiting"
-    if waits_for(host) is not None or any(each.status == RESOLVING and each.lag is None for each in view.partitions):
+    if waits_for(at.stage) is not None or any(
+        each.status == RESOLVING and each.lag is None for each in at.view.partitions
+    ):
         return "waiting"
-    return "running" if host.started else "starting"
+    return "running" if at.started else "starting"
 
 
-def waits_for(host: StageHost) -> HeadgateError | None:
-    """Return what the stage waits for outside of its steps."""
-    ask = getattr(host.wired.stage, "waits_for", None)
+def waits_for(stage: Stage) -> HeadgateError | None:
+    """Return what a stage waits for outside of its steps."""
+    ask = getattr(stage, "waits_for", None)
     return ask() if ask is not None else None
 
 
@@ -73,15 +88,13 @@ def by_topic(partitions: Iterable[PartitionView]) -> dict[str, list[PartitionVie
     return found
 
 
-def table_status(
-    topic: str, partitions: list[PartitionView], names: TopicNames, tables: TableDirectory, now: float
-) -> dict[str, Any]:
+def table_status(topic: str, partitions: list[PartitionView], at: Standing, now: float) -> dict[str, Any]:
     """Return one topic's figures; ages in seconds, None where nothing is known."""
     lags = [each.lag for each in partitions if each.lag is not None]
     newest = max((each.last_timestamp_ms for each in partitions), default=-1)
     paused = next((each for each in partitions if each.paused and each.paused != "its lane is full"), None)
     return {
-        "table": _table_of(topic, names, tables),
+        "table": _table_of(topic, at.names, at.tables),
         "topic": topic,
         "partitions": len(partitions),
         "lag": sum(lags) if lags else None,
@@ -116,17 +129,15 @@ def _table_of(topic: str, names: TopicNames, tables: TableDirectory) -> str:
     return entry.spec.table if entry is not None else topic
 
 
-def last_error(host: StageHost, view: TransportView, now: float) -> dict[str, Any] | None:
+def last_error(at: Standing, now: float) -> dict[str, Any] | None:
     """Return what is wrong at present, else what went wrong last, else None."""
-    for lane in view.lanes:
+    for lane in at.view.lanes:
         if (trouble := lane.trouble) is not None:
             return _error(trouble.kind.value, trouble.message, trouble.hint, trouble.since)
-    if view.broker_away:
+    if at.view.broker_away:
         return _error("unavailable", "no broker answers", "is it up, and is kafka.bootstrap right?", now)
-    error: HeadgateError | None = host.waiting or waits_for(host) or getattr(host.wired.stage, "last_error", None)
-    if error is None:
-        return None
-    return _error(error.kind.value, error.message, error.hint, now)
+    error: HeadgateError | None = at.waiting or waits_for(at.stage) or getattr(at.stage, "last_error", None)
+    return None if error is None else _error(error.kind.value, error.message, error.hint, now)
 
 
 def _error(kind: str, message: str, hint: str, at: float) -> dict[str, Any]:

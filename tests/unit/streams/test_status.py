@@ -1,0 +1,119 @@
+"""What `status` says: pure figures of what a stage process knows of itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from connectors.transport.ladder import Trouble
+from connectors.transport.snapshot import LaneView, PartitionView, TransportView
+from schemas.document import read_document
+from schemas.errors import ErrorKind, SinkUnavailable
+from schemas.table import TableEntry, TableSpec
+from schemas.topics import TopicNames
+from streams.stage import BaseStage
+from streams.status import Standing, status_of
+from streams.tables import TableDirectory
+
+NOW = 1_795_219_400.0
+SPEC = read_document("table: patients\ntopics: [src]\ncolumns: {id: int}", TableSpec, name="spec")
+
+
+def _partition(**changes: Any) -> PartitionView:
+    view = PartitionView(
+        topic="headgate.changes.patients",
+        partition=0,
+        lane="main",
+        status="running",
+        position=10,
+        done=10,
+        committed=10,
+        end=15,
+        lag=5,
+        unfinished_age_seconds=None,
+        begun_age_seconds=None,
+        last_timestamp_ms=int((NOW - 3) * 1000),
+        idle_seconds=1.0,
+        paused="",
+        hint="",
+    )
+    return replace(view, **changes)
+
+
+def _lane(trouble: Trouble | None = None) -> LaneView:
+    return LaneView("main", 0, 100, paused=False, records_total=0, groups_total=0, trouble=trouble)
+
+
+class Stage(BaseStage):
+    """A stage that is told what to say."""
+
+    name = "features"
+
+    def topics(self) -> list[str]:
+        return []
+
+    async def step(self, group: Any) -> None:
+        raise AssertionError("nothing comes")
+
+
+def _standing(*partitions: PartitionView, lane: LaneView | None = None, **changes: Any) -> Standing:
+    view = TransportView(list(partitions), [lane or _lane()], {}, 0, "", broker_away=changes.pop("broker_away", False))
+    standing = Standing(
+        name="features",
+        stage=Stage(),
+        started_at="2026-11-21T00:00:00+00:00",
+        started=True,
+        stopping=False,
+        waiting=None,
+        view=view,
+        tables=TableDirectory(),
+        names=TopicNames(),
+    )
+    return replace(standing, **changes)
+
+
+def test_a_table_shows_the_sum_of_its_lags_and_the_age_of_its_newest_change() -> None:
+    """Lag, freshness and silence are three things: a source that is quiet is not late."""
+    status = status_of(_standing(_partition(), _partition(partition=1, lag=7, idle_seconds=9.0)), now=NOW)
+
+    (row,) = status["tables"]
+    assert ("patients", 2, 12) == (row["table"], row["partitions"], row["lag"])
+    assert pytest.approx(3.0, abs=0.01) == row["freshness_seconds"]
+    assert 1.0 == row["silence_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("standing", "state"),
+    [
+        (_standing(_partition()), "running"),
+        (_standing(started=False), "starting"),
+        (_standing(stopping=True), "stopping"),
+        (_standing(broker_away=True), "waiting"),
+        (_standing(waiting=SinkUnavailable("Redis does not answer")), "waiting"),
+        (_standing(lane=_lane(Trouble(ErrorKind.UNAVAILABLE, "away", "", 1, NOW))), "waiting"),
+        (_standing(lane=_lane(Trouble(ErrorKind.BUG, "oops", "", 1, NOW))), "running"),
+        (_standing(_partition(status="resolving", lag=None)), "waiting"),
+    ],
+)
+def test_the_state_is_one_word(standing: Standing, state: str) -> None:
+    """An operator sees at a glance whether a stage works, and whether it is the stage or what it needs."""
+    assert state == status_of(standing, now=NOW)["state"]
+
+
+def test_what_is_wrong_now_is_said_with_its_hint() -> None:
+    """Without an error there is none; a broker that is away is one."""
+    assert status_of(_standing(_partition()), now=NOW)["last_error"] is None
+    error = status_of(_standing(broker_away=True), now=NOW)["last_error"]
+    assert ("unavailable", "no broker answers") == (error["kind"], error["message"])
+    assert error["hint"]
+
+
+def test_a_table_that_somebody_paused_is_still_shown() -> None:
+    """Nothing of it is read, so no partition would tell."""
+    tables = TableDirectory({"patients": TableEntry(spec=SPEC, paused="for the night")})
+
+    status = status_of(_standing(name="normalize", tables=tables), now=NOW)
+
+    assert [("patients", "for the night")] == [(row["table"], row["paused"]) for row in status["tables"]]

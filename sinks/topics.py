@@ -6,12 +6,18 @@ a gap.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from io import BytesIO
+from itertools import repeat
+from typing import Any
+
 import msgspec
 
 from schemas.batch import Batch
 from schemas.change import ChangeSource, ChangeValue
 
 _ENCODER = msgspec.json.Encoder()
+_LINES = 512  # so many changes are encoded in one call: their bytes stay in the cache until they are parted
 
 
 def encode_changes(
@@ -22,23 +28,55 @@ def encode_changes(
     `stream` is origin topic, generation and partition; `previous` the origin offset before the batch. A change whose
     key and value take more than `bytes_max` together is left out, and is nobody's `previous`.
     """
-    encode, raw = _ENCODER.encode, msgspec.Raw
-    connector, name, table = batch.connector, batch.source_name, batch.source_table
-    topic, generation, partition = stream
+    if not batch:
+        return [], previous, []
+    changes = list(_changes(batch, stream, [previous, *batch.offsets[:-1]]))
+    keys, values = _encoded(batch.keys), _encoded(changes)
+    if max(map(len, keys)) + max(map(len, values)) > bytes_max:
+        return _fitting(batch, changes, keys, previous, bytes_max)
+    return list(zip(_or_none(batch.keys, keys), values, strict=True)), batch.offsets[-1], []
+
+
+def _changes(batch: Batch, stream: tuple[str, int, int], previous: list[int | None]) -> Iterable[ChangeValue]:
+    """Return the changes as the contract has them; `map` makes them three times as fast as a loop over the rows."""
+    constants = (repeat(text) for text in (batch.connector, batch.source_name, batch.source_table))
+    origins = zip(*map(repeat, stream), batch.offsets)  # noqa: B905 - what repeats has no end
+    sources = map(ChangeSource, *constants, batch.transactions, batch.snapshots, origins, repeat(None), previous)
+    return map(
+        ChangeValue, batch.operations, batch.keys, batch.old_keys, batch.new_keys, batch.befores, batch.afters,
+        batch.positions, batch.ts, batch.unavailable, sources,
+    )  # fmt: skip
+
+
+def _encoded(objects: list[Any]) -> list[bytes]:
+    """Return the JSON of each object: many in one call, and parted at the newlines that JSON texts cannot hold."""
+    found: list[bytes] = []
+    for start in range(0, len(objects), _LINES):
+        some = objects[start : start + _LINES]
+        # `readlines` looks for newlines four times as fast as `split`.
+        found += map(bytes.rstrip, BytesIO(_ENCODER.encode_lines(some)).readlines())
+    assert len(found) == len(objects), "an object is one line"
+    return found
+
+
+def _fitting(
+    batch: Batch, changes: list[ChangeValue], keys: list[bytes], previous: int | None, bytes_max: int
+) -> tuple[list[tuple[bytes | None, bytes]], int | None, list[int]]:
+    """Do what `encode_changes` does, one by one: a change that does not fit alters the next one's `previous`."""
     records: list[tuple[bytes | None, bytes]] = []
     too_large: list[int] = []
-    # One pass in Python over the rows: 1.6 µs each, most of it the encoder's.
-    for offset, op, key, old_key, new_key, before, after, position, ts, missing, tx, snapshot in zip(
-        batch.offsets, batch.operations, batch.keys, batch.old_keys, batch.new_keys, batch.befores, batch.afters,
-        batch.positions, batch.ts, batch.unavailable, batch.transactions, batch.snapshots, strict=True,
-    ):  # fmt: skip
-        key_json = encode(key)
-        origin = (topic, generation, partition, offset)
-        source = ChangeSource(connector, name, table, tx, snapshot, origin, None, previous)
-        value = encode(ChangeValue(op, raw(key_json), old_key, new_key, before, after, position, ts, missing, source))
+    for offset, key, key_json, change in zip(batch.offsets, batch.keys, keys, changes, strict=True):
+        change.source.previous = previous
+        value = _ENCODER.encode(change)
         if len(value) + len(key_json) > bytes_max:
             too_large.append(offset)
             continue
         records.append((None if key is None else key_json, value))
         previous = offset
     return records, previous, too_large
+
+
+def _or_none(keys: list[Any], encoded: list[bytes]) -> list[Any]:
+    if None not in keys:
+        return encoded
+    return [None if key is None else raw for key, raw in zip(keys, encoded, strict=True)]

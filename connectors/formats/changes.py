@@ -99,8 +99,8 @@ def _append(part: Part, places: Sequence[int], batch: Batch, offsets: list[int])
         return column if whole else [column[i] for i in places]
 
     codes, sources, count = kept(part.codes), kept(part.sources), len(places)
-    batch.offsets += [offsets[index] for index in kept(part.indices)]
-    batch.operations += [_OPERATIONS[code] for code in codes]
+    batch.offsets += offsets if count == len(offsets) else [offsets[index] for index in kept(part.indices)]
+    batch.operations += map(_OPERATIONS.__getitem__, codes)
     batch.keys += kept(part.keys)
     batch.afters += kept(part.afters)
     batch.befores += kept(part.befores) if part.befores else [None] * count
@@ -118,7 +118,10 @@ def remember(batch: Batch, memory: PartitionMemory) -> None:
     """Note the changes of the batch that are not rows of a snapshot."""
     if all(batch.snapshots):
         return
-    memory.saw(max(p for p, snapshot in zip(batch.positions, batch.snapshots, strict=True) if not snapshot))
+    changes = batch.positions
+    if True in batch.snapshots:
+        changes = [at for at, snapshot in zip(changes, batch.snapshots, strict=True) if not snapshot]
+    memory.saw(max(changes))
 
 
 def name_source(batch: Batch, payload: bytes) -> None:

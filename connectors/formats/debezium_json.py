@@ -84,10 +84,12 @@ class DebeziumDecoder:
         return decoded
 
     def _part(self, layout: Any, indices: list[int], reading: Reading, values: list[Any]) -> Part:
+        if len(indices) == len(values) and not layout.prefix:
+            return Part(layout, indices, values, reading.entries, reading.joined)
         payloads = [values[index] for index in indices]
         if layout.prefix:
             payloads = list(map(layout.payload, payloads))
-        return Part(layout, indices, payloads, [reading.entries[index] for index in indices])
+        return Part(layout, indices, payloads, [reading.entries[index] for index in indices], b"".join(payloads))
 
     def _finish(self, part: Part, raw_keys: list[bytes | None], decoded: Decoded) -> None:
         """Bring a part into the contract's form."""
@@ -96,7 +98,8 @@ class DebeziumDecoder:
         find_unavailable(part)
         convert_rows(part)
         if self._key_readers:
-            raws = [raw_keys[index] for index in part.indices]
+            whole = len(part.indices) == len(raw_keys)
+            raws = raw_keys if whole else [raw_keys[index] for index in part.indices]
             from_rows = read_keys(part, self._key_readers[part.layout.dialect], self._spec.key, raws)
             if from_rows:
                 decoded.noted[KEY_FROM_ROW] = decoded.noted.get(KEY_FROM_ROW, 0) + from_rows
@@ -109,11 +112,13 @@ class DebeziumDecoder:
         if not self._key_readers or _CHANGES_KEY.isdisjoint(part.codes):
             return
         reader = self._key_readers[part.layout.dialect]
-        for i, code in enumerate(part.codes):
-            if code not in _CHANGES_KEY:
+        headers, indices = records.headers, part.indices
+        for i in [i for i, code in enumerate(part.codes) if code in _CHANGES_KEY]:
+            found = headers(indices[i])
+            if not found:
                 continue
-            wanted = NEW_KEY if code == "d" else OLD_KEY
-            for name, raw in records.headers(part.indices[i]) or ():
+            wanted = NEW_KEY if part.codes[i] == "d" else OLD_KEY
+            for name, raw in found:
                 if name == wanted and raw is not None:
                     try:
                         part.other_keys[i] = reader.one(bytes(raw))

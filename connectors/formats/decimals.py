@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.formats.reasons import Rejection
+from connectors.formats.texts import whole_texts
 
 _SCALE_BY_ARROW_MAX = 6  # beyond it Arrow writes small numbers with an exponent
 _INT64_DIGITS = 18
@@ -87,7 +88,7 @@ def bytes_column(scale: int, precision: int, target: int) -> Callable[[list[byte
         if bounds["max"].as_py() > highest or bounds["min"].as_py() < -highest:
             raise Rejection("out_of_range")  # of this shortcut: the value alone decides
         if scale == 0:
-            return list(map(str, numbers))
+            return whole_texts(numbers)
         whole = array.cast(pa.decimal128(19, 0))
         shifted = pa.Array.from_buffers(pa.decimal128(19, scale), len(values), whole.buffers())
         texts: list[str] = shifted.cast(pa.string()).to_pylist()

@@ -20,11 +20,13 @@ import msgspec
 
 from connectors.formats import decimals, temporal
 from connectors.formats.reasons import Rejection
+from connectors.formats.texts import whole_texts
 from schemas.errors import ConfigurationError
 from schemas.types import ColumnType, Kind
 
 Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+WHOLE = (Int32, Int64)
 Float = float | Literal["NaN", "Infinity", "-Infinity"]
 
 _SCALED = re.compile(r"(connect\.Decimal)\((-?\d{1,4})\)")
@@ -87,8 +89,9 @@ def _by(wire: Any, each: Each, column: Column | None = None) -> Maker:
     return lambda _type, _scale: Form(wire, conversion)
 
 
-def _texts(values: list[Any]) -> list[Any]:
-    return list(map(int.__repr__, values))  # raises for null, which `str` would make a text of
+def is_whole_text(form: Form) -> bool:
+    """Tell whether a column's integers become their digits as text."""
+    return form.conversion is not None and form.conversion.column is whole_texts
 
 
 def _boolean(value: Any) -> bool:
@@ -213,7 +216,7 @@ def _iso_time(value: str) -> str:
 
 
 _TEXT = {Kind.STRING: _plain(str)}
-_INT_AS_IT_IS = {Kind.LONG: _by(Int64, str, _texts), Kind.STRING: _by(int, str, _texts)}
+_INT_AS_IT_IS = {Kind.LONG: _by(Int64, str, whole_texts), Kind.STRING: _by(int, str, whole_texts)}
 _DATES = {Kind.DATE: _by(Int32, temporal.date_text, temporal.date_column), Kind.INT: _plain(Int32), **_INT_AS_IT_IS}
 _DOCUMENT = {Kind.JSON: _by(msgspec.Raw, _raw_json), Kind.STRING: _by(msgspec.Raw, _raw_json)}
 _ENUM = {Kind.STRING: _plain(str)}
@@ -223,12 +226,12 @@ ENCODINGS: dict[str, dict[Kind, Maker]] = {
     "tinyint": {Kind.BOOLEAN: _by(bool | int, _boolean)},
     "int": {
         Kind.INT: _plain(Int32),
-        Kind.LONG: _by(Int64, str, _texts),
+        Kind.LONG: _by(Int64, str, whole_texts),
         Kind.DECIMAL: _whole,
         Kind.FLOAT: _plain(float),
         Kind.DOUBLE: _plain(float),
         Kind.BOOLEAN: _by(int, _boolean),
-        Kind.STRING: _by(int, str, _texts),
+        Kind.STRING: _by(int, str, whole_texts),
     },
     "double": {
         Kind.FLOAT: _plain(Float),

@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 
-from connectors.formats.encodings import DEFAULTS, MYSQL_DEFAULTS
+from connectors.formats.encodings import DEFAULTS, MYSQL_DEFAULTS, WHOLE, is_whole_text
 from connectors.formats.inspection import inspect
 from connectors.formats.reasons import Rejection
-from connectors.formats.rows import RowPlan, WireColumn, convert, row_plan, text_colons
+from connectors.formats.rows import ColumnPlan, RowPlan, WireColumn, convert, row_plan, text_colons
 from connectors.formats.schemablock import encoding_of, key_fields, prefix_of
+from connectors.formats.texts import whole_texts
 from schemas.errors import ConfigurationError
 from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
@@ -95,6 +96,26 @@ class KeyReader:
             return self._parted(raws)
         faults = convert(layout.plan, rows)
         return rows, {index: _at_fault(name, fault) for index, (name, fault) in faults.items()}
+
+    def of_rows(self, column: ColumnPlan, values: list[Any], raws: list[bytes | None]) -> list[Any] | None:
+        """Return the keys where their bytes are what rows with `values` in `column` give; None: read them.
+
+        Only for a key of one whole number without a schema block. Its texts hold no newline: if the lines are equal,
+        then so is each key, for one with a newline inside would be a line too many.
+        """
+        own = self._current.plan.columns
+        if self._current.prefix or len(own) != 1 or None in values or None in raws:
+            return None
+        form = own[0].form
+        plain = form.conversion is None
+        if form.wire not in WHOLE or form != column.form or not (plain or is_whole_text(form)):
+            return None
+        texts = whole_texts(values) if plain else values
+        head = f'{{"{own[0].name}":'
+        lines = head + f"}}\n{head}".join(texts) + "}"
+        if lines.encode() != b"\n".join(raws):  # type: ignore[arg-type]
+            return None
+        return list(map(self._current.type, values))
 
     def one(self, raw: bytes) -> Any:
         """Return one key in the contract's form.

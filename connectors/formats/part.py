@@ -25,13 +25,15 @@ class Part:
     """The changes of one layout as parallel columns; a place is an index into them.
 
     `faults` are the places that are rejected, `unavailable` the columns that the source did not send. `befores` is
-    empty unless `before` is trusted.
+    empty unless `before` is trusted. `joined` is all payloads, to look for what is rare at once; `rfind` does that
+    three times as fast as `in`.
     """
 
     layout: Layout
     indices: list[int]
     payloads: list[bytes]
     entries: list[Any]
+    joined: bytes
     sources: list[Any] = field(default_factory=list)
     codes: list[str] = field(default_factory=list)
     afters: list[Any] = field(default_factory=list)
@@ -117,7 +119,7 @@ def _key_counts(part: Part) -> tuple[list[int], list[Any] | None]:
         if query:
             counts[i] -= query.count(":")
             inside = True
-    if inside and b"".join(part.payloads).rfind(ESCAPED_COLON) >= 0:  # looking backwards is five times as fast
+    if inside and part.joined.rfind(ESCAPED_COLON) >= 0:
         counts = [
             -1 if ESCAPED_COLON in payload else count for payload, count in zip(part.payloads, counts, strict=True)
         ]
@@ -157,8 +159,7 @@ def find_unavailable(part: Part) -> None:
         return
     flagged: Sequence[int] = range(len(part.entries))
     if needles is not None:
-        joined = b"\n".join(part.payloads)
-        present = [needle for needle in needles if needle in joined]
+        present = [needle for needle in needles if part.joined.rfind(needle) >= 0]
         if not present:
             return
         flagged = [i for i, payload in enumerate(part.payloads) if any(needle in payload for needle in present)]
@@ -188,6 +189,12 @@ def _misfit(name: str, fault: Rejection) -> Rejection:
 
 def read_keys(part: Part, reader: KeyReader, names: list[str], raws: list[bytes | None]) -> int:
     """Take keys from records, else from rows; reject what names two rows or none; return how many are from rows."""
+    column = part.layout.plan.by_name(names[0])
+    if column is not None and part.layout.exact and not part.faults and None not in part.afters:
+        known = reader.of_rows(column, list(map(column.read, part.afters)), raws)
+        if known is not None:
+            part.keys = known
+            return 0
     if None not in raws:
         part.keys, faults = reader.read(raws)  # type: ignore[arg-type]
         part.reject(faults)

@@ -11,6 +11,7 @@ from typing import Any
 from connectors.formats.base import PartitionMemory
 from connectors.formats.envelope import INCREMENTAL, MysqlSource, PostgresSource
 from connectors.formats.reasons import Rejection
+from connectors.formats.texts import whole_texts
 from schemas.errors import PoisonRecord
 from schemas.position import mysql_position, postgresql_position
 
@@ -69,6 +70,7 @@ def positions(
         except (PoisonRecord, ValueError):
             faults[index] = Rejection("bad_position", "the position in `source` is missing or out of range")
             found.append("")
+            last = None
     return found, snapshots, faults
 
 
@@ -77,19 +79,52 @@ def _streamed(sources: list[PostgresSource], epoch: int) -> list[str] | None:
 
     The second part of `sequence` is the record's `lsn` in every capture, and is text already.
     """
+    texts = [source.sequence for source in sources]
+    if None in texts:
+        return None
+    found = _alike(texts, epoch)  # type: ignore[arg-type]
+    return found if found is not None else _parted(texts, epoch)  # type: ignore[arg-type]
+
+
+def _alike(texts: list[str], epoch: int) -> list[str] | None:
+    """Return the positions where all texts are as wide as the first, which they are until a number gains a digit.
+
+    The digits are moved by column, each to its place in a line of zeros for every record.
+    """
+    first, count = texts[0], len(texts)
+    width, comma = len(first), first.find(",")
+    digits = (comma - 3, width - comma - 4)  # of the commit and of the change
+    if set(map(len, texts)) != {width} or not 0 < min(digits) <= max(digits) <= _LSN_DIGITS:
+        return None
+    joined = "".join(texts).encode()
+    marks = {0: b"[", 1: b'"', comma - 1: b'"', comma: b",", comma + 1: b'"', width - 2: b'"', width - 1: b"]"}
+    if len(joined) != width * count or joined.translate(None, b"0123456789") != b'["",""]' * count:
+        return None
+    if any(joined[at::width] != mark * count for at, mark in marks.items()):
+        return None
+    template = f"{epoch:04d}{'0' * _LSN_DIGITS}1{'0' * _LSN_DIGITS}\n".encode()
+    line, lines = len(template), bytearray(template * count)
+    for start, many, end in ((2, digits[0], 4 + _LSN_DIGITS), (comma + 2, digits[1], line - 1)):
+        for place in range(many):
+            lines[end - many + place :: line] = joined[start + place :: width]
+    return lines[:-1].decode().split("\n")
+
+
+def _parted(texts: list[str], epoch: int) -> list[str] | None:
+    """Return the positions of texts of any widths; None if one does not hold two numbers."""
     commit = head = ""
     found = []
     width = len(postgresql_position(epoch, 0, 0, streamed=True))
-    for source in sources:
+    for text in texts:
         try:
-            _, first, comma, lsn, _ = source.sequence.split('"')  # type: ignore[union-attr]
-        except (ValueError, AttributeError):
+            _, first, comma, lsn, _ = text.split('"')
+        except ValueError:
+            return None
+        if comma != "," or not first or not lsn:
             return None
         if first != commit:
             commit = first
             head = f"{epoch:04d}{first.zfill(_LSN_DIGITS)}1"
-        if comma != ",":
-            return None
         found.append(head + lsn.zfill(_LSN_DIGITS))
     joined = "".join(found)
     return found if joined.isascii() and joined.isdecimal() and set(map(len, found)) == {width} else None
@@ -132,5 +167,7 @@ def transactions(sources: list[Any]) -> list[str | None]:
     """Return the transaction of each change as its source names it: PostgreSQL's id, else the GTID."""
     if sources and isinstance(sources[0], PostgresSource):
         ids = [source.txId for source in sources]
+        if set(map(type, ids)) == {int}:
+            return whole_texts(ids)  # type: ignore[return-value]
         return list(map(str, ids)) if None not in ids else [None if one is None else str(one) for one in ids]
     return [source.gtid for source in sources]

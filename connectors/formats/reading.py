@@ -34,6 +34,7 @@ _POSITION_FIELDS = frozenset({"lsn", "file", "pos", "row", "sequence", "gtid", "
 class Reading:
     """What became of each record: an entry (an envelope) that belongs to a layout, or None and a place below."""
 
+    joined: bytes = b""  # all values together: what is rare is looked for in them at once
     entries: list[Any] = field(default_factory=list)
     members: dict[Layout, list[int]] = field(default_factory=dict)
     rejected: dict[int, Rejection] = field(default_factory=dict)
@@ -65,7 +66,7 @@ class Reader:
         """Return what became of each value."""
         reading = Reading()
         entries = reading.entries
-        remaining = iter(self._screened(values))
+        remaining = iter(self._screened(values, reading))
         while True:
             current, start = self._current, len(entries)
             decode = current.read if current.prefix else current.decode
@@ -82,11 +83,14 @@ class Reader:
             assert len(entries) == len(values), "each record has an entry"
             return reading
 
-    def _screened(self, values: list[bytes | None]) -> list[bytes]:
+    def _screened(self, values: list[bytes | None], reading: Reading) -> list[bytes]:
         """Return the values; empty, which is no JSON, where they are not to be decoded."""
         largest = self._limits.record_bytes_max
-        found = [value if value is not None and len(value) <= largest else b"" for value in values]
-        if not b"".join(found).isascii():
+        found: list[bytes] = [value or b"" for value in values] if None in values else values  # type: ignore[assignment]
+        if max(map(len, found), default=0) > largest:
+            found = [value if len(value) <= largest else b"" for value in found]
+        reading.joined = b"".join(found)
+        if not reading.joined.isascii():
             found = [value if value.isascii() or _is_utf8(value) else b"" for value in found]
         return found
 

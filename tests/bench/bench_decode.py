@@ -1,18 +1,14 @@
-"""What decoding costs on one thread: µs per event of each part, beside `orjson.loads` of the same values. Run it.
+"""What decoding and encoding cost on one thread: µs per event of each part, beside `orjson.loads` of the same values.
 
-The events are PostgreSQL's without schema block: twelve columns of the ordinary types, about 870 bytes.
+The events are those of `make bench`. Run it: python -m tests.bench.bench_decode
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 import orjson
 
 from connectors.formats import FORMATS, PartitionMemory
@@ -30,42 +26,26 @@ from connectors.formats.part import (
 from connectors.formats.positions import positions
 from schemas.batch import Batch, Decoded
 from schemas.config import LimitsConfig
-from schemas.table import TableEntry, TableSpec
+from schemas.table import TableEntry
+from sinks.topics import encode_changes
+from tests.bench.events import bench_spec, events
 
 RECORDS = 2_000
 ROUNDS = 25
-SPEC = TableSpec.model_validate(
-    {
-        "table": "customers",
-        "topics": ["capa.public.customers"],
-        "key": ["id"],
-        "columns": {
-            "id": "int",
-            "account": "long",
-            "name": "string",
-            "balance": "decimal(12,2)",
-            "updated": "timestamptz",
-            "seen": "timestamp",
-            "born": "date",
-            "active": "boolean",
-            "score": "double",
-            "uid": "uuid",
-            "document": "json",
-            "note": "string",
-        },
-    }
-)
+TOPIC = "bench.public.results"
+SPEC = bench_spec("results", TOPIC)
 
 
 class Events:
-    """A run of made-up events that fits `Records`."""
+    """A run of the bench's events that fits `Records`."""
 
-    topic, partition = "capa.public.customers", 0
+    topic, partition = TOPIC, 0
 
     def __init__(self, count: int) -> None:
-        """Make `count` events, an insert in ten, the rest updates."""
-        self._values: list[bytes | None] = [event(i) for i in range(count)]
-        self._keys: list[bytes | None] = [b'{"id":%d}' % i for i in range(count)]
+        """Make `count` events."""
+        made = list(events(count, TOPIC))
+        self._values: list[bytes | None] = [value for _, value, _ in made]
+        self._keys: list[bytes | None] = [key for key, _, _ in made]
 
     def values(self) -> list[bytes | None]:
         """Return the values."""
@@ -82,46 +62,6 @@ class Events:
     def headers(self, index: int, /) -> Sequence[tuple[str, bytes | None]]:
         """Return no headers."""
         return ()
-
-
-def event(number: int) -> bytes:
-    """Return one event as the connector 3.7 writes it."""
-    row = {
-        "id": number,
-        "account": 9_000_000_000 + number,
-        "name": f"Patient Number {number}",
-        "balance": base64.b64encode((number * 3777 % 100_000_000).to_bytes(5, "big")).decode(),
-        "updated": f"2024-02-29T13:{number % 60:02d}:06.{number % 1_000_000:06d}Z",
-        "seen": 1_709_214_306_789_123 + number * 1_000_003,
-        "born": 19_782 - number % 9_999,
-        "active": number % 2 == 0,
-        "score": number * 0.37,
-        "uid": str(uuid.UUID(int=number * 7919**8)),
-        "document": json.dumps({"ward": number % 7, "tags": ["a", "b"]}),
-        "note": f"admitted from station {number % 31}, no allergies are known, seen by two doctors",
-    }
-    commit, lsn = 26_692_408 + number // 5, 26_692_508 + number
-    source = {
-        "version": "3.7.0.Final",
-        "connector": "postgresql",
-        "name": "capa",
-        "ts_ms": 1_795_219_391_939,
-        "snapshot": "false",
-        "db": "capa",
-        "sequence": f'["{commit}","{lsn}"]',
-        "ts_us": 1_795_219_391_939_186 + number,
-        "ts_ns": 1_795_219_391_939_186_000 + number * 1_000,
-        "schema": "public",
-        "table": "customers",
-        "txId": 743 + number // 5,
-        "lsn": lsn,
-        "xmin": None,
-        "origin": None,
-        "origin_lsn": None,
-    }
-    times = {"ts_ms": 1_795_219_392_737, "ts_us": 1_795_219_392_737_517, "ts_ns": 1_795_219_392_737_517_382}
-    op = "c" if number % 10 == 0 else "u"
-    return orjson.dumps({"before": None, "after": row, "source": source, "transaction": None, "op": op, **times})
 
 
 def best(work: Callable[[], Any]) -> float:
@@ -150,11 +90,11 @@ def _position(part: Part) -> None:
     part.positions, part.snapshots, _ = positions(part.codes, part.sources, 0)
 
 
-def parts_of(decoder: DebeziumDecoder, events: Events) -> dict[str, float]:
+def parts_of(decoder: DebeziumDecoder, run: Events) -> dict[str, float]:
     """Return µs per event of each step of a decode, in its order; each step works on what the one before left."""
     spent: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
-        values, raw_keys = events.values(), events.keys()
+        values, raw_keys = run.values(), run.keys()
         held: dict[str, Any] = {}
 
         def read(held: dict[str, Any] = held, values: list[bytes | None] = values) -> None:
@@ -171,7 +111,7 @@ def parts_of(decoder: DebeziumDecoder, events: Events) -> dict[str, float]:
             ("keys", lambda part: read_keys(part, decoder._key_readers["postgresql"], ["id"], raw_keys)),  # noqa: SLF001, B023
             ("positions", _position),
             ("commit times", read_times),
-            ("headers", lambda part: decoder._key_changes(part, events)),  # noqa: SLF001
+            ("headers", lambda part: decoder._key_changes(part, run)),  # noqa: SLF001
             ("batch", _batch),
         ]
         spent.setdefault("msgspec, checks of bytes", []).append(_timed(read))
@@ -184,22 +124,21 @@ def parts_of(decoder: DebeziumDecoder, events: Events) -> dict[str, float]:
 
 def main() -> None:
     """Print the table."""
-    events = Events(RECORDS)
-    values = [value for value in events.values() if value is not None]
+    run = Events(RECORDS)
+    values = [value for value in run.values() if value is not None]
     decoder = FORMATS["debezium-json"].decoder(TableEntry(spec=SPEC), LimitsConfig())
     assert isinstance(decoder, DebeziumDecoder)
-    batch = decoder.decode(events, PartitionMemory()).batch
+    batch = decoder.decode(run, PartitionMemory()).batch
     assert len(batch) == RECORDS, "every event is a change"
-    encode = msgspec.json.Encoder().encode
     loads = best(lambda: [orjson.loads(value) for value in values])
-    whole = best(lambda: decoder.decode(events, PartitionMemory()))
-    rows = best(lambda: [encode(row) for row in batch.afters])
+    whole = best(lambda: decoder.decode(run, PartitionMemory()))
+    written = best(lambda: encode_changes(batch, (TOPIC, 0, 0), None, bytes_max=1_000_000))
     print(f"{len(values[0])} bytes an event, {RECORDS} a run, best of {ROUNDS} rounds; µs per event")
     print(f"{'orjson.loads':28s}{loads:6.2f}")
     print(f"{'decode':28s}{whole:6.2f}  ({whole / loads:.2f} of orjson.loads)")
-    for name, micros in parts_of(decoder, events).items():
+    for name, micros in parts_of(decoder, run).items():
         print(f"  {name:26s}{micros:6.2f}")
-    print(f"{'encode the row afterwards':28s}{rows:6.2f}")
+    print(f"{'encode_changes':28s}{written:6.2f}  ({written / loads:.2f} of orjson.loads)")
 
 
 if __name__ == "__main__":

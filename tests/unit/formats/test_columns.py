@@ -1,0 +1,88 @@
+"""What is read by column is what each record says: keys beside their rows, and positions of any width."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.formats import encode_row
+from connectors.formats.texts import whole_texts
+from schemas.batch import Decoded
+from tests.unit.formats.made import ROW, MadeRun, compact, decode, decode_run, envelope, reasons, with_source
+
+
+def run_of(keys: list[bytes | None], ids: list[int], **changes: Any) -> Decoded:
+    """Return what becomes of rows with these ids beside these keys."""
+    return decode_run(
+        MadeRun([(key, compact(envelope(after=ROW | {"id": id_}))) for key, id_ in zip(keys, ids, strict=True)]),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize(("type_", "expected"), [("int", [5, -6]), ("long", ["5", "-6"])])
+def test_keys_that_are_as_their_rows_say_have_the_contracts_form(type_: str, expected: list[object]) -> None:
+    """Written by the byte as expected, or with spaces: the same keys come of it."""
+    columns = {"id": type_, "name": "string", "amount": "decimal(8,2)", "big": "long", "at": "timestamptz"}
+    plain = run_of([b'{"id":5}', b'{"id":-6}'], [5, -6], columns=columns)
+    spaced = run_of([b'{"id":5}', b'{ "id" : -6 }'], [5, -6], columns=columns)
+
+    assert expected == [json.loads(encode_row(key))["id"] for key in plain.batch.keys]
+    assert expected == [json.loads(encode_row(key))["id"] for key in spaced.batch.keys]
+
+
+@pytest.mark.parametrize(
+    ("keys", "ids", "expected"),
+    [
+        ([b'{"id":1}', b'{"id":3}'], [1, 2], ["key_mismatch"]),
+        ([b'{"id":2}', b'{"id":1}'], [1, 2], ["key_mismatch", "key_mismatch"]),
+        ([b'{"id":1}\n{"id":2}', b""], [1, 2], ["broken_json", "broken_json"]),
+        ([b'{"id":1', b'}{"id":2}'], [1, 2], ["broken_json", "broken_json"]),
+        ([b'{"id":1}', b'{"id":2,"id":2}'], [1, 2], ["duplicate_keys"]),
+        ([b'{"id":01}', b'{"id":2}'], [1, 2], ["broken_json"]),
+    ],
+)
+def test_keys_that_are_not_as_their_rows_say_are_refused(
+    keys: list[bytes], ids: list[int], expected: list[str]
+) -> None:
+    """Also where their bytes are those of the right ones, only parted elsewhere."""
+    assert expected == reasons(run_of(list(keys), ids))
+
+
+def test_a_key_that_is_written_as_the_contract_writes_it_is_not_taken() -> None:
+    """A date is a number on the wire: the row's text between the quotes of nobody is no JSON."""
+    columns = {"id": "date", "name": "string", "amount": "decimal(8,2)", "big": "long", "at": "timestamptz"}
+
+    assert ["broken_json"] == reasons(run_of([b'{"id":1970-01-02}'], [1], columns=columns))
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**20 - 1), st.integers(0, 10**20 - 1)), min_size=1, max_size=6))
+def test_positions_do_not_depend_on_the_widths_of_their_neighbours(numbers: list[tuple[int, int]]) -> None:
+    """A number that gains a digit makes a run slower to read, not different."""
+    decoded = decode(*[compact(with_source(sequence=f'["{commit}","{lsn}"]')) for commit, lsn in numbers])
+
+    assert [f"0000{commit:020d}1{lsn:020d}" for commit, lsn in numbers] == decoded.batch.positions
+
+
+@pytest.mark.parametrize(
+    "text", ['["1,"00"]', '["1","x"]', '["1""2",]', '"[1","2"]', '["","12"]', '["\u0967","2"]', '["1","2"}', "[]", ""]
+)
+def test_an_odd_sequence_is_judged_the_same_among_ordinary_ones(text: str) -> None:
+    """And the changes around it, which share a place in the log, keep theirs."""
+    good, odd = compact(with_source(sequence='["1","2"]', lsn=2)), compact(with_source(sequence=text, lsn=2))
+    alone, among = decode(odd), decode(good, odd, good)
+    place = "0000" + "1".zfill(20) + "1" + "2".zfill(20)
+
+    assert reasons(alone) == reasons(among)
+    assert [place, *alone.batch.positions, place] == among.batch.positions
+
+
+@given(st.lists(st.integers(-(2**80), 2**80)))
+def test_integers_become_their_digits(numbers: list[int]) -> None:
+    """Whatever their size; a null is none."""
+    assert list(map(str, numbers)) == whole_texts(numbers)
+    with pytest.raises(TypeError):
+        whole_texts([*numbers, None])  # type: ignore[list-item]

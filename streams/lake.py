@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import structlog
 
 from connectors.contract import ContractReader
+from connectors.transport.chunk import by_topic
 from schemas.config import Config
 from schemas.errors import BugError, HeadgateError, SourceMoved, TableStopped
 from schemas.table import TableEntry, TableSpec
@@ -26,7 +27,7 @@ from sinks.lake.commit import LakeBatch
 from sinks.lake.rows import ROWS_READ, lake_rows
 from sinks.lake.sink import Lake
 from sinks.lake.stand import OffsetsMoved, Stand, check_topic
-from streams.lake_buffer import Part, Place, TableBuffer, by_topic, lake_batch
+from streams.lake_buffer import Part, Place, TableBuffer, lake_batch
 from streams.stage import BaseStage
 
 _RETRY_SECONDS = 0.5

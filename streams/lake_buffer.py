@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,11 +132,3 @@ def lake_batch(table: str, parts: Sequence[Part], places: Mapping[Any, Place]) -
         after[run.partition] = Stand(run.topic, run.assignment.topic_id, next_offset, highest)
     together = pa.concat_tables(rows)
     return LakeBatch(table, together, before, after), sum(len(part.rows) for part in parts) - len(together)
-
-
-def by_topic(runs: Iterable[Any]) -> dict[str, list[Any]]:
-    """Return the runs of each topic, in their order."""
-    found: dict[str, list[Any]] = {}
-    for run in runs:
-        found.setdefault(run.topic, []).append(run)
-    return found

@@ -16,7 +16,7 @@ import msgspec
 
 from connectors.formats import format_of
 from connectors.formats.base import Decoder, PartitionMemory
-from connectors.transport.chunk import Assignment, Group, Headers, Run
+from connectors.transport.chunk import Assignment, Group, Headers, Run, by_topic
 from connectors.transport.transaction import Advance, Outbox, WriteReport
 from schemas.batch import Batch, Decoded
 from schemas.change import HEADER_SCHEMA_VERSION, HEADER_TABLE
@@ -29,6 +29,7 @@ from sinks.topics import encode_changes
 from streams.poison import quarantined
 from streams.stage import BaseStage
 from streams.tables import TableDirectory
+from streams.together import decode_together
 
 GATHER_PARTITIONS = 50  # a transaction over more output partitions is slow however few its records (TRANSPORT.md)
 GATHER_SECONDS = 0.2
@@ -48,13 +49,11 @@ class _Work:
     """One attempt at a group: nothing of it counts until its transaction is durable."""
 
     states: dict[Assignment, PartitionState] = field(default_factory=dict)
+    memories: dict[Assignment, PartitionMemory] = field(default_factory=dict)
     nexts: dict[Assignment, int] = field(default_factory=dict)
     stops: dict[Assignment, TableStopped] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     unknown: dict[str, set[str]] = field(default_factory=dict)
-
-    def previous(self, run: Run) -> int | None:
-        return (self.states.get(run.assignment) or _state_of(run.assignment)).previous
 
     def count(self, name: str, n: int = 1) -> None:
         self.counts[name] = self.counts.get(name, 0) + n
@@ -141,30 +140,39 @@ class NormalizeStage(BaseStage):
 
     def _attempt(self, work: _Work, outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
         work.__init__()  # type: ignore[misc]  # after an abort everything is counted anew
-        for run in runs:
-            if run.assignment not in work.stops:
-                self._run(work, outbox, run)
+        for of_topic in by_topic(runs).values():
+            self._topic(work, outbox, of_topic)
         return [Advance(a, offset, _metadata(work.states[a])) for a, offset in work.nexts.items()]
 
-    def _run(self, work: _Work, outbox: Outbox, run: Run) -> None:
+    def _topic(self, work: _Work, outbox: Outbox, runs: list[Run]) -> None:
+        """Work on the runs of one topic, in their order."""
+        entry = self._tables.of_topic(runs[0].topic)
+        for run in runs:
+            state = work.states.setdefault(run.assignment, _state_of(run.assignment))
+            work.memories.setdefault(run.assignment, state.memory.copy())
+        if entry is None:
+            for run in runs:
+                self._unregistered(work, outbox, run)
+            return
+        decoder = self._decoder(entry)
+        memories = [work.memories[run.assignment] for run in runs]
+        together = decode_together(decoder, entry, runs, memories)
+        for index, run in enumerate(runs):
+            if run.assignment not in work.stops:
+                decoded = together[index] if together is not None else decoder.decode(run, memories[index])
+                self._run(work, outbox, entry, run, decoded)
+
+    def _run(self, work: _Work, outbox: Outbox, entry: TableEntry, run: Run, decoded: Decoded) -> None:
         assignment = run.assignment
-        state = work.states.get(assignment) or _state_of(assignment)
-        entry = self._tables.of_topic(run.topic)
         work.count("read", len(run))
         work.nexts[assignment] = run.next
-        if entry is None:
-            self._unregistered(work, outbox, run)
-            work.states[assignment] = state
-            return
-        memory = state.memory.copy()
-        decoded = self._decoder(entry).decode(run, memory)
         previous = self._emit(work, outbox, entry, run, decoded.batch)
         self._account(work, outbox, entry, run, decoded)
         if decoded.stop is not None:
             assert decoded.stop_index is not None, "a stop says where"
             work.stops[assignment] = decoded.stop
             work.nexts[assignment] = run.offsets()[decoded.stop_index]
-        work.states[assignment] = PartitionState(previous, memory)
+        work.states[assignment] = PartitionState(previous, work.memories[assignment])
 
     def _decoder(self, entry: TableEntry) -> Decoder:
         known = self._decoders.get(entry.spec.table)
@@ -178,8 +186,9 @@ class NormalizeStage(BaseStage):
         version = b"%d" % entry.schema_version
         headers: Headers = [(HEADER_TABLE, entry.spec.table.encode()), (HEADER_SCHEMA_VERSION, version)]
         records, previous, too_large = encode_changes(
-            batch, (run.topic, entry.generation, run.partition), work.previous(run), bytes_max=outbox.room(headers)
-        )
+            batch, (run.topic, entry.generation, run.partition), work.states[run.assignment].previous,
+            bytes_max=outbox.room(headers),
+        )  # fmt: skip
         outbox.produce_all(self._names.changes(entry.spec.table), run.partition, records, headers)
         for offset in too_large:
             self._quarantine(outbox, run, run.offsets().index(offset), _too_large(outbox.room(headers)))
@@ -199,6 +208,8 @@ class NormalizeStage(BaseStage):
             work.unknown.setdefault(entry.spec.table, set()).update(decoded.unknown_columns)
 
     def _unregistered(self, work: _Work, outbox: Outbox, run: Run) -> None:
+        work.count("read", len(run))
+        work.nexts[run.assignment] = run.next
         if self._config.unregistered == "ignore":
             work.count("skipped_unregistered", len(run))
             return

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from connectors.transport.chunk import by_topic
 from connectors.transport.snapshot import LaneView, PartitionView, TransportView
 from schemas.errors import ErrorKind, HeadgateError, Unavailable
 from schemas.table import TableEntry
@@ -49,7 +49,10 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
         "state": state_of(at),
         "assigned": len(at.view.partitions),
         "tables": [
-            *(table_status(topic, of, at, now) for topic, of in by_topic(at.view.partitions).items()),
+            *(
+                table_status(topic, of, at, now)
+                for topic, of in by_topic(sorted(at.view.partitions, key=_by_name)).items()
+            ),
             *map(paused_status, paused),
         ],
         "last_error": last_error(at, now),
@@ -80,12 +83,8 @@ def _waits(lane: LaneView) -> bool:
     return lane.trouble is not None and lane.trouble.kind in {ErrorKind.UNAVAILABLE, ErrorKind.ABORTED}
 
 
-def by_topic(partitions: Iterable[PartitionView]) -> dict[str, list[PartitionView]]:
-    """Return the partitions by topic, in order."""
-    found: dict[str, list[PartitionView]] = {}
-    for partition in sorted(partitions, key=lambda each: (each.topic, each.partition)):
-        found.setdefault(partition.topic, []).append(partition)
-    return found
+def _by_name(partition: PartitionView) -> tuple[str, int]:
+    return partition.topic, partition.partition
 
 
 def table_status(topic: str, partitions: list[PartitionView], at: Standing, now: float) -> dict[str, Any]:

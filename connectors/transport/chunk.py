@@ -9,7 +9,7 @@ buffer is emptied).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -222,6 +222,25 @@ class Run:
 
 def _key_bytes(messages: Sequence[Message]) -> int:
     return sum([len(key) for message in messages if (key := message.key())])
+
+
+class OfTopic(Protocol):
+    """What belongs to a topic: a run, an assignment, a view of a partition."""
+
+    @property
+    def topic(self) -> str:
+        """Its name."""
+
+
+T = TypeVar("T", bound=OfTopic)
+
+
+def by_topic(those: Iterable[T]) -> dict[str, list[T]]:
+    """Return those of each topic, in their order."""
+    found: dict[str, list[T]] = {}
+    for one in those:
+        found.setdefault(one.topic, []).append(one)
+    return found
 
 
 class Chunk:

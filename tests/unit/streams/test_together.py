@@ -1,0 +1,74 @@
+"""Short runs decoded side by side say what each would have said alone."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.formats import PartitionMemory, format_of
+from connectors.transport.chunk import Assignment, Run
+from schemas.batch import Decoded
+from schemas.config import LimitsConfig
+from schemas.table import TableEntry
+from streams.together import decode_together
+from tests.bench.events import bench_spec, events
+from tests.unit.streams.messages import Message
+
+TOPIC = "clinic.public.results"
+ENTRY = TableEntry(spec=bench_spec("results", TOPIC))
+EVENTS = list(events(60, TOPIC))
+BROKEN = b'{"op":"c"'
+
+
+def _runs(sizes: list[int], broken: set[int]) -> list[Run]:
+    assignments = [Assignment("main", TOPIC, n) for n in range(3)]
+    runs, at = [], 0
+    for number, size in enumerate(sizes):
+        taken = EVENTS[at : at + size]
+        values = [BROKEN if at + i in broken else value for i, (_, value, _) in enumerate(taken)]
+        keys = [key for key, _, _ in taken]
+        messages = [
+            Message(1_000 * number + i, key, value) for i, (key, value) in enumerate(zip(keys, values, strict=True))
+        ]
+        runs.append(Run(assignments[number % 3], messages))
+        at += size
+    return runs
+
+
+def _memories(runs: list[Run]) -> list[PartitionMemory]:
+    memories = {run.assignment: PartitionMemory() for run in runs}
+    return [memories[run.assignment] for run in runs]
+
+
+def _said(decoded: Decoded) -> tuple[object, ...]:
+    return msgspec.to_builtins(decoded.batch), [(bad.index, str(bad.error)) for bad in decoded.rejected]
+
+
+@given(st.lists(st.integers(1, 6), min_size=2, max_size=9), st.sets(st.integers(0, 50), max_size=6))
+def test_side_by_side_says_what_alone_says(sizes: list[int], broken: set[int]) -> None:
+    """Batches, rejections and memories are the same; only the counts of a group stand together."""
+    runs = _runs(sizes, broken)
+    decoder = format_of("debezium-json").decoder(ENTRY, LimitsConfig())
+    alone_memories, memories = _memories(runs), _memories(runs)
+
+    together = decode_together(decoder, ENTRY, runs, memories)
+    alone = [decoder.decode(run, memory) for run, memory in zip(runs, alone_memories, strict=True)]
+
+    assert together is not None
+    assert [_said(each) for each in alone] == [_said(each) for each in together]
+    assert alone_memories == memories
+
+
+@pytest.mark.parametrize("op", ["r", "t"])
+def test_a_snapshot_or_a_truncate_is_decoded_alone(op: str) -> None:
+    """There the order within one partition decides whether the table stops."""
+    runs = _runs([2, 2], set())
+    value = EVENTS[0][1].replace(b'"op":"c"', b'"op":"%s"' % op.encode())
+    if op == "r":
+        value = value.replace(b'"snapshot":"false"', b'"snapshot":"first"')
+    runs.append(Run(runs[0].assignment, [Message(9_000, EVENTS[0][0], value)]))
+    decoder = format_of("debezium-json").decoder(ENTRY, LimitsConfig())
+
+    assert decode_together(decoder, ENTRY, runs, _memories(runs)) is None

@@ -28,7 +28,7 @@ imports: $(VENV)/.test-ready ## The direction of imports between the rooms
 fast-tests: $(VENV)/.test-ready ## Tests that need no service
 	$(BIN)/python -m pytest -q -m "not integration and not chaos" $(wildcard $(FAST_TESTS))
 
-test: system-packages $(VENV)/.test-ready services check ## Everything, with real services; sets up the machine by itself where it is root on Debian or Ubuntu
+test: system-packages services lint types imports ## Everything, with real services; sets up the machine by itself where it is root on Debian or Ubuntu
 	$(BIN)/python -m pytest -q tests
 
 demo: $(VENV)/.demo-ready ## See it work, with nothing but Python: two minutes, or until Ctrl-C

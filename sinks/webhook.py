@@ -153,7 +153,7 @@ def read_retry_after(text: str | None, *, now: float) -> float | None:
     if not text:
         return None
     if text.isascii() and text.isdigit():
-        return min(float(text), RETRY_AFTER_SECONDS_MAX) if len(text) <= 10 else RETRY_AFTER_SECONDS_MAX  # noqa: PLR2004
+        return min(float(text), RETRY_AFTER_SECONDS_MAX)  # too many digits are infinity, no error
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):

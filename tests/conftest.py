@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.services import S3, Connect, Kafka, Postgres, RedisServer, Services
 
@@ -13,6 +14,10 @@ SERVICES = pytest.StashKey[Services]()
 REAL_SERVICE_TIMEOUT_SECONDS = 300
 CHAOS_TIMEOUT_SECONDS = 1800
 SERVICE_FIXTURES = frozenset({"services", "private_services"})  # every other fixture of a service needs one of them
+
+# Limits in wall-clock time would fail on a busy machine; pytest's own timeout holds for all tests.
+settings.register_profile("headgate", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("headgate")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

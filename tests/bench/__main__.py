@@ -31,9 +31,9 @@ TOPIC = "bench.public.results"
 PARTITIONS = 4
 WIDE_TABLES = 150
 STAGES = ("normalize", "features", "alerts", "lake")
-ROWS = ("yardstick", "stock", *STAGES, "together", "wide", "latency")
+ROWS = ("yardstick", "stock", *STAGES, "latency", "together", "wide")
 LATENCY_SECONDS = 30.0
-VIEW_ID = "latest_result.1"
+VIEW_ID = "latest_results.1"
 
 
 class Bench:

@@ -35,7 +35,7 @@ NOTE = (
 
 FEATURES = """
 features:
-  - {view: latest_result, entity: result, columns: [patient_id, code, amount, taken_at, final], event_time: taken_at}
+  - {view: latest_VIEW, entity: result, columns: [patient_id, code, amount, taken_at, final], event_time: taken_at}
 rules:
   - {rule: high, when: after.amount > 9990}
   - {rule: retried, when: after.attempt = 3 and after.score > 0.999}
@@ -45,7 +45,7 @@ rules:
 
 def bench_spec(table: str, topic: str) -> TableSpec:
     """Return the spec of the bench's table."""
-    text = f"table: {table}\ntopics: [{topic}]\nkey: [id]\n{COLUMNS}{FEATURES}"
+    text = f"table: {table}\ntopics: [{topic}]\nkey: [id]\n{COLUMNS}" + FEATURES.replace("VIEW", table)
     return read_document(text, TableSpec, name=f"{table}.yaml")
 
 

@@ -18,7 +18,7 @@ from tests.bench.events import events
 
 RATE = 2_000  # events a second
 SAMPLE_EVERY = 40
-WARM_SECONDS = 5.0
+WARM_SECONDS = 10.0
 LOOK_SECONDS = 0.002
 GIVE_UP_SECONDS = 20.0
 

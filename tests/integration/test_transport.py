@@ -1,12 +1,9 @@
 """The transport on a real Kafka, in processes that join, leave, are killed and misbehave."""
 
-import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -21,15 +18,6 @@ PROTOCOLS: dict[str, dict[str, str]] = {
     "cooperative-sticky": {"assignment_strategy": "cooperative-sticky"},
     "kip-848": {"group_protocol": "consumer"},
 }
-
-
-@pytest.fixture
-def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """Topics and processes of one test, on the broker of the environment or else the session's own."""
-    address = os.environ.get("HEADGATE_TEST_KAFKA") or request.getfixturevalue("kafka").address
-    made = Bench(address, tmp_path)
-    yield made
-    made.close()
 
 
 def differences(expected: Counter[T], seen: Counter[T]) -> dict[str, list[T]]:

@@ -1,42 +1,26 @@
-"""What a stage can ask of the transport, and the writers beside it, in one process with a real Kafka."""
+"""What a stage can ask of the transport, in one process with a real Kafka."""
 
 import asyncio
 import gc
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connectors.transport.chunk import Assignment, Group, Run
-from connectors.transport.producer import Advance, Outbox, PlainWriter, plain_outbox
 from connectors.transport.service import ConsumerService, StageApp
-from connectors.transport.settings import ClientSettings, ConsumerSettings, ProducerSettings
+from connectors.transport.settings import ConsumerSettings
 from connectors.transport.snapshot import PartitionView
-from connectors.transport.tail import CompactedReader, Entry
-from connectors.transport.topics import TopicSettings
-from connectors.transport.transaction import TransactionalWriter
-from schemas.errors import ConfigurationError, RecordTooLarge, SinkUnavailable, SourceUnavailable, TransactionAborted
+from schemas.errors import SinkUnavailable
 from tests.integration.transport_processes import PARTITIONS, Bench
-from tests.services import wait_until
 
 # Faust makes a consumer that it never starts, with an event loop that nobody closes.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
-@pytest.fixture
-def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """Topics of one test, on the broker of the environment or else the session's own."""
-    address = os.environ.get("HEADGATE_TEST_KAFKA") or request.getfixturevalue("kafka").address
-    made = Bench(address, tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _collected() -> Iterator[None]:
     """What Faust leaves open is collected while its warnings are ignored, not in somebody else's test."""
     yield
@@ -65,7 +49,7 @@ class Running:
     """A service that runs in this process."""
 
     def __init__(self, bench: Bench, **settings: Any) -> None:
-        self.app = StageApp(bench.group)
+        self.app = StageApp(bench.group, datadir=str(bench.folder / "faust"))
         self.events: list[tuple[str, dict[str, Any]]] = []
         asked = ConsumerSettings(bootstrap=bench.bootstrap, group=bench.group, commit_interval_seconds=0.2, **settings)
         self.service = ConsumerService(
@@ -288,189 +272,3 @@ async def test_given_up_runs_come_again(bench: Bench) -> None:
         assert all(run.lost for run in taken)
         await until(lambda: len(step.seen) == 800, "all came again")
         await until(lambda: bench.committed(topic) == bench.ends(topic), "and is done")
-
-
-async def test_a_transaction_to_an_unknown_topic_names_it(bench: Bench) -> None:
-    """Nothing of it is written; the writer goes on without it."""
-    out = bench.topic("out")
-    writer = TransactionalWriter(
-        ProducerSettings(bootstrap=bench.bootstrap, transactional_id=f"{bench.group}-slot"), NoGroup()
-    )
-    run = fake_run()
-    await writer.start()
-
-    def bad(outbox: Outbox, live: Any) -> list[Advance]:
-        outbox.produce(out, 0, b"lost", b"x")
-        outbox.produce(f"{bench.group}-nowhere", 0, b"lost", b"x")
-        return []
-
-    def good(outbox: Outbox, live: Any) -> list[Advance]:
-        outbox.produce(out, 0, b"kept", b"x", [("table", b"t")])
-        return []
-
-    with pytest.raises(TransactionAborted) as caught:
-        await writer.write([run], bad)
-    assert f"{bench.group}-nowhere" == caught.value.topic
-    report = await writer.write([run], good)
-    await writer.close()
-
-    assert (1, 1) == (report.partitions, report.records)
-    assert [b"kept"] == list(bench.keys(out))
-
-
-async def test_what_the_work_raises_aborts_and_is_raised(bench: Bench) -> None:
-    """A record that is too large is known before it is produced."""
-    out = bench.topic("out")
-    writer = TransactionalWriter(
-        ProducerSettings(bootstrap=bench.bootstrap, transactional_id=f"{bench.group}-slot", message_bytes_max=10_000),
-        NoGroup(),
-    )
-    await writer.start()
-
-    def work(outbox: Outbox, live: Any) -> list[Advance]:
-        outbox.produce(out, 0, b"lost", b"x")
-        outbox.produce(out, 0, b"large", b"x" * 9_950)
-        return []
-
-    with pytest.raises(RecordTooLarge, match="10000 are allowed"):
-        await writer.write([fake_run()], work)
-    await writer.close()
-
-    assert [] == list(bench.keys(out))
-
-
-async def test_the_plain_writer_writes_all_of_a_work_or_nothing(bench: Bench) -> None:
-    """What fails half way leaves nothing behind, so that its repetition doubles nothing."""
-    out = bench.topic("out")
-    writer = PlainWriter(ProducerSettings(bootstrap=bench.bootstrap))
-    await writer.start()
-
-    def fails(outbox: Outbox, live: Any) -> list[Advance]:
-        outbox.produce(out, 0, b"lost", b"x")
-        raise ValueError("half way")
-
-    def works(outbox: Outbox, live: Any) -> list[Advance]:
-        outbox.produce(out, 0, b"one", b"x")
-        outbox.produce(out, 3, b"two", None)
-        return [Advance(live[0].assignment, live[0].next, "text")]
-
-    with pytest.raises(ValueError, match="half way"):
-        await writer.write([fake_run()], fails)
-    report = await writer.write([fake_run()], works)
-    await writer.close()
-
-    assert (2, 2, "text") == (report.partitions, report.records, report.advances[0].metadata)
-    assert {b"one": 1, b"two": 1} == dict(bench.keys(out))
-
-
-async def test_the_second_of_two_writers_of_one_slot_fences_the_first(bench: Bench) -> None:
-    """And ends what it left open."""
-    out = bench.topic("out")
-    settings = ProducerSettings(bootstrap=bench.bootstrap, transactional_id=f"{bench.group}-slot")
-    first, second = TransactionalWriter(settings, NoGroup()), TransactionalWriter(settings, NoGroup())
-
-    def work(outbox: Outbox, live: Any) -> list[Advance]:
-        outbox.produce(out, 0, b"k", b"x")
-        return []
-
-    await first.start()
-    await first.write([fake_run()], work)
-    await second.start()
-    with pytest.raises(Exception, match=r"fenced|Fenced") as caught:
-        await first.write([fake_run()], work)
-    await second.write([fake_run()], work)
-    await asyncio.gather(first.close(), second.close())
-
-    assert "TransportFatal" == type(caught.value).__name__
-    assert {b"k": 2} == dict(bench.keys(out))
-
-
-def test_a_compacted_topic_is_loaded_whole_and_followed(bench: Bench) -> None:
-    """The last value of each key; a null takes it away; what comes later is told."""
-    topic = f"{bench.group}-state"
-    bench.admin.ensure(topic, TopicSettings(partitions=2, compacted=True))
-    bench.topics.append(topic)
-    client = ClientSettings(bootstrap=bench.bootstrap)
-    with plain_outbox(client) as outbox:
-        for key, value in ((b"a", b"1"), (b"b", b"1"), (b"a", b"2"), (b"c", b"1"), (b"b", None)):
-            outbox.produce(topic, None, key, value)
-    reader = CompactedReader(topic, client)
-    loaded = reader.load()
-    followed: list[Entry] = []
-    reader.follow(followed.append)
-    with plain_outbox(client) as outbox:
-        outbox.produce(topic, None, b"d", b"1")
-        outbox.produce(topic, None, b"a", None)
-    wait_until(lambda: len(followed) == 2, "both are followed")
-    reader.close()
-
-    assert {b"a": b"2", b"c": b"1"} == loaded
-    assert {(b"d", b"1"), (b"a", None)} == {(entry.key, entry.value) for entry in followed}
-
-
-def test_an_unknown_topic_can_not_be_loaded(bench: Bench) -> None:
-    """It says what would create it."""
-    reader = CompactedReader(f"{bench.group}-nothing", ClientSettings(bootstrap=bench.bootstrap))
-
-    with pytest.raises(SourceUnavailable, match="no topic"):
-        reader.load()
-    reader.close()
-
-
-def test_topics_are_made_as_said_and_enlarged(bench: Bench) -> None:
-    """Retention and cleanup are always said; a second time changes nothing."""
-    topic = f"{bench.group}-made"
-    bench.topics.append(topic)
-    settings = TopicSettings(partitions=2, retention_seconds=3_600, message_bytes_max=2_000_000)
-
-    assert 2 == bench.admin.ensure(topic, settings)
-    config = bench.admin.config(topic)
-    assert ("delete", "3600000", "2000000") == tuple(
-        config[name] for name in ("cleanup.policy", "retention.ms", "max.message.bytes")
-    )
-    assert 3 == bench.admin.ensure(topic, TopicSettings(partitions=3))
-    assert 3 == bench.admin.ensure(topic, settings), "never made smaller"
-    assert {topic} == set(bench.admin.ids_now([topic, f"{bench.group}-nothing"]))
-
-
-def test_a_topic_that_can_not_be_is_a_mistake_of_configuration(bench: Bench) -> None:
-    """More copies than there are brokers."""
-    with pytest.raises(ConfigurationError, match="refuses"):
-        bench.admin.ensure(f"{bench.group}-copies", TopicSettings(partitions=1, replication_factor=3))
-
-
-class NoGroup:
-    """A consumer without offsets to send."""
-
-    def group_metadata_now(self, *, fresh: bool = False) -> Any:
-        """Give nothing: no advance is sent."""
-        return None
-
-
-def fake_run() -> Run:
-    """A run that is ours, for writers that need one."""
-    return Run(Assignment("main", "t", 0), [_Record()])
-
-
-class _Record:
-    """A record of nothing."""
-
-    def __len__(self) -> int:
-        return 0
-
-    def offset(self) -> int:
-        """The first."""
-        return 0
-
-    def value(self) -> None:
-        """None."""
-
-    def key(self) -> None:
-        """None."""
-
-    def headers(self) -> None:
-        """None."""
-
-    def timestamp(self) -> tuple[int, int]:
-        """None."""
-        return (0, 0)

@@ -237,7 +237,7 @@ async def test_waiting_ends_when_the_partition_leaves(receiver: Receiver) -> Non
         await bench.step(bench.run(alert(1)))
         run = bench.waiting_run()
         step = asyncio.create_task(bench.step(run))
-        await until(lambda: bench.stage._steps == 1)  # noqa: SLF001
+        await until(lambda: bench.stage._steps == 1)  # noqa: SLF001 - nothing public says it
         await bench.stage.on_leaving([run.assignment])
         await asyncio.wait_for(step, 0.9)
 

@@ -22,7 +22,7 @@ from schemas.errors import ConfigurationError
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _collected() -> Iterator[None]:
     """What Faust leaves open is collected while its warnings are ignored, not in somebody else's test."""
     yield

@@ -1,0 +1,1 @@
+"""What the documents show, held against the code."""

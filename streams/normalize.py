@@ -8,9 +8,9 @@ committed.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -44,6 +44,13 @@ class PartitionState(msgspec.Struct, frozen=True):
     memory: PartitionMemory = msgspec.field(default_factory=PartitionMemory)
 
 
+class Output(NamedTuple):
+    """What an output topic must have: as many partitions as its largest source topic, and at least so many."""
+
+    sources: list[str]
+    partitions: int = 0
+
+
 @dataclass(slots=True)
 class _Work:
     """One attempt at a group: nothing of it counts until its transaction is durable."""
@@ -72,13 +79,13 @@ class NormalizeStage(BaseStage):
         tables: TableDirectory,
         writer: Any,
         consumer: Any,
-        ensure_output: Callable[[str, str, int], Awaitable[int]],
+        ensure_outputs: Callable[[Mapping[str, Output]], Awaitable[Mapping[str, int]]],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`ensure_output(topic, source, partitions)` makes or enlarges an output topic; returns how many it has."""
+        """`ensure_outputs` makes or enlarges output topics, and returns how many partitions each has now."""
         super().__init__()
         self._config, self._names, self._tables = config, names, tables
-        self._writer, self._consumer, self._ensure_output, self._clock = writer, consumer, ensure_output, clock
+        self._writer, self._consumer, self._ensure_outputs, self._clock = writer, consumer, ensure_outputs, clock
         self._decoders: dict[str, tuple[TableEntry, Decoder]] = {}
         self._ensured: dict[str, int] = {}
         self._wide = False
@@ -87,6 +94,7 @@ class NormalizeStage(BaseStage):
     async def start(self) -> None:
         """Open the producer; a predecessor of the same slot is fenced from here on."""
         await self._writer.start()
+        await self._ensure_known(set(self._tables))
 
     async def stop(self) -> None:
         """Close the producer."""
@@ -104,10 +112,11 @@ class NormalizeStage(BaseStage):
         """Make decoders anew for changed specs."""
         for table in changed:
             self._decoders.pop(table, None)
+        await self._ensure_known(changed)
 
     async def step(self, group: Group) -> None:
         """Write the group's changes, quarantine and offsets in one transaction."""
-        await self._ensure_outputs(group.runs)
+        await self._ensure_read(group.runs)
         work = _Work()
         try:
             report: WriteReport = await self._writer.write(
@@ -269,15 +278,27 @@ class NormalizeStage(BaseStage):
     def _table_of_output(self, topic: str | None) -> str | None:
         return None if topic is None or topic == self._names.quarantine else self._names.table_of(topic)
 
-    async def _ensure_outputs(self, runs: Sequence[Run]) -> None:
-        """Create or enlarge output topics, so that each has a partition for each of its origins."""
+    async def _ensure_known(self, tables: set[str]) -> None:
+        """Make the outputs of tables whose topics are named, all at once, before their first record comes."""
+        specs = [entry.spec for table in tables if (entry := self._tables.get(table)) is not None]
+        named = {spec.table: [topic for topic in spec.topics if not topic.startswith("^")] for spec in specs}
+        await self._ensure({self._names.changes(table): Output(topics) for table, topics in named.items() if topics})
+
+    async def _ensure_read(self, runs: Sequence[Run]) -> None:
+        """Make or enlarge what the runs need: an output has a partition for each of its origins."""
+        wanted: dict[str, Output] = {}
         for run in runs:
             entry = self._tables.of_topic(run.topic)
-            if entry is None:
-                continue
-            output = self._names.changes(entry.spec.table)
-            if self._ensured.get(output, 0) <= run.partition:
-                self._ensured[output] = await self._ensure_output(output, run.topic, run.partition + 1)
+            if entry is not None:
+                output = self._names.changes(entry.spec.table)
+                if self._ensured.get(output, 0) <= run.partition:
+                    least = max(run.partition + 1, wanted[output].partitions if output in wanted else 0)
+                    wanted[output] = Output([run.topic], least)
+        await self._ensure(wanted)
+
+    async def _ensure(self, wanted: Mapping[str, Output]) -> None:
+        if wanted:
+            self._ensured.update(await self._ensure_outputs(wanted))
 
 
 def _too_large(bytes_max: int) -> RecordTooLarge:

@@ -69,21 +69,25 @@ def writer_of(parts: Parts, *, transactional: bool) -> TransactionalWriter | Pla
 
 
 def _normalize(parts: Parts) -> Wired:
-    from streams.normalize import NormalizeStage
+    from streams.normalize import NormalizeStage, Output
 
     config, transactional = parts.config, is_transactional(parts.config)
 
-    def ensure_output(output: str, source: str, partitions: int) -> int:
-        found = parts.admin.describe([source]).get(source)
-        wanted = max(partitions, found.partitions if found else 0)
-        return parts.admin.ensure(output, own_topic(config, output, partitions=wanted))
+    def ensure(wanted: Mapping[str, Output]) -> dict[str, int]:
+        found = parts.admin.describe({source for output in wanted.values() for source in output.sources})
+        sizes = {
+            name: max([output.partitions, *(found[source].partitions for source in output.sources if source in found)])
+            for name, output in wanted.items()
+        }
+        settings = {name: own_topic(config, name, partitions=size) for name, size in sizes.items() if size}
+        return parts.admin.ensure_all(settings)
 
-    async def ensure(output: str, source: str, partitions: int) -> int:
-        return await asyncio.to_thread(ensure_output, output, source, partitions)
+    async def ensure_outputs(wanted: Mapping[str, Output]) -> Mapping[str, int]:
+        return await asyncio.to_thread(ensure, wanted)
 
     stage = NormalizeStage(
         config, names=parts.names, tables=parts.tables, writer=writer_of(parts, transactional=transactional),
-        consumer=parts.consumer, ensure_output=ensure,
+        consumer=parts.consumer, ensure_outputs=ensure_outputs,
     )  # fmt: skip
 
     def group_records_max() -> int:

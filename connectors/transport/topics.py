@@ -113,15 +113,35 @@ class TopicAdmin:
 
     def create(self, topic: str, settings: TopicSettings) -> bool:
         """Make a topic and return once the broker knows it; False if it was there already, whatever its settings."""
-        wanted = NewTopic(topic, settings.partitions, settings.replication_factor, config=settings.config())
-        try:
-            result(answer_to(lambda: self._admin.create_topics([wanted], request_timeout=ANSWER_SECONDS))[topic])
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise translated(error, f"creating {topic}") from error
-            return False
-        self._wait_for(topic, settings.partitions)
-        return True
+        return topic in self.create_all({topic: settings})
+
+    def create_all(self, wanted: Mapping[str, TopicSettings]) -> list[str]:
+        """Make topics in one request and return, once the broker knows them, those that were not there already."""
+        asked = [
+            NewTopic(name, each.partitions, each.replication_factor, config=each.config())
+            for name, each in wanted.items()
+        ]
+        futures = answer_to(lambda: self._admin.create_topics(asked, request_timeout=ANSWER_SECONDS)) if asked else {}
+        made = []
+        for name, future in futures.items():
+            try:
+                result(future)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise translated(error, f"creating {name}") from error
+            else:
+                made.append(name)
+        for name in made:
+            self._wait_for(name, wanted[name].partitions)
+        return made
+
+    def ensure_all(self, wanted: Mapping[str, TopicSettings]) -> dict[str, int]:
+        """Make the topics that are missing, enlarge those that are too small; return how many partitions each has."""
+        found = self.describe(wanted)
+        made = self.create_all({name: each for name, each in wanted.items() if name not in found})
+        enough = {name for name, said in found.items() if said.partitions >= wanted[name].partitions}
+        counts = {name: wanted[name].partitions for name in made} | {name: found[name].partitions for name in enough}
+        return counts | {name: self.ensure(name, each) for name, each in wanted.items() if name not in counts}
 
     def ensure(self, topic: str, settings: TopicSettings) -> int:
         """Make a topic if it is missing, enlarge it if it has fewer partitions, and return how many it has."""
@@ -285,6 +305,10 @@ class EmbeddedTopics(TopicAdmin):
         """Make a topic if it is missing, and return its partitions: four, whatever was asked for."""
         self.create(topic, settings)
         return EMBEDDED_PARTITIONS
+
+    def ensure_all(self, wanted: Mapping[str, TopicSettings]) -> dict[str, int]:
+        """Make the topics that are missing, one by one."""
+        return {name: self.ensure(name, each) for name, each in wanted.items()}
 
     def enlarge(self, topic: str, partitions: int) -> None:
         """Refuse more than there are.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from schemas.document import read_document
 from schemas.errors import TransactionAborted
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
-from streams.normalize import NormalizeStage
+from streams.normalize import NormalizeStage, Output
 from streams.tables import TableDirectory
 from tests.unit.streams.messages import Message
 
@@ -72,8 +72,8 @@ class Consumer:
 
 
 def _stage(writer: Writer, consumer: Consumer, config: str = "") -> NormalizeStage:
-    async def ensure(output: str, source: str, partitions: int) -> int:
-        return partitions
+    async def ensure(wanted: Mapping[str, Output]) -> dict[str, int]:
+        return {topic: output.partitions for topic, output in wanted.items()}
 
     tables = TableDirectory({"patients": TableEntry(spec=read_document(SPEC, TableSpec, name="spec"))})
     return NormalizeStage(
@@ -82,7 +82,7 @@ def _stage(writer: Writer, consumer: Consumer, config: str = "") -> NormalizeSta
         tables=tables,
         writer=writer,
         consumer=consumer,
-        ensure_output=ensure,
+        ensure_outputs=ensure,
     )
 
 

@@ -260,6 +260,14 @@ class Chunk:
         return [run for run in self.runs if not run.lost]
 
 
+def chunks_of(runs: Iterable[Run]) -> list[Chunk]:
+    """Return one chunk for each lane, of runs of one partition each."""
+    lanes: dict[str, list[Run]] = {}
+    for run in runs:
+        lanes.setdefault(run.assignment.lane, []).append(run)
+    return [Chunk(lane, some) for lane, some in lanes.items()]
+
+
 class Group:
     """One or more chunks begun together: what a step works on."""
 

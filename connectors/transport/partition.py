@@ -63,6 +63,7 @@ class Partition:
         "budget",
         "commits",
         "committed",
+        "doubted_at",
         "end",
         "fetch_end",
         "fetch_position",
@@ -75,6 +76,7 @@ class Partition:
         "suspect",
         "trouble",
         "window",
+        "withheld",
     )
 
     def __init__(self, assignment: Assignment, budget: Budget, *, commits: bool, now: float) -> None:
@@ -84,7 +86,9 @@ class Partition:
         self.commits = commits  # by offset commits of ours; False where offsets go with a transaction
         self.status = Status.RESOLVING
         self.trouble: HeadgateError | None = None
-        self.suspect = False  # an error may mean that the topic is another one: nothing is read until that is known
+        self.doubted_at: float | None = None  # since then the topic may be another one: its id is to be compared
+        self.suspect = False  # so much so that nothing is read until that is known
+        self.withheld: list[Run] = []  # came while in doubt, oldest first: handed on once the id was compared
         self.paused = True  # at the client
         self.position = -1  # the next offset to come
         self.committed: int | None = None
@@ -146,6 +150,18 @@ class Partition:
         self.last_timestamp = at if kind else -1
         return run
 
+    def clear(self, asked_at: float) -> bool:
+        """End a doubt that arose before the topic's id was asked for, and found unchanged; tell whether one ended."""
+        if self.doubted_at is None or self.doubted_at >= asked_at:
+            return False
+        self.doubted_at, self.suspect = None, False
+        return True
+
+    def take_withheld(self) -> list[Run]:
+        """Return what was kept back and is still ours, once."""
+        kept, self.withheld = self.withheld, []
+        return [run for run in kept if not run.lost]
+
     def finish(self, run: Run, note: str | None) -> bool:
         """Take a done run or slice; tell whether the head moved. A lost one changes nothing."""
         if run.lost or self.window is None:
@@ -161,14 +177,11 @@ class Partition:
     def drop_unbegun(self) -> None:
         """Lose every run that no step has begun, and what came behind it; under the lock of `begin`."""
         assert all(run.begun_at is None for run in self._from_first_unbegun()), "runs are begun in order"
-        lost = list(self._from_first_unbegun())
-        if not lost or self.window is None:
-            return
-        self.window.cut(max(lost[0].first, self.window.head))
-        self.position = self.window.end
-        for run in lost:
-            self.runs.pop()
-            self._lose(run)
+        self._drop_last(self._from_first_unbegun())
+
+    def drop_withheld(self) -> None:
+        """Lose what was kept back: it is to come again."""
+        self._drop_last(self.take_withheld())
 
     def lose_runs(self) -> None:
         """Lose every unfinished run; under the lock of `begin`."""
@@ -193,6 +206,16 @@ class Partition:
             if run.begun_at is None:
                 return list(self.runs)[index:]
         return []
+
+    def _drop_last(self, lost: list[Run]) -> None:
+        if not lost or self.window is None:
+            return
+        self.window.cut(max(lost[0].first, self.window.head))
+        self.position = self.window.end
+        for run in reversed(lost):
+            last = self.runs.pop()
+            assert last is run, f"{run!r} is not the last one, {last!r} is"
+            self._lose(run)
 
     def _open(self, root: Run) -> bool:
         assert self.window is not None

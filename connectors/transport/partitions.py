@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, zip_longest
 from time import monotonic
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ Key = tuple[str, int]
 
 _SEEK_AGAIN_SECONDS = 0.2  # the client refuses a seek until it has begun to fetch
 _BRIEF_SECONDS = 0.02  # some lanes are full: the others wait this long for it to pass
-_BRIEF_SECONDS_ALL = 1.0  # all are: nobody waits for us
+_BRIEF_SECONDS_ALL = 4.0  # all are: nobody waits for us but a rebalance, and a pause throws away what was fetched
 _PLACEHOLDER = 0  # an assigned partition is paused there until its start is known
 _NO_ROOM = 64 * 1024
 
@@ -44,6 +44,7 @@ class Partitions:
         self._full_since: float | None = None
         self._again_at: float | None = None  # a resume that failed is tried again
         self.broker_away = False  # no broker of the cluster answers
+        self.troubled_at: float | None = None  # when a topic or broker last was in trouble
 
     def add_lane(self, lane: str, bytes_max: int, *, commits: bool) -> None:
         """Let a lane hold so many bytes."""
@@ -106,7 +107,8 @@ class Partitions:
             return None
         with self.lock:
             partition.start(offset)
-        partition.status, partition.trouble, partition.suspect = Status.RUNNING, None, False
+        partition.status, partition.trouble = Status.RUNNING, None
+        partition.doubted_at, partition.suspect = None, False
         partition.committed = assignment.start if assignment.committed is None else assignment.committed
         self.apply_pauses(consumer, [partition])
         return partition
@@ -136,7 +138,39 @@ class Partitions:
             partition.lose_runs()
             partition.assignment.lost = True
         partition.status, partition.trouble = Status.HELD, trouble
+        partition.doubted_at, partition.suspect = None, False
+        self.troubled_at = monotonic()
         self.apply_pauses(consumer, [partition])
+
+    def deliver(self, messages: list[Any], *, now: float, quiet_seconds: float | None) -> tuple[list[Run], set[str]]:
+        """Note what came. Return the runs to hand on, and the topics whose ids are to be compared at once.
+
+        After `quiet_seconds` without records a topic may have been made anew. What comes then is kept back until the
+        id was compared. It is not read a second time: the check must speak of the very records that came, else one
+        that comes late each time would be doubted for ever.
+        """
+        runs: list[Run] = []
+        doubted: set[str] = set()
+        for key, records in by_partition(messages).items():
+            partition = self._by_key.get(key)
+            if partition is None or not partition.running or partition.paused:
+                continue  # given up or paused meanwhile: it is sought anew before it brings records again
+            if quiet_seconds is not None and now - partition.last_arrival > quiet_seconds:
+                partition.doubted_at = now
+                doubted.add(key[0])
+            run = partition.deliver(records, now=now)
+            (runs if partition.doubted_at is None else partition.withheld).append(run)
+        return runs, doubted
+
+    def clear(self, consumer: Consumer, topics: Iterable[str], asked_at: float) -> list[list[Run]]:
+        """Read on in `topics`, whose ids were found unchanged when asked for at `asked_at`.
+
+        Return what was kept back of them, in rounds with one run of a partition each.
+        """
+        cleared = [each for topic in topics for each in self.of_topic(topic) if each.clear(asked_at)]
+        self.apply_pauses(consumer, cleared)
+        rounds = zip_longest(*(each.take_withheld() for each in cleared))
+        return [[run for run in some if run is not None] for some in rounds]
 
     def forget(self, keys: Iterable[Key]) -> list[Assignment]:
         """End the lives of partitions; they are lost from here on."""
@@ -173,10 +207,15 @@ class Partitions:
     # -- pauses ------------------------------------------------------------------------------------------------------
 
     def suspect(self, consumer: Consumer, partitions: Iterable[Partition]) -> None:
-        """Take no records of `partitions` until it is known whether their topic is still the one that we read."""
+        """Take no records of `partitions` until it is known whether their topic is still the one that we read.
+
+        What was kept back of them is lost and comes again, so that it fills no lane meanwhile.
+        """
         chosen = [each for each in partitions if each.running]
+        self.troubled_at = monotonic()
         for partition in chosen:
-            partition.suspect = True
+            partition.suspect, partition.doubted_at = True, self.troubled_at
+            partition.drop_withheld()
         self.apply_pauses(consumer, chosen)
 
     def apply_pauses(self, consumer: Consumer, partitions: Iterable[Partition]) -> None:
@@ -196,9 +235,10 @@ class Partitions:
     def _resume(self, consumer: Consumer, partition: Partition) -> None:
         consumer.resume([TopicPartition(*partition.key)])
         try:
-            if (
-                partition.position == 0
-            ):  # a seek to 0 alone asks the broker nothing, so it does not wake the client's fetcher
+            if partition.position == 0:
+                # A seek to 0 alone asks the broker nothing, so it does not wake the client's fetcher. Only the
+                # beginning may be asked for: librdkafka repeats a question that a second seek overtook, half a second
+                # later, and goes where the answer says.
                 consumer.seek(TopicPartition(*partition.key, OFFSET_BEGINNING))
             consumer.seek(TopicPartition(*partition.key, partition.position))
         except KafkaException:  # not fetching yet, or its topic is gone: tried again
@@ -260,6 +300,7 @@ class Partitions:
 
     def hear_error(self, error: KafkaError) -> None:
         """Note that no broker answers; librdkafka tells each broker's troubles too, which pass."""
+        self.troubled_at = monotonic()
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - confluent-kafka's public name
             self.broker_away = True
 

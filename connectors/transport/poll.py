@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from connectors.transport.chunk import Assignment, Chunk, Run
+from connectors.transport.chunk import Assignment, Run, chunks_of
 from connectors.transport.committer import Committer
 from connectors.transport.listener import Listener
 from connectors.transport.partition import Partition, Status
-from connectors.transport.partitions import Partitions, by_partition
-from connectors.transport.resolve import TOPIC_MADE_ANEW, out_of_range
+from connectors.transport.partitions import Partitions
+from connectors.transport.resolve import TOPIC_MADE_ANEW, out_of_range, topic_made_anew
 from connectors.transport.routes import Routes
 from connectors.transport.settings import ConsumerSettings
 from schemas.errors import HeadgateError, SourceMoved, SourceUnavailable, TransportFatal
@@ -163,23 +163,18 @@ class PollThread(threading.Thread):
         return max(1, min(self.settings.chunk_records_max, fitting))
 
     def _deliver(self, messages: list[Any]) -> None:
-        now = monotonic()
-        lanes: dict[str, list[Run]] = {}
-        quiet: list[Partition] = []
-        for key, records in by_partition(self._without_errors(messages)).items():
-            partition = self.partitions.get(key)
-            if partition is None or not partition.running or partition.paused:
-                continue  # given up or paused meanwhile: it is sought anew before it brings records again
-            if self.settings.topic_ids and now - partition.last_arrival > self.settings.quiet_seconds:
-                quiet.append(partition)  # long enough for its topic to have been made anew: these records come again
-                continue
-            lanes.setdefault(partition.assignment.lane, []).append(partition.deliver(records, now=now))
-        if quiet:
-            self.partitions.suspect(self.consumer, quiet)
-            self.listener.suspected({each.key[0] for each in quiet})
-        if not lanes:
+        quiet_seconds = self.settings.quiet_seconds if self.settings.topic_ids else None
+        fine = self._without_errors(messages)
+        runs, doubted = self.partitions.deliver(fine, now=monotonic(), quiet_seconds=quiet_seconds)
+        if doubted:
+            self.listener.suspected(doubted)
+        self._hand_on(runs)
+
+    def _hand_on(self, runs: list[Run]) -> None:
+        """Give runs, one of a partition each, to their lanes."""
+        if not runs:
             return
-        chunks = [Chunk(lane, runs) for lane, runs in lanes.items()]
+        chunks = chunks_of(runs)
         records_count = sum(chunk.records for chunk in chunks)
         self._record_bytes += 0.2 * (sum(chunk.nbytes for chunk in chunks) / records_count - self._record_bytes)
         self.records_total += records_count
@@ -288,15 +283,18 @@ class PollThread(threading.Thread):
         self.partitions.paused_topics.pop(topic, None)
         self.partitions.apply_pauses(self.consumer, self.partitions.of_topic(topic))
 
-    def clear_suspects(self, topics: Iterable[str], troubles: Mapping[str, SourceMoved]) -> None:
-        """Hold the topics that were made anew; read on in those of `topics` that are what they were."""
-        for topic, trouble in troubles.items():
-            self.hold([topic], trouble)
-        for topic in topics:
-            cleared = [each for each in self.partitions.of_topic(topic) if each.suspect]
-            for partition in cleared:
-                partition.suspect = False
-            self.partitions.apply_pauses(self.consumer, cleared)
+    def compared(self, asked: Mapping[str, str], found: Mapping[str, str], asked_at: float) -> None:
+        """Hold the topics that have another id than the one `asked`, read on in those that have it.
+
+        Of a doubtful topic without an answer nothing is taken until there is one.
+        """
+        for topic in asked.keys() & found.keys():
+            if asked[topic] != found[topic]:
+                self.hold([topic], topic_made_anew(topic, asked[topic], found[topic]))
+        for runs in self.partitions.clear(self.consumer, [t for t in asked if found.get(t) == asked[t]], asked_at):
+            self._hand_on(runs)
+        unknown = [each for topic in asked.keys() - found.keys() for each in self.partitions.of_topic(topic)]
+        self.partitions.suspect(self.consumer, [each for each in unknown if each.doubted_at is not None])
 
     def fetch_again(self, partition: Partition) -> None:
         """Seek a silent partition to its own position."""

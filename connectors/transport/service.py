@@ -26,7 +26,7 @@ from connectors.transport.ladder import Ladder, Step, describe
 from connectors.transport.lane import Lane, LaneSettings
 from connectors.transport.partitions import Partitions
 from connectors.transport.poll import PollThread
-from connectors.transport.resolve import Lookups, Resolver, topic_made_anew
+from connectors.transport.resolve import Lookups, Resolver
 from connectors.transport.routes import Routes
 from connectors.transport.settings import ConsumerSettings
 from connectors.transport.snapshot import TransportView, view_lanes, view_partition
@@ -319,7 +319,10 @@ class ConsumerService(Service):
                 await asyncio.wait_for(self._suspected.wait(), self.settings.topic_check_seconds)
             only = self._suspected.is_set()
             self._suspected.clear()
-            chosen = [each for each in self._partitions.all() if each.suspect or (each.running and not only)]
+            asked_at = monotonic()
+            chosen = [
+                each for each in self._partitions.all() if each.doubted_at is not None or (each.running and not only)
+            ]
             known = {each.key[0]: each.assignment.topic_id for each in chosen}
             if not known:
                 continue
@@ -327,8 +330,7 @@ class ConsumerService(Service):
                 found = await self._resolver.ids(known)
             except Unavailable:
                 found = {}  # asked again; suspects wait
-            troubles = {t: topic_made_anew(t, known[t], now) for t, now in found.items() if now != known[t]}
-            await self._ask(partial(PollThread.clear_suspects, topics=list(found), troubles=troubles))
+            await self._ask(partial(PollThread.compared, asked=known, found=found, asked_at=asked_at))
             await asyncio.sleep(_BETWEEN_CHECKS_SECONDS)
 
     # -- what the owning thread tells --------------------------------------------------------------------------------

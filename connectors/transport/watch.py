@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
@@ -15,6 +16,7 @@ from connectors.transport.settings import ConsumerSettings
 Report = Callable[[str, Mapping[str, object]], None]
 
 _LOOK_SECONDS = 1.0
+_TROUBLE_SECONDS = 60.0  # how long trouble is remembered
 
 
 class Watch:
@@ -31,11 +33,18 @@ class Watch:
         """Look every second, until the service stops."""
         while not should_stop():
             await asyncio.sleep(_LOOK_SECONDS)
-            for silent in self.look(partitions.all(), monotonic()):
+            for silent in self.look(partitions.all(), monotonic(), self.patience(partitions, monotonic())):
                 # A seek to its own position makes the client fetch again; the order check goes on as before.
                 poller.call(partial(PollThread.fetch_again, partition=silent))
 
-    def look(self, partitions: list[Partition], now: float) -> list[Partition]:
+    def patience(self, partitions: Partitions, now: float) -> float:
+        """Return how long a partition below its end may be silent: less after trouble, for ever without a broker."""
+        if partitions.broker_away:
+            return math.inf
+        troubled = partitions.troubled_at is not None and now - partitions.troubled_at < _TROUBLE_SECONDS
+        return self._settings.silent_seconds_in_trouble if troubled else self._settings.silent_seconds
+
+    def look(self, partitions: list[Partition], now: float, patience: float) -> list[Partition]:
         """Report what stands still, and return the partitions that bring nothing though they should."""
         fresh = []
         stuck, silent = set(), set()
@@ -45,7 +54,7 @@ class Watch:
                 stuck.add(partition.key)
                 if partition.key not in self._stuck:
                     self._say("run_stuck", partition, now - min(begun))
-            if is_silent(partition, now, self._settings.silent_seconds):
+            if is_silent(partition, now, patience):
                 silent.add(partition.key)
                 fresh.append(partition)
                 if partition.key not in self._silent:

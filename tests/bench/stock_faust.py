@@ -47,4 +47,4 @@ async def noop(stream: StreamT[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    faust.Worker(app, loglevel="CRITICAL").execute_from_commandline()
+    faust.Worker(app, loglevel="CRITICAL", redirect_stdouts=False).execute_from_commandline()

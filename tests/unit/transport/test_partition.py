@@ -150,6 +150,6 @@ def test_a_run_begun_and_not_done_for_long_is_reported_once() -> None:
     run = mine.deliver(messages([0]), now=0.0)
     run.begun_at = 10.0
     for now in (60.0, 71.0, 72.0):
-        watch.look([mine], now)
+        watch.look([mine], now, 30.0)
 
     assert ["run_stuck"] == events.names()

@@ -78,9 +78,12 @@ def test_a_killed_worker_loses_nothing_and_repeats_a_commit_interval_at_most(ben
 
 
 def test_sigkill_inside_transactions_loses_and_doubles_nothing(bench: Bench) -> None:
-    """Three kills inside open transactions, two workers, and read_committed sees each record once."""
+    """Three kills inside open transactions, two workers, and read_committed sees each record once.
+
+    There is enough to read that a worker is in the middle of it at each kill.
+    """
     topic, out = bench.topic(), bench.topic("out")
-    bench.fill(topic, 60_000)
+    bench.fill(topic, 160_000)
 
     def start(name: str, hold: float) -> None:
         asked = {"out": out, "slot": f"{bench.group}-{name}", "hold_seconds": hold, "topics": [topic]}
@@ -89,7 +92,7 @@ def test_sigkill_inside_transactions_loses_and_doubles_nothing(bench: Bench) -> 
     for round_number, victim in enumerate(("one", "two", "one")):
         for name in ("one", "two"):
             if name not in bench.workers or bench.workers[name].poll() is not None:
-                start(name, 0.2)
+                start(name, 0.3)
         before = len(bench.lines(victim, "done"))
         wait_until(
             partial(more_done, bench, victim, before + 3),

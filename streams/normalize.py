@@ -21,7 +21,7 @@ from connectors.transport.transaction import Advance, Outbox, WriteReport
 from schemas.batch import Batch, Decoded
 from schemas.change import HEADER_SCHEMA_VERSION, HEADER_TABLE
 from schemas.config import Config
-from schemas.errors import HeadgateError, PoisonRecord, RecordTooLarge, TableStopped, TransactionAborted
+from schemas.errors import PoisonRecord, RecordTooLarge, TableStopped, TransactionAborted
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
@@ -127,7 +127,7 @@ class NormalizeStage(BaseStage):
             raise
         self._wide = report.partitions > GATHER_PARTITIONS
         self._settle(work)
-        await self._stop_tables(work, group)
+        await self._stop_tables(work)
         group.done(
             metadata={
                 run: _metadata(work.states[run.assignment]) for run in group.runs if run.assignment in work.states
@@ -252,16 +252,12 @@ class NormalizeStage(BaseStage):
         for table, columns in work.unknown.items():
             self.unknown_columns.setdefault(table, set()).update(columns)
 
-    async def _stop_tables(self, work: _Work, group: Group) -> None:
+    async def _stop_tables(self, work: _Work) -> None:
         """Pause the tables that stopped, each partition at the record that stopped it."""
         for assignment, stop in work.stops.items():
             self.last_error = stop
-            await self._pause(assignment.topic, stop)
+            await self._consumer.pause(assignment.topic, stop)
             await self._consumer.seek(assignment, work.nexts[assignment])
-        del group
-
-    async def _pause(self, topic: str, stop: HeadgateError) -> None:
-        await self._consumer.pause(topic, stop)
 
     async def _blame(self, error: TransactionAborted, runs: Sequence[Run]) -> None:
         """Pause the table whose output an abort named, and take its runs out of the group."""
@@ -272,7 +268,7 @@ class NormalizeStage(BaseStage):
                 stop = TableStopped(
                     "output_refused", f"{error.topic} refused a write: {error.message}", hint=error.hint
                 )
-                await self._pause(run.topic, stop)
+                await self._consumer.pause(run.topic, stop)
                 await self._consumer.seek(run.assignment, run.first)
 
     def _table_of_output(self, topic: str | None) -> str | None:

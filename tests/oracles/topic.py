@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
+from tests.oracles.clients import independent_consumer
 from tests.oracles.shape import Shape
 from tests.oracles.values import WrongForm, from_contract, row_from_contract
 from tests.oracles.verdict import Verdict, compare
 
-FETCH_BYTES_MAX = 64 * 1024 * 1024
 _FIELDS = {"op", "key", "old_key", "new_key", "before", "after", "position", "ts", "unavailable", "source"}
 _SOURCE_FIELDS = {"connector", "name", "table", "tx", "snapshot", "origin", "first_origin", "previous"}
 _POSITION_DIGITS = 45
@@ -65,24 +65,12 @@ def read_records(bootstrap: str, topic: str, *, timeout_ms: int = 60_000) -> lis
     Raises:
         TimeoutError: the broker did not give all of them in time.
     """
-    consumer = KafkaConsumer(
-        bootstrap_servers=bootstrap,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        max_partition_fetch_bytes=FETCH_BYTES_MAX,
-        fetch_max_bytes=FETCH_BYTES_MAX,
-        receive_message_max_bytes=2 * FETCH_BYTES_MAX,
-        max_poll_records=5_000,
-        consumer_timeout_ms=timeout_ms,
-    )
-    try:
+    # The position is given to every partition that is read, so that a reset would be a fault.
+    with independent_consumer(bootstrap, auto_offset_reset="none", max_poll_records=5_000) as consumer:
         if topic not in consumer.topics():
             return []
         partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
         return _read(consumer, partitions, timeout_ms)
-    finally:
-        consumer.close()
 
 
 def _read(consumer: Any, partitions: list[Any], timeout_ms: int) -> list[Record]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
 from tests.oracles import (
     AlertKey,
@@ -28,7 +28,8 @@ from tests.oracles import (
     read_stored,
     to_change,
 )
-from tests.oracles.topic import FETCH_BYTES_MAX, Origin, Record
+from tests.oracles.clients import independent_admin, independent_consumer
+from tests.oracles.topic import Origin, Record
 from tests.services import RedisServer, wait_until
 from tests.workloads.installation import BUCKETS, DESTINATION, NAMESPACE, Installation
 from tests.workloads.model import OUT_OF_LINE
@@ -123,13 +124,6 @@ def wait_quiet(installation: Installation, *, records: int, deadline_seconds: fl
         TimeoutError: it says who lags, and by how much.
     """
     topics = [topic for shape in installation.shapes.values() for topic in shape.topics]
-    consumer = KafkaConsumer(
-        bootstrap_servers=installation.kafka,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=FETCH_BYTES_MAX,
-    )
-    admin = KafkaAdminClient(bootstrap_servers=installation.kafka)
     behind: dict[str, int] = {}
 
     def quiet() -> bool:
@@ -138,19 +132,17 @@ def wait_quiet(installation: Installation, *, records: int, deadline_seconds: fl
         behind.update(lags(installation, consumer, admin))
         return not behind
 
-    try:
+    with independent_consumer(installation.kafka) as consumer, independent_admin(installation.kafka) as admin:
         wait_until(
             lambda: sum(sum(_ends(consumer, topic).values()) for topic in topics) >= records,
             f"{records} records in the source topics",
             deadline_seconds=deadline_seconds,
             poll_seconds=0.3,
         )
-        wait_until(quiet, "every group at the end of its topics", deadline_seconds=deadline_seconds, poll_seconds=0.5)
-    except TimeoutError as exc:
-        raise TimeoutError(f"{exc}; behind: {behind}") from exc
-    finally:
-        consumer.close()
-        admin.close()
+        try:
+            wait_until(quiet, "every group at its end", deadline_seconds=deadline_seconds, poll_seconds=0.5)
+        except TimeoutError as exc:
+            raise TimeoutError(f"{exc}; behind: {behind}") from exc
 
 
 def lags(installation: Installation, consumer: Any, admin: Any) -> dict[str, int]:

@@ -11,13 +11,11 @@ from itertools import chain
 from typing import Any
 from zlib import crc32
 
-import msgspec
-
 from schemas.errors import PoisonRecord
 from sinks.redis.layout import Layout
-from sinks.redis.rows import DELETED, UPSERTS, Row, TableRows, ViewPlan
+from sinks.redis.rows import DELETE, DELETED, UPSERTS, Row, TableRows, ViewPlan
 
-_UNSET = msgspec.UNSET
+_OF_ROWS = frozenset({*UPSERTS, DELETE})
 
 
 class Section:
@@ -88,58 +86,40 @@ class Gatherer:
             PoisonRecord: a change has no key, or no row although it is no delete.
             RecordTooLarge: a row is above `row_bytes_max`.
         """
-        for plan in table.plans:
-            large = plan.may_exceed(value_bytes_max, self._row_bytes_max)
-            try:
-                self._add_view(table, plan, changes, origin, large=large)
-            except AttributeError:  # of None: asking each change before would cost the good ones
-                _refuse_headless(changes)
-                raise
+        indices = [index for index, change in enumerate(changes) if change.op in _OF_ROWS]  # floors: not yet
+        told = changes if len(indices) == len(changes) else [changes[index] for index in indices]
+        try:
+            keys = table.keys(told)
+            rows = [plan.rows(keys, told, lambda place: origin(indices[place])) for plan in table.plans]
+        except AttributeError:  # of None: asking each change before would cost the good ones
+            _refuse_headless(changes)
+            raise
+        buckets = [crc32(key.encode()) % self._layout.buckets for key in keys]
+        for plan, of_plan in zip(table.plans, rows, strict=True):
+            if plan.may_exceed(value_bytes_max, self._row_bytes_max):
+                for row in of_plan:
+                    plan.check_size(row, self._row_bytes_max)
+            self._part(plan, buckets, of_plan)
 
-    def _add_view(
-        self,
-        table: TableRows,
-        plan: ViewPlan,
-        changes: Sequence[Any],
-        origin: Callable[[int], str],
-        *,
-        large: bool,
-    ) -> None:
-        # The hot loop of the stage, 1.2 µs a row: locals and no calls where a row is plain.
-        sections = self.sections if plan.folds else self.sharing
-        buckets, identity = self._layout.buckets, plan.id
-        key_text, values_of, raw = table.key_text, plan.values, plan.has_raw
-        for index, change in enumerate(changes):
-            if change.op in UPSERTS:
-                text = key_text(change.key)
-                values = values_of(change.after)
-                if raw or change.unavailable or None in values or _UNSET in values:
-                    row = plan.row(text, change, values)
-                else:
-                    row = (text, change.position, "", *values)
-            elif change.op == "delete":
-                text = key_text(change.key)
-                row = (text, change.position, DELETED, origin(index))
-            else:
-                continue  # truncate and floor: the table pauses upstream in this version
-            if large:
-                plan.check_size(row, self._row_bytes_max)
-            bucket = crc32(text.encode()) % buckets
+    def _part(self, plan: ViewPlan, buckets: Sequence[int], rows: Sequence[Row]) -> None:
+        """Put rows into the sections of their buckets."""
+        sections, identity = self.sections if plan.folds else self.sharing, plan.id
+        for bucket, row in zip(buckets, rows, strict=True):
             try:
                 section = sections[bucket][identity]
             except KeyError:
                 section = sections.setdefault(bucket, {})[identity] = Section(plan)
-            if text in section.latest:
+            if row[0] in section.latest:
                 section.add(row)
             else:
-                section.latest[text] = row
-            self.rows += 1
+                section.latest[row[0]] = row
+        self.rows += len(rows)
 
 
 def _refuse_headless(changes: Sequence[Any]) -> None:
     for index, change in enumerate(changes):
         upsert = change.op in UPSERTS
-        if (change.key is None and (upsert or change.op == "delete")) or (upsert and change.after is None):
+        if (change.key is None and (upsert or change.op == DELETE)) or (upsert and change.after is None):
             raise PoisonRecord(
                 "bad_contract", f"record {index} has no key or no row", hint="is another writer on the topic?"
             )

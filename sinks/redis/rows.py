@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -26,10 +27,14 @@ EVENT_TIME = ".t"
 EVENT_ORDER = ".s"  # the event time as digits that compare as it does
 ENTITY_OF_ROW = ".e"
 DELETED = "d"
+DELETE = "delete"
 UPSERTS = frozenset({"insert", "update", "snapshot"})
 ROW_OVERHEAD_BYTES = 512  # what our own fields of a row add at most, apart from those per column
 
-_RAW = frozenset({Kind.BOOLEAN, Kind.FLOAT, Kind.DOUBLE, Kind.LIST})
+_RAW = frozenset({Kind.FLOAT, Kind.DOUBLE, Kind.LIST})  # kept as the contract writes them
+_BOOLEANS = {True: "true", False: "false", None: None, msgspec.UNSET: msgspec.UNSET}
+_VALUES = frozenset({str, int})
+_unavailable_of = operator.attrgetter("unavailable")
 
 
 class ViewPlan:
@@ -44,8 +49,7 @@ class ViewPlan:
         self.columns = [*view.columns, *([EVENT_TIME] if view.event_time else [])]
         # Which of our columns a source's one is in: it can be a value and the event time.
         self.made_from = {name: [i for i, source in enumerate(sources) if source == name] for name in sources}
-        self.values: Callable[[Any], Row] = getter([f"c{position_of[name]}" for name in sources])
-        self.has_raw = any(_is_raw(spec.columns[name].type) for name in sources)
+        self._shown = [reader_of(spec, name, position_of) for name in sources]
         self._names_bytes = sum(2 * len(name.encode()) + 64 for name in self.columns)
 
     @property
@@ -54,19 +58,39 @@ class ViewPlan:
         quoted = [part for name in self.columns for part in (name, msgspec.json.encode(name).decode())]
         return [self.kind, self.id, len(self.columns), *quoted]
 
-    def row(self, key: str, change: Any, values: Row) -> Row:
-        """Return the row of a change whose columns are not all plain values."""
+    def rows(self, keys: Sequence[str], changes: Sequence[Any], origin: Callable[[int], str]) -> list[Row]:
+        """Return a row for each of `changes`, upserts and deletes; `origin(i)` says where change i stands."""
+        upserts = [change for change in changes if change.op != DELETE]
+        if len(upserts) == len(changes):
+            return self._upserted(keys, upserts)
+        of_upserts = [key for key, change in zip(keys, changes, strict=True) if change.op != DELETE]
+        rows = iter(self._upserted(of_upserts, upserts) if upserts else ())
+        return [
+            (key, change.position, DELETED, origin(index)) if change.op == DELETE else next(rows)
+            for index, (key, change) in enumerate(zip(keys, changes, strict=True))
+        ]
+
+    def _upserted(self, keys: Sequence[str], changes: Sequence[Any]) -> list[Row]:
+        """Return the rows of upserts: by column where every change has every value, which is nearly always."""
+        columns = self.values([change.after for change in changes])
+        positions = [change.position for change in changes]
+        if all(map(is_whole, columns)) and not any(map(_unavailable_of, changes)):
+            return list(zip(keys, positions, repeat(""), *columns))
+        return [
+            self._row(key, change, values)
+            for key, change, values in zip(keys, changes, zip(*columns, strict=True), strict=True)
+        ]
+
+    def values(self, afters: Sequence[Any]) -> list[list[Any]]:
+        """Return what Redis shall hold, a list for each of our columns; None is a null, UNSET an absent value."""
+        return [read(afters) for read in self._shown]
+
+    def _row(self, key: str, change: Any, values: Row) -> Row:
         missing = {index for name in change.unavailable for index in self.made_from.get(name, ())}
-        state: list[str] = []
-        present: list[Any] = []
-        for index, value in enumerate(values):
-            # Unavailable wins over a value that should not be there: the source did not send it.
-            letter = "u" if index in missing else _letter(value)
-            state.append(letter)
-            if letter == "v":
-                present.append(plain(value))
-        text = "".join(state)
-        return (key, change.position, "" if text == "v" * len(text) else text, *present)
+        # Unavailable wins over a value that should not be there: the source did not send it.
+        letters = ["u" if index in missing else _letter(value) for index, value in enumerate(values)]
+        present = [value for letter, value in zip(letters, values, strict=True) if letter == "v"]
+        return (key, change.position, "" if len(present) == len(values) else "".join(letters), *present)
 
     def may_exceed(self, value_bytes: int, row_bytes_max: int) -> bool:
         """Say whether a row from a contract value of `value_bytes` could be above the limit."""
@@ -78,7 +102,7 @@ class ViewPlan:
         Raises:
             RecordTooLarge: its values and our own fields are above `row_bytes_max`.
         """
-        size = ROW_OVERHEAD_BYTES + self._names_bytes + sum(len(_bytes(part)) for part in row)
+        size = ROW_OVERHEAD_BYTES + self._names_bytes + sum(len(str(part).encode()) for part in row)
         if size > row_bytes_max:
             raise RecordTooLarge(
                 f"a row of view {self.id} has {size} bytes, above redis.row_bytes_max of {row_bytes_max}",
@@ -95,32 +119,39 @@ class SharingPlan(ViewPlan):
     def __init__(self, spec: TableSpec, view: View, position_of: Mapping[str, int]) -> None:
         super().__init__(spec, view, position_of)
         assert view.entity_key is not None, "else an entity is a row"
-        shown = self.values
-        key = getter([f"c{position_of[name]}" for name in view.entity_key])
-        entity = len(self.columns)
+        self._entity = [reader_of(spec, name, position_of) for name in view.entity_key]
+        self._event: tuple[ColumnType, Reader] | None = None
+        at = len(self.columns)
         self.columns = [*self.columns, ENTITY_OF_ROW]
         for name in view.entity_key:
-            self.made_from.setdefault(name, []).append(entity)
-        self.has_raw = True  # each row is looked at closely: its last columns are made here
-        if view.event_time is None:
-            self.values = lambda after: (*shown(after), _entity_of(key(after)))
-            return
-        self.columns.append(EVENT_ORDER)
-        self.made_from[view.event_time].append(entity + 1)
-        event_type, event = spec.columns[view.event_time].type, getter([f"c{position_of[view.event_time]}"])
-        check_event_time(event_type, self.id)
-        self.values = lambda after: (
-            *shown(after),
-            _entity_of(key(after)),
-            event_order(event_type, plain(event(after)[0])),
-        )
+            self.made_from.setdefault(name, []).append(at)
+        if view.event_time is not None:
+            self.columns.append(EVENT_ORDER)
+            self.made_from[view.event_time].append(at + 1)
+            event_type = spec.columns[view.event_time].type
+            check_event_time(event_type, self.id)
+            self._event = (event_type, reader_of(spec, view.event_time, position_of))
+
+    def values(self, afters: Sequence[Any]) -> list[list[Any]]:
+        """Return the columns of the view, the entity of each row, and the order of its event time."""
+        columns = [*super().values(afters), _entities([read(afters) for read in self._entity])]
+        if self._event is not None:
+            event_type, read = self._event
+            columns.append([event_order(event_type, value) for value in read(afters)])
+        return columns
+
+
+def _entities(parts: list[list[Any]]) -> list[Any]:
+    """Return the text of each row's entity; None where a part of it is null, UNSET where one is absent."""
+    if all(map(is_whole, parts)):
+        return key_texts(parts)
+    return [_entity_of(row) for row in zip(*parts, strict=True)]
 
 
 def _entity_of(parts: Row) -> Any:
-    letters = {_letter(part) for part in parts}
-    if "a" in letters:
+    if msgspec.UNSET in parts:
         return msgspec.UNSET
-    return None if "n" in letters else entity_text([_bytes(plain(part)).decode() for part in parts])
+    return None if None in parts else entity_text(list(map(str, parts)))
 
 
 class TableRows:
@@ -134,7 +165,7 @@ class TableRows:
         ]
         self.arguments = sum(3 + len(plan.columns) for plan in self.plans)  # per change, at most
         self._decode: Callable[[bytes], Any] = _decoder(spec, self._used).decode
-        self.key_text = _key_text(spec)
+        self._key = [Reader(f"k{index}", spec.columns[name].type.kind) for index, name in enumerate(spec.key)]
 
     def decode(self, values: Sequence[bytes]) -> list[Any]:
         """Return the changes that `values` hold, with only the columns in use.
@@ -142,11 +173,15 @@ class TableRows:
         Raises:
             PoisonRecord: it names the index of the first value that is not the contract's.
         """
-        decode = self._decode
         try:
-            return [decode(value) for value in values]
+            return list(map(self._decode, values))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise self._first_bad(values) from None  # msgspec's own text may repeat a value
+
+    def keys(self, changes: Sequence[Any]) -> list[str]:
+        """Return the text of each change's key."""
+        keys = [change.key for change in changes]
+        return key_texts([read(keys) for read in self._key])
 
     def _first_bad(self, values: Sequence[bytes]) -> PoisonRecord:
         for index, value in enumerate(values):
@@ -209,45 +244,64 @@ def _decoder(spec: TableSpec, used: Sequence[str]) -> msgspec.json.Decoder[Any]:
 
 
 def _python_type(column: ColumnType, *, null: bool = True) -> Any:
-    if _is_raw(column):
+    if column.kind in _RAW:
         return msgspec.Raw
-    plain = int if column.kind is Kind.INT else str
+    plain = {Kind.INT: int, Kind.BOOLEAN: bool}.get(column.kind, str)
     return plain | None if null else plain
 
 
-def _is_raw(column: ColumnType) -> bool:
-    return column.kind in _RAW
+class Reader:
+    """Reads an attribute of many structs as Redis shall hold it: text as it is, all else as in the contract's JSON."""
+
+    __slots__ = ("_get", "_kind")
+
+    def __init__(self, attribute: str, kind: Kind) -> None:
+        self._get, self._kind = operator.attrgetter(attribute), kind
+
+    def __call__(self, structs: Sequence[Any]) -> list[Any]:
+        """Return a text or a number for each; None for a null, UNSET where the value is absent."""
+        column = list(map(self._get, structs))
+        if self._kind is Kind.BOOLEAN:
+            return list(map(_BOOLEANS.__getitem__, column))
+        return _raw_texts(column) if self._kind in _RAW else column
 
 
-def getter(fields: list[str]) -> Callable[[Any], Row]:
-    """Return what reads these attributes as a tuple."""
-    if len(fields) > 1:
-        return operator.attrgetter(*fields)
-    one = operator.attrgetter(fields[0])
-    return lambda source: (one(source),)
+def reader_of(spec: TableSpec, name: str, position_of: Mapping[str, int]) -> Reader:
+    """Return what reads a column of rows."""
+    return Reader(f"c{position_of[name]}", spec.columns[name].type.kind)
 
 
-def _key_text(spec: TableSpec) -> Callable[[Any], str]:
-    """Return what makes the text of a row's key; of one text column that is the text."""
-    values = getter([f"k{index}" for index in range(len(spec.key))])
-    if len(spec.key) == 1 and _python_type(spec.columns[spec.key[0]].type, null=False) is str:
-        return operator.attrgetter("k0")
-    return lambda key: entity_text([_bytes(plain(value)).decode() for value in values(key)])
+def is_whole(column: Sequence[Any]) -> bool:
+    """Say whether a column has a value everywhere."""
+    return _VALUES.issuperset(map(type, column))  # a search for None compares each value, which takes twice as long
+
+
+def key_texts(columns: Sequence[Sequence[Any]]) -> list[str]:
+    """Return the texts that name what keys of these columns name."""
+    if len(columns) == 1:
+        return list(map(str, columns[0]))
+    return [entity_text(parts) for parts in zip(*(map(str, column) for column in columns), strict=True)]
+
+
+def _raw_texts(column: list[Any]) -> list[Any]:
+    """Return pieces of JSON as they are written, and texts without their quotes; all in one go where none is odd."""
+    try:
+        joined = b"\n".join(column).decode()
+    except TypeError:  # an absent one
+        return list(map(_raw_text, column))
+    texts = joined.split("\n")
+    odd = len(texts) != len(column) or "null" in texts or joined.startswith('"') or '\n"' in joined
+    return list(map(_raw_text, column)) if odd else texts
+
+
+def _raw_text(value: Any) -> Any:
+    if value is msgspec.UNSET:
+        return value
+    text = bytes(value).decode()
+    if text.startswith('"'):
+        return msgspec.json.decode(text, type=str)
+    return None if text == "null" else text
 
 
 def _letter(value: Any) -> str:
-    if value is None or (type(value) is msgspec.Raw and bytes(value) == b"null"):
-        return "n"
-    return "a" if value is msgspec.UNSET else "v"
-
-
-def plain(value: Any) -> Any:
-    """Return what Redis shall hold: text as it is, all else as the contract's JSON has it."""
-    if type(value) is not msgspec.Raw:
-        return value
-    text = bytes(value)
-    return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()
-
-
-def _bytes(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
+    return "n" if value is None else "a" if value is msgspec.UNSET else "v"

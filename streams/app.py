@@ -6,7 +6,8 @@ import asyncio
 import gc
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import faust
@@ -55,8 +56,8 @@ def run_stage(stage: str, config: Config, *, instance: str, slot: int) -> int:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = build_worker(stage, config, tables=tables, reader=reader, instance=instance, slot=slot)
-    _quiet_collector()
-    return _execute(worker, loop)
+    with _quiet_collector():
+        return _execute(worker, loop)
 
 
 def stage_names(config: Config) -> list[str]:
@@ -98,11 +99,18 @@ def _read_tables(config: Config) -> tuple[TableDirectory, CompactedReader]:
             attempt = min(attempt + 1, 10)
 
 
-def _quiet_collector() -> None:
+@contextmanager
+def _quiet_collector() -> Iterator[None]:
     """Collect garbage seldom: a chunk makes thousands of short-lived objects without cycles, which counting frees."""
+    usual = gc.get_threshold()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()  # else the interpreter's end leaves modules alive, and DuckDB's bindings print each as a leak
 
 
 def _execute(worker: Worker, loop: asyncio.AbstractEventLoop) -> int:

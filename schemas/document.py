@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from schemas.errors import ConfigurationError
 
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
+_QUICK_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where PyYAML was built with it
 
 
 class Strict(BaseModel):
@@ -30,24 +31,43 @@ def read_document(text: str, model: type[M], *, name: str) -> M:
     """
     if len(text.encode()) > DOCUMENT_BYTES_MAX:
         raise ConfigurationError(f"{name} is above {DOCUMENT_BYTES_MAX} bytes", hint="split it")
-    root = _compose(text, name)
+    root, content = _load(text, name)
     try:
-        return model.model_validate(yaml.safe_load(text) or {})
+        return model.model_validate(content or {})
     except ValidationError as exc:
         problems = [_problem(error, root, model, name) for error in exc.errors()]
         raise ConfigurationError("\n".join(problems)) from None  # pydantic's own text repeats values
 
 
-def _compose(text: str, name: str) -> yaml.Node | None:
+def _load(text: str, name: str) -> tuple[yaml.Node | None, Any]:
+    """Return the document's tree, for the lines of errors, and its content; parsed once, for that is what costs."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_duplicates(root, name)
+        return _parse(text, name, _QUICK_LOADER)
+    except yaml.YAMLError:  # the loader in Python says more of what is wrong
+        return _load_slowly(text, name)
+
+
+def _load_slowly(text: str, name: str) -> tuple[yaml.Node | None, Any]:
+    try:
+        return _parse(text, name, yaml.SafeLoader)
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
         raise ConfigurationError(f"{name}:{line}: not YAML: {exc.problem}") from exc
+    except yaml.reader.ReaderError as exc:
+        line = text.count("\n", 0, exc.position) + 1
+        raise ConfigurationError(f"{name}:{line}: not YAML: {exc.reason}") from exc
+
+
+def _parse(text: str, name: str, loader_type: Any) -> tuple[yaml.Node | None, Any]:
+    loader = loader_type(text)
+    root = loader.get_single_node()
+    _refuse_duplicates(root, name)
     if root is not None and not isinstance(root, yaml.MappingNode):
         raise ConfigurationError(f"{name}:1: a mapping is wanted here", hint="`key: value` lines")
-    return root
+    try:
+        return root, None if root is None else loader.construct_document(root)
+    except ValueError as exc:
+        raise ConfigurationError(f"{name}: a value looks like a date or number and is none", hint="quote it") from exc
 
 
 def _refuse_duplicates(node: yaml.Node | None, name: str) -> None:
@@ -55,6 +75,8 @@ def _refuse_duplicates(node: yaml.Node | None, name: str) -> None:
         seen: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigurationError(f"{name}:{line}: a key is one word")
             if key.value in seen:
                 raise ConfigurationError(
                     f"{name}:{line}: {key.value!r} stands here again, first in line {seen[key.value]}"

@@ -6,6 +6,7 @@ All or nothing: no entry is written while one of the specs has a mistake.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from schemas.document import read_document
 from schemas.errors import ConfigurationError
 from schemas.table import TableEntry, TableSpec
 from streams.registration import load_tables, write_entries
-from streams.rules import RuleSet
+from streams.rules import RuleEngine
 from streams.tables import check_topics
 
 SPEC_FILES_MAX = 10_000
@@ -64,20 +65,30 @@ def check_specs(specs: Mapping[str, TableSpec], config: Config) -> None:
     """
     check_topics(specs, config.kafka.topic_prefix)
     views: dict[str, str] = {}
-    for table, spec in specs.items():
-        format_of(spec.format).decoder(TableEntry(spec=spec), LimitsConfig())
-        RuleSet(spec)
-        for view in spec.features:
-            if views.setdefault(view.view, table) != table:
-                raise ConfigurationError(
-                    f"{table}: view {view.view} is one of {views[view.view]} already", hint="give it another name"
-                )
-        unknown = {name for rule in spec.rules for name in rule.destinations or ()} - set(config.notify)
-        if unknown:
+    with closing(RuleEngine()) as engine:  # one for all: opening a database costs more than a table's rules
+        for spec in specs.values():
+            format_of(spec.format).decoder(TableEntry(spec=spec), LimitsConfig())
+            engine.compile(spec)
+            _check_views(spec, views)
+            _check_destinations(spec, config)
+
+
+def _check_views(spec: TableSpec, views: dict[str, str]) -> None:
+    """Add the spec's views to those named so far, with their tables."""
+    for view in spec.features:
+        if views.setdefault(view.view, spec.table) != spec.table:
             raise ConfigurationError(
-                f"{table}: a rule names the destination {min(unknown)}",
-                hint=f"the configuration has {', '.join(config.notify) or 'none'}",
+                f"{spec.table}: view {view.view} is one of {views[view.view]} already", hint="give it another name"
             )
+
+
+def _check_destinations(spec: TableSpec, config: Config) -> None:
+    unknown = {name for rule in spec.rules for name in rule.destinations or ()} - set(config.notify)
+    if unknown:
+        raise ConfigurationError(
+            f"{spec.table}: a rule names the destination {min(unknown)}",
+            hint=f"the configuration has {', '.join(config.notify) or 'none'}",
+        )
 
 
 def merge(

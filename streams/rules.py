@@ -78,6 +78,10 @@ class RuleEngine:
         """Return the rules of a table, ready to evaluate; raises what `RuleSet` raises."""
         return RuleSet(spec, self)
 
+    def close(self) -> None:
+        """Let the database go; its rules can no longer be evaluated."""
+        self.database.close()
+
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
@@ -94,8 +98,7 @@ class RuleSet:
             of `before` where the table does not log it.
     """
 
-    def __init__(self, spec: TableSpec, engine: RuleEngine | None = None) -> None:
-        engine = engine or RuleEngine()
+    def __init__(self, spec: TableSpec, engine: RuleEngine) -> None:
         self._database, self._spec = engine.database, spec
         rewriter = Rewriter(spec, self._database, engine.functions)
         self._compiled = [_compile(rule, rewriter) for rule in spec.rules]

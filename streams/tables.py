@@ -7,7 +7,7 @@ subscribes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import ValidationError
 
@@ -102,22 +102,42 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
     Raises:
         ConfigurationError: it names the topic and both tables.
     """
-    names = [(name, table) for table, spec in specs.items() for name in spec.topics if not name.startswith("^")]
-    for name, table in names:
-        if name.startswith(f"{own_prefix}."):
-            raise ConfigurationError(f"{table}: {name} is one of our own topics", hint="name the source's topic")
-        for other, spec in specs.items():
-            if other != table and reads(spec, name):
+    readers = _readers(specs)
+    for table, spec in specs.items():
+        for name in spec.topics:
+            if name.startswith(f"{own_prefix}."):
+                raise ConfigurationError(f"{table}: {name} is one of our own topics", hint="name the source's topic")
+            if not name.startswith("^") and (others := [other for other in readers(name) if other != table]):
                 raise ConfigurationError(
-                    f"{name} would feed both {table} and {other}",
+                    f"{name} would feed both {table} and {others[0]}",
                     hint="one topic feeds one table; make the pattern narrower",
                 )
     own = [f"{own_prefix}.changes.{table}" for table in specs] + [
         f"{own_prefix}.{name}" for name in ("tables", "alerts", "quarantine")
     ]
-    for table, spec in specs.items():
-        if caught := [topic for topic in own if reads(spec, topic)]:
+    for topic in own:
+        if caught := readers(topic):
             raise ConfigurationError(
-                f"{table}: its pattern also catches {caught[0]}, a topic of ours",
+                f"{caught[0]}: its pattern also catches {topic}, a topic of ours",
                 hint=f"leave out what begins with {own_prefix}.",
             )
+
+
+def _readers(specs: Mapping[str, TableSpec]) -> Callable[[str], list[str]]:
+    """Return what names the tables that read a topic: thousands of names are looked up, only patterns are tried."""
+    by_name: dict[str, list[str]] = {}
+    patterns: list[tuple[re.Pattern[str], str]] = []
+    for table, spec in specs.items():
+        for name in spec.topics:
+            if name.startswith("^"):
+                patterns.append((_pattern(name, table), table))
+            else:
+                by_name.setdefault(name, []).append(table)
+    return lambda topic: [*by_name.get(topic, ()), *(table for pattern, table in patterns if pattern.match(topic))]
+
+
+def _pattern(text: str, table: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as exc:
+        raise ConfigurationError(f"{table}: {text} is no regular expression: {exc}", hint="^ begins a pattern") from exc

@@ -9,7 +9,7 @@ from schemas.config import read_config
 from schemas.document import read_document
 from schemas.table import TableSpec
 from sinks.webhook import WebhookSink
-from streams.rules import RuleSet
+from streams.rules import RuleEngine
 
 PAGE = Path(__file__).parents[3] / "docs" / "alerts.md"
 
@@ -21,7 +21,7 @@ def blocks() -> list[str]:
 
 def test_the_rules_of_the_page_compile() -> None:
     """All of them, with the columns that the page gives."""
-    rules = RuleSet(read_document(blocks()[0], TableSpec, name="alerts.md"))
+    rules = RuleEngine().compile(read_document(blocks()[0], TableSpec, name="alerts.md"))
 
     assert ["potassium-high", "turned-critical", "removed"] == [rule.rule for rule in rules.rules]
 

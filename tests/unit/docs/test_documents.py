@@ -23,7 +23,7 @@ from schemas.document import read_document
 from schemas.table import TableSpec
 from schemas.topics import TopicNames
 from streams.registration import own_topic, own_topics
-from streams.rules import RuleSet
+from streams.rules import RuleEngine
 from tests.services import Connector, Kafka, RedisServer
 from tests.unit.docs.pages import (
     PAGES,
@@ -108,7 +108,7 @@ def test_yaml_is_what_its_model_takes(block: Block) -> None:
     read = read_yaml(block)
 
     if isinstance(read, TableSpec):
-        assert [rule.rule for rule in read.rules] == [rule.rule for rule in RuleSet(read).rules]
+        assert [rule.rule for rule in read.rules] == [rule.rule for rule in RuleEngine().compile(read).rules]
 
 
 @pytest.mark.parametrize("block", blocks("json"), ids=block_id)

@@ -127,6 +127,12 @@ def test_an_entry_of_the_tables_topic_is_read_back_as_written() -> None:
         ("topics: [clinic.public.patients]", "topics: []", "at least 1"),
         ("key: [id]", "key: [id]\nkey: [name]", "stands here again, first in line 4"),
         ("key: [id]", "key: [id", "not YAML"),
+        ("key: [id]", "key: *id", "found undefined alias 'id'"),
+        ("key: [id]", "key: !ours [id]", "could not determine a constructor for the tag '!ours'"),
+        ("key: [id]", "? [key]\n: [id]", "patients.yaml:4: a key is one word"),
+        ("key: [id]", "key: [\x01]", "patients.yaml:4: not YAML: special characters"),
+        ("key: [id]", "key: 2026-13-45", "looks like a date or number and is none"),
+        ("key: [id]", "key: [id]\nlake: {time_zone: Europe/Berln}", "is no time zone"),
     ],
 )
 def test_a_mistake_in_a_spec_is_named_with_file_and_line(old: str, new: str, said: str) -> None:

@@ -59,6 +59,7 @@ def test_a_pattern_finds_its_topics() -> None:
         ("headgate.changes.patients", "is one of our own topics"),
         ("^headgate.*", "also catches"),
         ("^.*", "would feed both|also catches"),
+        ("^clinic.(", "no regular expression"),
     ],
 )
 def test_one_topic_feeds_one_table_and_none_is_ours(topic: str, said: str) -> None:

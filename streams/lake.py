@@ -46,7 +46,7 @@ class Consumer(Protocol):
     async def seek(self, assignment: Any, offset: int) -> bool:
         """Read an assignment again from `offset`; its unfinished runs are lost."""
 
-    async def pause(self, topic: str, reason: str | HeadgateError) -> None:
+    async def pause(self, topic: str, reason: TableStopped) -> None:
         """Read nothing of a topic; its unfinished runs are lost."""
 
     async def give_up(self, runs: Iterable[Any]) -> None:

@@ -23,7 +23,7 @@ from sinks.redis.sharing import tellings
 from tests.services.runner import NativeProcess
 from tests.services.system import require_program
 from tests.services.waiting import free_port, wait_until
-from tests.unit.features.fakes import change
+from tests.unit.features.changes import change
 
 SPEC = TableSpec.model_validate(
     {

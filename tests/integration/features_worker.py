@@ -7,13 +7,15 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from connectors.transport.chunk import Group
 from schemas.config import Config
 from schemas.errors import SinkUnavailable
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.redis.read import FeatureRow, get_entity
 from streams.features import FeaturesStage
-from tests.unit.features.fakes import FakeAssignment, FakeConsumer, FakeGroup, FakeRun, change
+from tests.unit.fakes import Consumer, assignment_of
+from tests.unit.features.changes import change
 
 KEYS = 200
 SPEC: dict[str, Any] = {
@@ -32,9 +34,9 @@ class Worker:
     def __init__(self, address: str, prefix: str, log: list[bytes | None], **redis: Any) -> None:
         self.config = Config.model_validate({"redis": {"url": address, "key_prefix": prefix, "buckets": 8, **redis}})
         self.tables = {"patients": TableEntry.model_validate({"spec": SPEC})}
-        self.consumer = FakeConsumer()
+        self.consumer = Consumer()
         self.log = log
-        self.assignment = FakeAssignment()
+        self.assignment = assignment_of()
         self.stage = FeaturesStage(
             self.config, names=TopicNames(), tables=self.tables, consumer=self.consumer, clock=lambda: 1_000.0
         )
@@ -49,19 +51,19 @@ class Worker:
         """Hand the log from `first` on to the stage, in runs of one group; unless it seeks, all is done afterwards."""
         records = self.log[first:last]
         runs = [
-            FakeRun(self.assignment, first + at, records[at : at + run_records])
+            self.consumer.run(self.assignment, first + at, records[at : at + run_records])
             for at in range(0, len(records), run_records)
         ]
-        self.consumer.runs, group = runs, FakeGroup(runs)
+        group = Group(runs, self.consumer)
         await self.stage.step(group)
-        assert group.finished
+        assert not group.unanswered()
 
     async def read_until_done(self, first: int) -> None:
         """Read to the end, following seeks and trying again where Redis does not answer."""
         at: int | None = first
         async with asyncio.timeout(30):
             while at is not None:
-                self.consumer.seeks.clear()
+                self.consumer.sought.clear()
                 try:
                     await self.read(at)
                 except SinkUnavailable:

@@ -14,7 +14,8 @@ from schemas.table import TableEntry
 from sinks.redis.read import get_entity
 from tests.integration.features_worker import KEYS, SEEN, SPEC, Worker, expected, history
 from tests.services import RedisServer
-from tests.unit.features.fakes import FakeAssignment, change
+from tests.unit.fakes import assignment_of
+from tests.unit.features.changes import change
 
 
 @pytest.fixture
@@ -268,7 +269,7 @@ async def test_a_view_name_of_another_table_pauses_the_second_table_only(worker:
     one = worker(history(100))
     second = SPEC | {"table": "visits"}
     one.tables["visits"] = TableEntry.model_validate({"spec": second})
-    other = FakeAssignment(topic="headgate.changes.visits")
+    other = assignment_of("headgate.changes.visits")
     await one.stage.start()
 
     await one.stage.starts([one.assignment, other])

@@ -22,7 +22,7 @@ from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.app import run_stage
 from streams.registration import ensure_own_topics, open_admin, own_topic, own_topics, write_entry
-from tests.services import Kafka
+from tests.services import Kafka, until
 from tests.unit.notify.receiver import SECRET, receiving
 
 CHANGES = 600
@@ -143,13 +143,6 @@ def running(config: Config) -> Iterator[dict[str, BaseProcess]]:
                 process.join()
 
 
-async def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait for a condition, with a deadline."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # any condition, not only events
-            await asyncio.sleep(0.05)
-
-
 def read_alerts(config: Config) -> list[dict[str, Any]]:
     """Return what is committed on `headgate.alerts`, read by a consumer that is not ours."""
     consumer = Consumer(
@@ -182,7 +175,7 @@ async def test_alerts_reach_their_receiver_through_an_outage_and_kills(installat
         config = installation(receiver.url)
         await asyncio.to_thread(produce, config, range(CHANGES // 2))
         with running(config) as processes:
-            await until(lambda: len(receiver.ids) > 3, 60)
+            await until(lambda: len(receiver.ids) > 3, seconds=60)
             for stage in ("notify-ops", "alerts"):
                 processes[stage].kill()
                 await asyncio.to_thread(processes[stage].join)
@@ -191,7 +184,7 @@ async def test_alerts_reach_their_receiver_through_an_outage_and_kills(installat
                 processes[stage] = start(config, stage)
             receiver.answer = lambda _: web.Response(status=200)
             wanted = expected_ids(range(CHANGES))
-            await until(lambda: wanted <= set(receiver.accepted_ids()), 120)
+            await until(lambda: wanted <= set(receiver.accepted_ids()), seconds=120)
         alerts = await asyncio.to_thread(read_alerts, config)
 
     assert {process.exitcode for process in processes.values()} == {0}

@@ -16,7 +16,7 @@ from tests.services.postgres import Postgres
 from tests.services.redis import RedisServer
 from tests.services.runner import ServiceFailed
 from tests.services.s3 import S3
-from tests.services.waiting import wait_until
+from tests.services.waiting import until, wait_until
 
 __all__ = [
     "S3",
@@ -28,5 +28,6 @@ __all__ = [
     "ServiceFailed",
     "Services",
     "register_postgres_connector",
+    "until",
     "wait_until",
 ]

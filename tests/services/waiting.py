@@ -1,5 +1,6 @@
 """Waiting on a condition with a deadline, and choosing ports."""
 
+import asyncio
 import random
 import socket
 import time
@@ -55,3 +56,16 @@ def wait_until(
         if time.monotonic() >= ends_at:
             raise TimeoutError(f"{what}: not within {deadline_seconds:g} s; the last answer was {answer!r}")
         time.sleep(poll_seconds)
+
+
+async def until(condition: Callable[[], object], what: str = "the condition", *, seconds: float = 10.0) -> None:
+    """Return once `condition` holds, while everything else of the event loop goes on.
+
+    Raises:
+        TimeoutError: it did not within `seconds`; the message names `what`.
+    """
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= ends_at:
+            raise TimeoutError(f"{what}: not within {seconds:g} s")
+        await asyncio.sleep(0.01)

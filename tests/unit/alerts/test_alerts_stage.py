@@ -15,7 +15,7 @@ from schemas.rule import alert_id
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.alerts import AlertsStage
-from tests.unit.alerts.fakes import Consumer, Message, Writer
+from tests.unit.fakes import Consumer, Message, Writer
 
 NOW = 1_795_203_957.0  # 2026-11-20T19:45:57Z
 NAMES = TopicNames("hg")
@@ -102,7 +102,7 @@ class Bench:
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return the alerts written so far."""
-        return [json.loads(record["value"]) for record in self.writer.records if record["topic"] == NAMES.alerts]
+        return [record.content for record in self.writer.records if record.topic == NAMES.alerts]
 
 
 async def test_a_firing_is_written_with_the_offsets_of_its_group() -> None:
@@ -170,9 +170,9 @@ async def test_alerts_of_one_row_lie_in_one_partition() -> None:
 
     await bench.step(*[bench.run(*[value(at + 10 * n) for at in range(10)], first=n) for n in range(5)])
 
-    places: dict[bytes, set[int]] = {}
+    places: dict[bytes | None, set[int]] = {}
     for record in bench.writer.records:
-        places.setdefault(record["key"], set()).add(record["partition"])
+        places.setdefault(record.key, set()).add(record.partition)
     assert (10, {1}) == (len(places), {len(each) for each in places.values()})
     assert 1 < len(set.union(*places.values()))
 
@@ -248,7 +248,7 @@ async def test_an_error_of_a_rule_is_counted() -> None:
 async def test_nothing_counts_when_the_write_fails() -> None:
     """The group comes again and is then written once."""
     bench = Bench(entry(BIG))
-    bench.writer.failures = 1
+    bench.writer.failures = [SinkUnavailable("away")]
     run = bench.run(value(1))
     with pytest.raises(SinkUnavailable):
         await bench.step(run)
@@ -324,7 +324,7 @@ async def test_a_record_that_is_no_change_is_named_and_goes_to_quarantine() -> N
 
     record = bench.writer.records[0]
     assert (NAMES.quarantine, "alerts", 1) == (
-        record["topic"],
-        json.loads(record["value"])["stage"],
+        record.topic,
+        record.content["stage"],
         bench.writer.advances[0].next_offset,
     )

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 
 import headgate
 from headgate.supervisor import Place, Supervisor, Worker, backoff_seconds, places, reason_of, worker_command
+from tests.services import until
 
 SLEEPS = "import time; time.sleep(60)"
 IGNORES = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
@@ -34,14 +34,6 @@ class Record:
     def named(self, event: str) -> list[dict[str, Any]]:
         """Return the fields of the events of one name."""
         return [fields for name, fields in self.events if name == event]
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait for a condition with a deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.01)
 
 
 def supervisor(code: str, record: Record, *, stages: tuple[str, ...] = ("lake",), **options: Any) -> Supervisor:

@@ -19,7 +19,7 @@ from sinks.redis.ledger import Refused
 from sinks.redis.offsets import Mark, OffsetBook
 from sinks.redis.rows import TableRows
 from streams.features import rounds
-from tests.unit.features.fakes import FakeAssignment, FakeRun
+from tests.unit.fakes import assignment_of, run_of
 
 POSITION = f"0001{7:041d}"
 
@@ -253,7 +253,7 @@ def test_what_was_read_again_is_compared_with_what_was_answered() -> None:
 
 def test_rounds_cut_runs_without_losing_a_record() -> None:
     """Each piece knows the offset behind it, gaps included."""
-    runs = [FakeRun(FakeAssignment(), 10, [b"x"] * 5), FakeRun(FakeAssignment(), 30, [b"x"] * 2)]
+    runs = [run_of(assignment_of(), 10, [b"x"] * 5), run_of(assignment_of(), 30, [b"x"] * 2)]
     cut = [[(p.start, p.stop, p.next) for p in pieces] for pieces in rounds(runs, 3)]
 
     assert [[(0, 3, 13)], [(3, 5, 15), (0, 1, 31)], [(1, 2, 32)]] == cut

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from connectors.transport.chunk import Assignment, Group
 from schemas.config import Config
 from schemas.errors import PoisonRecord, SinkUnavailable, SourceMoved
 from schemas.table import TableEntry, TableSpec
@@ -23,8 +24,9 @@ from sinks.lake.table import load_table
 from sinks.lake.verify import verify
 from streams import lake as stage_module
 from streams.lake import LakeStage
+from tests.services import until
+from tests.unit.fakes import CHANGES, Consumer, assignment_of
 from tests.unit.lake.changes import change, encoded, spec_of
-from tests.unit.lake.fakes import CHANGES, FakeAssignment, FakeConsumer, FakeGroup, until
 
 
 class FlakyLake(Lake):
@@ -52,9 +54,9 @@ class World:
         self.away = ""
         self.stages: list[LakeStage] = []
 
-    async def worker(self) -> tuple[LakeStage, FakeConsumer]:
+    async def worker(self) -> tuple[LakeStage, Consumer]:
         """Return a new worker, started."""
-        consumer = FakeConsumer()
+        consumer = Consumer(buffers=True)
         lake = FlakyLake(self.config.lake, clock=time.time)
         lake.away = lambda: self.away
         stage = LakeStage(self.config, names=TopicNames(), tables=self.tables, consumer=consumer, lake=lake)
@@ -95,11 +97,9 @@ def values(first: int, count: int) -> list[bytes | None]:
     return [*encoded([change(n, n % 4) for n in range(first, first + count)])]
 
 
-async def give(
-    stage: LakeStage, consumer: FakeConsumer, assignment: FakeAssignment, first: int, count: int
-) -> FakeGroup:
+async def give(stage: LakeStage, consumer: Consumer, assignment: Assignment, first: int, count: int) -> Group:
     """Hand the stage one run and return the group."""
-    group = FakeGroup([consumer.run(assignment, first, values(first, count))])
+    group = Group([consumer.run(assignment, first, values(first, count))], consumer)
     await stage.step(group)
     return group
 
@@ -107,12 +107,12 @@ async def give(
 async def test_enough_rows_are_committed_and_then_done(world: World) -> None:
     """Before that they are taken, and not in the lake."""
     stage, consumer = await world.worker()
-    assignment = FakeAssignment()
+    assignment = assignment_of()
     group = await give(stage, consumer, assignment, 0, 9)
-    assert ["taken"] == list(group.answered.values())
+    assert group.runs == consumer.taken_runs
     assert [] == world.offsets()
     await give(stage, consumer, assignment, 9, 3)
-    await until(lambda: len(consumer.finished) == 2)
+    await until(lambda: len(consumer.done_runs) == 2)
 
     assert list(range(12)) == world.offsets()
     assert (1, 12, 0) == tuple(stage.counters()[name] for name in ("commits", "rows_committed", "buffered_bytes"))
@@ -122,8 +122,8 @@ async def test_age_commits_without_new_changes(tmp_path: Path) -> None:
     """A quiet table is in the lake after `commit_age_seconds` at the latest."""
     world = World(tmp_path, commit_age_seconds=0.2)
     stage, consumer = await world.worker()
-    await give(stage, consumer, FakeAssignment(), 0, 2)
-    await until(lambda: len(consumer.finished) == 1)
+    await give(stage, consumer, assignment_of(), 0, 2)
+    await until(lambda: len(consumer.done_runs) == 1)
     await stage.stop()
 
     assert [0, 1] == world.offsets()
@@ -134,8 +134,8 @@ async def test_bytes_commit_too(tmp_path: Path) -> None:
     world = World(tmp_path, commit_bytes_max=16 * 1024)
     stage, consumer = await world.worker()
     large = encoded([change(n, n, after={"id": str(n), "name": "x" * 10_000}) for n in range(2)])
-    await stage.step(FakeGroup([consumer.run(FakeAssignment(), 0, [*large])]))
-    await until(lambda: len(consumer.finished) == 1)
+    await stage.step(Group([consumer.run(assignment_of(), 0, [*large])], consumer))
+    await until(lambda: len(consumer.done_runs) == 1)
     await stage.stop()
 
     assert [0, 1] == world.offsets()
@@ -144,10 +144,10 @@ async def test_bytes_commit_too(tmp_path: Path) -> None:
 async def test_stop_commits_what_is_held(world: World) -> None:
     """A drain leaves nothing to be read again."""
     stage, consumer = await world.worker()
-    await give(stage, consumer, FakeAssignment(), 0, 3)
+    await give(stage, consumer, assignment_of(), 0, 3)
     await stage.stop()
 
-    assert 1 == len(consumer.finished)
+    assert 1 == len(consumer.done_runs)
     assert [0, 1, 2] == world.offsets()
 
 
@@ -158,25 +158,25 @@ async def test_stop_gives_up_in_time_when_the_lake_is_away(tmp_path: Path) -> No
         update={"limits": world.config.limits.model_copy(update={"drain_seconds": 0.2})}
     )
     stage, consumer = await world.worker()
-    await give(stage, consumer, FakeAssignment(), 0, 3)
+    await give(stage, consumer, assignment_of(), 0, 3)
     world.away = "before"
     began = time.monotonic()
     await stage.stop()
 
     assert time.monotonic() - began < 3
-    assert [] == consumer.finished
+    assert [] == consumer.done_runs
     assert [] == world.offsets()
 
 
 async def test_tombstones_have_no_row_and_move_the_offset(world: World) -> None:
     """A run of nothing else is committed all the same."""
     stage, consumer = await world.worker()
-    assignment = FakeAssignment()
-    await stage.step(FakeGroup([consumer.run(assignment, 0, [*values(0, 1), None])]))
-    await stage.step(FakeGroup([consumer.run(assignment, 2, [None, None])]))
+    assignment = assignment_of()
+    await stage.step(Group([consumer.run(assignment, 0, [*values(0, 1), None])], consumer))
+    await stage.step(Group([consumer.run(assignment, 2, [None, None])], consumer))
     await stage.stop()
     stage, _ = await world.worker()
-    again = FakeAssignment()
+    again = assignment_of()
 
     assert {again: 4} == await stage.starts([again])
     assert [0] == world.offsets()
@@ -186,22 +186,22 @@ async def test_a_broken_value_takes_nothing_of_its_group(world: World) -> None:
     """So that the group can come again without it."""
     world.tables["meters"] = TableEntry(spec=spec_of(table="meters"))
     stage, consumer = await world.worker()
-    good = consumer.run(FakeAssignment(), 0, values(0, 2))
-    bad = consumer.run(FakeAssignment("headgate.changes.meters"), 0, [b"{"])
-    group = FakeGroup([good, bad])
+    good = consumer.run(assignment_of(), 0, values(0, 2))
+    bad = consumer.run(assignment_of("headgate.changes.meters"), 0, [b"{"])
+    group = Group([good, bad], consumer)
     with pytest.raises(PoisonRecord):
         await stage.step(group)
     await stage.stop()
 
-    assert {} == group.answered
+    assert [good, bad] == group.unanswered()
     assert [] == world.offsets()
 
 
 async def test_repeats_are_dropped_and_counted(world: World) -> None:
     """By the subscriber's rule: upstream may be at least once."""
     stage, consumer = await world.worker()
-    assignment = FakeAssignment()
-    await stage.step(FakeGroup([consumer.run(assignment, 0, [*values(0, 6), *values(3, 6)])]))
+    assignment = assignment_of()
+    await stage.step(Group([consumer.run(assignment, 0, [*values(0, 6), *values(3, 6)])], consumer))
     await stage.stop()
 
     assert list(range(9)) == world.offsets()
@@ -211,12 +211,12 @@ async def test_repeats_are_dropped_and_counted(world: World) -> None:
 async def test_repeats_are_dropped_across_restarts(world: World) -> None:
     """The highest offsets are read back from the table."""
     stage, consumer = await world.worker()
-    await give(stage, consumer, FakeAssignment(), 0, 5)
+    await give(stage, consumer, assignment_of(), 0, 5)
     await stage.stop()
     stage, consumer = await world.worker()
-    assignment = FakeAssignment()
+    assignment = assignment_of()
     await stage.starts([assignment])
-    await stage.step(FakeGroup([consumer.run(assignment, 5, [*values(2, 5)])]))
+    await stage.step(Group([consumer.run(assignment, 5, [*values(2, 5)])], consumer))
     await stage.stop()
 
     assert list(range(7)) == world.offsets()
@@ -225,25 +225,25 @@ async def test_repeats_are_dropped_across_restarts(world: World) -> None:
 async def test_a_partition_that_leaves_takes_its_open_batch_along(world: World) -> None:
     """Its rows are the successor's; those of other partitions stay."""
     stage, consumer = await world.worker()
-    leaving, staying = FakeAssignment(), FakeAssignment(partition=1)
+    leaving, staying = assignment_of(), assignment_of(partition=1)
     stays = [change(n, n, source={"origin": ["clinic.public.patients", 0, 1, n]}) for n in range(2)]
     await give(stage, consumer, leaving, 0, 3)
-    await stage.step(FakeGroup([consumer.run(staying, 0, [*encoded(stays)])]))
+    await stage.step(Group([consumer.run(staying, 0, [*encoded(stays)])], consumer))
     leaving.lost = True
     await stage.leaving([leaving])
     await stage.stop()
 
     assert [0, 1] == world.offsets()
-    assert [staying] == [run.assignment for run in consumer.finished]
+    assert [staying] == [run.assignment for run in consumer.done_runs]
 
 
 async def test_a_partition_starts_where_the_lake_stands(world: World) -> None:
     """Whatever Kafka has committed; one that the lake does not know is left to Kafka."""
     stage, consumer = await world.worker()
-    await give(stage, consumer, FakeAssignment(), 0, 3)
+    await give(stage, consumer, assignment_of(), 0, 3)
     await stage.stop()
     stage, _ = await world.worker()
-    known, unknown = FakeAssignment(), FakeAssignment(partition=1)
+    known, unknown = assignment_of(), assignment_of(partition=1)
 
     assert {known: 3} == await stage.starts([known, unknown])
 
@@ -251,10 +251,10 @@ async def test_a_partition_starts_where_the_lake_stands(world: World) -> None:
 async def test_a_topic_made_anew_is_held(world: World) -> None:
     """Its offsets mean something else now."""
     stage, consumer = await world.worker()
-    await give(stage, consumer, FakeAssignment(), 0, 3)
+    await give(stage, consumer, assignment_of(), 0, 3)
     await stage.stop()
     stage, _ = await world.worker()
-    assignment = FakeAssignment(topic_id="id-2")
+    assignment = assignment_of(topic_id="id-2")
     answers = await stage.starts([assignment])
 
     assert isinstance(answers[assignment], SourceMoved)
@@ -263,16 +263,16 @@ async def test_a_topic_made_anew_is_held(world: World) -> None:
 async def test_a_frozen_worker_goes_where_its_successor_stood(world: World) -> None:
     """It discards its batch, seeks, and goes on if the partition is still its own."""
     frozen, its_consumer = await world.worker()
-    assignment = FakeAssignment()
+    assignment = assignment_of()
     await give(frozen, its_consumer, assignment, 0, 4)
     successor, consumer = await world.worker()
-    await give(successor, consumer, FakeAssignment(), 0, 7)
+    await give(successor, consumer, assignment_of(), 0, 7)
     await successor.stop()
     await give(frozen, its_consumer, assignment, 4, 6)
     await until(lambda: its_consumer.seeks == [(0, 7)])
     await until(lambda: frozen.counters()["buffered_bytes"] == 0)
     await give(frozen, its_consumer, assignment, 7, 10)
-    await until(lambda: len(its_consumer.finished) == 1)
+    await until(lambda: len(its_consumer.done_runs) == 1)
 
     assert list(range(17)) == world.offsets()
     assert 1 == frozen.counters()["offsets_moved"]
@@ -282,13 +282,13 @@ async def test_a_frozen_worker_goes_where_its_successor_stood(world: World) -> N
 async def test_a_lake_that_is_away_is_waited_for(world: World, when: str) -> None:
     """The error is shown, and every row is there once in the end, also where only the answer was lost."""
     stage, consumer = await world.worker()
-    assignment = FakeAssignment()
+    assignment = assignment_of()
     world.away = when
     await give(stage, consumer, assignment, 0, 10)
     await until(lambda: stage.counters().get("commits_failed", 0) >= 1)
     assert isinstance(stage.last_error, SinkUnavailable)
     world.away = ""
-    await until(lambda: len(consumer.finished) == 1 or consumer.seeks == [(0, 10)])
+    await until(lambda: len(consumer.done_runs) == 1 or consumer.seeks == [(0, 10)])
     await give(stage, consumer, assignment, 10, 10)
     await until(lambda: stage.counters().get("commits", 0) >= 1)
     await stage.stop()
@@ -302,7 +302,7 @@ async def test_full_buffers_make_the_step_wait(tmp_path: Path) -> None:
     world = World(tmp_path, buffer_bytes_max=8 * 1024)
     stage, consumer = await world.worker()
     world.away = "before"
-    waiting = asyncio.create_task(give(stage, consumer, FakeAssignment(), 0, 200))
+    waiting = asyncio.create_task(give(stage, consumer, assignment_of(), 0, 200))
     await until(lambda: stage.counters().get("commits_failed", 0) >= 2)
     assert not waiting.done()
     world.away = ""
@@ -317,7 +317,7 @@ async def test_a_changed_spec_is_taken_up_between_two_runs(world: World) -> None
     narrow: TableSpec = spec_of(columns={"id": "long"})
     world.tables["patients"] = TableEntry(spec=narrow)
     stage, consumer = await world.worker()
-    assignment = FakeAssignment()
+    assignment = assignment_of()
     await give(stage, consumer, assignment, 0, 2)
     world.tables["patients"] = TableEntry(spec=spec_of())
     await stage.tables_changed({"patients"})
@@ -330,10 +330,10 @@ async def test_a_changed_spec_is_taken_up_between_two_runs(world: World) -> None
 async def test_a_table_that_cannot_become_what_its_spec_says_is_paused(world: World) -> None:
     """Alone, with the reason."""
     stage, consumer = await world.worker()
-    await give(stage, consumer, FakeAssignment(), 0, 10)
-    await until(lambda: len(consumer.finished) == 1)
+    await give(stage, consumer, assignment_of(), 0, 10)
+    await until(lambda: len(consumer.done_runs) == 1)
     world.tables["patients"] = TableEntry(spec=spec_of(columns={"id": "string"}))
-    group = FakeGroup([consumer.run(FakeAssignment(), 10, [b"{}"])])
+    group = Group([consumer.run(assignment_of(), 10, [b"{}"])], consumer)
     await stage.step(group)
 
     assert "lake_schema" == consumer.paused[CHANGES].reason
@@ -345,10 +345,10 @@ async def test_topics_are_those_of_tables_that_go_to_the_lake(world: World) -> N
     stage, consumer = await world.worker()
     assert [CHANGES] == stage.topics()
     world.tables["patients"] = TableEntry(spec=spec_of(lake={"enabled": False}))
-    group = await give(stage, consumer, FakeAssignment(), 0, 2)
+    group = await give(stage, consumer, assignment_of(), 0, 2)
 
     assert [] == stage.topics()
-    assert ["done"] == list(group.answered.values())
+    assert (group.runs, []) == (consumer.done_runs, consumer.taken_runs)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -358,14 +358,14 @@ async def test_whatever_happens_every_change_is_there_once(tmp_path: Path, seed:
     world = World(tmp_path, commit_rows_max=7)
     log = values(0, 120)
     stage, consumer = await world.worker()
-    assignment = FakeAssignment()
+    assignment = assignment_of()
     consumer.at[assignment] = 0
     for _ in range(60):
         what = chance.choice(["give"] * 6 + ["rewind", "restart", "fail", "heal", "breathe"])
         match what:
             case "give" if (at := consumer.at[assignment]) < len(log):
                 count = chance.randint(1, 6)
-                await stage.step(FakeGroup([consumer.run(assignment, at, log[at : at + count])]))
+                await stage.step(Group([consumer.run(assignment, at, log[at : at + count])], consumer))
             case "rewind":
                 consumer.rewind(assignment)
             case "fail":
@@ -378,7 +378,7 @@ async def test_whatever_happens_every_change_is_there_once(tmp_path: Path, seed:
                 await stage.leaving([assignment])
                 await stage.stop()
                 stage, consumer = await world.worker()
-                assignment = FakeAssignment()
+                assignment = assignment_of()
                 consumer.at[assignment] = (await stage.starts([assignment])).get(assignment, 0)
             case _:
                 await asyncio.sleep(0.02)
@@ -388,7 +388,7 @@ async def test_whatever_happens_every_change_is_there_once(tmp_path: Path, seed:
         assert time.monotonic() < deadline
         at = consumer.at[assignment]
         if at < len(log):
-            await stage.step(FakeGroup([consumer.run(assignment, at, log[at : at + 7])]))
+            await stage.step(Group([consumer.run(assignment, at, log[at : at + 7])], consumer))
         else:
             stage._flush("patients")  # noqa: SLF001  as age would
         await asyncio.sleep(0.02)

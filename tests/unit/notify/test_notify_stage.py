@@ -20,7 +20,8 @@ from sinks.webhook import WebhookSink
 from streams.notify import NotifyStage
 from streams.portion import PORTION_RECORDS_MAX
 from streams.retry import LATER_SECONDS, TROUBLED_AFTER
-from tests.unit.alerts.fakes import Consumer, Message, Writer
+from tests.services import until
+from tests.unit.fakes import Consumer, Message, Writer
 from tests.unit.notify.receiver import Receiver, alert, destination, receiving
 
 NAMES = TopicNames("hg")
@@ -75,9 +76,9 @@ class Bench:
 
     def waiting_run(self) -> Run:
         """Return what was written to the retry topic so far as a run of it, and forget it."""
-        records = [record for record in self.writer.records if record["topic"] == NAMES.alerts_retry]
+        records = [record for record in self.writer.records if record.topic == NAMES.alerts_retry]
         self.writer.records = [record for record in self.writer.records if record not in records]
-        messages = [Message(at, record["key"], record["value"]) for at, record in enumerate(records)]
+        messages = [Message(at, record.key, record.value) for at, record in enumerate(records)]
         return Run(Assignment("y", NAMES.alerts_retry, 0), messages)
 
     async def step(self, *runs: Run) -> Group:
@@ -96,19 +97,12 @@ class Bench:
 
     def written(self, topic: str) -> list[dict[str, Any]]:
         """Return the values written to `topic`."""
-        return [json.loads(record["value"]) for record in self.writer.records if record["topic"] == topic]
+        return [record.content for record in self.writer.records if record.topic == topic]
 
 
 def answer_by_number(status_of: Callable[[int], int]) -> Callable[[dict[str, Any]], web.StreamResponse]:
     """Answer with a status by the number of the alert."""
     return lambda body: web.Response(status=status_of(body["data"]["values"]["n"]))
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for a condition, with a deadline."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # any condition, not only events
-            await asyncio.sleep(0.005)
 
 
 async def test_every_alert_is_delivered_once_and_the_group_is_done(receiver: Receiver) -> None:
@@ -197,7 +191,7 @@ async def test_what_waits_says_what_it_waits_for(receiver: Receiver) -> None:
     }
     assert expected == {name: value for name, value in waiting.items() if name != "alert"}
     assert alert(1).id == waiting["alert"]["id"]
-    assert {"headgate.destination": b"ops", "headgate.due": str(expected["due"]).encode()} == record["headers"]
+    assert {"headgate.destination": b"ops", "headgate.due": str(expected["due"]).encode()} == record.headers
 
 
 async def test_retry_after_is_honoured(receiver: Receiver) -> None:
@@ -333,7 +327,7 @@ async def test_nothing_is_done_when_the_retry_topic_cannot_be_written(receiver: 
     """The alerts come again: delivered twice at worst, never lost."""
     receiver.answer = answer_by_number(lambda n: 500 if n == 1 else 200)
     async with Bench(receiver.url) as bench:
-        bench.writer.failures = 1
+        bench.writer.failures = [SinkUnavailable("away")]
         run = bench.run(alert(0), alert(1))
         with pytest.raises(SinkUnavailable):
             await bench.step(run)

@@ -6,7 +6,7 @@ import pytest
 
 from connectors.transport.chunk import Assignment, Run
 from streams.portion import PORTION_RECORDS_MAX, Item, portions
-from tests.unit.alerts.fakes import Message
+from tests.unit.fakes import Message
 from tests.unit.notify.receiver import alert
 
 

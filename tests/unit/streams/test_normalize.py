@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from connectors.transport.chunk import Assignment, Group, Run
-from connectors.transport.producer import Advance, Outbox, Work, WriteReport
 from schemas.config import read_config
 from schemas.document import read_document
 from schemas.errors import TransactionAborted
@@ -18,7 +17,7 @@ from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.normalize import NormalizeStage, Output
 from streams.tables import TableDirectory
-from tests.unit.streams.messages import Message
+from tests.unit.fakes import Consumer, Message, Writer
 
 TOPIC = "clinic.public.patients"
 SPEC = f"""
@@ -27,48 +26,6 @@ topics: [{TOPIC}]
 key: [id]
 columns: {{id: int, name: string}}
 """
-
-
-class Writer:
-    """A writer that keeps what was written; `aborts` of its first attempts fail after the work was done."""
-
-    def __init__(self, *, aborts: int = 0, topic_at_fault: str | None = None) -> None:
-        self.aborts, self.topic_at_fault = aborts, topic_at_fault
-        self.records: list[tuple[str, int | None, Any, Any]] = []
-        self.advances: list[Advance] = []
-
-    async def write(self, runs: Sequence[Run], work: Work) -> WriteReport:
-        records: list[tuple[Any, ...]] = []
-        outbox = Outbox(lambda *record: records.append(record), 1 << 20)
-        advances = work(outbox, [run for run in runs if not run.lost])
-        if self.aborts:
-            self.aborts -= 1
-            raise TransactionAborted("aborted", topic=self.topic_at_fault)
-        self.records += [(record[0], record[3], record[2], json.loads(record[1])) for record in records]
-        self.advances += advances
-        return outbox.report(advances, 0.0)
-
-
-class Consumer:
-    """A consumer that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.paused: dict[str, Any] = {}
-        self.sought: list[tuple[Assignment, int]] = []
-        self.finished: list[Run] = []
-
-    async def pause(self, topic: str, reason: Any) -> None:
-        self.paused[topic] = reason
-
-    async def seek(self, assignment: Assignment, offset: int) -> bool:
-        self.sought.append((assignment, offset))
-        return True
-
-    def done(self, runs: Any, metadata: Any = None) -> None:
-        self.finished += list(runs)
-
-    def taken(self, runs: Any) -> None:
-        raise AssertionError("NORMALIZE buffers nothing")
 
 
 def _stage(writer: Writer, consumer: Consumer, config: str = "") -> NormalizeStage:
@@ -123,9 +80,11 @@ def test_each_change_names_the_one_before_it_in_its_partition() -> None:
     _step(stage, consumer, _run(a, 10, [_event(1, 1), None, _event(2, 2)]))
     _step(stage, consumer, _run(a, 20, [_event(3, 3)]))
 
-    assert [None, 10, 12] == [value["source"]["previous"] for _, _, _, value in writer.records]
-    assert [[TOPIC, 0, 2, offset] for offset in (10, 12, 20)] == [r[3]["source"]["origin"] for r in writer.records]
-    assert {("headgate.changes.patients", 2)} == {(topic, partition) for topic, partition, _, _ in writer.records}
+    assert [None, 10, 12] == [each.content["source"]["previous"] for each in writer.records]
+    assert [[TOPIC, 0, 2, offset] for offset in (10, 12, 20)] == [
+        each.content["source"]["origin"] for each in writer.records
+    ]
+    assert {("headgate.changes.patients", 2)} == {(each.topic, each.partition) for each in writer.records}
     assert [13, 21] == [advance.next_offset for advance in writer.advances]
     assert 1 == stage.counters()["skipped_tombstone"]
 
@@ -139,12 +98,12 @@ def test_a_successor_goes_on_from_the_metadata_of_the_committed_offset() -> None
 
     _step(_stage(writer, consumer), consumer, _run(successor, 11, [_event(2, 2)]))
 
-    assert 10 == writer.records[-1][3]["source"]["previous"]
+    assert 10 == writer.records[-1].content["source"]["previous"]
 
 
 def test_an_aborted_attempt_leaves_nothing_behind() -> None:
     """The second attempt writes what the first would have, and counts it once."""
-    writer, consumer = Writer(aborts=1), Consumer()
+    writer, consumer = Writer(TransactionAborted("aborted")), Consumer()
     stage, a = _stage(writer, consumer), Assignment("main", TOPIC, 0)
     run = _run(a, 10, [_event(1, 1), _event(2, 2)])
 
@@ -152,7 +111,7 @@ def test_an_aborted_attempt_leaves_nothing_behind() -> None:
         _step(stage, consumer, run)
     _step(stage, consumer, run)
 
-    assert [None, 10] == [value["source"]["previous"] for _, _, _, value in writer.records]
+    assert [None, 10] == [each.content["source"]["previous"] for each in writer.records]
     assert 2 == stage.counters()["emitted"]
 
 
@@ -163,8 +122,8 @@ def test_a_bad_record_goes_to_quarantine_and_its_neighbours_go_on() -> None:
 
     _step(stage, consumer, _run(Assignment("main", TOPIC, 0), 10, [_event(1, 1), b"{nonsense", _event(2, 2)]))
 
-    bad = [value for topic, _, _, value in writer.records if topic == "headgate.quarantine"]
-    good = [value for topic, _, _, value in writer.records if topic != "headgate.quarantine"]
+    bad = [each.content for each in writer.records if each.topic == "headgate.quarantine"]
+    good = [each.content for each in writer.records if each.topic != "headgate.quarantine"]
     assert [("broken_json", [TOPIC, 0, 0, 11])] == [(value["reason"], value["origin"]) for value in bad]
     assert [None, 10] == [value["source"]["previous"] for value in good]
     assert "nonsense" not in bad[0]["message"]
@@ -178,7 +137,7 @@ def test_a_truncate_stops_its_table_at_the_record() -> None:
 
     _step(stage, consumer, _run(a, 10, [_event(1, 1), truncate, _event(3, 3)]), _run(a, 13, [_event(4, 4)]))
 
-    assert [1] == [value["key"]["id"] for _, _, _, value in writer.records]
+    assert [1] == [each.content["key"]["id"] for each in writer.records]
     assert [(a, 11)] == consumer.sought
     assert "truncate" == consumer.paused[TOPIC].reason
     assert [11] == [advance.next_offset for advance in writer.advances]
@@ -186,7 +145,7 @@ def test_a_truncate_stops_its_table_at_the_record() -> None:
 
 def test_an_abort_that_names_an_output_pauses_only_its_table() -> None:
     """The rest of the group is written by the next attempt."""
-    writer, consumer = Writer(aborts=1, topic_at_fault="headgate.changes.patients"), Consumer()
+    writer, consumer = Writer(TransactionAborted("aborted", topic="headgate.changes.patients")), Consumer()
     a = Assignment("main", TOPIC, 0)
 
     with pytest.raises(TransactionAborted):

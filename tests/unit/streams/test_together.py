@@ -14,7 +14,7 @@ from schemas.config import LimitsConfig
 from schemas.table import TableEntry
 from streams.together import decode_together
 from tests.bench.events import bench_spec, events
-from tests.unit.streams.messages import Message
+from tests.unit.fakes import Message
 
 TOPIC = "clinic.public.results"
 ENTRY = TableEntry(spec=bench_spec("results", TOPIC))

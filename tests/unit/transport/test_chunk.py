@@ -3,12 +3,13 @@
 import pytest
 
 from connectors.transport.chunk import RECORD_OVERHEAD_BYTES, Chunk, Group, Run
-from tests.unit.transport.fakes import Answers, FakeMessage, assignment, run_of
+from tests.unit.fakes import Message
+from tests.unit.transport.fakes import Answers, assignment, run_of
 
 
 def test_a_run_gives_its_records_column_by_column() -> None:
     """Null values, missing keys and missing timestamps stay what they are."""
-    run = Run(assignment(), [FakeMessage(3, None, b"a", 7), FakeMessage(5, b"xy", None, -1)])
+    run = Run(assignment(), [Message(3, b"a", None, at_ms=7), Message(5, None, b"xy", [("offset", b"5")], at_ms=-1)])
 
     assert [None, b"xy"] == run.values()
     assert [b"a", None] == run.keys()

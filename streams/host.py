@@ -88,9 +88,9 @@ class StageHost(Service):
         """Close the stage, then stop telling of it."""
         await asyncio.to_thread(self._reader.close)
         if self._opened:
-            await self.wired.stage.stop()
+            await self.wired.stop()
         await self._server.stop()
-        log.info("stopped", **{name: value for name, value in self.wired.stage.counters().items() if value})
+        log.info("stopped", **{name: value for name, value in self.wired.counters().items() if value})
 
     async def _open(self) -> None:
         """Open the stage; a sink that is away is waited for."""
@@ -155,6 +155,7 @@ class StageHost(Service):
         standing = Standing(
             name=self.stage,
             stage=self.wired.stage,
+            counters=self.wired.counters(),
             started_at=self.started_at,
             started=bool(self.started),
             stopping=bool(self.should_stop),

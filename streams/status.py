@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +30,7 @@ class Standing:
 
     name: str
     stage: Stage
+    counters: Mapping[str, float]
     started_at: str
     started: bool
     stopping: bool
@@ -56,7 +58,7 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
             *map(paused_status, paused),
         ],
         "last_error": last_error(at, now),
-        "counters": at.stage.counters(),
+        "counters": dict(at.counters),
     }
 
 

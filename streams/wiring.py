@@ -42,9 +42,23 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Wired:
-    """A stage whose lanes are registered with the consumer."""
+    """A stage whose lanes are registered with the consumer, and the quarantine of one that writes no topic itself."""
 
     stage: Stage
+    quarantine: Quarantine | None = None
+
+    def counters(self) -> dict[str, float]:
+        """Return what was counted since the start, also what went to quarantine."""
+        aside = self.quarantine.counts if self.quarantine is not None else {}
+        return {**self.stage.counters(), **aside}
+
+    async def stop(self) -> None:
+        """Stop the stage, then close what it puts records aside with; once the consumer hands out nothing more."""
+        try:
+            await self.stage.stop()
+        finally:
+            if self.quarantine is not None:
+                await self.quarantine.close()
 
 
 def wire(stage: str, parts: Parts) -> Wired:
@@ -120,8 +134,9 @@ def _features(parts: Parts) -> Wired:
     from streams.features import FeaturesStage
 
     stage = FeaturesStage(parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer)
-    _lane(parts, stage, on_poison=_quarantine(parts, stage).put, starts=stage.starts)
-    return Wired(stage)
+    quarantine = _quarantine(parts, stage)
+    _lane(parts, stage, on_poison=quarantine.put, starts=stage.starts)
+    return Wired(stage, quarantine)
 
 
 def _lake(parts: Parts) -> Wired:
@@ -129,15 +144,16 @@ def _lake(parts: Parts) -> Wired:
 
     give_columns_back()
     stage = LakeStage(parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer)
+    quarantine = _quarantine(parts, stage)
     _lane(
         parts,
         stage,
-        on_poison=_quarantine(parts, stage).put,
+        on_poison=quarantine.put,
         starts=stage.starts,
         on_leaving=stage.leaving,
         group_records_max=LAKE_GROUP_RECORDS_MAX,
     )
-    return Wired(stage)
+    return Wired(stage, quarantine)
 
 
 def _notify(destination: str, parts: Parts) -> Wired:

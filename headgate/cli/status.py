@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,11 +99,17 @@ def render(stages: list[LocalStage]) -> list[Table | Text]:
 def _stages_table(stages: list[LocalStage]) -> Table:
     table = _table("stage", "slot", "pid", "state", "partitions", "counted")
     for stage in stages:
-        counted = ", ".join(f"{name} {value:g}" for name, value in sorted(stage.status.get("counters", {}).items())[:8])
+        counters = _quarantine_first(stage.status.get("counters", {}))[:8]
+        counted = ", ".join(f"{name} {value:g}" for name, value in counters)
         state = Text(stage.state, style=_COLOURS.get(stage.state, "red"))
         slot = f"{stage.instance}-{stage.slot}"
         table.add_row(stage.stage, slot, str(stage.pid), state, str(stage.status.get("assigned", "–")), counted)
     return table
+
+
+def _quarantine_first(counters: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return the counters by name, those of the quarantine first: there is room for a few."""
+    return sorted(counters.items(), key=lambda item: (not item[0].startswith("quarantined_"), item[0]))
 
 
 def _tables_table(stages: list[LocalStage]) -> Table:

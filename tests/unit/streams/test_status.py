@@ -63,6 +63,7 @@ def _standing(*partitions: PartitionView, lane: LaneView | None = None, **change
     standing = Standing(
         name="features",
         stage=Stage(),
+        counters={"rows": 3},
         started_at="2026-11-21T00:00:00+00:00",
         started=True,
         stopping=False,
@@ -100,6 +101,11 @@ def test_a_table_shows_the_sum_of_its_lags_and_the_age_of_its_newest_change() ->
 def test_the_state_is_one_word(standing: Standing, state: str) -> None:
     """An operator sees at a glance whether a stage works, and whether it is the stage or what it needs."""
     assert state == status_of(standing, now=NOW)["state"]
+
+
+def test_what_was_counted_is_told() -> None:
+    """The stage's own counters, and what it put in quarantine."""
+    assert {"rows": 3} == status_of(_standing(_partition()), now=NOW)["counters"]
 
 
 def test_what_is_wrong_now_is_said_with_its_hint() -> None:

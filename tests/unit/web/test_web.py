@@ -8,9 +8,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from rich.table import Table
 
 from headgate.cli.status import as_document, render
-from headgate.local_stages import ask_local_stages
+from headgate.local_stages import LocalStage, ask_local_stages
 from headgate.slot import Slot
 from schemas.config import WebConfig
 from schemas.errors import ConfigurationError
@@ -161,3 +162,14 @@ async def test_the_table_of_status_shows_pauses_errors_and_hints(tmp_path: Path)
     shown = "\n".join(str(part) for part in render(stages)[3:])
     assert "table patients: truncate\n  hint: resync it" in shown
     assert "unavailable at 2026-11-20T19:46:00+00:00: S3 is away\n  hint: look" in shown
+
+
+def test_what_went_to_quarantine_is_shown_before_all_that_was_counted() -> None:
+    """There is room for a few counters only, and somebody must look at these."""
+    counters = {**{f"a{n}": float(n) for n in range(20)}, "quarantined_broken_value": 3.0}
+    stage = LocalStage("lake", "here", 0, 1, "http://127.0.0.1:9", "running", {"counters": counters})
+
+    (table,) = render([stage])
+
+    assert isinstance(table, Table)
+    assert "quarantined_broken_value 3, a0 0, a1 1" == "".join(map(str, table.columns[-1].cells))[:38]

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from schemas.config import RedisConfig
 from schemas.table import TableSpec
-from sinks.redis.fold import Gatherer
-from sinks.redis.layout import Layout
-from sinks.redis.ledger import Ledger, commands
 from sinks.redis.read import FeatureRow, row_of
-from sinks.redis.rows import TableRows
+from tests.property.ledgers import LedgerStore, digits, on_a_real_redis
 from tests.services import RedisServer
 
 COLUMNS = ["name", "note", "flag"]
@@ -32,7 +26,6 @@ SPEC = TableSpec.model_validate(
         "features": [{"view": "latest", "entity": "patient", "columns": COLUMNS}],
     }
 )
-TABLE = TableRows(SPEC, SPEC.features)
 UNAVAILABLE, ABSENT = object(), object()
 Change = tuple[int, dict[str, Any] | None]  # position, and the row: None for a delete
 
@@ -53,11 +46,6 @@ def winner(changes: Sequence[Change]) -> FeatureRow | None:
     }
     null = frozenset(name for name, v in said.items() if v is None)
     return FeatureRow(values, null, frozenset(COLUMNS) - set(said), digits(left[-1][0]), None)
-
-
-def digits(position: int) -> str:
-    """Write a position as PostgreSQL's layout has it: 45 digits."""
-    return f"0001{position:041d}"
 
 
 def contract(change: Change) -> bytes:
@@ -88,61 +76,33 @@ def histories() -> st.SearchStrategy[list[Change]]:
     return changes.map(lambda found: [(index, row) for index, row in enumerate(found, start=1)])
 
 
-class Store:
-    """A ledger under a prefix of its own, used from code that is not asynchronous."""
-
-    def __init__(self, address: str) -> None:
-        self.prefix = f"features-{uuid.uuid4().hex[:12]}"
-        self.loop = asyncio.new_event_loop()
-        self.ledger = Ledger(RedisConfig.model_validate({"url": address, "key_prefix": self.prefix, "buckets": 1}))
-        self.loop.run_until_complete(self.ledger.open())
-        self.layout: Layout = self.ledger.layout
+class Store(LedgerStore):
+    """The one entity of `SPEC`."""
 
     def apply(self, *calls: Sequence[Change]) -> None:
         """Send each sequence of changes as one call, folded."""
         for changes in calls:
-            gatherer = Gatherer(self.layout, 65_536)
-            gatherer.add(
-                TABLE, TABLE.decode([contract(c) for c in changes]), lambda _: "id|0|1", value_bytes_max=65_536
-            )
-            made = commands(self.layout, gatherer.sections, {}, now_ms=1)
-            self.loop.run_until_complete(self.ledger.apply(made, {}))
+            self.send(self.gathered([contract(c) for c in changes]).sections)
 
     def hash(self) -> dict[bytes, bytes]:
         """Return what HGETALL says."""
-        (flat,) = self.loop.run_until_complete(
-            self.ledger.wire.exchange([("HGETALL", self.layout.values("latest.1", "42"))])
-        )
-        return dict(zip(flat[::2], flat[1::2], strict=True))
+        (found,) = self.hashes("latest.1", ["42"])
+        return found
 
     def row(self) -> FeatureRow | None:
         """Return what the read side makes of it."""
         return row_of(self.hash())
 
-    def clear(self) -> None:
-        """Make the entity one that never was."""
-        keys = [self.layout.values("latest.1", "42"), self.layout.tombstones("latest.1", 0)]
-        self.loop.run_until_complete(self.ledger.wire.exchange([("DEL", *keys)]))
-
-    def close(self) -> None:
-        """Leave nothing behind."""
-        self.clear()
-        self.loop.run_until_complete(self.ledger.wire.exchange([("DEL", self.layout.marker, self.layout.offsets(0))]))
-        self.loop.run_until_complete(self.ledger.close())
-        self.loop.close()
-
 
 @pytest.fixture(scope="module")
 def store(redis_server: RedisServer) -> Iterator[Store]:
     """A ledger that is empty at each test's examples, because `clear` is called first."""
-    found = Store(redis_server.address)
+    found = Store(redis_server.address, SPEC, buckets=1)
     yield found
     found.close()
 
 
-real = settings(
-    max_examples=120, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+real = on_a_real_redis(examples=120)
 
 
 @real

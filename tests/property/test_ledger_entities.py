@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.config import RedisConfig
 from schemas.table import TableSpec
-from sinks.redis.fold import Gatherer
-from sinks.redis.ledger import Ledger, commands
 from sinks.redis.read import FeatureRow, row_of
-from sinks.redis.rows import TableRows
 from sinks.redis.sharing import tellings
+from tests.property.ledgers import LedgerStore, digits, on_a_real_redis
 from tests.services import RedisServer
 
 SPEC = TableSpec.model_validate(
@@ -39,15 +34,9 @@ SPEC = TableSpec.model_validate(
         ],
     }
 )
-TABLE = TableRows(SPEC, SPEC.features)
 PATIENTS = ["a", "b", "c"]
 # Position, row, and for an insert or update: patient, event time, and whether the note was sent.
 Change = tuple[int, int, tuple[str | None, int, bool] | None]
-
-
-def digits(position: int) -> str:
-    """Write a position as PostgreSQL's layout has it: 45 digits."""
-    return f"0001{position:041d}"
 
 
 def contract(change: Change) -> bytes:
@@ -95,14 +84,8 @@ def histories() -> st.SearchStrategy[list[Change]]:
     )
 
 
-class Store:
-    """A ledger under a prefix of its own, used from code that is not asynchronous."""
-
-    def __init__(self, address: str) -> None:
-        config = {"url": address, "key_prefix": f"features-{uuid.uuid4().hex[:12]}", "buckets": 4}
-        self.loop = asyncio.new_event_loop()
-        self.ledger = Ledger(RedisConfig.model_validate(config))
-        self.loop.run_until_complete(self.ledger.open())
+class Store(LedgerStore):
+    """The entities that rows of `SPEC` share."""
 
     def apply(self, changes: Sequence[Change], *, crash: bool = False) -> None:
         """Write the rows and tell their entities, or die in between."""
@@ -112,56 +95,26 @@ class Store:
 
     def tell(self, told: Sequence[Any]) -> None:
         """Tell entities what `write` returned."""
-        layout = self.ledger.layout
-        made = commands(layout, tellings(layout, told), {}, now_ms=1)
-        self.loop.run_until_complete(self.ledger.apply(made, {}))
+        self.send(tellings(self.layout, told))
 
     def write(self, changes: Sequence[Change]) -> list[Any]:
         """Write the rows; return what their entities must be told."""
-        layout = self.ledger.layout
-        gatherer = Gatherer(layout, 65_536)
-        gatherer.add(TABLE, TABLE.decode([contract(c) for c in changes]), lambda _: "id|0|1", value_bytes_max=900)
-        made = commands(layout, gatherer.sharing, {}, now_ms=1)
-        return self.loop.run_until_complete(self.ledger.apply(made, {})).told
+        return self.send(self.gathered([contract(c) for c in changes]).sharing).told
 
     def rows(self) -> dict[str, FeatureRow | None]:
         """Return what any client sees of each entity."""
-        keys = [self.ledger.layout.values("last_result.1", name) for name in PATIENTS]
-        replies = self.loop.run_until_complete(self.ledger.wire.exchange([("HGETALL", key) for key in keys]))
-        hashes = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in replies]
-        return {name: row_of(fields) for name, fields in zip(PATIENTS, hashes, strict=True)}
-
-    def lose(self, bucket: int) -> None:
-        """Forget all that one bucket holds."""
-        pattern = self.ledger.layout.base(bucket) + "*"
-        (keys,) = self.loop.run_until_complete(self.ledger.wire.exchange([("KEYS", pattern)]))
-        if keys:
-            self.loop.run_until_complete(self.ledger.wire.exchange([("DEL", *keys)]))
-
-    def clear(self) -> None:
-        """Forget everything."""
-        for bucket in range(4):
-            self.lose(bucket)
-
-    def close(self) -> None:
-        """Leave nothing behind."""
-        self.clear()
-        self.loop.run_until_complete(self.ledger.wire.exchange([("DEL", self.ledger.layout.marker)]))
-        self.loop.run_until_complete(self.ledger.close())
-        self.loop.close()
+        return dict(zip(PATIENTS, map(row_of, self.hashes("last_result.1", PATIENTS)), strict=True))
 
 
 @pytest.fixture(scope="module")
 def store(redis_server: RedisServer) -> Iterator[Store]:
     """A ledger; each example clears it first."""
-    found = Store(redis_server.address)
+    found = Store(redis_server.address, SPEC, buckets=4)
     yield found
     found.close()
 
 
-real = settings(
-    max_examples=80, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+real = on_a_real_redis(examples=80)
 
 
 @real

@@ -1,0 +1,78 @@
+"""A ledger on a real Redis for tests of properties: under its own prefix, used from code that is not asynchronous."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+
+from schemas.config import RedisConfig
+from schemas.table import TableSpec
+from sinks.redis.fold import Gatherer
+from sinks.redis.ledger import Applied, Ledger, commands
+from sinks.redis.rows import TableRows
+
+
+def on_a_real_redis(examples: int) -> settings:
+    """Return the settings of a test whose examples share one store, which each of them clears first."""
+    shared = [HealthCheck.function_scoped_fixture]
+    return settings(max_examples=examples, deadline=None, print_blob=True, suppress_health_check=shared)
+
+
+def digits(position: int) -> str:
+    """Write a position as PostgreSQL's layout has it: 45 digits."""
+    return f"0001{position:041d}"
+
+
+class LedgerStore:
+    """The ledger of one table's views."""
+
+    def __init__(self, address: str, spec: TableSpec, *, buckets: int) -> None:
+        """Open it; it is empty."""
+        config = {"url": address, "key_prefix": f"features-{uuid.uuid4().hex[:12]}", "buckets": buckets}
+        self._table, self._buckets = TableRows(spec, spec.features), buckets
+        self._loop = asyncio.new_event_loop()
+        self._ledger = Ledger(RedisConfig.model_validate(config))
+        self._loop.run_until_complete(self._ledger.open())
+        self.layout = self._ledger.layout
+
+    def gathered(self, values: Sequence[bytes]) -> Gatherer:
+        """Return changes of the contract, decoded and folded."""
+        gatherer = Gatherer(self.layout, 65_536)
+        longest = max(map(len, values), default=0)
+        gatherer.add(self._table, self._table.decode(values), lambda _: "id|0|1", value_bytes_max=longest)
+        return gatherer
+
+    def send(self, sections: Any) -> Applied:
+        """Send what was gathered in one call, and return what Redis made of it."""
+        made = commands(self.layout, sections, {}, now_ms=1)
+        return self._loop.run_until_complete(self._ledger.apply(made, {}))
+
+    def hashes(self, view: str, entities: Sequence[str]) -> list[dict[bytes, bytes]]:
+        """Return what HGETALL says of each entity."""
+        replies = self._exchange(*[("HGETALL", self.layout.values(view, entity)) for entity in entities])
+        return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in replies]
+
+    def lose(self, bucket: int) -> None:
+        """Forget all that one bucket holds."""
+        (keys,) = self._exchange(("KEYS", self.layout.base(bucket) + "*"))
+        if keys:
+            self._exchange(("DEL", *keys))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for bucket in range(self._buckets):
+            self.lose(bucket)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.clear()
+        self._exchange(("DEL", self.layout.marker))
+        self._loop.run_until_complete(self._ledger.close())
+        self._loop.close()
+
+    def _exchange(self, *calls: tuple[Any, ...]) -> list[Any]:
+        return list(self._loop.run_until_complete(self._ledger.wire.exchange(list(calls))))

@@ -5,9 +5,7 @@ python -m tests.proof.end_to_end --changes 20000 --kills 10
 
 from __future__ import annotations
 
-import argparse
 import random
-import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -16,7 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from tests.oracles import Verdict, require
-from tests.services import Connect, Kafka, Postgres, RedisServer, Services, register_postgres_connector, wait_until
+from tests.proof.by_hand import parser_of, services_of_its_own
+from tests.services import Connect, Kafka, Postgres, RedisServer, register_postgres_connector, wait_until
 from tests.workloads.ends import Ends, wait_quiet
 from tests.workloads.installation import SECRET, STAGES, Installation, shapes_for
 from tests.workloads.loader import Loader
@@ -122,31 +121,18 @@ def look(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Start the services, prove, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--changes", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=random.randrange(2**31))
     parser.add_argument(
         "--again", action="store_true", help="start all stages once more at the end: nothing may change"
     )
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="headgate-proof-") as name:
-        services = Services(Path(name) / "services")
-        try:
-            kafka = services.kafka()
-            parts = RealParts(kafka, services.redis(private=True), services.postgres(), services.connect(kafka))
-            require(
-                *prove(
-                    parts,
-                    Path(name) / "headgate",
-                    changes=options.changes,
-                    kills=options.kills,
-                    seed=options.seed,
-                    again=options.again,
-                )
-            )
-        finally:
-            services.close()
+    with services_of_its_own() as (services, folder):
+        kafka = services.kafka()
+        parts = RealParts(kafka, services.redis(private=True), services.postgres(), services.connect(kafka))
+        changes, kills, seed = options.changes, options.kills, options.seed
+        require(*prove(parts, folder, changes=changes, kills=kills, seed=seed, again=options.again))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,6 @@ python -m tests.proof.outages --seconds 60
 
 from __future__ import annotations
 
-import argparse
-import random
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -16,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from tests.oracles import Verdict, require
-from tests.services import Kafka, RedisServer, Services, wait_until
+from tests.proof.by_hand import parser_of, services_of_its_own
+from tests.services import Kafka, RedisServer, wait_until
 from tests.workloads.debezium_player import DebeziumPlayer
 from tests.workloads.ends import Ends, wait_quiet
 from tests.workloads.installation import SECRET, STAGES, Installation, shapes_for
@@ -173,24 +171,12 @@ def wait_alerts(installation: Installation, redis: RedisServer, webhook: Webhook
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Start the services, prove, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=random.randrange(2**31))
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="headgate-proof-") as name:
-        services = Services(Path(name) / "services")
-        try:
-            verdicts = prove(
-                services.kafka(private=True),
-                services.redis(private=True),
-                Path(name) / "headgate",
-                outages=OUTAGES,
-                seconds=options.seconds,
-                seed=options.seed,
-            )
-            require(*verdicts)
-        finally:
-            services.close()
+    with services_of_its_own() as (services, folder):
+        kafka, redis = services.kafka(private=True), services.redis(private=True)
+        require(*prove(kafka, redis, folder, outages=OUTAGES, seconds=options.seconds, seed=options.seed))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,8 @@ python -m tests.proof.poison --records 100000
 
 from __future__ import annotations
 
-import argparse
 import base64
 import random
-import tempfile
 import time
 import uuid
 from collections import Counter
@@ -18,7 +16,8 @@ from pathlib import Path
 
 from tests.oracles import Verdict, compare, require
 from tests.oracles.topic import Record
-from tests.services import Kafka, RedisServer, Services
+from tests.proof.by_hand import parser_of, services_of_its_own
+from tests.services import Kafka, RedisServer
 from tests.workloads.debezium_player import DebeziumPlayer
 from tests.workloads.ends import Ends, wait_quiet
 from tests.workloads.installation import SECRET, Installation, shapes_for
@@ -122,25 +121,13 @@ def _check_entry(verdict: Verdict, entry: dict[str, object], record: Record) -> 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Start the services, prove, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--one-in", type=int, default=1_000)
-    parser.add_argument("--seed", type=int, default=random.randrange(2**31))
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="headgate-proof-") as name:
-        services = Services(Path(name) / "services")
-        try:
-            verdicts = prove(
-                services.kafka(),
-                services.redis(private=True),
-                Path(name) / "headgate",
-                records=options.records,
-                one_in=options.one_in,
-                seed=options.seed,
-            )
-            require(*verdicts)
-        finally:
-            services.close()
+    with services_of_its_own() as (services, folder):
+        kafka, redis = services.kafka(), services.redis(private=True)
+        require(*prove(kafka, redis, folder, records=options.records, one_in=options.one_in, seed=options.seed))
 
 
 if __name__ == "__main__":

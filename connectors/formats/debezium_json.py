@@ -25,6 +25,7 @@ from connectors.formats.part import (
 from connectors.formats.positions import positions
 from connectors.formats.reading import Reader, Reading
 from connectors.formats.reasons import Rejection, rejection
+from connectors.formats.schemablock import payload_behind
 from schemas.batch import Batch, Decoded, Rejected
 from schemas.config import LimitsConfig
 from schemas.table import TableEntry
@@ -88,7 +89,7 @@ class DebeziumDecoder:
             return Part(layout, indices, values, reading.entries, reading.joined)
         payloads = [values[index] for index in indices]
         if layout.prefix:
-            payloads = list(map(layout.payload, payloads))
+            payloads = [payload_behind(layout.prefix, payload) for payload in payloads]
         return Part(layout, indices, payloads, [reading.entries[index] for index in indices], b"".join(payloads))
 
     def _finish(self, part: Part, raw_keys: list[bytes | None], decoded: Decoded) -> None:

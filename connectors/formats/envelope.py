@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from connectors.formats.rows import RowPlan
+from connectors.formats.schemablock import payload_behind
 
 Operations = Literal["c", "u", "d", "r", "t"]
 INCREMENTAL = "incremental"
@@ -95,15 +96,9 @@ class Layout:
     before: bool = False
     keys: dict[tuple[bool, bool, bool], int] = field(default_factory=dict)
 
-    def payload(self, value: bytes) -> bytes:
-        """Return the envelope inside `value`; empty, which is no JSON, where the schema block is another."""
-        if not self.prefix:
-            return value
-        return value[len(self.prefix) : -1] if value.startswith(self.prefix) and value.endswith(b"}") else b""
-
     def read(self, value: bytes) -> Any:
         """Return the envelope of one record; raises what msgspec raises."""
-        return self.decode(self.payload(value))
+        return self.decode(payload_behind(self.prefix, value))
 
 
 def layout(dialect: str, plan: RowPlan, *, before: bool, prefix: bytes = b"", exact: bool = True) -> Layout:

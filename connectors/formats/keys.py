@@ -10,7 +10,7 @@ from connectors.formats.encodings import DEFAULTS, MYSQL_DEFAULTS, WHOLE, is_who
 from connectors.formats.inspection import inspect
 from connectors.formats.reasons import Rejection
 from connectors.formats.rows import ColumnPlan, RowPlan, WireColumn, convert, row_plan, text_colons
-from connectors.formats.schemablock import encoding_of, key_fields, prefix_of
+from connectors.formats.schemablock import encoding_of, key_fields, payload_behind, prefix_of
 from connectors.formats.texts import whole_texts
 from schemas.errors import ConfigurationError
 from schemas.table import TableSpec
@@ -56,12 +56,6 @@ class _KeyLayout:
         self.type = plan.type
         self._decode = msgspec.json.Decoder(plan.type).decode
 
-    def payload(self, value: bytes) -> bytes:
-        """Return the key inside `value`; empty, which is no JSON, where the schema block is another."""
-        if not self.prefix:
-            return value
-        return value[len(self.prefix) : -1] if value.startswith(self.prefix) and value.endswith(b"}") else b""
-
     def rows(self, payloads: list[bytes]) -> list[Any]:
         """Return the decoded keys; raises what msgspec raises."""
         return list(map(self._decode, payloads))
@@ -88,7 +82,7 @@ class KeyReader:
         """Return the keys in the contract's form, and which are refused, by index."""
         layout = self._current
         try:
-            payloads = [layout.payload(raw) for raw in raws] if layout.prefix else raws
+            payloads = [payload_behind(layout.prefix, raw) for raw in raws] if layout.prefix else raws
             rows = layout.rows(payloads)
         except Exception:  # noqa: BLE001 - one key or all may be at fault: `one` decides for each
             return self._parted(raws)

@@ -44,6 +44,13 @@ def prefix_of(value: bytes) -> bytes | None:
     return value[: length + len(_MIDDLE)]
 
 
+def payload_behind(prefix: bytes, value: bytes) -> bytes:
+    """Return the payload inside `value`, all of it without a prefix; empty, which is no JSON, behind another block."""
+    if not prefix:
+        return value
+    return value[len(prefix) : -1] if value.startswith(prefix) and value.endswith(b"}") else b""
+
+
 def row_fields(schema: Any) -> dict[str, Any] | None:
     """Return the fields of the rows of an envelope's schema by name, None if it describes no envelope."""
     for field in _fields(schema):

@@ -105,6 +105,7 @@ class ConsumerSettings:
             "fetch.wait.max.ms": 100,
             "fetch.queue.backoff.ms": 5,  # with its default of 1,000 a third of the speed
             "fetch.message.max.bytes": MIB,
+            "fetch.max.bytes": 4 * MIB,
             "queued.min.messages": 50_000,
             "queued.max.messages.kbytes": self.prefetch_bytes_max // KIB,
             "topic.metadata.refresh.interval.ms": 1_000,  # or a topic made anew is read from the old offset

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,14 +23,28 @@ from sinks.redis.layout import Layout
 from streams.apply import apply_folder
 from tests.bench.events import bench_spec, fill
 from tests.bench.latency import RATE, measure
-from tests.bench.measure import Figure, Progress, start_stage, stop, watch
+from tests.bench.measure import (
+    Figure,
+    Progress,
+    between,
+    family_cpu_seconds,
+    first_commit,
+    mark,
+    start_stage,
+    stop,
+    watch,
+)
 from tests.services import Kafka, RedisServer, Services
 
 TOPIC = "bench.public.results"
 PARTITIONS = 4
 WIDE_TABLES = 150
 STAGES = ("normalize", "features", "alerts", "lake")
-ROWS = ("yardstick", "stock", *STAGES, "latency", "together", "wide")
+ROWS = ("yardstick", "hand", "stock", *STAGES, "latency", "together", "wide")
+YARDSTICK = "consume + orjson.loads"
+TUNED = "the same, tuned to fetch as ours does"
+HAND_WRITTEN = "hand-written loop"
+STOCK_EVENTS = 60_000
 LATENCY_SECONDS = 30.0
 VIEW_ID = "latest_results.1"
 
@@ -80,44 +93,40 @@ class Bench:
         return read_config(path.read_text(), name=str(path))
 
     def yardstick(self) -> list[Figure]:
-        """Raw consume, and consume with orjson."""
-        return [self._yardstick("raw consume", "raw"), self._yardstick("consume + orjson.loads", "decode")]
-
-    def _yardstick(self, name: str, mode: str) -> Figure:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.bench.yardstick",
-            self.kafka.address,
-            TOPIC,
-            str(PARTITIONS),
-            str(self.events),
-            mode,
+        """Raw consume, and consume with orjson: with the client's defaults, and tuned as our consumer is."""
+        return [
+            self._yardstick("raw consume", "raw", "tuned"),
+            self._yardstick(YARDSTICK, "decode", "defaults"),
+            self._yardstick(TUNED, "decode", "tuned"),
         ]
-        result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
-        return Figure(
-            name, result["events_per_second"], result["cpu_seconds"] / result["events"] * 1e6, 0.0, result["rss_bytes"]
-        )
+
+    def _yardstick(self, name: str, mode: str, settings: str) -> Figure:
+        return self._measured(name, "yardstick", TOPIC, str(PARTITIONS), str(self.events), mode, settings)
+
+    def hand(self) -> list[Figure]:
+        """What people write instead of NORMALIZE: a loop without transactions, checks or memory."""
+        output = f"hand{self.round}.changes"
+        self._create({output: PARTITIONS})
+        return [self._measured(HAND_WRITTEN, "hand_written", TOPIC, output, str(PARTITIONS), str(self.events))]
 
     def stock(self) -> list[Figure]:
         """Stock Faust with a no-op agent, over the first part of the events: more would take minutes."""
-        command = [
-            sys.executable,
-            "-m",
-            "tests.bench.stock_faust",
-            self.kafka.address,
-            TOPIC,
-            str(min(self.events, 60_000)),
-        ]
-        result = json.loads(
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.splitlines()[-1]
-        )
-        cpu = result["cpu_seconds"] / result["events"] * 1e6
-        return [
-            Figure(
-                "stock Faust, no-op agent", result["events_per_second"], cpu, 0.0, result["rss_bytes"], "60,000 events"
-            )
-        ]
+        events = min(self.events, STOCK_EVENTS)
+        figure = self._measured("stock Faust, no-op agent", "stock_faust", TOPIC, str(events))
+        return [replace(figure, note=f"{events:,} events")]
+
+    def _measured(self, name: str, module: str, *arguments: str) -> Figure:
+        """Run a module of the bench as a process of its own, which prints its figures as JSON."""
+        command = [sys.executable, "-m", f"tests.bench.{module}", self.kafka.address, *arguments]
+        before = family_cpu_seconds(self.broker_pids)
+        printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+        broker = family_cpu_seconds(self.broker_pids) - before
+        found = json.loads(printed.splitlines()[-1])
+        per_million = 1e6 / found["events"]
+        return Figure(
+            name, found["events_per_second"], found["cpu_seconds"] * per_million, broker * per_million,
+            found["rss_bytes"],
+        )  # fmt: skip
 
     def stage(self, stage: str) -> list[Figure]:
         """One stage alone, one process; downstream stages read what NORMALIZE of the first round wrote."""
@@ -140,20 +149,21 @@ class Bench:
         return figure if code == 0 else replace(figure, note=f"exit {code}")
 
     def together(self) -> list[Figure]:
-        """All stages in their processes under one supervisor; the slowest says when it is over."""
+        """All stages in their processes under one supervisor: from NORMALIZE's first commit to the last one of all."""
         prefix = group = f"t{self.round}"
         path = self.configure(prefix, group, [bench_spec("results", TOPIC)])
         self.redis.flush()
-        process = start_stage([], path, path.parent / "log")
+        process, pids = start_stage([], path, path.parent / "log"), self.broker_pids
         try:
-            started = time.monotonic()
-            watch("normalize", process, [self._progress(group, "normalize", TOPIC)], broker_pids=self.broker_pids)
+            source = self._progress(group, "normalize", TOPIC)
+            first = first_commit(process, source, broker_pids=pids)
+            watched = [watch("normalize", process, [source], broker_pids=pids)]
             rest = [self._progress(group, stage, f"{prefix}.changes.results") for stage in STAGES[1:]]
-            figure = watch("all stages together", process, rest, broker_pids=self.broker_pids)
-            seconds = time.monotonic() - started
+            watched.append(watch("the others", process, rest, broker_pids=pids))
+            last = mark(process, self.events, pids)
         finally:
             stop(process)
-        return [replace(figure, events_per_second=self.events / seconds, note="start included")]
+        return [between("all stages together", first, last, max(figure.rss_bytes for figure in watched))]
 
     def latency(self) -> list[Figure]:
         """From commit to feature at 2,000 events/s; its own topic, NORMALIZE and FEATURES only. Printed as a note."""
@@ -195,18 +205,18 @@ class Bench:
 
 
 def table(figures: list[Figure]) -> str:
-    """Return the figures as one table; ratios are to the yardstick of the same run."""
-    yardstick = next((f.events_per_second for f in figures if f.name.startswith("consume +")), float("nan"))
-    lines = [f"{'row':28} {'events/s':>10} {'ratio':>6} {'CPU s/M':>8} {'broker':>7} {'RSS MB':>7}  note"]
-    lines += [_line(figure, figure.events_per_second / yardstick) for figure in figures]
+    """Return the figures as one table, with ratios to the three others that read the same events in the same run."""
+    others = [(YARDSTICK, "ratio"), (TUNED, "tuned"), (HAND_WRITTEN, "hand")]
+    rates = {figure.name: figure.events_per_second for figure in figures}
+    heads = " ".join(f"{head:>6}" for _, head in others)
+    lines = [f"{'row':38} {'events/s':>10} {heads} {'CPU s/M':>8} {'broker':>7} {'RSS MB':>7}  note"]
+    for f in figures:
+        ratios = " ".join(f"{f.events_per_second / rates.get(name, float('nan')):>6.2f}" for name, _ in others)
+        lines.append(
+            f"{f.name:38} {f.events_per_second:>10,.0f} {ratios} {f.cpu_seconds_per_million:>8.1f} "
+            f"{f.broker_cpu_seconds_per_million:>7.1f} {f.rss_bytes / 2**20:>7.0f}  {f.note}"
+        )
     return "\n".join(lines)
-
-
-def _line(f: Figure, ratio: float) -> str:
-    return (
-        f"{f.name:28} {f.events_per_second:>10,.0f} {ratio:>6.2f} {f.cpu_seconds_per_million:>8.1f} "
-        f"{f.broker_cpu_seconds_per_million:>7.1f} {f.rss_bytes / 2**20:>7.0f}  {f.note}"
-    )
 
 
 def best(rounds: list[list[Figure]]) -> list[Figure]:
@@ -231,7 +241,7 @@ def main() -> None:
     try:
         bench = Bench(services, folder, events=options.events)
         rows: dict[str, Callable[[], list[Figure]]] = {
-            "yardstick": bench.yardstick, "stock": bench.stock, "together": bench.together,
+            "yardstick": bench.yardstick, "hand": bench.hand, "stock": bench.stock, "together": bench.together,
             "latency": bench.latency, "wide": bench.wide,
             **{stage: lambda stage=stage: bench.stage(stage) for stage in STAGES},  # type: ignore[misc]
         }  # fmt: skip

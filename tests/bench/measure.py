@@ -9,12 +9,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from confluent_kafka import Consumer, TopicPartition
 
 DEADLINE_SECONDS = 300.0
 MARKERS_MAX = 3
+LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,42 @@ def start_stage(arguments: Sequence[str], config: Path, log: Path) -> subprocess
         )  # fmt: skip
 
 
+class Mark(NamedTuple):
+    """How far a process was at a moment, and what it and the broker had used until then."""
+
+    at: float
+    committed: int
+    cpu_seconds: float
+    broker_cpu_seconds: float
+
+
+def mark(process: subprocess.Popen[bytes], committed: int, broker_pids: Sequence[int]) -> Mark:
+    """Return the mark of this moment."""
+    return Mark(time.monotonic(), committed, family_cpu_seconds([process.pid]), family_cpu_seconds(broker_pids))
+
+
+def between(name: str, first: Mark, last: Mark, rss_bytes: int) -> Figure:
+    """Return what was done, and used, from one mark to another."""
+    events = max(last.committed - first.committed, 1)
+    return Figure(
+        name,
+        events / max(last.at - first.at, 1e-9),
+        (last.cpu_seconds - first.cpu_seconds) / events * 1e6,
+        (last.broker_cpu_seconds - first.broker_cpu_seconds) / events * 1e6,
+        rss_bytes,
+    )
+
+
+def first_commit(process: subprocess.Popen[bytes], progress: Progress, *, broker_pids: Sequence[int]) -> Mark:
+    """Return the mark of the first commit, once there is one."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (committed := progress.committed()):
+        assert process.poll() is None, f"ended with {process.returncode} before its first commit"
+        assert time.monotonic() < deadline, f"nothing committed after {DEADLINE_SECONDS} s"
+        time.sleep(LOOK_SECONDS)
+    return mark(process, committed, broker_pids)
+
+
 def watch(
     name: str, process: subprocess.Popen[bytes], progress: Sequence[Progress], *, broker_pids: Sequence[int]
 ) -> Figure:
@@ -105,21 +143,18 @@ def watch(
     """
     total = sum(one.ends() - MARKERS_MAX * len(one.partitions) for one in progress)
     started, rss = time.monotonic(), 0
-    marks: list[tuple[float, int, float, float]] = []  # time, committed, processor seconds: its own, the broker's
-    while not marks or marks[-1][1] < total:
+    marks: list[Mark] = []
+    while not marks or marks[-1].committed < total:
         assert process.poll() is None, f"{name} ended with {process.returncode}"
         assert time.monotonic() - started < DEADLINE_SECONDS, (
-            f"{name}: {marks[-1][1] if marks else 0} of {total} after {DEADLINE_SECONDS} s"
+            f"{name}: {marks[-1].committed if marks else 0} of {total} after {DEADLINE_SECONDS} s"
         )
         done = sum(one.committed() for one in progress)
-        if done and (not marks or done > marks[-1][1]):
-            cpu, broker = family_cpu_seconds([process.pid]), family_cpu_seconds(broker_pids)
-            marks.append((time.monotonic(), done, cpu, broker))
+        if done and (not marks or done > marks[-1].committed):
+            marks.append(mark(process, done, broker_pids))
             rss = max(rss, family_rss_bytes([process.pid]))
-        time.sleep(0.05)
-    (t0, n0, c0, b0), (t1, n1, c1, b1) = marks[0], marks[-1]
-    events = max(n1 - n0, 1)
-    return Figure(name, events / max(t1 - t0, 1e-9), (c1 - c0) / events * 1e6, (b1 - b0) / events * 1e6, rss)
+        time.sleep(LOOK_SECONDS)
+    return between(name, marks[0], marks[-1], rss)
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:

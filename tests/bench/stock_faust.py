@@ -10,6 +10,7 @@ import tempfile
 import time
 
 import faust
+import psutil
 from faust.types import StreamT
 
 bootstrap, topic_name, total_text = sys.argv[1:4]
@@ -36,7 +37,7 @@ async def noop(stream: StreamT[bytes]) -> None:
         seen += 1
         if seen == total:
             seconds = time.monotonic() - started
-            rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            rss = psutil.Process().memory_info().rss
             print(
                 json.dumps(
                     {"events_per_second": seen / seconds, "cpu_seconds": _cpu() - cpu, "events": seen, "rss_bytes": rss}

@@ -1,4 +1,4 @@
-"""The slow way of the contract reader: value by value, for what Arrow's JSON reader cannot say or must not decide.
+"""The slow way of the contract reader: value by value, for what the fast way cannot say or must not decide.
 
 It knows NaN and the infinities as texts, years beyond 9999 and before 1, and which value of many is the broken one.
 """
@@ -66,8 +66,8 @@ def read_rows(
             raise UnreadableChange(index, f"not a change of the contract ({type(exc).__name__})") from None
         except _DoesNotFit as exc:
             raise UnreadableChange(index, str(exc)) from None
-        for name, field in fields.items():
-            columns[name].append(field)
+        for name, found in columns.items():
+            found.append(fields[name])
     return pa.Table.from_arrays([_array(columns[field.name], field.type) for field in schema], schema=schema)
 
 

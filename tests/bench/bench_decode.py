@@ -1,4 +1,4 @@
-"""What decoding and encoding cost on one thread: µs per event of each part, beside `orjson.loads` of the same values.
+"""What decoding, encoding and reading the contract cost on one thread: µs per event, beside `orjson.loads` of the same.
 
 The events are those of `make bench`. Run it: python -m tests.bench.bench_decode
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from connectors.contract import ContractReader
 from connectors.formats import FORMATS, PartitionMemory
 from connectors.formats.changes import find_stop, gather
 from connectors.formats.debezium_json import DebeziumDecoder
@@ -27,6 +29,7 @@ from connectors.formats.positions import positions
 from schemas.batch import Batch, Decoded
 from schemas.config import LimitsConfig
 from schemas.table import TableEntry
+from sinks.lake.rows import ROWS_READ, lake_rows
 from sinks.topics import encode_changes
 from tests.bench.events import bench_spec, events
 
@@ -122,6 +125,21 @@ def parts_of(decoder: DebeziumDecoder, run: Events) -> dict[str, float]:
     return {name: min(times) / RECORDS * 1e6 for name, times in spent.items()}
 
 
+def reading(values: list[bytes]) -> dict[str, float]:
+    """Return µs per value of what LAKE and ALERTS do with values of the contract."""
+    lake = ContractReader(SPEC, rows=ROWS_READ)
+    alerts = ContractReader(
+        SPEC, rows=frozenset({"after"}), columns=["amount", "attempt", "score"], fields=["op", "ts", "snapshot"]
+    )
+    changes, now = lake.read(values), datetime.now(UTC)
+    return {
+        "orjson.loads": best(lambda: [orjson.loads(value) for value in values]),
+        "all columns, as LAKE": best(lambda: lake.read(values)),
+        "three, as ALERTS": best(lambda: alerts.read(values)),
+        "rows of the lake": best(lambda: lake_rows(SPEC, changes, values, ingested=now)),
+    }
+
+
 def main() -> None:
     """Print the table."""
     run = Events(RECORDS)
@@ -139,6 +157,11 @@ def main() -> None:
     for name, micros in parts_of(decoder, run).items():
         print(f"  {name:26s}{micros:6.2f}")
     print(f"{'encode_changes':28s}{written:6.2f}  ({written / loads:.2f} of orjson.loads)")
+    records, _, _ = encode_changes(batch, (TOPIC, 0, 0), None, bytes_max=1_000_000)
+    contract = [value for _, value in records]
+    print(f"reading the contract, {len(contract[0])} bytes a value")
+    for name, micros in reading(contract).items():
+        print(f"  {name:26s}{micros:6.2f}")
 
 
 if __name__ == "__main__":

@@ -32,12 +32,14 @@ from schemas.rule import Alert, alert_id
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
-from streams.origins import OriginHeights, read_heights, unrepeated
+from streams.origins import ORIGIN_COLUMNS, OriginHeights, read_heights, unrepeated
 from streams.poison import quarantined
 from streams.rules import Firing, RuleEngine, RuleSet
 from streams.stage import BaseStage
 
 RECORD_OVERHEAD_BYTES = 1_024  # of a record's limit, for key, headers and framing
+
+_FIELDS = ("op", "snapshot", "ts")
 
 _ENCODER = msgspec.json.Encoder(order=None)
 _DECODER = msgspec.json.Decoder(ChangeValue)
@@ -158,7 +160,8 @@ class AlertsStage(BaseStage):
             hint = exc.hint or "correct the rule and apply"
             self._refused[table] = TableStopped("rules_refused", exc.message, hint=hint)
             return
-        reader = ContractReader(entry.spec, rows=rules.rows, columns=rules.columns)
+        fields = {*_FIELDS, *(ORIGIN_COLUMNS if self._at_least_once else ())}
+        reader = ContractReader(entry.spec, rows=rules.rows, columns=rules.columns, fields=fields)
         self._watched[table] = _Watched(entry, rules, reader)
 
     async def _readable(self, group: Group) -> list[Run]:
@@ -192,11 +195,10 @@ class AlertsStage(BaseStage):
     def _evaluate_table(self, watched: _Watched, runs: list[Run], fired: _Fired) -> None:
         values = _Values(runs)
         changes = watched.reader.read(values.present)
-        rows = pa.array(range(len(changes)), pa.int64())
         wanted = _may_fire(changes)
         if self._at_least_once:
             wanted = pc.and_(wanted, self._not_repeated(changes, values, fired))
-        changes, rows = changes.filter(wanted), rows.filter(wanted)
+        changes, rows = changes.filter(wanted), pc.indices_nonzero(wanted)
         evaluation = watched.rules.evaluate(changes)
         for rule, errors in evaluation.errors.items():
             fired.counts["rule_errors"] += errors

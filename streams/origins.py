@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 METADATA_BYTES_MAX = 3_000  # of Kafka's 4,096 beside an offset; the transport writes there as well
 
 _STREAM = ["origin_topic", "origin_generation", "origin_partition"]
+ORIGIN_COLUMNS = (*_STREAM, "origin_offset")  # what the contract reader must be asked for
 
 Stream = tuple[str, int, int]
 
@@ -41,7 +42,7 @@ def read_heights(text: str) -> OriginHeights:
 
 
 def unrepeated(changes: pa.Table, heights: OriginHeights) -> tuple[pa.Array, OriginHeights]:
-    """Return which rows of `changes` (columns `origin_*`) are seen for the first time, and the heights behind them."""
+    """Return which rows of `changes` (it has `ORIGIN_COLUMNS`) are seen for the first time, and the heights after."""
     keep = pa.array([False] * len(changes), pa.bool_())
     after = dict(heights.offsets)
     for stream in _streams(changes):

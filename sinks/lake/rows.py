@@ -38,11 +38,11 @@ def lake_rows(spec: TableSpec, changes: pa.Table, values: Sequence[bytes], *, in
 
     A delete has no row any more: its key columns come from its key, the others are null.
     """
-    after, key = (_combined(changes.column(name)) for name in ("after", "key"))
-    columns: dict[str, pa.Array] = {}
-    for name in spec.columns:
-        column = _field(after, name)
-        columns[name] = pc.coalesce(column, _field(key, name)) if name in spec.key else column
+    after = _combined(changes.column("after"))
+    columns: dict[str, pa.Array] = _fields(after)
+    if after.null_count:
+        key = _fields(_combined(changes.column("key")))
+        columns |= {name: pc.coalesce(columns[name], key[name]) for name in spec.key}
     for own, name in _RENAMED.items():
         columns[own] = changes.column(name)
     columns[lake.INGESTED] = pa.repeat(pa.scalar(ingested, lake.OWN_ARROW[lake.INGESTED]), len(changes))
@@ -58,7 +58,7 @@ def commit_dates(moments: pa.Array, time_zone: str) -> pa.Array:
     Python's time zones, once for each different second: Arrow's need a database that a slim machine has not.
     """
     if time_zone == "UTC":
-        return pc.cast(pc.floor_temporal(moments, unit="day"), pa.date32(), safe=False)
+        return pc.cast(moments, pa.date32(), safe=False)  # the day begun, also before 1970
     seconds = pc.divide(pc.cast(pc.floor_temporal(moments, unit="second"), pa.int64()), 1_000_000)
     encoded = pc.dictionary_encode(seconds)
     zone = zoneinfo.ZoneInfo(time_zone)
@@ -77,8 +77,8 @@ def _combined(column: pa.ChunkedArray) -> pa.Array:
     return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
 
 
-def _field(rows: pa.StructArray, name: str) -> pa.Array:
-    return pc.struct_field(rows, [name])  # null where the row is
+def _fields(rows: pa.StructArray) -> dict[str, pa.Array]:
+    return dict(zip((field.name for field in rows.type), rows.flatten(), strict=True))  # null where the row is
 
 
 def _key_texts(keys: pa.ChunkedArray, values: Sequence[bytes], name: str) -> pa.Array:

@@ -178,7 +178,8 @@ class RuleSet:
 
     def _view(self, table: pa.Table) -> pa.Table:
         """Return what the query reads: `op`, `ts`, and the columns under their generated names."""
-        columns = {_ROW: pa.array(range(len(table)), pa.int32()), "op": table["op"], "ts": table["ts"]}
+        counted = pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int32()), len(table)), start=-1)
+        columns = {_ROW: counted, "op": table["op"], "ts": table["ts"]}
         flat = {root: table.select([root]).flatten() for root in self.rows}
         for reference, name in self._references.items():
             rows = table[reference.root]

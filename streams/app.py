@@ -20,7 +20,7 @@ from schemas.errors import ConfigurationError, ErrorKind, Unavailable, kind_of
 from schemas.topics import TopicNames
 from streams.host import StageHost
 from streams.logs import configure_logs
-from streams.memory import give_memory_back
+from streams.memory import share_one_allocator
 from streams.registration import open_admin, open_tables
 from streams.settings import consumer_settings
 from streams.tables import TableDirectory
@@ -51,7 +51,7 @@ def run_stage(stage: str, config: Config, *, instance: str, slot: int) -> int:
     if stage not in stage_names(config):
         raise ConfigurationError(f"{stage!r} is no stage", hint=f"one of {', '.join(stage_names(config))}")
     configure_logs(stage=stage, slot=slot)
-    give_memory_back()
+    share_one_allocator()
     tables, reader = _read_tables(config)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

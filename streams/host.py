@@ -19,6 +19,7 @@ from connectors.transport.tail import CompactedReader, Entry
 from schemas.config import Config
 from schemas.errors import HeadgateError, Unavailable
 from schemas.topics import TopicNames
+from streams.memory import TRIM_SECONDS, give_back
 from streams.registration import ensure_own_topics, own_topics
 from streams.status import Standing, status_of
 from streams.tables import TableDirectory
@@ -77,6 +78,7 @@ class StageHost(Service):
         await self._server.start()
         await self._open()
         self.add_future(self._take_up())
+        self.add_future(self._give_back())
         loop = asyncio.get_running_loop()
         self._reader.follow(
             lambda entry: _on(loop, self._records.put_nowait, entry),
@@ -111,6 +113,11 @@ class StageHost(Service):
             else:
                 self.waiting, self._opened = None, True
                 return
+
+    async def _give_back(self) -> None:
+        while not self.should_stop:
+            await self.sleep(TRIM_SECONDS)
+            await asyncio.to_thread(give_back)
 
     async def _take_up(self) -> None:
         """Take up changes of the tables as they come, without a restart; those that come together, together."""

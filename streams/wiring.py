@@ -14,7 +14,7 @@ from connectors.transport.transaction import TransactionalWriter
 from schemas.config import Config
 from schemas.errors import BugError
 from schemas.topics import TopicNames
-from streams.memory import give_columns_back
+from streams.memory import map_large_pieces
 from streams.poison import Quarantine
 from streams.registration import own_topic
 from streams.settings import is_transactional, producer_settings
@@ -25,6 +25,7 @@ STAGES = ("normalize", "features", "alerts", "lake")
 MAIN_LANE = "main"
 ALERTS_GATHER_SECONDS = 0.05  # an evaluation costs 6 ms however few the changes
 LAKE_GROUP_RECORDS_MAX = 4_000  # what is read at once costs several times its bytes
+LAKE_LANE_SHARE = 2  # of a lane's bytes LAKE needs half: it has a buffer of its own behind it
 WIDE_GROUP_RECORDS_MAX = 64_000  # what a transaction over many output partitions gathers at most
 
 
@@ -120,7 +121,6 @@ def _normalize(parts: Parts) -> Wired:
 def _alerts(parts: Parts) -> Wired:
     from streams.alerts import AlertsStage
 
-    give_columns_back()
     transactional = is_transactional(parts.config)
     stage = AlertsStage(
         parts.config, names=parts.names, tables=parts.tables, writer=writer_of(parts, transactional=transactional),
@@ -142,7 +142,7 @@ def _features(parts: Parts) -> Wired:
 def _lake(parts: Parts) -> Wired:
     from streams.lake import LakeStage
 
-    give_columns_back()
+    map_large_pieces()
     stage = LakeStage(parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer)
     quarantine = _quarantine(parts, stage)
     _lane(
@@ -152,6 +152,7 @@ def _lake(parts: Parts) -> Wired:
         starts=stage.starts,
         on_leaving=stage.leaving,
         group_records_max=LAKE_GROUP_RECORDS_MAX,
+        bytes_max=parts.config.limits.lane_bytes_max // LAKE_LANE_SHARE,
     )
     return Wired(stage, quarantine)
 

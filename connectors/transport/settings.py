@@ -54,7 +54,7 @@ class ConsumerSettings:
     topic_ids: bool = True  # False for the embedded broker: no ids, no admin calls, resets to the earliest offset
     chunk_records_max: int = 2_000
     linger_seconds: float = 0.005
-    prefetch_bytes_max: int = 16 * MIB
+    prefetch_bytes_max: int = 8 * MIB
     commit_interval_seconds: float = 1.0
     drain_seconds: float = 8.0
     topic_check_seconds: float = 2.0  # how often the topics' ids are compared
@@ -104,8 +104,8 @@ class ConsumerSettings:
             "isolation.level": self.isolation_level,
             "fetch.wait.max.ms": 100,
             "fetch.queue.backoff.ms": 5,  # with its default of 1,000 a third of the speed
-            "fetch.message.max.bytes": MIB,
-            "fetch.max.bytes": 4 * MIB,
+            "fetch.message.max.bytes": MIB // 2,  # compressed: what is fetched is several times as much
+            "fetch.max.bytes": 2 * MIB,  # over all partitions, of which there may be hundreds
             "queued.min.messages": 50_000,
             "queued.max.messages.kbytes": self.prefetch_bytes_max // KIB,
             "topic.metadata.refresh.interval.ms": 1_000,  # or a topic made anew is read from the old offset

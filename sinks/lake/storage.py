@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import s3fs
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError
 from pyiceberg.io.fsspec import FsspecFileIO
@@ -42,8 +41,10 @@ class LakeFileIO(FsspecFileIO):
 
 
 @lru_cache(maxsize=8)
-def _s3(endpoint: str | None, access_key: str | None, secret_key: str | None, region: str | None) -> s3fs.S3FileSystem:
+def _s3(endpoint: str | None, access_key: str | None, secret_key: str | None, region: str | None) -> Any:
     """Return one file system per account; nothing given means the client's own search for credentials."""
+    import s3fs  # noqa: PLC0415 - with the clients of AWS 15 MB, which a lake in a folder does not need
+
     return s3fs.S3FileSystem(
         key=access_key,
         secret=secret_key,

@@ -77,7 +77,7 @@ class Bench:
         text = (
             f"kafka: {{bootstrap: '{self.kafka.address}', topic_prefix: {prefix}, group_prefix: {group}}}\n"
             f"redis: {{url: '{self.redis.address}'}}\n"
-            f"lake: {{warehouse: '{folder}/lake', commit_age_seconds: 5}}\n"
+            f"lake: {{warehouse: '{folder}/lake', commit_age_seconds: 1}}\n"
             f"web: {{state_folder: '{folder}/state'}}\n"
         )
         path = folder / "headgate.yaml"

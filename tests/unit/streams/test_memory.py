@@ -1,0 +1,48 @@
+"""Memory that a backlog needed goes back to the system."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SHARED = """
+from streams.memory import share_one_allocator
+share_one_allocator()
+import pyarrow as pa
+print(pa.default_memory_pool().backend_name)
+"""
+
+GIVEN_BACK = """
+import os
+from pathlib import Path
+from streams.memory import give_back, map_large_pieces, share_one_allocator
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+share_one_allocator()
+map_large_pieces()
+kept = [bytes(1_000) for _ in range(100_000)]
+wall = bytes(1_000)  # above what is freed, so that the heap cannot simply shrink
+full = resident()
+del kept
+give_back()
+print(full - resident() > 50_000_000)
+"""
+
+
+def _printed(program: str) -> str:
+    return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_arrow_uses_the_allocator_of_all() -> None:
+    """Two allocators keep free memory twice."""
+    assert "system" == _printed(SHARED)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no malloc_trim, and give back by themselves")
+def test_free_memory_goes_back() -> None:
+    """Of a hundred megabytes that are freed, most is given back at once."""
+    assert "True" == _printed(GIVEN_BACK)

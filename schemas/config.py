@@ -107,7 +107,7 @@ class WebConfig(Strict):
 class LimitsConfig(Strict):
     """What one worker holds at most."""
 
-    lane_bytes_max: Bytes = 16 * MIB
+    lane_bytes_max: Bytes = 32 * MIB
     chunk_records_max: Annotated[int, Field(ge=1, le=100_000)] = 2_000
     group_records_max: Annotated[int, Field(ge=1, le=1_000_000)] = 16_000
     record_depth_max: Annotated[int, Field(ge=4, le=900)] = 100

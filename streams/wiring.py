@@ -25,7 +25,7 @@ STAGES = ("normalize", "features", "alerts", "lake")
 MAIN_LANE = "main"
 ALERTS_GATHER_SECONDS = 0.05  # an evaluation costs 6 ms however few the changes
 LAKE_GROUP_RECORDS_MAX = 4_000  # what is read at once costs several times its bytes
-LAKE_LANE_SHARE = 2  # of a lane's bytes LAKE needs half: it has a buffer of its own behind it
+LAKE_LANE_SHARE = 4  # of a lane's bytes LAKE needs a quarter: it has a buffer of its own behind it
 WIDE_GROUP_RECORDS_MAX = 64_000  # what a transaction over many output partitions gathers at most
 
 

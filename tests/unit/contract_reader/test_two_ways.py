@@ -91,7 +91,7 @@ ODD_ROWS = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(ROWS, max_size=3), st.lists(ROWS | ODD_ROWS, min_size=1, max_size=2), st.booleans())
 def test_the_fast_way_never_has_an_opinion_of_its_own(
     befores: list[Any], afters: list[Any], ensure_ascii: bool

@@ -111,7 +111,7 @@ async def test_a_producer_that_nobody_needed_is_never_opened() -> None:
 @pytest.mark.parametrize("name", ["features", "lake"])
 def test_the_stages_without_a_topic_are_wired_with_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the lane calls is what the stage's counters and its stop know of."""
-    monkeypatch.setattr("streams.wiring.give_columns_back", lambda: None)  # it is for a process of its own
+    monkeypatch.setattr("streams.wiring.map_large_pieces", lambda: None)  # it is for a process of its own
     lanes: Any = Lanes()
     admin: Any = None
 

@@ -48,6 +48,8 @@ class Poisoner:
             self.player.do(next(steps))
             while len(self.reasons) < broken and self.player.produced >= (len(self.reasons) + 1) * self.one_in:
                 self._break_one()
+        while len(self.reasons) < broken:  # the last one's place is the end, where a step may have led past it or not
+            self._break_one()
         # What is open stays so: it is as if the source had not committed yet.
         self.player.flush()
 

@@ -231,7 +231,7 @@ class PollThread(threading.Thread):
         """
         self._commit_first_starts(found)
         for assignment, start in found.items():
-            if self.partitions.current(assignment) is None:
+            if self.partitions.current(assignment) is None or assignment.lost:  # it has left, or its topic is held
                 continue
             if isinstance(start, SourceMoved):
                 self.hold([assignment.topic], start)
@@ -247,7 +247,7 @@ class PollThread(threading.Thread):
         """
         keys = []
         for assignment, start in found.items():
-            partition = self.partitions.current(assignment)
+            partition = None if assignment.lost else self.partitions.current(assignment)
             if partition is not None and assignment.committed is None and not isinstance(start, SourceMoved):
                 self.committer.want(partition, offset=start)
                 keys.append(assignment.key)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from confluent_kafka import TopicPartition
+
 from connectors.transport.chunk import Assignment, Run
 from tests.unit.fakes import Consumer, Message
 
@@ -43,3 +45,28 @@ class Events:
 
     def names(self) -> Sequence[str]:
         return [name for name, _ in self.said]
+
+
+class Client:
+    """A client of Kafka that remembers what was asked of it, and stores what is committed."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.committed: dict[tuple[str, int], TopicPartition] = {}
+
+    def assign(self, places: list[TopicPartition]) -> None:
+        self.asked.append(("assign", len(places)))
+
+    def pause(self, places: list[TopicPartition]) -> None:
+        self.asked.append(("pause", len(places)))
+
+    def resume(self, places: list[TopicPartition]) -> None:
+        self.asked.append(("resume", len(places)))
+
+    def seek(self, place: TopicPartition) -> None:
+        self.asked.append(("seek", place.offset))
+
+    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> list[TopicPartition]:
+        assert isinstance(asynchronous, bool)
+        self.committed.update({(each.topic, each.partition): each for each in offsets})
+        return offsets

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, Message
 
 from connectors.transport.chunk import Assignment, Run
 from connectors.transport.partition import Partition, Status
@@ -12,28 +12,9 @@ from connectors.transport.resolve import topic_made_anew
 from connectors.transport.routes import Routes
 from connectors.transport.settings import ConsumerSettings
 from connectors.transport.watch import Watch
-from tests.unit.transport.fakes import Events
+from tests.unit.transport.fakes import Client, Events
 
 QUIET_SECONDS = 1.0
-
-
-class FakeConsumer:
-    """Remembers what was asked of the client."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Any, ...]] = []
-
-    def assign(self, places: list[TopicPartition]) -> None:
-        self.asked.append(("assign", len(places)))
-
-    def pause(self, places: list[TopicPartition]) -> None:
-        self.asked.append(("pause", len(places)))
-
-    def resume(self, places: list[TopicPartition]) -> None:
-        self.asked.append(("resume", len(places)))
-
-    def seek(self, place: TopicPartition) -> None:
-        self.asked.append(("seek", place.offset))
 
 
 class Reader:
@@ -42,7 +23,7 @@ class Reader:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         monkeypatch.setattr("connectors.transport.partitions.monotonic", lambda: self.now)
-        consumer: Any = FakeConsumer()
+        consumer: Any = Client()
         self.consumer = consumer
         routes = Routes()
         routes.add("main", ["t"])

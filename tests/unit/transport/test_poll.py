@@ -1,0 +1,92 @@
+"""The owning thread's commands and troubles, without a thread and without a broker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from confluent_kafka import Message
+
+from connectors.transport.chunk import Chunk, Run
+from connectors.transport.partition import Partition, Status
+from connectors.transport.partitions import Partitions
+from connectors.transport.poll import PollThread
+from connectors.transport.routes import Routes
+from connectors.transport.settings import ConsumerSettings
+from schemas.errors import SourceMoved
+from tests.unit.transport.fakes import Client, Events
+
+GONE = SourceMoved("offset_below_log", "records were deleted before they were read")
+
+
+class Heard:
+    """Remembers what the thread tells."""
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self.report = Events()
+
+    def delivered(self, chunks: list[Chunk]) -> None:
+        self.runs += [run for chunk in chunks for run in chunk.runs]
+
+    def suspected(self, topics: set[str]) -> None:
+        assert topics
+
+
+class Bench:
+    """A thread that is never started, with partitions of one topic that is read from 0."""
+
+    def __init__(self, count: int = 2, *, commits: bool = True) -> None:
+        routes = Routes()
+        routes.add("main", ["t"])
+        self.partitions = Partitions(routes, incremental=False)
+        self.partitions.add_lane("main", 1 << 20, commits=commits)
+        self.client, self.heard = Client(), Heard()
+        client: Any = self.client
+        heard: Any = self.heard
+        self.thread = PollThread(ConsumerSettings(bootstrap="b", group="g"), routes, self.partitions, heard)
+        self.thread.consumer = client
+        self.assignments = self.partitions.assign(client, [("t", number) for number in range(count)])
+        for each in self.assignments:
+            each.committed, each.topic_id = 0, "id"
+
+    def begin(self) -> None:
+        """Read every partition from 0."""
+        self.thread.begin_at(dict.fromkeys(self.assignments, 0))
+
+    def partition(self, number: int) -> Partition:
+        """The books of one."""
+        found = self.partitions.get(("t", number))
+        assert found is not None
+        return found
+
+    def deliver(self, number: int, offsets: list[int]) -> list[Run]:
+        """Bring records of a partition; return what is handed on."""
+        messages = [Message(topic="t", partition=number, offset=at, value=b"v") for at in offsets]
+        before = len(self.heard.runs)
+        self.thread._deliver(messages)  # noqa: SLF001 - what a round does with what came
+        return self.heard.runs[before:]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_partition_that_cannot_be_read_on_holds_its_whole_topic(order: tuple[int, int]) -> None:
+    """Whichever is looked at first: what a held one brought would never be begun, and fill its lane for ever."""
+    bench = Bench()
+    found: Mapping[int, int | SourceMoved] = {0: GONE, 1: 0}
+    bench.thread.begin_at({bench.assignments[number]: found[number] for number in order})
+
+    assert [Status.HELD, Status.HELD] == [bench.partition(number).status for number in (0, 1)]
+    assert [] == bench.deliver(1, [0, 1])
+    assert 0 == bench.partitions.budgets["main"].used
+
+
+def test_a_start_that_is_found_after_its_topic_was_held_changes_nothing() -> None:
+    """The answer was under way when another partition's offset turned out to be gone."""
+    bench = Bench()
+    late = bench.assignments[1]
+    bench.thread.begin_at({bench.assignments[0]: GONE})
+    bench.thread.begin_at({late: 0})
+
+    assert Status.HELD is bench.partition(1).status
+    assert [] == bench.deliver(1, [0, 1])

@@ -190,12 +190,13 @@ class PollThread(threading.Thread):
         return [each for each in messages if each.error() is None]
 
     def settle(self) -> None:
-        """Take what steps finished, then the commands that came."""
-        while self.finished:
-            runs, metadata, durable = self.finished.popleft()
-            for partition in self.partitions.settle(runs, metadata, durable=durable):
-                self.committer.want(partition)
-        while self._commands:
+        """Take what steps finished and the commands that came, each after what was finished before it was given."""
+        while self.finished or self._commands:
+            if self.finished:
+                runs, metadata, durable = self.finished.popleft()
+                for partition in self.partitions.settle(runs, metadata, durable=durable):
+                    self.committer.want(partition)
+                continue
             command, future = self._commands.popleft()
             if not future.set_running_or_notify_cancel():
                 continue

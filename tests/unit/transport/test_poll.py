@@ -90,3 +90,21 @@ def test_a_start_that_is_found_after_its_topic_was_held_changes_nothing() -> Non
 
     assert Status.HELD is bench.partition(1).status
     assert [] == bench.deliver(1, [0, 1])
+
+
+def test_what_was_done_before_a_command_was_given_is_settled_before_it_is_run() -> None:
+    """Also where both come while an earlier command is run: else a rewind would read again what is durable."""
+    bench = Bench(1)
+    bench.begin()
+    run = bench.deliver(0, [0, 1])[0]
+    run.begun_at = 1.0
+    thread, mine = bench.thread, bench.assignments[0]
+
+    def meanwhile(_: PollThread) -> None:
+        thread.finished.append(([run], None, True))
+        thread.call(lambda on: on.rewind({mine: None}))
+
+    thread.call(meanwhile)
+    thread.settle()
+
+    assert (2, 2, False) == (bench.partition(0).head, bench.partition(0).position, run.lost)

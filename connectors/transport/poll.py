@@ -330,12 +330,13 @@ class PollThread(threading.Thread):
 
     def hold(self, topics: Iterable[str], trouble: SourceMoved) -> None:
         """Stop reading `topics` until somebody decides. What is unfinished is lost; the old id stays committed."""
+        anew = 0 if trouble.reason == TOPIC_MADE_ANEW else None  # the broker dropped its offsets: leave a mark
         for topic in topics:
             for partition in self.partitions.of_topic(topic):
                 if partition.status is Status.HELD:
                     continue
-                anew = 0 if trouble.reason == TOPIC_MADE_ANEW else None  # the broker dropped its offsets: leave a mark
-                self.committer.want(partition, offset=partition.head or partition.assignment.committed or anew)
+                if partition.commits or anew is not None:  # else it could set back what a transaction committed
+                    self.committer.want(partition, offset=partition.head or partition.assignment.committed or anew)
                 self.partitions.hold(self.consumer, partition, trouble)
             self.listener.report("source_moved", {"topic": topic, "reason": trouble.message, "hint": trouble.hint})
 

@@ -12,6 +12,7 @@ from connectors.transport.chunk import Chunk, Run
 from connectors.transport.partition import Partition, Status
 from connectors.transport.partitions import Partitions
 from connectors.transport.poll import PollThread
+from connectors.transport.resolve import out_of_range, topic_made_anew
 from connectors.transport.routes import Routes
 from connectors.transport.settings import ConsumerSettings
 from schemas.errors import SourceMoved
@@ -108,3 +109,28 @@ def test_what_was_done_before_a_command_was_given_is_settled_before_it_is_run() 
     thread.settle()
 
     assert (2, 2, False) == (bench.partition(0).head, bench.partition(0).position, run.lost)
+
+
+@pytest.mark.parametrize(("commits", "stored"), [(True, {("t", 0): 2, ("t", 1): 0}), (False, {})])
+def test_a_held_topic_sets_no_transaction_s_offsets_back(*, commits: bool, stored: dict[tuple[str, int], int]) -> None:
+    """Where offsets go with a transaction, one may be under way, and the finished head lies below what it commits."""
+    bench = Bench(commits=commits)
+    bench.begin()
+    run = bench.deliver(0, [0, 1])[0]
+    bench.thread.finished.append(([run], None, True))
+    bench.thread.settle()
+    bench.thread.hold(["t"], out_of_range(bench.assignments[1], 0))
+    bench.thread.committer.send(bench.thread.consumer, 1.0)
+
+    assert stored == {key: place.offset for key, place in bench.client.committed.items()}
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_topic_made_anew_leaves_the_old_id_beside_the_committed_offset(*, commits: bool) -> None:
+    """The broker has dropped its offsets: without a mark the next worker would take the new topic for the old one."""
+    bench = Bench(1, commits=commits)
+    bench.begin()
+    bench.thread.hold(["t"], topic_made_anew("t", "id", "new"))
+    bench.thread.committer.send(bench.thread.consumer, 1.0)
+
+    assert "v1 id 0" == bench.client.committed["t", 0].metadata

@@ -311,16 +311,15 @@ class PollThread(threading.Thread):
     # -- trouble -----------------------------------------------------------------------------------------------------
 
     def _on_error(self, error: KafkaError, message: Any) -> None:
-        code = error.code()
+        code, hint = error.code(), "the supervisor starts the worker again"
         if code == KafkaError._FATAL or error.fatal():  # noqa: SLF001 - it may say _FATAL and deny being fatal
-            raise TransportFatal(
-                f"the consumer can not go on: {error.str()}", hint="the supervisor starts the worker again"
-            )
+            raise TransportFatal(f"the consumer can not go on: {error.str()}", hint=hint)
         if code == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the same
             return
         partition = self.partitions.get((message.topic(), message.partition())) if message.topic() else None
         if code in _OUT_OF_RANGE and partition is not None:
-            if partition.running and not partition.paused and message.offset() == partition.position:
+            at = message.offset()  # where the client stands: beyond our position where it has passed a marker
+            if partition.running and not partition.paused and at is not None and at >= partition.position:
                 self.hold([partition.key[0]], out_of_range(partition.assignment, partition.position))
             return
         if code in _SUSPECT and message.topic():

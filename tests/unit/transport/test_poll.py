@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import KafkaError, Message
 
 from connectors.transport.chunk import Chunk, Run
 from connectors.transport.partition import Partition, Status
@@ -134,3 +134,18 @@ def test_a_topic_made_anew_leaves_the_old_id_beside_the_committed_offset(*, comm
     bench.thread.committer.send(bench.thread.consumer, 1.0)
 
     assert "v1 id 0" == bench.client.committed["t", 0].metadata
+
+
+@pytest.mark.parametrize(
+    ("offset", "status"), [(1, Status.RUNNING), (2, Status.HELD), (3, Status.HELD), (None, Status.RUNNING)]
+)
+def test_an_offset_out_of_range_holds_the_topic_also_behind_markers(offset: int | None, status: Status) -> None:
+    """The client stands behind a transaction's marker, the books behind its last record; what is older is of before."""
+    bench = Bench(1)
+    bench.begin()
+    bench.deliver(0, [0, 1])
+    error = KafkaError(KafkaError._AUTO_OFFSET_RESET)  # noqa: SLF001 - confluent-kafka's public name
+    at = {} if offset is None else {"offset": offset}
+    bench.thread._deliver([Message(topic="t", partition=0, error=error, **at)])  # noqa: SLF001 - as a round does
+
+    assert status is bench.partition(0).status

@@ -38,6 +38,7 @@ class Partitions:
         self.budgets: dict[str, Budget] = {}
         self.commits: dict[str, bool] = {}  # by lane: whether offsets are committed here, or with a transaction
         self.paused_topics: dict[str, str | HeadgateError] = {}  # by the stage, with its reason; outlives assignments
+        self.sought: set[Key] = set()  # partitions sought since the last poll(): what came before comes again
         self._routes = routes
         self._incremental = incremental
         self._by_key: dict[Key, Partition] = {}
@@ -247,6 +248,7 @@ class Partitions:
             return
         partition.paused = False
         partition.last_arrival = monotonic()
+        self.sought.add(partition.key)
 
     def undo_pauses(self, consumer: Consumer, partitions: Iterable[Partition]) -> None:
         """Resume at the client what is about to be unassigned: a pause would outlive it."""

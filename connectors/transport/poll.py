@@ -67,7 +67,7 @@ class PollThread(threading.Thread):
         self.rounds_total = 0
         self._commands: deque[tuple[Callable[[PollThread], Any], Future[Any]]] = deque()
         self._failure: BaseException | None = None  # raised in a callback, to be raised behind poll()
-        self._gone: set[Key] = set()  # partitions given up since the last poll()
+        self._gone: set[Key] = set()  # partitions given up since the last poll(), within consume()
         self._record_bytes = 512.0  # a moving mean
         self._closed = False
         self._last_count = 0
@@ -149,10 +149,11 @@ class PollThread(threading.Thread):
             self._last_count = 0
             return
         self._gone.clear()
+        self.partitions.sought.clear()
         linger = self.settings.linger_seconds if self._last_count < _FEW_RECORDS else 0.0
         messages = self.consumer.consume(self._records_wanted() - 1, linger) if self._records_wanted() > 1 else []
         self._raise_failure()
-        if (first.topic(), first.partition()) not in self._gone:  # else revoked within consume(): it comes again
+        if (first.topic(), first.partition()) not in self._gone | self.partitions.sought:  # else it comes again
             messages.insert(0, first)
         self._last_count = len(messages)
         self._deliver(messages)

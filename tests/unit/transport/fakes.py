@@ -1,8 +1,9 @@
 """Runs, answers and events without a broker."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from confluent_kafka import Message as KafkaMessage
 from confluent_kafka import TopicPartition
 
 from connectors.transport.chunk import Assignment, Run
@@ -53,6 +54,27 @@ class Client:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
         self.committed: dict[tuple[str, int], TopicPartition] = {}
+        self._polled: KafkaMessage | None = None
+        self._consumed: Callable[[], list[KafkaMessage]] = list
+
+    def brings(self, first: KafkaMessage, rest: Callable[[], list[KafkaMessage]]) -> None:
+        """Bring `first` with the next poll, and what `rest` returns with the `consume` behind it."""
+        self._polled, self._consumed = first, rest
+
+    def poll(self, seconds: float) -> KafkaMessage | None:
+        assert seconds > 0
+        return self._polled
+
+    def consume(self, count: int, seconds: float) -> list[KafkaMessage]:
+        assert count > 0
+        assert seconds >= 0
+        return self._consumed()
+
+    def consumer_group_metadata(self) -> None:
+        """A group of one that nobody asks for."""
+
+    def get_watermark_offsets(self, place: TopicPartition, *, cached: bool) -> None:
+        """Nothing was heard of the log's end."""
 
     def assign(self, places: list[TopicPartition]) -> None:
         self.asked.append(("assign", len(places)))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, Message
 
-from connectors.transport.chunk import Chunk, Run
+from connectors.transport.chunk import Assignment, Chunk, Run
 from connectors.transport.partition import Partition, Status
 from connectors.transport.partitions import Partitions
 from connectors.transport.poll import PollThread
@@ -33,6 +33,9 @@ class Heard:
 
     def suspected(self, topics: set[str]) -> None:
         assert topics
+
+    def leaving(self, assignments: list[Assignment]) -> None:
+        assert not assignments
 
 
 class Bench:
@@ -149,3 +152,26 @@ def test_an_offset_out_of_range_holds_the_topic_also_behind_markers(offset: int 
     bench.thread._deliver([Message(topic="t", partition=0, error=error, **at)])  # noqa: SLF001 - as a round does
 
     assert status is bench.partition(0).status
+
+
+def test_a_record_that_came_before_its_partition_was_sought_is_not_handed_on() -> None:
+    """A rebalance within `consume` runs commands: what `poll` had returned by then comes again, behind what is sought.
+
+    Handed on, it would stand for all between, and its `done` would move the offset over them.
+    """
+    bench = Bench(1)
+    bench.begin()
+    run = bench.deliver(0, [0, 1, 2, 3])[0]
+    run.begun_at = 1.0
+    mine = bench.assignments[0]
+
+    def rebalance() -> list[Message]:
+        bench.thread.call(lambda on: on.rewind({mine: 2}))
+        bench.thread.give_up([])
+        return []
+
+    bench.client.brings(Message(topic="t", partition=0, offset=4, value=b"v"), rebalance)
+    bench.thread._round()  # noqa: SLF001 - one of the thread's
+
+    assert (2, 2) == (bench.partition(0).head, bench.partition(0).position)
+    assert [2] == [again.first for again in bench.deliver(0, [2, 3])]

@@ -194,6 +194,7 @@ class PlainWriter:
         What `work` raises is raised, and nothing of it is written.
 
         Raises:
+            SourceUnavailable: the client does not know the partition yet. Write it again; some may be written twice.
             TransportFatal: a delivery failed. Going on would lose it.
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, runs, work)
@@ -205,9 +206,7 @@ class PlainWriter:
         records: list[tuple[Any, ...]] = []  # of one group: bounded by its lane's bytes
         outbox = Outbox(lambda *record: records.append(record), self._settings.message_bytes_max)
         advances = work(outbox, live) if live else ()
-        produce = produce_into(self._producer)
-        for record in records:
-            produce(*record)
+        self._produce(records)
         while len(self._producer) and not self._closing:
             self._producer.flush(_FLUSH_SECONDS)
             self._check()
@@ -217,6 +216,19 @@ class PlainWriter:
                 "closed with records that were not delivered", hint="they are written again by the next worker"
             )
         return outbox.report(advances, began)
+
+    def _produce(self, records: Sequence[tuple[Any, ...]]) -> None:
+        assert self._producer is not None
+        produce = produce_into(self._producer)
+        for record in records:
+            try:
+                produce(*record)
+            except KafkaException as error:  # of the client, not of the record: it must not end in quarantine
+                cause = error.args[0]
+                what = f"nothing can be written to {record[0]}: {cause.str()}"
+                if cause.fatal():
+                    raise TransportFatal(what, hint="the supervisor starts the worker again") from error
+                raise SourceUnavailable(what, hint="is the topic there, with all its partitions?") from error
 
     def _check(self) -> None:
         failures = self._deliveries.take()

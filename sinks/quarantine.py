@@ -18,6 +18,7 @@ from schemas.errors import HeadgateError, PoisonRecord, kind_of
 _ENCODER = msgspec.json.Encoder()
 _OVERHEAD_BYTES = 8 * 1024  # what an entry holds beside the original bytes
 _HEADERS_MAX = 50
+_CHARACTER_BYTES_MAX = 6  # of a character in JSON: \u0001
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -80,7 +81,7 @@ def quarantine_value(
 
 def _encoded_bytes(record: Suspect) -> int:
     parts = [record.key, record.value, *(text for _, text in record.headers[:_HEADERS_MAX])]
-    names = sum(len(name) + 16 for name, _ in record.headers[:_HEADERS_MAX])
+    names = sum(_CHARACTER_BYTES_MAX * len(name) + 16 for name, _ in record.headers[:_HEADERS_MAX])
     return names + sum((len(part or b"") + 2) // 3 * 4 for part in parts)
 
 

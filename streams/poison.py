@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -15,9 +15,11 @@ from schemas.config import Config
 from schemas.topics import TopicNames
 from sinks.quarantine import Suspect, quarantine_value, reason_of
 
+_TOPIC_CHARACTERS_MAX = 249  # Kafka's own limit
+
 
 class _Origin(msgspec.Struct):
-    origin: tuple[str, int, int, int]
+    origin: tuple[Annotated[str, msgspec.Meta(max_length=_TOPIC_CHARACTERS_MAX)], int, int, int]
 
 
 class _Sourced(msgspec.Struct):

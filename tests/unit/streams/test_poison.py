@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from connectors.transport.chunk import Run
 from schemas.config import read_config
 from schemas.errors import PoisonRecord, SinkUnavailable
 from schemas.topics import TopicNames
@@ -14,7 +15,7 @@ from streams.poison import Quarantine
 from streams.stage import BaseStage
 from streams.tables import TableDirectory
 from streams.wiring import Parts, Wired, wire
-from tests.unit.fakes import Writer, assignment_of, run_of
+from tests.unit.fakes import Message, Writer, assignment_of, run_of
 
 CONFIG = read_config("", name="headgate.yaml")
 BROKEN = PoisonRecord("broken_value", "no change of the contract")
@@ -119,3 +120,27 @@ def test_the_stages_without_a_topic_are_wired_with_one(name: str, monkeypatch: p
 
     assert wired.quarantine is not None
     assert wired.quarantine.put == lanes.on_poison
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("\u20ac" * 300_000, b"v" * 150_000),
+        ("\x01" * 200_000, b"{"),
+        ("name", b'{"source":{"origin":["%s",0,0,1]}}' % (b"t" * 1_048_350)),
+    ],
+)
+async def test_an_entry_of_quarantine_is_never_too_large_for_its_topic(name: str, value: bytes) -> None:
+    """Whatever a record's headers or a change's origin say: an entry that cannot be written would end the worker."""
+    writer = Writer()
+    quarantine = Quarantine(CONFIG, names=TopicNames(), stage=Stage(writer), writer=writer, clock=lambda: 1.0)
+    run = Run(assignment_of(), [Message(7, b"k", value, [(name, b"")])])
+
+    await quarantine.put(run, BROKEN)
+
+    entry = writer.records[0].content
+    assert (None, len(value), ["headgate.changes.patients", 0, 0, 7]) == (
+        entry["value"],
+        entry["value_bytes"],
+        entry["origin"],
+    )

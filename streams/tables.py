@@ -58,6 +58,7 @@ class TableDirectory(Mapping[str, TableEntry]):
         table.
         """
         changed = set()
+        entries = dict(self._entries)
         for key, data in records.items():
             table = key.decode()
             self.unreadable.pop(table, None)
@@ -66,29 +67,27 @@ class TableDirectory(Mapping[str, TableEntry]):
             except ConfigurationError as error:
                 self.unreadable[table] = error
                 continue
-            if entry != self._entries.get(table):
-                self._set(table, entry)
+            if entry != entries.get(table):
+                if entry is None:
+                    del entries[table]
+                else:
+                    entries[table] = entry
                 changed.add(table)
-        if changed:
-            self._by_topic.clear()
+        if changed:  # writers look on threads of their own: what they find of the old entries goes with the old cache
+            self._entries, self._by_topic = entries, {}
         return changed
-
-    def _set(self, table: str, entry: TableEntry | None) -> None:
-        if entry is None:
-            self._entries.pop(table, None)
-        else:
-            self._entries[table] = entry
 
     def of_topic(self, topic: str) -> TableEntry | None:
         """Return the table that a source topic belongs to, None if it is not registered."""
-        if topic not in self._by_topic:
+        by_topic = self._by_topic
+        if topic not in by_topic:
             found = [entry for entry in self._entries.values() if reads(entry.spec, topic)]
             if len(found) > 1:
                 raise BugError(
                     f"{topic} is read by {', '.join(e.spec.table for e in found)}; `check_topics` lets no such thing in"
                 )
-            self._by_topic[topic] = found[0] if found else None
-        return self._by_topic[topic]
+            by_topic[topic] = found[0] if found else None
+        return by_topic[topic]
 
 
 def reads(spec: TableSpec, topic: str) -> bool:

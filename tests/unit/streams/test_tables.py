@@ -8,7 +8,7 @@ from schemas.document import read_document
 from schemas.errors import ConfigurationError
 from schemas.table import TableEntry, TableSpec
 from streams.apply import merge
-from streams.tables import TableDirectory, check_topics
+from streams.tables import TableDirectory, check_topics, reads
 
 
 def _spec(
@@ -50,6 +50,23 @@ def test_a_pattern_finds_its_topics() -> None:
 
     assert tables.of_topic("clinic.public.patients") is not None
     assert tables.of_topic("clinic.public.patients2") is None
+
+
+def test_an_update_in_the_middle_of_a_look_is_seen_by_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writers look on threads of their own: what one of them found of the table before is not kept for ever."""
+    before, after = TableEntry(spec=_spec()), TableEntry(spec=_spec(), schema_version=2)
+    tables = TableDirectory({"patients": before})
+    updates = iter([{b"patients": _record(after)}])
+
+    def reads_slowly(spec: TableSpec, topic: str) -> bool:
+        for update in updates:
+            tables.update(update)
+        return reads(spec, topic)
+
+    monkeypatch.setattr("streams.tables.reads", reads_slowly)
+    found = [tables.of_topic("clinic.public.patients") for _ in range(2)]
+
+    assert [before, after] == found
 
 
 @pytest.mark.parametrize(

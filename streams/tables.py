@@ -14,6 +14,9 @@ from pydantic import ValidationError
 from schemas.errors import BugError, ConfigurationError
 from schemas.table import TableEntry, TableSpec
 
+# librdkafka matches patterns by POSIX: it refuses `(?…`, and takes `\d` for a d. Nothing would come of such topics.
+_NOT_POSIX = re.compile(r"\(\?|\\[A-Za-z0-9]")
+
 
 def read_entry(data: bytes) -> TableEntry:
     """Return the entry that a record of `headgate.tables` holds.
@@ -136,6 +139,11 @@ def _readers(specs: Mapping[str, TableSpec]) -> Callable[[str], list[str]]:
 
 
 def _pattern(text: str, table: str) -> re.Pattern[str]:
+    if foreign := _NOT_POSIX.search(text):
+        raise ConfigurationError(
+            f"{table}: {text} holds {foreign[0]}, which Kafka's client and broker do not read as is meant",
+            hint="write POSIX extended regular expressions: [0-9] for a digit, no groups that begin with ?",
+        )
     try:
         return re.compile(text)
     except re.error as exc:

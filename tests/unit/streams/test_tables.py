@@ -77,6 +77,8 @@ def test_an_update_in_the_middle_of_a_look_is_seen_by_the_next_one(monkeypatch: 
         ("^headgate.*", "also catches"),
         ("^.*", "would feed both|also catches"),
         ("^clinic.(", "no regular expression"),
+        (r"^ward\.(?!private).*", "Kafka's client"),
+        (r"^ward\.table_\d+$", "Kafka's client"),
     ],
 )
 def test_one_topic_feeds_one_table_and_none_is_ours(topic: str, said: str) -> None:

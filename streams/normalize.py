@@ -262,7 +262,7 @@ class NormalizeStage(BaseStage):
     async def _blame(self, error: TransactionAborted, runs: Sequence[Run]) -> None:
         """Pause the table whose output an abort named, and take its runs out of the group."""
         table = self._table_of_output(error.topic)
-        for run in runs:
+        for run in reversed(runs):  # the first one of a partition is sought last
             entry = self._tables.of_topic(run.topic)
             if entry is not None and entry.spec.table == table:
                 stop = TableStopped(

@@ -155,6 +155,17 @@ def test_an_abort_that_names_an_output_pauses_only_its_table() -> None:
     assert [(a, 10)] == consumer.sought
 
 
+def test_what_an_output_refused_is_read_again_from_its_first_record() -> None:
+    """Also where the group holds several runs of one partition."""
+    writer, consumer = Writer(TransactionAborted("aborted", topic="headgate.changes.patients")), Consumer()
+    a = Assignment("main", TOPIC, 0)
+
+    with pytest.raises(TransactionAborted):
+        _step(_stage(writer, consumer), consumer, _run(a, 10, [_event(1, 1)]), _run(a, 11, [_event(2, 2)]))
+
+    assert 10 == consumer.at[a]
+
+
 @pytest.mark.parametrize(("policy", "quarantined"), [("ignore", 0), ("quarantine", 2)])
 def test_records_of_no_registered_table_are_counted(policy: str, quarantined: int) -> None:
     """Whether they are kept is the operator's to say; that they came is never hidden."""

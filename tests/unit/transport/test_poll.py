@@ -148,7 +148,7 @@ def test_an_offset_out_of_range_holds_the_topic_also_behind_markers(offset: int 
     bench.begin()
     bench.deliver(0, [0, 1])
     error = KafkaError(KafkaError._AUTO_OFFSET_RESET)  # noqa: SLF001 - confluent-kafka's public name
-    at = {} if offset is None else {"offset": offset}
+    at: dict[str, Any] = {} if offset is None else {"offset": offset}
     bench.thread._deliver([Message(topic="t", partition=0, error=error, **at)])  # noqa: SLF001 - as a round does
 
     assert status is bench.partition(0).status

@@ -126,7 +126,7 @@ def _alerts(parts: Parts) -> Wired:
         parts.config, names=parts.names, tables=parts.tables, writer=writer_of(parts, transactional=transactional),
         consumer=parts.consumer,
     )  # fmt: skip
-    _lane(parts, stage, commits=not transactional, group_wait=ALERTS_GATHER_SECONDS)
+    _lane(parts, stage, commits=not transactional, group_wait=ALERTS_GATHER_SECONDS, transactional=transactional)
     return Wired(stage)
 
 
@@ -135,7 +135,8 @@ def _features(parts: Parts) -> Wired:
 
     stage = FeaturesStage(parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer)
     quarantine = _quarantine(parts, stage)
-    _lane(parts, stage, on_poison=quarantine.put, starts=stage.starts)
+    transactional = is_transactional(parts.config)
+    _lane(parts, stage, on_poison=quarantine.put, starts=stage.starts, transactional=transactional)
     return Wired(stage, quarantine)
 
 
@@ -153,6 +154,7 @@ def _lake(parts: Parts) -> Wired:
         on_leaving=stage.leaving,
         group_records_max=LAKE_GROUP_RECORDS_MAX,
         bytes_max=parts.config.limits.lane_bytes_max // LAKE_LANE_SHARE,
+        transactional=is_transactional(parts.config),
     )
     return Wired(stage, quarantine)
 
@@ -168,7 +170,8 @@ def _notify(destination: str, parts: Parts) -> Wired:
     )  # fmt: skip
     hooks = {"on_poison": stage.on_poison, "on_leaving": stage.on_leaving, "on_left": stage.on_left}
     for name, (topics, step) in stage.lanes().items():
-        parts.consumer.lane(name, topics, step, **{**_limits(parts), **hooks})
+        by_alerts = topics == [parts.names.alerts] and is_transactional(parts.config)
+        parts.consumer.lane(name, topics, step, **{**_limits(parts), **hooks, "transactional": by_alerts})
     return Wired(stage)
 
 

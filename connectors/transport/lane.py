@@ -31,6 +31,7 @@ class LaneSettings:
     group_wait: float | Callable[[], float] = 0.0  # seconds to gather more before a group is begun
     start: str = "earliest"  # where a partition without a committed offset begins
     commits: bool = True  # False: offsets go with a transaction of the stage
+    transactional: bool = False  # its topics are written by transactions only: behind the last record stands a marker
     on_poison: OnPoison | None = None
     starts: Starts | None = None
     on_leaving: OnAssignments | None = None  # partitions are about to leave: finish or give up what was begun

@@ -17,6 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from connectors.transport.chunk import Assignment, Run
 from connectors.transport.partition import Budget, Partition, Status
+from connectors.transport.resolve import lacks_only_a_marker
 from connectors.transport.routes import Routes
 from schemas.errors import HeadgateError, SourceMoved
 
@@ -26,6 +27,7 @@ _SEEK_AGAIN_SECONDS = 0.2  # the client refuses a seek until it has begun to fet
 _BRIEF_SECONDS = 0.02  # some lanes are full: the others wait this long for it to pass
 _BRIEF_SECONDS_ALL = 4.0  # all are: nobody waits for us but a rebalance, and a pause throws away what was fetched
 _PLACEHOLDER = 0  # an assigned partition is paused there until its start is known
+_ANSWER_SECONDS = 2.0
 _NO_ROOM = 64 * 1024
 
 
@@ -37,6 +39,7 @@ class Partitions:
         self.lock = threading.Lock()
         self.budgets: dict[str, Budget] = {}
         self.commits: dict[str, bool] = {}  # by lane: whether offsets are committed here, or with a transaction
+        self.transactional: set[str] = set()  # lanes
         self.paused_topics: dict[str, str | HeadgateError] = {}  # by the stage, with its reason; outlives assignments
         self.sought: set[Key] = set()  # partitions sought since the last poll(): what came before comes again
         self._routes = routes
@@ -47,10 +50,12 @@ class Partitions:
         self.broker_away = False  # no broker of the cluster answers
         self.troubled_at: float | None = None  # when a topic or broker last was in trouble
 
-    def add_lane(self, lane: str, bytes_max: int, *, commits: bool) -> None:
-        """Let a lane hold so many bytes."""
+    def add_lane(self, lane: str, bytes_max: int, *, commits: bool, transactional: bool = False) -> None:
+        """Let a lane hold so many bytes; the topics of a `transactional` one are written by transactions only."""
         self.budgets[lane] = Budget(lane, bytes_max)
         self.commits[lane] = commits
+        if transactional:
+            self.transactional.add(lane)
 
     def get(self, key: Key) -> Partition | None:
         """Return one partition, if it is ours."""
@@ -232,6 +237,30 @@ class Partitions:
                 partition.paused = True
             elif partition.paused and not wanted:
                 self._resume(consumer, partition)
+
+    def is_out_of_range(self, consumer: Consumer, partition: Partition, at: int | None) -> bool:
+        """Tell whether the log does not hold what is to come; the client, which said so, stood at `at`.
+
+        It may have passed a marker that we have not. A marker that retention took with the records before it is
+        passed here.
+        """
+        if not partition.running or partition.paused or at is None or at < partition.position:
+            return False  # said of what was before
+        if not self._lacks_a_marker(consumer, partition):
+            return True
+        partition.position += 1
+        partition.paused = True  # so that it is sought
+        self.apply_pauses(consumer, [partition])
+        return False
+
+    def _lacks_a_marker(self, consumer: Consumer, partition: Partition) -> bool:
+        if partition.assignment.lane not in self.transactional:
+            return False
+        try:
+            log: Any = consumer.get_watermark_offsets(TopicPartition(*partition.key), timeout=_ANSWER_SECONDS)
+        except KafkaException:
+            return False
+        return log is not None and lacks_only_a_marker(partition.position, *log)
 
     def _resume(self, consumer: Consumer, partition: Partition) -> None:
         consumer.resume([TopicPartition(*partition.key)])

@@ -319,8 +319,7 @@ class PollThread(threading.Thread):
             return
         partition = self.partitions.get((message.topic(), message.partition())) if message.topic() else None
         if code in _OUT_OF_RANGE and partition is not None:
-            at = message.offset()  # where the client stands: beyond our position where it has passed a marker
-            if partition.running and not partition.paused and at is not None and at >= partition.position:
+            if self.partitions.is_out_of_range(self.consumer, partition, message.offset()):
                 self.hold([partition.key[0]], out_of_range(partition.assignment, partition.position))
             return
         if code in _SUSPECT and message.topic():

@@ -77,6 +77,15 @@ def first_offset(assignment: Assignment, chosen: int | None, start: str) -> int:
     return assignment.low if start == "earliest" else assignment.high
 
 
+def lacks_only_a_marker(offset: int, low: int, high: int) -> bool:
+    """Tell whether all that is gone at `offset` of a log written by transactions is the marker of the last one.
+
+    Retention takes it from a quiet topic with the records before it. The one missing offset cannot have been a
+    record's: that has a marker of its own behind it.
+    """
+    return low == high == offset + 1
+
+
 def moved(assignment: Assignment, topic_id: str, offset: int) -> SourceMoved | None:
     """Return why `offset` cannot be read on in the topic that now has `topic_id`; None if it can."""
     where = f"{assignment.topic}[{assignment.partition}]"
@@ -191,6 +200,8 @@ class Resolver:
                 found[each] = answer
                 continue
             offset = first_offset(each, answer, settings.start)
+            if settings.transactional and lacks_only_a_marker(offset, each.low, each.high):
+                offset = each.high
             found[each] = moved(each, ids.get(each.topic, ""), offset) or offset
             self._known.setdefault(each.topic, each.topic_id)
         await self._apply(found)

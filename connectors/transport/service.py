@@ -148,7 +148,9 @@ class ConsumerService(Service):
         self._routes.add(name, list(topics))
         ladder = Ladder(name, step, self, on_poison=settings.on_poison, report=self._tell)
         lane = self.lanes[name] = Lane(name, settings, ladder, self._partitions.lock)
-        self._partitions.add_lane(name, settings.bytes_max, commits=settings.commits)
+        self._partitions.add_lane(
+            name, settings.bytes_max, commits=settings.commits, transactional=settings.transactional
+        )
         channel = self._channels[name] = self.app.channel(maxsize=_CHANNEL_SIZE)
 
         async def work(stream: Any) -> None:

@@ -41,11 +41,11 @@ class Heard:
 class Bench:
     """A thread that is never started, with partitions of one topic that is read from 0."""
 
-    def __init__(self, count: int = 2, *, commits: bool = True) -> None:
+    def __init__(self, count: int = 2, *, commits: bool = True, transactional: bool = False) -> None:
         routes = Routes()
         routes.add("main", ["t"])
         self.partitions = Partitions(routes, incremental=False)
-        self.partitions.add_lane("main", 1 << 20, commits=commits)
+        self.partitions.add_lane("main", 1 << 20, commits=commits, transactional=transactional)
         self.client, self.heard = Client(), Heard()
         client: Any = self.client
         heard: Any = self.heard
@@ -175,3 +175,29 @@ def test_a_record_that_came_before_its_partition_was_sought_is_not_handed_on() -
 
     assert (2, 2) == (bench.partition(0).head, bench.partition(0).position)
     assert [2] == [again.first for again in bench.deliver(0, [2, 3])]
+
+
+@pytest.mark.parametrize(
+    ("transactional", "log", "status", "position"),
+    [
+        (True, (3, 3), Status.RUNNING, 3),
+        (True, (3, 5), Status.HELD, 2),
+        (True, (4, 4), Status.HELD, 2),
+        (True, None, Status.HELD, 2),
+        (False, (3, 3), Status.HELD, 2),
+    ],
+)
+def test_a_marker_that_retention_took_is_passed_and_what_is_unfinished_stays(
+    *, transactional: bool, log: tuple[int, int] | None, status: Status, position: int
+) -> None:
+    """A quiet partition that was paused for a full lane is sought where its last record ended."""
+    bench = Bench(1, transactional=transactional)
+    bench.begin()
+    run = bench.deliver(0, [0, 1])[0]
+    bench.client.log = log
+    error = KafkaError(KafkaError._AUTO_OFFSET_RESET)  # noqa: SLF001 - confluent-kafka's public name
+    bench.thread._deliver([Message(topic="t", partition=0, error=error, offset=2)])  # noqa: SLF001 - as a round does
+
+    partition = bench.partition(0)
+    assert (status, position, status is Status.HELD) == (partition.status, partition.position, run.lost)
+    assert ("seek", 3) == bench.client.asked[-1] or partition.status is Status.HELD

@@ -103,14 +103,14 @@ class LakeTable:
             OffsetsMoved: a partition stands elsewhere than `batch.before`; nothing was written.
             SinkUnavailable: other workers were faster ten times in a row.
         """
-        for attempt in range(CONFLICTS_MAX):
-            if attempt or batch.unsure:
-                self.load()
+        if batch.unsure:
+            self.load()
+        for _ in range(CONFLICTS_MAX):
             self._refuse_moved(batch)
             self._write_files(batch)
+            nbytes = sum(file.file_size_in_bytes for file in batch.files or ())
             if self._commit_once(batch):
-                files, batch.files = batch.files or [], None  # they are the table's now, whatever becomes of the batch
-                return Written(len(batch.rows), sum(file.file_size_in_bytes for file in files))
+                return Written(len(batch.rows), nbytes)
         raise SinkUnavailable(f"lake table {self.name}: lost the race for a commit {CONFLICTS_MAX} times")
 
     def sweep(self) -> int:
@@ -137,7 +137,7 @@ class LakeTable:
             batch.files_at = now
 
     def _commit_once(self, batch: LakeBatch) -> bool:
-        """Commit; return False on a conflict, of which nothing remains."""
+        """Commit; return False on a conflict, with the table loaded anew."""
         table, metadata = self._table, self._table.metadata
         parent = metadata.current_snapshot()
         snapshot_id = metadata.new_snapshot_id()
@@ -163,14 +163,18 @@ class LakeTable:
         ]
         if expired:
             updates.append(RemoveSnapshotsUpdate.model_validate({"snapshot-ids": [one.snapshot_id for one in expired]}))
-        batch.unsure = True
+        was_unsure, batch.unsure = batch.unsure, True
         try:
             response = table.catalog.commit_table(table, requirements, tuple(updates))
         except CommitFailedException:
-            batch.unsure = False
-            self._sweeper.discard(writer.paths)
+            self.load()
+            # Clients that send again by themselves (that of Glue) hear of a conflict with their own commit.
+            came_through = table.metadata.snapshot_by_id(snapshot_id) is not None
+            if not came_through:
+                self._sweeper.discard(writer.paths)
+            batch.unsure = was_unsure or came_through
             return False
-        batch.unsure = False
+        batch.unsure, batch.files = False, None  # the files are the table's now, whatever becomes of the batch
         table.metadata, table.metadata_location = response.metadata, response.metadata_location
         self._manifests[snapshot_id] = _numbered(manifests, snapshot)
         self._left_behind(metadata, response.metadata, expired)
@@ -226,8 +230,8 @@ class LakeTable:
             kept = {manifest.manifest_path for snapshot in after.snapshots for manifest in self._manifests_of(snapshot)}
             gone = {manifest.manifest_path for snapshot in expired for manifest in self._manifests_of(snapshot)}
             paths |= (gone - kept) | {snapshot.manifest_list for snapshot in expired}
-            for snapshot in expired:
-                del self._manifests[snapshot.snapshot_id]
+        live = {snapshot.snapshot_id for snapshot in after.snapshots}
+        self._manifests = {one: known for one, known in self._manifests.items() if one in live}
         self._sweeper.leave(sorted(paths))
 
 

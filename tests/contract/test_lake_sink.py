@@ -187,6 +187,73 @@ def test_an_answer_that_was_lost_does_not_double_rows(tmp_path: Path, monkeypatc
     assert list(range(5)) == offsets(table)
 
 
+def test_a_commit_that_lands_late_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt got no answer and reached the catalogue just before the second: that one is a conflict."""
+    table = table_of(tmp_path)
+    batch = batch_of(0, 5)
+    catalog = table.iceberg.catalog
+    real, late = catalog.commit_table, []
+
+    def answers_late(*args: Any) -> Any:
+        late.append(args)
+        if len(late) == 1:
+            raise ConnectionResetError("no answer")
+        real(*late[0])
+        return real(*args)
+
+    monkeypatch.setattr(catalog, "commit_table", answers_late)
+    with pytest.raises(ConnectionResetError):
+        table.commit(batch)
+    with pytest.raises(OffsetsMoved):
+        table.commit(batch)
+
+    assert list(range(5)) == offsets(table)
+
+
+def test_a_conflict_with_our_own_commit_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends again by itself hears of a conflict, although the first of the two has come through."""
+    table = table_of(tmp_path)
+    catalog = table.iceberg.catalog
+    real = catalog.commit_table
+
+    def sent_twice(*args: Any) -> Any:
+        real(*args)
+        return real(*args)
+
+    monkeypatch.setattr(catalog, "commit_table", sent_twice)
+    with pytest.raises(OffsetsMoved):
+        table.commit(batch_of(0, 5))
+
+    assert list(range(5)) == offsets(table)
+
+
+def test_storage_that_fails_behind_a_commit_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What expired cannot be looked up, so the commit is tried again: its files are the table's by then."""
+    first = table_of(tmp_path, snapshots_kept=2)
+    for turn in range(4):
+        first.commit(batch_of(turn, 1, before=turn or None))
+    table = table_of(tmp_path, snapshots_kept=2)  # it has read no snapshot's manifests yet
+    batch = batch_of(4, 1, before=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(LakeTable, "_left_behind", _raise_connection_error)
+        with pytest.raises(ConnectionError):
+            table.commit(batch)
+    with pytest.raises(OffsetsMoved):
+        table.commit(batch)
+
+    assert list(range(5)) == offsets(table)
+
+
+def test_what_is_known_of_snapshots_does_not_grow(tmp_path: Path) -> None:
+    """Also of those that other workers let expire."""
+    workers = [table_of(tmp_path, snapshots_kept=4) for _ in range(2)]
+    for turn in range(12):
+        for partition, worker in enumerate(workers):
+            worker.commit(batch_of(turn, 1, before=turn or None, partition=partition))
+
+    assert 4 >= max(len(worker._manifests) for worker in workers)  # noqa: SLF001
+
+
 def test_a_race_that_is_always_lost_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not go on for ever, and leaves no manifest behind."""
     table = table_of(tmp_path)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import structlog
 from pyiceberg.catalog import Catalog
 
 from schemas.config import LakeConfig
@@ -19,6 +20,8 @@ from sinks.lake.storage import open_catalog
 from sinks.lake.table import open_table
 
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 
 class Lake:
@@ -103,5 +106,8 @@ class Lake:
 
 def _committed(table: LakeTable, batch: LakeBatch) -> Written:
     answer = table.commit(batch)
-    table.sweep()
+    try:
+        table.sweep()
+    except Exception as exc:  # noqa: BLE001 - decided here: the batch is durable, and what lies about is found again
+        log.warning("lake.sweep_failed", table=batch.table, error=type(exc).__name__)
     return answer

@@ -3,8 +3,9 @@
 Two kinds, with two graces:
 
 * what an expired snapshot left behind, known by name: a reader of that snapshot may still hold it (`grace_seconds`);
-* orphans of commits that died, found by listing: a commit of another worker may be about to refer to them, so their
-  grace is at least a quarter of an hour, whatever the configuration says.
+* orphans of commits that died, found by listing: a commit of another worker may be about to refer to them, so they are
+  at least a quarter of an hour old, whatever the configuration says. What another worker let expire is found with
+  them, so they have the grace of readers as well.
 
 Promise: nothing that a kept snapshot refers to is deleted; what cannot be deleted now is found again as an orphan.
 """
@@ -51,16 +52,16 @@ class Sweeper:
         self._delete(list(paths))
 
     def sweep(self, table: Table) -> int:
-        """Delete what is due and, once an hour, orphans; return how many files that were."""
+        """Delete what is due, and look for orphans once an hour; return how many files were deleted."""
         now = self._clock()
-        due = sum(1 for at, _ in self._left if at <= now)
-        deleted = 0
-        if due >= DELETE_AT_ONCE:
-            deleted += self._delete([self._left.popleft()[1] for _ in range(due)])
-        if now >= self._orphans_at:
+        searched = now >= self._orphans_at
+        if searched:
             self._orphans_at = now + ORPHANS_EVERY_SECONDS
-            deleted += self._delete(self._orphans(table, older_than=now - self.orphan_grace_seconds))
-        return deleted
+            self.leave(self._orphans(table, older_than=now - self.orphan_grace_seconds))
+        due = sum(1 for at, _ in self._left if at <= now)
+        if due >= DELETE_AT_ONCE or searched:
+            return self._delete([self._left.popleft()[1] for _ in range(due)])
+        return 0
 
     def _orphans(self, table: Table, *, older_than: float) -> list[str]:
         """Return the files in the table's folders that no kept snapshot refers to; none where nothing can be listed."""
@@ -96,7 +97,7 @@ def referred_files(table: Table) -> set[str]:
     """Return every file that the table, as it is loaded, refers to."""
     metadata = table.metadata
     files = {table.metadata_location, *(entry.metadata_file for entry in metadata.metadata_log)}
-    files |= {statistics.statistics_path for statistics in metadata.statistics}
+    files |= {statistics.statistics_path for statistics in (*metadata.statistics, *metadata.partition_statistics)}
     manifests = {}
     for snapshot in metadata.snapshots:
         files.add(snapshot.manifest_list)

@@ -322,6 +322,34 @@ def test_orphans_of_a_dead_commit_are_swept_and_nothing_else(tmp_path: Path) -> 
     assert list(range(5)) == offsets(table)
 
 
+def test_what_another_worker_let_expire_stays_for_the_grace(tmp_path: Path) -> None:
+    """A search for orphans finds it at once, however old it is; a reader may have opened that snapshot just now."""
+    clock = Clock()
+    one, other = (table_of(tmp_path, clock, snapshots_kept=2, sweep_grace_seconds=1_000) for _ in range(2))
+    one.commit(batch_of(0, 1))
+    clock.now += 5_000
+    reader = table_of(tmp_path, clock).iceberg
+    for turn in range(1, 4):
+        one.commit(batch_of(turn, 1, before=turn))
+    other.load()
+    other.commit(batch_of(0, 1, partition=1))
+    other.sweep()
+
+    assert [0] == reader.scan(selected_fields=(lake.OFFSET,)).to_arrow().column(0).to_pylist()
+    clock.now += 4_000
+    other.sweep()
+    with pytest.raises(FileNotFoundError):
+        reader.scan(selected_fields=(lake.OFFSET,)).to_arrow()
+
+
+async def test_a_sweep_that_fails_is_no_failed_commit(sink: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows are in the table; what could not be deleted is found again."""
+    await sink.open(spec_of())
+    monkeypatch.setattr(LakeTable, "sweep", _raise_connection_error)
+
+    assert 5 == (await sink.write(batch_of(0, 5))).rows
+
+
 def test_another_layout_is_refused(tmp_path: Path) -> None:
     """Rather than guessed at."""
     config = config_of(tmp_path)

@@ -313,7 +313,10 @@ class LakeStage(BaseStage):
         self.counts["offsets_moved"] += 1
         log.info("lake.offsets_moved", table=table.spec.table, partitions=sorted(moved.stands), parts=len(parts))
         for assignment in {part.run.assignment for part in parts}:
-            stand = moved.stands.get(assignment.partition)
+            stand, place = moved.stands.get(assignment.partition), self._places.get(assignment)
+            if stand is None and (place is None or place.stored is None):  # new to the lake, or no longer ours
+                await self._consumer.give_up([part.run for part in parts if part.run.assignment is assignment])
+                continue
             if stand is None:
                 lost = TableStopped(
                     "lake_replaced",
@@ -323,8 +326,8 @@ class LakeStage(BaseStage):
                 await self._pause(assignment.topic, lost)
                 return
             await self._consumer.seek(assignment, stand.next_offset)
-            if assignment in self._places:
-                self._places[assignment].reset(stand)
+            if place is not None:
+                place.reset(stand)
         self._drop(lambda part: part.run.lost)
 
     def _drop(self, is_gone: Callable[[Part], bool]) -> list[Part]:

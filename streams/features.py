@@ -74,6 +74,7 @@ class FeaturesStage:
         self._assignments: dict[tuple[str, int], Any] = {}
         self._stopped: dict[str, TableStopped] = {}  # topics whose views cannot be kept
         self._halted: set[Any] = set()  # assignments whose rows Redis lost and the log no longer has
+        self._back: dict[Any, int] = {}  # where assignments must go back to; until they have, their offsets stand still
         self._mover: asyncio.Task[None] | None = None
         self._counts: Counter[str] = Counter()
 
@@ -96,8 +97,7 @@ class FeaturesStage:
         try:
             async with asyncio.timeout(self._config.limits.drain_seconds / 2):
                 await self._store.ensure()
-                self._drop_lost()
-                await self._store.move_all()
+                await self._store.move_all()  # also of partitions that have left: the consumer ended before
         except (HeadgateError, TimeoutError) as exc:  # the successor repeats some rows, which changes nothing
             LOG.warning("features.offsets_not_moved", error=type(exc).__name__)
         finally:
@@ -122,11 +122,13 @@ class FeaturesStage:
         await self._go_back(await self._store.ensure())
         await self._pause_stopped({run.topic for run in group.runs})
         runs = [run for run in group.runs if not run.lost and len(run) and run.topic not in self._stopped]
-        await self._take_up([run.assignment for run in runs if self._is_new(run.assignment)])
+        new = {run.assignment: run.first for run in reversed(runs) if self._is_new(run.assignment)}
+        taken_up = await self._take_up(list(new))
+        await self._seek({assignment: offset for assignment, offset in taken_up.items() if offset < new[assignment]})
         if await self._write([run for run in runs if not run.lost]):
             await self._go_back(await self._store.read_again())
         for run in runs:
-            if not run.lost and run.assignment not in self._halted:
+            if self._stands_by(run):
                 self._store.reach(self._fields(run.assignment), run.next)
         group.done(runs)
 
@@ -194,9 +196,13 @@ class FeaturesStage:
             reader = self._reader(piece.run.topic)
             if reader is not None:
                 self._gather_piece(gatherer, reader, piece)
-                if piece.run.assignment not in self._halted:
+                if self._stands_by(piece.run):
                     behind.update(dict.fromkeys(self._fields(piece.run.assignment), piece.next))
         return gatherer, behind
+
+    def _stands_by(self, run: Any) -> bool:
+        """Say whether all that comes before `run` is in Redis, or on its way there."""
+        return not run.lost and run.assignment not in self._halted and run.assignment not in self._back
 
     def _gather_piece(self, gatherer: Gatherer, reader: TableRows, piece: Piece) -> None:
         values = piece.run.values()[piece.start : piece.stop]
@@ -251,28 +257,30 @@ class FeaturesStage:
         return not known or not self._store.knows(self._fields(assignment))
 
     def _drop_lost(self) -> None:
-        """Forget partitions that left: their fields are another worker's to move."""
+        """Forget partitions that left, and views that are gone: their fields are another worker's to move."""
         for key in [key for key, assignment in self._assignments.items() if assignment.lost]:
-            assignment = self._assignments.pop(key)
-            self._halted.discard(assignment)
-            self._store.forget(self._fields(assignment))
+            self._halted.discard(self._assignments.pop(key))
+        self._store.keep({field for assignment in self._assignments.values() for field in self._fields(assignment)})
 
     async def _take_up(self, assignments: Sequence[Any]) -> dict[Any, int]:
         """Read the fields of partitions and return the lowest offset of each; of another topic: pause."""
         if not assignments:
             return {}
         self._drop_lost()
-        fields = {field: a.topic_id for a in assignments for field in self._fields(a)}
-        offsets = await self._store.take_up(fields)
+        fields = {assignment: self._fields(assignment) for assignment in assignments}
+        offsets = await self._store.take_up({field: a.topic_id for a in assignments for field in fields[a]})
         found: dict[Any, int] = {}
+        moved: list[Any] = []
         for assignment in assignments:
-            own = [offsets[field] for field in self._fields(assignment)]
+            own = [offsets[field] for field in fields[assignment]]
             if None in own:
-                await self._consumer.pause(assignment.topic, _moved(assignment))
+                moved.append(assignment)
                 continue
             self._assignments[assignment.topic, assignment.partition] = assignment
             if known := [offset for offset in own if offset is not None]:
                 found[assignment] = min(known)
+        for assignment in moved:
+            await self._consumer.pause(assignment.topic, _moved(assignment))
         return found
 
     async def _go_back(self, fallen: Fallen) -> None:
@@ -285,13 +293,20 @@ class FeaturesStage:
         await self._seek(back)
 
     async def _seek(self, back: Mapping[Any, int]) -> None:
+        """Go back in partitions, also in those that could not before: one refuses that does not read yet."""
         for assignment, offset in back.items():
             LOG.warning("features.go_back", topic=assignment.topic, partition=assignment.partition, offset=offset)
+            self._back[assignment] = min(offset, self._back.get(assignment, offset))
+        for assignment, offset in list(self._back.items()):
+            if self._back.get(assignment) != offset:  # it went there meanwhile
+                continue
             if offset < assignment.low:
                 self._halted.add(assignment)
                 await self._history_gone(assignment, offset)
-            else:
-                await self._consumer.seek(assignment, offset)
+            elif not await self._consumer.seek(assignment, offset) and not assignment.lost:
+                continue
+            if self._back.get(assignment) == offset:
+                del self._back[assignment]
 
     async def _history_gone(self, assignment: Any, offset: int) -> None:
         where = f"{assignment.topic}[{assignment.partition}]"

@@ -6,7 +6,7 @@ it still holds what we last saw, so a bucket that fell back, or lost the field, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from sinks.redis.layout import offset_text, read_offset
 from sinks.redis.ledger import Move, Refused
@@ -53,10 +53,9 @@ class OffsetBook:
         """Take up a field as it was read, one text per bucket."""
         self.marks[field] = Mark(field, topic_id, texts)
 
-    def forget(self, fields: Iterable[str]) -> None:
-        """Drop fields that are no longer ours."""
-        for field in fields:
-            self.marks.pop(field, None)
+    def keep(self, fields: Container[str]) -> None:
+        """Drop all fields but these: they are no longer ours."""
+        self.marks = {field: mark for field, mark in self.marks.items() if field in fields}
 
     def arrived(self, bucket: int, moves: Iterable[Move]) -> None:
         """Note moves that Redis has answered, before `refused` of the same answer."""
@@ -91,8 +90,8 @@ class OffsetBook:
             if text is None or held < read_offset(mark.seen[bucket])[1]:
                 back = held if back is None else min(back, held)
             mark.seen[bucket] = mark.sent[bucket] = text if text is not None else offset_text(mark.topic_id, 0)
-        if back is not None:
-            mark.reached = min(back, mark.reached)
+        if back is not None:  # another mark: a round that was begun with the old one moves nothing
+            self.marks[field] = Mark(field, mark.topic_id, mark.seen)
         return back
 
 

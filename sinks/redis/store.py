@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
 from schemas.config import RedisConfig
 from schemas.errors import SinkUnavailable
 from sinks.redis.fold import Gatherer, Sections
 from sinks.redis.layout import offset_text, read_offset, view_of
 from sinks.redis.ledger import Arguments, Call, Ledger, Move, commands
-from sinks.redis.offsets import OffsetBook, lowest
+from sinks.redis.offsets import Mark, OffsetBook, lowest
 from sinks.redis.sharing import tellings
 
 COUNTS = ("rows", "rows_changed", "calls", "moves_refused", "fields_fallen_back")
@@ -78,9 +78,9 @@ class FeatureStore:
             self._book.begin(field, fields[field], held)
         return {field: lowest(self._book.marks[field].seen) if field in ours else None for field in fields}
 
-    def forget(self, fields: Iterable[str]) -> None:
-        """Drop fields that are no longer this worker's."""
-        self._book.forget(fields)
+    def keep(self, fields: Container[str]) -> None:
+        """Drop all fields but these: the others are no longer this worker's."""
+        self._book.keep(fields)
 
     def gatherer(self) -> Gatherer:
         """Return an empty gatherer for the rows of one round."""
@@ -92,13 +92,14 @@ class FeatureStore:
         Moves are counted on here and sent in the order of these calls, so this is no coroutine.
         """
         self.counts["rows"] += gatherer.rows
-        plain = self._send(gatherer.sections, self._moves(gatherer.sections, behind))
+        marks = {mark: offset for field, offset in behind.items() if (mark := self._book.marks.get(field)) is not None}
+        plain = self._send(gatherer.sections, self._moves(gatherer.sections, marks))
         if not gatherer.sharing:
             return plain
-        return asyncio.create_task(self._write_sharing(plain, gatherer.sharing, behind, self._ledger.wire.opened))
+        return asyncio.create_task(self._write_sharing(plain, gatherer.sharing, marks, self._ledger.wire.opened))
 
     async def _write_sharing(
-        self, plain: asyncio.Task[bool], sharing: Sections, behind: Mapping[str, int], opened: int
+        self, plain: asyncio.Task[bool], sharing: Sections, marks: Mapping[Mark, int], opened: int
     ) -> bool:
         """Write rows, then tell their entities; each step can be repeated, and offsets move behind the second."""
         try:
@@ -114,15 +115,15 @@ class FeatureStore:
             entities = tellings(self._ledger.layout, applied.told)
             touched = {b: {*sharing.get(b, ()), *entities.get(b, ())} for b in {*sharing, *entities}}
             self.counts["calls"] += len(calls)
-            return await self._send(entities, self._moves(touched, behind)) or lost
+            return await self._send(entities, self._moves(touched, marks)) or lost
 
-    def _moves(self, touched: Mapping[int, Collection[str]], behind: Mapping[str, int]) -> Moves:
+    def _moves(self, touched: Mapping[int, Collection[str]], marks: Mapping[Mark, int]) -> Moves:
         """Return the moves of the buckets in which a view has rows, and count on them."""
         moves: Moves = {}
         for bucket, views in touched.items():
-            for field, offset in behind.items():
-                mark = self._book.marks.get(field) if view_of(field) in views else None  # none: not ours any more
-                move = mark.move(bucket, offset) if mark is not None else None
+            for mark, offset in marks.items():
+                ours = self._book.marks.get(mark.field) is mark  # else it has left, or fell back meanwhile
+                move = mark.move(bucket, offset) if ours and view_of(mark.field) in views else None
                 if move is not None:
                     moves.setdefault(bucket, []).append(move)
         return moves
@@ -178,6 +179,8 @@ class FeatureStore:
         for bucket, made in moves.items():
             self._book.arrived(bucket, [move for move in made if (bucket, move) not in refused])
         lost = [self._book.refused(refusal) for refusal in applied.refused]
+        if any(lost):
+            self._connection = 0  # the fields are read again, also where a later round of the same step fails
         return any(lost)
 
     async def _read(self, fields: Sequence[str]) -> dict[str, list[str | None]]:

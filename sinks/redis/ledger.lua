@@ -11,8 +11,8 @@
 --
 -- Kinds: f, a row is an entity and its hash is read by anyone; r, rows that share entities, each with its entity in
 -- column `.e`; e, what such a row is now, told to an entity. After a row of r the answer has: view, key, stamp, its
--- entity ('' if none), the entities it has left as JSON, its order, and its fields. A row of e has: entity, key, stamp,
--- order, number of fields, fields; none if the row is no longer there.
+-- entity (nothing if none), the entities it has left as JSON, its order, and its fields. A row of e has: entity, key,
+-- stamp, order, number of fields, fields; none if the row is no longer there.
 --
 -- Truth, for one key: D is its highest delete, P its highest other position. It lives if P >= D. A column has what the
 -- highest change at or above D says of it, else it is unavailable. docs/redis.md has the fields.
@@ -198,7 +198,7 @@ local function tell(view, id, key, tombstones, columns, before)
   for i = 1, #flat, 2 do
     hash[flat[i]] = flat[i + 1]
   end
-  local entity = hash['.e'] or ''
+  local entity = hash['.e'] or false
   local left_key = base .. 'm:' .. view
   local text = call('HGET', left_key, id)
   if before and before ~= entity then

@@ -34,12 +34,13 @@ def tellings(layout: Layout, told: Sequence[Sequence[Any]]) -> dict[int, dict[st
     """
     found: dict[int, dict[str, Telling]] = {}
     for row in told:
-        name, key, stamp, here, left, order = (part.decode() for part in row[:-1])
+        name, key, stamp, left, order = (part.decode() for part in (*row[:3], *row[4:6]))
+        here = None if row[3] is None else row[3].decode()
         fields = [part.decode() for part in row[-1]]
         for text in msgspec.json.decode(left, type=list[str]) if left != "{}" else []:
             if text != here:
                 _telling(found, layout, name, text).add(text, key, stamp, "", ())
-        if here:
+        if here is not None:  # an empty text is an entity like any other
             _telling(found, layout, name, here).add(here, key, stamp, order, fields)
     return found
 

@@ -34,7 +34,7 @@ SPEC = TableSpec.model_validate(
         ],
     }
 )
-PATIENTS = ["a", "b", "c"]
+PATIENTS = ["a", "b", ""]  # an empty text is an entity like any other
 # Position, row, and for an insert or update: patient, event time, and whether the note was sent.
 Change = tuple[int, int, tuple[str | None, int, bool] | None]
 

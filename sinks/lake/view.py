@@ -1,9 +1,9 @@
 """The lake queried by DuckDB: each table as it is, a row per change, and `<table>_latest`, the current row per key.
 
 For one key the higher position wins, column by column: a column that a change did not carry (`_hg_unavailable`) is
-filled from the newest older change that had it, unless a delete lies between. A floor hides every row below it. Not
-followed yet: a changed key takes no unavailable column along from its old row; such a column is null and named in
-`_hg_unavailable`.
+filled from the newest older change that had it, unless a delete lies between; a delete and an insert at one position
+leave the insert. A floor hides every row below it. Not followed yet: a changed key takes no unavailable column along
+from its old row; such a column is null and named in `_hg_unavailable`.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ def latest_sql(name: str, key: Collection[str], columns: Collection[str]) -> str
         WHERE {lake.OP} NOT IN ('floor', 'truncate') AND {lake.POSITION} >= coalesce(
             (SELECT max({lake.POSITION}) FROM {quoted(name)} WHERE {lake.OP} IN ('floor', 'truncate')), '')
     ), deletes AS (
-        SELECT {", ".join(keys)}, max(_o) AS _d FROM changes WHERE {lake.OP} = 'delete' GROUP BY ALL
+        SELECT {", ".join(keys)}, max({lake.POSITION}) AS _d FROM changes WHERE {lake.OP} = 'delete' GROUP BY ALL
     ), latest AS (
         SELECT {", ".join([*(f"changes.{column}" for column in keys), *last])},
             max({lake.POSITION}) AS {lake.POSITION}, arg_max({lake.TS}, _o) AS {lake.TS}
         FROM changes LEFT JOIN deletes ON {same_key}
-        WHERE _d IS NULL OR _o > _d
+        WHERE {lake.OP} <> 'delete' AND (_d IS NULL OR {lake.POSITION} >= _d)
         GROUP BY {", ".join(f"changes.{column}" for column in keys)}
     )
     SELECT {", ".join(shown)}, {lake.POSITION}, {lake.TS},

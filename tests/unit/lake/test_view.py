@@ -46,6 +46,14 @@ def test_a_delete_hides_the_row_until_it_is_there_again() -> None:
     assert [(1, "name 3", "note 3", [])] == latest_of([change(1, 1), deletion(2, 1), change(3, 1)])
 
 
+def test_a_delete_and_an_insert_at_one_position_leave_the_insert() -> None:
+    """A changed key can be the same key to us; then both may lie in different partitions, so offsets tell no order."""
+    gone = deletion(1_000, 1, position=f"{7:045d}")
+    again = change(10, 1, position=f"{7:045d}", source={"origin": ["clinic.public.patients", 0, 3, 10]})
+
+    assert [(1, "name 10", "note 10", [])] == latest_of([change(1, 1), gone, again])
+
+
 def test_an_unavailable_column_is_filled_from_the_newest_older_change_that_had_it() -> None:
     """Null is a value, and fills as well."""
     first, second = change(1, 1), change(2, 1, after={"id": "1", "name": "x", "note": None})

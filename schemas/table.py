@@ -96,6 +96,10 @@ class TableSpec(Strict):
                 raise ValueError(f"view {view.view}: a table without a key has no features")
             self._check_columns(f"view {view.view}", [*view.columns, *(view.entity_key or [])])
             self._check_columns(f"view {view.view}", [view.event_time] if view.event_time else [])
+            if dotted := [name for name in view.columns if name.startswith(".")]:
+                raise ValueError(
+                    f"view {view.view}: fields that begin with a dot are ours in Redis: {', '.join(dotted)}"
+                )
         self._check_unique("view", [view.view for view in self.features])
         self._check_unique("rule", [rule.rule for rule in self.rules])
         return self

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from schemas.errors import PoisonRecord, RecordTooLarge, TableStopped
 from schemas.table import TableSpec
@@ -122,6 +123,15 @@ def test_a_column_may_have_any_name() -> None:
     row = rows_of(odd, upsert('{"class": "a", "with space": "b", "c0": "c"}'))
 
     assert [("1", POSITION, "", "c", "b", "a")] == row
+
+
+def test_a_column_of_a_view_does_not_begin_with_a_dot() -> None:
+    """Fields of Redis that do are ours: `.p` as a column would be taken for the position of its row."""
+    columns = {"id": "long", ".p": "string"}
+
+    with pytest.raises(ValidationError, match="begin with a dot"):
+        spec(columns=columns, features=[{"view": "v", "entity": "e", "columns": [".p"]}])
+    assert spec(columns=columns, features=[]).columns
 
 
 def test_a_row_is_measured_where_its_value_is_near_the_limit() -> None:

@@ -128,8 +128,9 @@ class LakeStage(BaseStage):
                 continue
             try:
                 stands = (await self._lake.open(entry.spec, fresh=True)).stands()
-            except TableStopped as error:
-                moved = SourceMoved(error.reason, error.message, hint=error.hint)
+            except (TableStopped, BugError) as error:  # one table stops, not all that are assigned with it
+                reason = error.reason if isinstance(error, TableStopped) else "lake_stand"
+                moved = SourceMoved(reason, error.message, hint=error.hint)
                 answers.update(dict.fromkeys(ours, moved))
                 continue
             for assignment in ours:

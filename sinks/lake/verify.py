@@ -3,7 +3,8 @@
 Each change names the origin offset of the one before it (`_hg_previous`), for each origin topic, generation and
 partition apart. A file is read once, in batches; what is kept are its unbroken stretches of the chain, not its rows,
 and a healthy file has one per origin stream. Stretches that follow on each other prove that nothing is missing;
-stretches that reach into each other, that something is there twice.
+stretches that reach into each other, that something is there twice. Where a stream ends the table itself says: its
+partitions' properties hold the highest offset of each.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pyiceberg.table import Table
 from schemas.errors import TableStopped
 from sinks.lake import table as lake
 from sinks.lake.files import live_files
-from sinks.lake.stand import Stream
+from sinks.lake.stand import Stream, read_stands
 
 FINDINGS_SHOWN = 5
 STRETCHES_MAX = 5_000_000  # about a gigabyte: a table that is broken everywhere, or files of single rows
@@ -55,7 +56,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What `verify` saw. `late_starts` are streams whose first change names one before it: the lake began later."""
+    """What `verify` saw. `late_starts` are streams whose first change names one before it, or that have none left."""
 
     table: str
     rows: int = 0
@@ -99,6 +100,9 @@ def verify(table: Table, *, progress: Progress | None = None) -> Report:
     report.streams = len(stretches)
     for stream in sorted(stretches):
         judge(stream, stretches[stream], paths, report)
+    for stand in read_stands(table.properties).values():
+        for stream, offset in stand.highest.items():
+            _judge_end(stream, stretches.get(stream, []), offset, report)
     return report
 
 
@@ -114,6 +118,15 @@ def judge(stream: Stream, stretches: list[Stretch], paths: list[str], report: Re
         elif one.previous != highest:
             _found(report, Finding("gap", *stream, one.first, highest, one.previous, paths[one.file]))
         highest = one.last if highest is None else max(highest, one.last)
+
+
+def _judge_end(stream: Stream, stretches: list[Stretch], offset: int, report: Report) -> None:
+    """Add to the report where a stream ends before `offset`, which the lake says it has."""
+    last = max((one.last for one in stretches), default=None)
+    if last is None:
+        report.late_starts += 1
+    elif last < offset:
+        _found(report, Finding("gap", *stream, offset, last, None, ""))
 
 
 def _found(report: Report, finding: Finding) -> None:

@@ -30,10 +30,10 @@ class Planted:
         self._table = LakeTable(iceberg, snapshots_kept=5, sweep_grace_seconds=60, clock=lambda: 1_800_000_000.0)
         self._commits = 0
 
-    def add(self, changes: list[dict[str, Any]]) -> None:
-        """Commit the changes as one file per day."""
+    def add(self, changes: list[dict[str, Any]], *, highest: int | None = None) -> None:
+        """Commit the changes as one file per day, and with them that the lake has all up to `highest`."""
         before, self._commits = self._commits, self._commits + 1
-        stand = Stand("t", "", self._commits)
+        stand = Stand("t", "", self._commits, {} if highest is None else {STREAM: highest})
         self._table.commit(LakeBatch("patients", rows_of(changes), {0: before or None}, {0: stand}))
 
     def verify(self) -> Report:
@@ -50,6 +50,16 @@ def planted(tmp_path: Path) -> Planted:
 def changes(*offsets: int, **changed: Any) -> list[dict[str, Any]]:
     """Return changes of these origin offsets, each behind the one before it."""
     return [change(offset, offset % 3, **changed) for offset in offsets]
+
+
+@pytest.mark.parametrize(("highest", "gaps"), [(2, 0), (5, 1)])
+def test_what_is_missing_at_the_end_is_a_gap(planted: Planted, highest: int, gaps: int) -> None:
+    """The chain cannot tell, but the lake says itself how far it has come: somebody rolled its rows back."""
+    planted.add(changes(0, 1, 2), highest=highest)
+    report = planted.verify()
+
+    assert gaps == report.gaps
+    assert [(highest, 2)] * gaps == [(found.offset, found.expected) for found in report.findings]
 
 
 def test_a_whole_lake_is_ok(planted: Planted) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import structlog
 
+from connectors.transport.resolve import lacks_only_a_marker
 from schemas.config import Config
 from schemas.errors import HeadgateError, SourceMoved, TableStopped
 from schemas.table import TableEntry
@@ -23,6 +24,7 @@ from sinks.redis.fold import Gatherer
 from sinks.redis.layout import offset_field
 from sinks.redis.rows import TableRows
 from sinks.redis.store import Fallen, FeatureStore
+from streams.settings import is_transactional
 
 LOG = structlog.get_logger(__name__)
 
@@ -70,6 +72,7 @@ class FeaturesStage:
         self._tables = tables
         self._consumer = consumer
         self._store = FeatureStore(config.redis, clock=clock)
+        self._transactional = is_transactional(config)
         self._readers: dict[str, TableRows | None] = {}
         self._assignments: dict[tuple[str, int], Any] = {}
         self._stopped: dict[str, TableStopped] = {}  # topics whose views cannot be kept
@@ -146,7 +149,7 @@ class FeaturesStage:
         for assignment, offset in (await self._take_up(assignments)).items():
             if assignment.committed is None or offset < assignment.committed:
                 starts[assignment] = max(offset, assignment.low)
-                if offset < assignment.low:
+                if self._is_gone(assignment, offset):
                     await self._history_gone(assignment, offset)
         return starts
 
@@ -300,13 +303,18 @@ class FeaturesStage:
         for assignment, offset in list(self._back.items()):
             if self._back.get(assignment) != offset:  # it went there meanwhile
                 continue
-            if offset < assignment.low:
+            if self._is_gone(assignment, offset):
                 self._halted.add(assignment)
                 await self._history_gone(assignment, offset)
             elif not await self._consumer.seek(assignment, offset) and not assignment.lost:
                 continue
             if self._back.get(assignment) == offset:
                 del self._back[assignment]
+
+    def _is_gone(self, assignment: Any, offset: int) -> bool:
+        """Say whether the log no longer holds what comes at `offset`; a last transaction's marker is no loss."""
+        only_a_marker = self._transactional and lacks_only_a_marker(offset, assignment.low, assignment.high)
+        return offset < assignment.low and not only_a_marker
 
     async def _history_gone(self, assignment: Any, offset: int) -> None:
         where = f"{assignment.topic}[{assignment.partition}]"

@@ -17,9 +17,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from connectors.transport.chunk import Assignment, Run
 from connectors.transport.partition import Budget, Partition, Status
-from connectors.transport.resolve import lacks_only_a_marker
+from connectors.transport.resolve import lacks_only_a_marker, out_of_range
 from connectors.transport.routes import Routes
-from schemas.errors import HeadgateError, SourceMoved
+from schemas.errors import HeadgateError, SourceMoved, TransportFatal
 
 Key = tuple[str, int]
 
@@ -238,20 +238,26 @@ class Partitions:
             elif partition.paused and not wanted:
                 self._resume(consumer, partition)
 
-    def is_out_of_range(self, consumer: Consumer, partition: Partition, at: int | None) -> bool:
-        """Tell whether the log does not hold what is to come; the client, which said so, stood at `at`.
+    def is_out_of_range(self, partition: Partition, at: int | None) -> bool:
+        """Tell whether what the client says of the offset `at` is said of what is to come.
 
-        It may have passed a marker that we have not. A marker that retention took with the records before it is
-        passed here.
+        It stands further than we do where it has passed a transaction's marker.
         """
-        if not partition.running or partition.paused or at is None or at < partition.position:
-            return False  # said of what was before
-        if not self._lacks_a_marker(consumer, partition):
-            return True
-        partition.position += 1
-        partition.paused = True  # so that it is sought
-        self.apply_pauses(consumer, [partition])
-        return False
+        return partition.running and not partition.paused and at is not None and at >= partition.position
+
+    def trouble_of(self, consumer: Consumer, partition: Partition) -> SourceMoved:
+        """Return why a partition cannot go on whose log does not hold what is to come.
+
+        Raises:
+            TransportFatal: retention took only the marker of the last transaction, so nothing is lost. The client seeks
+                no partition that it has given up; a new one begins behind the marker (resolve.py).
+        """
+        if self._lacks_a_marker(consumer, partition):
+            raise TransportFatal(
+                f"{partition.key[0]}[{partition.key[1]}]: retention took the marker of its last transaction",
+                hint="nothing is lost: the supervisor starts the worker again, and it reads on behind it",
+            )
+        return out_of_range(partition.assignment, partition.position)
 
     def _lacks_a_marker(self, consumer: Consumer, partition: Partition) -> bool:
         if partition.assignment.lane not in self.transactional:

@@ -22,7 +22,7 @@ from connectors.transport.committer import Committer
 from connectors.transport.listener import Listener
 from connectors.transport.partition import Partition, Status
 from connectors.transport.partitions import Partitions
-from connectors.transport.resolve import TOPIC_MADE_ANEW, out_of_range, topic_made_anew
+from connectors.transport.resolve import TOPIC_MADE_ANEW, topic_made_anew
 from connectors.transport.routes import Routes
 from connectors.transport.settings import ConsumerSettings
 from schemas.errors import HeadgateError, SourceMoved, SourceUnavailable, TransportFatal
@@ -319,8 +319,8 @@ class PollThread(threading.Thread):
             return
         partition = self.partitions.get((message.topic(), message.partition())) if message.topic() else None
         if code in _OUT_OF_RANGE and partition is not None:
-            if self.partitions.is_out_of_range(self.consumer, partition, message.offset()):
-                self.hold([partition.key[0]], out_of_range(partition.assignment, partition.position))
+            if self.partitions.is_out_of_range(partition, message.offset()):
+                self.hold([partition.key[0]], self.partitions.trouble_of(self.consumer, partition))
             return
         if code in _SUSPECT and message.topic():
             self.partitions.suspect(self.consumer, self.partitions.of_topic(message.topic()))

@@ -7,16 +7,14 @@ the broker and can be called from any thread; those of `resolve.Lookups` are als
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicCollection,
@@ -39,8 +37,9 @@ from schemas.errors import ConfigurationError, SourceUnavailable
 Key = tuple[str, int]
 
 EMBEDDED_PARTITIONS = 4
-# How long open transactions of a dead worker are waited for, before partitions are asked for one by one.
+# How long open transactions of a dead worker are waited for: over all partitions, then over each by itself.
 _STABLE_SECONDS = 2.0
+_STABLE_SECONDS_APART = 0.5
 _AFTER_CREATION_SECONDS = 10.0  # right after its creation a topic may be unknown for 1 to 2 s
 _PAUSE_SECONDS = 0.1
 
@@ -84,7 +83,6 @@ class TopicAdmin:
         """Connect when first asked."""
         self._client = client
         self._admin = AdminClient(client.librdkafka())
-        self._groups: AdminClient | None = None
 
     def describe(self, topics: Iterable[str]) -> dict[str, TopicDescription]:
         """Return the topics that exist.
@@ -200,45 +198,25 @@ class TopicAdmin:
 
         A killed worker leaves such a transaction behind for some seconds, on its own partitions only.
         """
-        asked = list(keys)
+        asked = [TopicPartition(*key) for key in keys]
+        reader = self._reader(group)
         try:
-            return self._committed(group, asked)
-        except SourceUnavailable:
+            return _committed(reader, asked, _STABLE_SECONDS)
+        except SourceUnavailable:  # perhaps of one partition only: each is asked for apart
             if len(asked) == 1:
                 return {}
-        # A SourceUnavailable may be one partition's only: ask for each apart, all at once.
-        admin = self._group_admin()
-        futures = [_ask_committed(admin, group, [key]) for key in asked]
-        found: dict[Key, Committed] = {}
-        failures = []
-        for future in futures:
-            try:
-                found.update(_committed_of(result(future)))
-            except KafkaException as error:
-                failures.append(error)
-        if failures and not found:
-            raise translated(failures[0], f"offsets of group {group}") from failures[0]
-        return found
+            return _committed_apart(reader, asked)
+        finally:
+            reader.close()
 
-    def _committed(self, group: str, keys: Sequence[Key]) -> dict[Key, Committed]:
-        if not keys:
-            return {}
-        admin = self._group_admin()  # held until its future is done, whoever drops it meanwhile
-        try:
-            return _committed_of(result(_ask_committed(admin, group, keys)))
-        except KafkaException as error:
-            self._groups = None
-            raise translated(error, f"offsets of group {group}") from error
+    def _reader(self, group: str) -> Consumer:
+        """Return a consumer that joins no group, to ask what one has committed; the caller closes it.
 
-    def _group_admin(self) -> AdminClient:
-        """Return the client for questions about groups, a new one after a failure.
-
-        A client that knew the group's coordinator before the broker was restarted never gets an answer from it again
-        (seen with librdkafka 2.16), while one made anew gets it in a millisecond.
+        The administration's own call for it ends the process where the group's coordinator has just moved
+        (librdkafka #5040), as it does whenever a broker is restarted.
         """
-        if self._groups is None:
-            self._groups = AdminClient(self._client.librdkafka())
-        return self._groups
+        ours = {"group.id": group, "enable.auto.commit": False, "isolation.level": "read_committed"}
+        return Consumer({**self._client.librdkafka(), **ours})
 
     def _wait_for(self, topic: str, partitions: int) -> None:
         deadline = time.monotonic() + _AFTER_CREATION_SECONDS
@@ -340,40 +318,35 @@ class EmbeddedTopics(TopicAdmin):
             consumer.close()
         return found
 
-    def committed_now(self, group: str, keys: Iterable[Key]) -> dict[Key, Committed]:
-        """Return what a group committed."""
-        asked = [TopicPartition(*key) for key in keys]
-        consumer = self._reader(group)
-        try:
-            said = answer_to(lambda: consumer.committed(asked, timeout=ANSWER_SECONDS)) if asked else []
-        finally:
-            consumer.close()
-        return {(each.topic, each.partition): _committed_at(each) for each in said}
-
-    def _reader(self, group: str) -> Consumer:
-        """Return a consumer that joins no group."""
-        return Consumer({**self._client.librdkafka(), "group.id": group, "enable.auto.commit": False})
-
 
 def topic_admin(client: ClientSettings, *, embedded: bool = False) -> TopicAdmin:
     """Return the administration of a broker."""
     return EmbeddedTopics(client) if embedded else TopicAdmin(client)
 
 
-def _ask_committed(admin: AdminClient, group: str, keys: Sequence[Key]) -> Future[Any]:
-    request = ConsumerGroupTopicPartitions(group, [TopicPartition(*key) for key in keys])
-    futures = answer_to(
-        lambda: admin.list_consumer_group_offsets([request], require_stable=True, request_timeout=_STABLE_SECONDS)
-    )
-    return next(iter(futures.values()))
-
-
-def _committed_of(answer: Any) -> dict[Key, Committed]:
-    found = {}
-    for each in answer.topic_partitions:
+def _committed(reader: Consumer, asked: Sequence[TopicPartition], seconds: float) -> dict[Key, Committed]:
+    """Return what the reader's group committed; of all that are asked for, or a SourceUnavailable."""
+    said = answer_to(lambda: reader.committed(list(asked), timeout=seconds)) if asked else []
+    for each in said:
         if each.error is not None:
-            raise KafkaException(each.error)
-        found[each.topic, each.partition] = _committed_at(each)
+            raise translated(KafkaException(each.error), f"the offset of {each.topic}[{each.partition}]")
+    return {(each.topic, each.partition): _committed_at(each) for each in said}
+
+
+def _committed_apart(reader: Consumer, asked: Sequence[TopicPartition]) -> dict[Key, Committed]:
+    """Return what can be had of each partition by itself; those that there is no time for are asked for again later."""
+    found: dict[Key, Committed] = {}
+    failure: SourceUnavailable | None = None
+    deadline = time.monotonic() + ANSWER_SECONDS
+    for each in random.sample(asked, len(asked)):  # so that no partition is always behind those that do not answer
+        if time.monotonic() > deadline:
+            break
+        try:
+            found |= _committed(reader, [each], _STABLE_SECONDS_APART)
+        except SourceUnavailable as error:
+            failure = error
+    if failure is not None and not found:
+        raise failure
     return found
 
 

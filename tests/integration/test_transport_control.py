@@ -272,3 +272,23 @@ async def test_given_up_runs_come_again(bench: Bench) -> None:
         assert all(run.lost for run in taken)
         await until(lambda: len(step.seen) == 800, "all came again")
         await until(lambda: bench.committed(topic) == bench.ends(topic), "and is done")
+
+
+async def test_a_marker_that_retention_took_is_no_loss(bench: Bench) -> None:
+    """Nobody holds an offset behind the last transaction's marker: where only that is gone, the topic is read on."""
+    topic, first, second = bench.topic(partitions=1), Collector(), Collector()
+    before, after = Running(bench), Running(bench)
+    before.service.lane("main", [topic], first, transactional=True)
+    after.service.lane("main", [topic], second, transactional=True)
+    bench.transact(topic, 3)  # and a marker at offset 3
+    async with before.live():
+        await until(lambda: len(first.seen) == 3, "all is read")
+        await until(lambda: bench.committed(topic)[0] == 3, "and committed")
+    bench.forget(topic)
+    async with after.live() as service:
+        await until(lambda: [v.status for v in service.snapshot().partitions] == ["running"], "it reads")
+        bench.transact(topic, 2)
+        await until(lambda: len(second.seen) == 2, "what comes is read")
+
+    assert [(topic, 0, offset) for offset in (0, 1, 2, 4, 5)] == first.seen + second.seen
+    assert [] == [name for name, _ in before.events + after.events if name == "source_moved"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from connectors.transport.settings import ClientSettings
 from connectors.transport.topics import TopicAdmin, TopicSettings
@@ -50,6 +51,22 @@ class Bench:
                 except BufferError:
                     producer.poll(0.05)
         assert producer.flush(60) == 0, "every record was delivered"
+
+    def transact(self, topic: str, records: int) -> None:
+        """Put records into the first partition in one transaction, whose marker takes the offset behind them."""
+        producer = Producer({"bootstrap.servers": self.bootstrap, "transactional.id": f"{self.group}-source"})
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        for number in range(records):
+            producer.produce(topic, b"record %d" % number, b"%d" % number, 0)
+        producer.commit_transaction(30)
+
+    def forget(self, topic: str) -> None:
+        """Take all that a topic's first partition holds, as retention does with a quiet topic."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        wanted = [TopicPartition(topic, 0, self.ends(topic)[0])]
+        for future in admin.delete_records(wanted).values():
+            future.result(30)
 
     def start(self, name: str, **asked: Any) -> subprocess.Popen[bytes]:
         """Start a worker process."""

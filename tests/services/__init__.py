@@ -8,10 +8,11 @@ Promise: whoever starts a service here gets it answering, on a port of its own, 
 process ends, in whatever way, its services end too.
 """
 
+from tests.services.certificates import Authority, Certificate
 from tests.services.connect import Connect
 from tests.services.debezium import Connector, register_postgres_connector
 from tests.services.factory import Services
-from tests.services.kafka import Kafka
+from tests.services.kafka import Kafka, Listener
 from tests.services.postgres import Postgres
 from tests.services.redis import RedisServer
 from tests.services.runner import ServiceFailed
@@ -20,9 +21,12 @@ from tests.services.waiting import until, wait_until
 
 __all__ = [
     "S3",
+    "Authority",
+    "Certificate",
     "Connect",
     "Connector",
     "Kafka",
+    "Listener",
     "Postgres",
     "RedisServer",
     "ServiceFailed",

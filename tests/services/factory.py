@@ -1,14 +1,14 @@
 """Which service comes from where, and who ends them all."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from tests.services.connect import Connect
-from tests.services.kafka import Kafka
+from tests.services.kafka import Kafka, Listener
 from tests.services.postgres import Postgres
 from tests.services.redis import RedisServer
 from tests.services.s3 import S3
@@ -27,13 +27,16 @@ class Services:
         self._number = 0
         self.started: list[Service] = []
 
-    def kafka(self, settings: Mapping[str, str] | None = None, *, private: bool = False) -> Kafka:
-        """A broker that answers. A private one is never the environment's: the test may stop it."""
+    def kafka(
+        self, settings: Mapping[str, str] | None = None, *, private: bool = False, listeners: Sequence[Listener] = ()
+    ) -> Kafka:
+        """A broker that answers. A private one is never the environment's: the test may stop it, and add listeners."""
+        assert private or not listeners, "the shared broker has one listener"
         if not private and (address := given_address("kafka")):
             return Kafka(address, None).start()
         if docker_answers():
-            return self._start(Kafka.container(settings))
-        return self._start(Kafka.native(self._new_folder("kafka"), settings))
+            return self._start(Kafka.container(settings, listeners))
+        return self._start(Kafka.native(self._new_folder("kafka"), settings, listeners))
 
     def redis(self, *, private: bool = False) -> RedisServer:
         """An empty Redis that answers (the environment's is as it is)."""

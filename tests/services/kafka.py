@@ -1,7 +1,8 @@
 """Apache Kafka in KRaft mode: one node that is broker and controller."""
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
@@ -33,6 +34,24 @@ SETTINGS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One more listener of a private broker, beside the plain one: its name, its protocol, and settings of its own.
+
+    The names in `settings` are those behind `listener.name.<name>.`; a value may be PEM text of several lines.
+    """
+
+    name: str
+    protocol: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+
+    @property
+    def address(self) -> str:
+        """`host:port`, as `bootstrap.servers` wants it."""
+        return f"127.0.0.1:{self.port}"
+
+
 class Kafka(Service):
     """One broker. A restart keeps its port and its data."""
 
@@ -43,13 +62,16 @@ class Kafka(Service):
         self._address = address
 
     @classmethod
-    def native(cls, folder: Path, settings: Mapping[str, str] | None = None) -> "Kafka":
+    def native(
+        cls, folder: Path, settings: Mapping[str, str] | None = None, listeners: Sequence[Listener] = ()
+    ) -> "Kafka":
         """A broker from its jars, with its data below `folder`; `settings` go over ours. Not started yet."""
         port = free_port()
         libs = jars("kafka")
         properties = folder / "server.properties"
-        lines = {**broker_settings(port, free_port()), "log.dirs": str(folder / "data"), **(settings or {})}
-        properties.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+        ours = broker_settings(port, free_port(), listeners)
+        lines = {**ours, "log.dirs": str(folder / "data"), **(settings or {})}
+        properties.write_text("".join(f"{name}={_one_line(value)}\n" for name, value in lines.items()))
         _format_storage(libs, properties)
         process = NativeProcess(
             "kafka",
@@ -60,11 +82,11 @@ class Kafka(Service):
         return cls(f"127.0.0.1:{port}", process)
 
     @classmethod
-    def container(cls, settings: Mapping[str, str] | None = None) -> "Kafka":
+    def container(cls, settings: Mapping[str, str] | None = None, listeners: Sequence[Listener] = ()) -> "Kafka":
         """A broker in a container. Not started yet."""
         port = free_port()
-        lines = {**broker_settings(port, free_port()), **(settings or {})}
-        environment = {"KAFKA_" + name.upper().replace(".", "_"): value for name, value in lines.items()}
+        lines = {**broker_settings(port, free_port(), listeners), **(settings or {})}
+        environment = {_variable(name): _one_line(value) for name, value in lines.items()}
         container = Container("kafka", image("kafka"), environment={**environment, "CLUSTER_ID": CLUSTER_ID})
         return cls(f"127.0.0.1:{port}", container)
 
@@ -96,15 +118,32 @@ class Kafka(Service):
         wait_until(there, f"topic {topic}", deadline_seconds=deadline_seconds)
 
 
-def broker_settings(port: int, controller_port: int) -> dict[str, str]:
-    """The settings of one node that listens on 127.0.0.1."""
+def broker_settings(port: int, controller_port: int, listeners: Sequence[Listener] = ()) -> dict[str, str]:
+    """The settings of one node that listens on 127.0.0.1: in plain text, and as `listeners` say."""
+    more = "".join(f",{each.name}://{each.address}" for each in listeners)
+    protocols = "".join(f",{each.name}:{each.protocol}" for each in listeners)
     return {
         **SETTINGS,
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{more}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}{more}",
+        "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}",
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        **{
+            f"listener.name.{each.name.lower()}.{name}": value
+            for each in listeners
+            for name, value in each.settings.items()
+        },
     }
+
+
+def _one_line(value: str) -> str:
+    r"""A value of several lines as a properties file has it: `\n` is read as the end of a line."""
+    return value.strip().replace("\n", "\\n")
+
+
+def _variable(name: str) -> str:
+    """The variable by which the image is given a setting: `_` for a dot, `___` for a dash."""
+    return "KAFKA_" + name.upper().replace("_", "__").replace("-", "___").replace(".", "_")
 
 
 def _format_storage(libs: Path, properties: Path) -> None:

@@ -19,7 +19,7 @@ ADDRESS_VARIABLES = {
     "s3": "HEADGATE_TEST_S3",
 }
 PACKAGES = {
-    "kafka": ["default-jre-headless", "maven"],
+    "kafka": ["default-jre-headless", "maven", "openssl"],  # openssl makes the certificates of a secured broker
     "redis": ["redis-server"],
     "postgres": ["postgresql"],
     "connect": ["default-jre-headless", "maven"],
@@ -75,6 +75,7 @@ def require_program(name: str) -> str:
 PROGRAMS = {
     "java": "default-jre-headless",
     "mvn": "maven",
+    "openssl": "openssl",
     "redis-server": "redis-server",
     "postgres": "postgresql",
     "initdb": "postgresql",

@@ -25,7 +25,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("bare_machine")
 def test_a_bare_machine_needs_every_package() -> None:
     """What `make test` installs."""
-    assert ["default-jre-headless", "maven", "postgresql", "redis-server"] == system.missing_packages()
+    assert ["default-jre-headless", "maven", "openssl", "postgresql", "redis-server"] == system.missing_packages()
 
 
 @pytest.mark.usefixtures("bare_machine")
@@ -63,7 +63,8 @@ def test_who_is_not_root_is_told_what_to_install(
 
     assert 1 == code
     told = capsys.readouterr().err
-    assert "sudo apt-get install -y --no-install-recommends default-jre-headless maven postgresql redis-server" in told
+    packages = "default-jre-headless maven openssl postgresql redis-server"
+    assert f"sudo apt-get install -y --no-install-recommends {packages}" in told
     assert "HEADGATE_TEST_KAFKA" in told
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from schemas.document import Strict, read_document
 
@@ -53,6 +53,14 @@ class KafkaConfig(Strict):
     changes_retention_hours: Annotated[int, Field(ge=1)] = 7 * 24
     tls: TlsConfig | None = None
     sasl: SaslConfig | None = None
+
+    @field_validator("tls", "sasl", mode="before")
+    @classmethod
+    def _said_or_left_out(cls, value: Any) -> Any:
+        """Refuse a key without anything behind it: `tls:` alone would mean plain text to us, and TLS to its writer."""
+        if value is None:
+            raise ValueError("nothing stands behind it; write {} for what is the default, or leave it out")
+        return value
 
 
 class RedisConfig(Strict):

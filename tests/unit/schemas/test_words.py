@@ -162,6 +162,15 @@ def test_secrets_do_not_show() -> None:
     assert "hunter2" not in config.model_dump_json()
 
 
+@pytest.mark.parametrize("key", ["tls", "sasl"])
+def test_a_key_of_security_with_nothing_behind_it_is_refused(key: str) -> None:
+    """`tls:` alone would be plain text to us, and TLS to its writer."""
+    with pytest.raises(ConfigurationError, match=rf"c.yaml:2: kafka.{key}: .*nothing stands behind it; write {{}}"):
+        read_config(f"kafka:\n  {key}:\n", name="c.yaml")
+
+    assert read_config("kafka: {tls: {}}", name="c.yaml").kafka.tls is not None
+
+
 def test_an_empty_configuration_is_a_local_installation() -> None:
     """Sensible defaults: nothing has to be written to begin."""
     assert read_config("", name="c.yaml").kafka.bootstrap == "127.0.0.1:9092"

@@ -1,7 +1,12 @@
-"""TLS and SASL as one small frozen value, and its librdkafka settings. Secrets never show in its repr."""
+"""TLS and SASL as one small frozen value, and its librdkafka settings. Secrets never show in its repr.
+
+Beside it two looks at a server that turned a client away: what its certificate lacks, and whether it speaks TLS.
+"""
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -12,6 +17,7 @@ Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 
 _SECRETS = frozenset({"key_password", "password", "client_secret"})
 _MASK = "***"
+_LOOK_SECONDS = 3.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
@@ -67,6 +73,20 @@ class SecuritySettings:
         """Kafka's name of the security protocol."""
         return ("SASL_" if self.mechanism else "") + ("SSL" if self.tls else "PLAINTEXT")
 
+    @property
+    def identity(self) -> str:
+        """Who the client says it is, for errors; no secret."""
+        if self.mechanism is not None:
+            return f"{self.username or self.client_id or 'the bearer of the token'} by {self.mechanism}"
+        return "the client of the certificate" if self.certificate_file else "an anonymous client"
+
+    def without_secrets(self, text: str) -> str:
+        """Return a text of somebody else's with our secrets masked, should it repeat one."""
+        for name in _SECRETS:
+            if secret := getattr(self, name):
+                text = text.replace(secret, _MASK)
+        return text
+
     def librdkafka(self) -> dict[str, Any]:
         """Return the settings of a client; secrets are in it, so it is not to be logged."""
         if self.protocol == "PLAINTEXT":
@@ -109,3 +129,41 @@ class SecuritySettings:
             if value != each.default:
                 shown.append(f"{each.name}={_MASK if each.name in _SECRETS else repr(value)}")
         return f"SecuritySettings({', '.join(shown)})"
+
+
+def certificate_trouble(address: str, security: SecuritySettings) -> tuple[int, str] | None:
+    """Return OpenSSL's number and sentence of what is wrong with the certificate of `host:port`; None if nothing is.
+
+    None also where it cannot be looked at, within seconds.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        context = ssl.create_default_context(cafile=security.ca_file)
+        context.check_hostname = security.verify_hostname
+        _shake_hands(context, host, int(port))
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_code, error.verify_message
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def speaks_tls(bootstrap: str) -> str:
+    """Return the first address of `bootstrap` if TLS is spoken there, else nothing; whatever its certificate is."""
+    address = bootstrap.partition(",")[0].strip()
+    host, _, port = address.rpartition(":")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent: only whether it answers
+    try:
+        _shake_hands(context, host, int(port))
+    except (OSError, ValueError):
+        return ""
+    return address
+
+
+def _shake_hands(context: ssl.SSLContext, host: str, port: int) -> None:
+    with (
+        socket.create_connection((host.strip("[]"), port), _LOOK_SECONDS) as connection,
+        context.wrap_socket(connection, server_hostname=host.strip("[]")),
+    ):
+        return

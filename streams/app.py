@@ -146,6 +146,8 @@ def _log_event(event: str, fields: Mapping[str, object]) -> None:
         "source_moved",
         "worker_ends",
         "commit_failed",
+        "consumer_refused",
+        "broker_away",
         "gave_up_unfinished",
         "lost",
     }

@@ -154,7 +154,8 @@ class StageHost(Service):
         if self.should_stop:
             return
         self.failure = error
-        log.error("tables_unfollowed", error=type(error).__name__)
+        said = error.message if isinstance(error, HeadgateError) else type(error).__name__
+        log.error("tables_unfollowed", error=said, hint=getattr(error, "hint", ""))
         self.add_future(self.crash(error))
 
     def status(self) -> dict[str, Any]:

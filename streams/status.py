@@ -136,6 +136,9 @@ def last_error(at: Standing, now: float) -> dict[str, Any] | None:
         if (trouble := lane.trouble) is not None:
             return _error(trouble.kind.value, trouble.message, trouble.hint, trouble.since)
     if at.view.broker_away:
+        if at.view.broker_says:
+            hint = "look at kafka.tls and kafka.sasl; `headgate check` says more"
+            return _error("unavailable", f"no broker lets us in: {at.view.broker_says}", hint, now)
         return _error("unavailable", "no broker answers", "is it up, and is kafka.bootstrap right?", now)
     error: HeadgateError | None = at.waiting or waits_for(at.stage) or getattr(at.stage, "last_error", None)
     return None if error is None else _error(error.kind.value, error.message, error.hint, now)

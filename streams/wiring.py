@@ -89,7 +89,9 @@ def _normalize(parts: Parts) -> Wired:
     config, transactional = parts.config, is_transactional(parts.config)
 
     def ensure(wanted: Mapping[str, Output]) -> dict[str, int]:
-        found = parts.admin.describe({source for output in wanted.values() for source in output.sources})
+        # A source that this user may not read is its table's trouble, not that of all others.
+        sources = {source for output in wanted.values() for source in output.sources}
+        found = parts.admin.describe(sources, allowed_only=True)
         sizes = {
             name: max([output.partitions, *(found[source].partitions for source in output.sources if source in found)])
             for name, output in wanted.items()

@@ -16,6 +16,7 @@ import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.transport.chunk import Assignment, Run
+from connectors.transport.hearing import is_refusal
 from connectors.transport.partition import Budget, Partition, Status
 from connectors.transport.resolve import lacks_only_a_marker, out_of_range
 from connectors.transport.routes import Routes
@@ -48,6 +49,7 @@ class Partitions:
         self._full_since: float | None = None
         self._again_at: float | None = None  # a resume that failed is tried again
         self.broker_away = False  # no broker of the cluster answers
+        self.broker_says = ""  # why one does not let us in
         self.troubled_at: float | None = None  # when a topic or broker last was in trouble
 
     def add_lane(self, lane: str, bytes_max: int, *, commits: bool, transactional: bool = False) -> None:
@@ -340,11 +342,14 @@ class Partitions:
         self.troubled_at = monotonic()
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - confluent-kafka's public name
             self.broker_away = True
+        elif is_refusal(error):
+            self.broker_says = error.str()
 
     def hear_statistics(self, text: str) -> None:
         """Note from librdkafka's statistics how far each fetcher is, transaction markers included."""
         said = orjson.loads(text)
-        self.broker_away &= not any(broker["state"] == "UP" for broker in said.get("brokers", {}).values())
+        if any(broker["state"] == "UP" for broker in said.get("brokers", {}).values()):
+            self.broker_away, self.broker_says = False, ""
         for topic, at in _fetchers(said):
             partition = self._by_key.get((topic, at["partition"]))
             if partition is not None:

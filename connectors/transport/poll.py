@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from connectors.transport.chunk import Assignment, Run, chunks_of
 from connectors.transport.committer import Committer
+from connectors.transport.hearing import NOT_ALLOWED, made, not_allowed
 from connectors.transport.listener import Listener
 from connectors.transport.partition import Partition, Status
 from connectors.transport.partitions import Partitions
@@ -104,14 +105,9 @@ class PollThread(threading.Thread):
         self.listener.ended(error)
 
     def _live(self) -> None:
-        self.consumer = Consumer(
-            {
-                **self.settings.librdkafka(),
-                "on_commit": self.committer.answered,
-                "stats_cb": self.partitions.hear_statistics,
-                "error_cb": self.partitions.hear_error,
-            },
-        )
+        heard = {"stats_cb": self.partitions.hear_statistics, "error_cb": self.partitions.hear_error}
+        settings = {**self.settings.librdkafka(), "on_commit": self.committer.answered, **heard}
+        self.consumer = made(lambda: Consumer(settings))
         clean = False
         try:
             self.subscribe()
@@ -315,6 +311,8 @@ class PollThread(threading.Thread):
         code, hint = error.code(), "the supervisor starts the worker again"
         if code == KafkaError._FATAL or error.fatal():  # noqa: SLF001 - it may say _FATAL and deny being fatal
             raise TransportFatal(f"the consumer can not go on: {error.str()}", hint=hint)
+        if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            raise not_allowed(error, f"group {self.settings.group}")
         if code == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the same
             return
         partition = self.partitions.get((message.topic(), message.partition())) if message.topic() else None
@@ -325,7 +323,8 @@ class PollThread(threading.Thread):
         if code in _SUSPECT and message.topic():
             self.partitions.suspect(self.consumer, self.partitions.of_topic(message.topic()))
             self.listener.suspected({message.topic()})
-        self.listener.report("consumer_error", {"error": str(error), "topic": message.topic() or ""})
+        event = "consumer_refused" if code in NOT_ALLOWED else "consumer_error"
+        self.listener.report(event, {"error": str(error), "topic": message.topic() or ""})
 
     def hold(self, topics: Iterable[str], trouble: SourceMoved) -> None:
         """Stop reading `topics` until somebody decides. What is unfinished is lost; the old id stays committed."""

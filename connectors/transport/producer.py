@@ -17,6 +17,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.transport.chunk import Assignment, Headers, Run
+from connectors.transport.hearing import NOT_ALLOWED, made, not_allowed
 from connectors.transport.settings import ClientSettings, ProducerSettings
 from schemas.errors import RecordTooLarge, SourceUnavailable, TransportFatal
 
@@ -180,7 +181,8 @@ class PlainWriter:
 
     async def start(self) -> None:
         """Make the producer; it connects by itself."""
-        self._producer = Producer({**self._settings.librdkafka(), "on_delivery": self._deliveries.failed})
+        settings = {**self._settings.librdkafka(), "on_delivery": self._deliveries.failed}
+        self._producer = made(lambda: Producer(settings))
 
     async def close(self) -> None:
         """Stop waiting for deliveries, and let the thread go."""
@@ -246,6 +248,7 @@ def plain_outbox(client: ClientSettings, *, message_bytes_max: int = 1024 * 1024
 
     Raises:
         SourceUnavailable: some were not delivered within 30 s. Send them again.
+        ConfigurationError: this user may not write them.
     """
     deliveries = Deliveries()
     settings = ProducerSettings(
@@ -254,7 +257,7 @@ def plain_outbox(client: ClientSettings, *, message_bytes_max: int = 1024 * 1024
         client_id=client.client_id,
         message_bytes_max=message_bytes_max,
     )
-    producer = Producer({**settings.librdkafka(), **client.overrides, "on_delivery": deliveries.failed})
+    producer = made(lambda: Producer({**settings.librdkafka(), **client.overrides, "on_delivery": deliveries.failed}))
     try:
         yield Outbox(produce_into(producer), message_bytes_max)
         left = producer.flush(_SMALL_WRITE_SECONDS)
@@ -263,6 +266,8 @@ def plain_outbox(client: ClientSettings, *, message_bytes_max: int = 1024 * 1024
     failures = deliveries.take()
     if failures:
         topic, cause = failures[0]
+        if cause.code() in NOT_ALLOWED:
+            raise not_allowed(cause, f"writing to {topic}")
         raise SourceUnavailable(f"{topic}: {cause.str()}", hint="nothing is known of the records, send them again")
     if left:
         producer.purge()

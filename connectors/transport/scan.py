@@ -9,6 +9,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.transport.answers import translated
+from connectors.transport.hearing import OF_NO_GROUP, made
 from connectors.transport.settings import ClientSettings
 from connectors.transport.topics import TopicAdmin
 from schemas.errors import SourceUnavailable
@@ -36,6 +38,7 @@ def scan(topic: str, client: ClientSettings, admin: TopicAdmin, *, last: int | N
 
     Raises:
         SourceUnavailable: the broker does not answer, or stops answering.
+        ConfigurationError: it refuses to.
     """
     description = admin.describe([topic]).get(topic)
     if description is None:
@@ -69,10 +72,8 @@ def _until(consumer: Consumer, topic: str, ends: dict[int, int]) -> Iterator[Sca
                     open_ends.pop(partition, None)
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  confluent-kafka's public name
                 open_ends.pop(partition, None)
-            elif not error.retriable() and error.code() > 0:
-                raise SourceUnavailable(
-                    f"{topic}: {error.str()}", hint="may this user read the topic?"
-                ) from KafkaException(error)
+            elif not error.retriable() and error.code() > 0 and error.code() != OF_NO_GROUP:
+                raise translated(error, f"reading {topic}") from KafkaException(error)
         if time.monotonic() - heard > SILENCE_SECONDS_MAX:
             raise SourceUnavailable(
                 f"{topic} brought nothing for {SILENCE_SECONDS_MAX:.0f} s", hint="does the broker still run?"
@@ -80,17 +81,16 @@ def _until(consumer: Consumer, topic: str, ends: dict[int, int]) -> Iterator[Sca
 
 
 def _consumer(client: ClientSettings) -> Consumer:
-    return Consumer(
-        {
-            **client.librdkafka(),
-            "group.id": "headgate-reader",  # wanted by the client; it joins nothing and commits nothing
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",  # retention may take the log's start away while it is read
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 10,
-            "fetch.queue.backoff.ms": 5,
-            "allow.auto.create.topics": False,
-            **client.overrides,
-        }
-    )
+    settings = {
+        **client.librdkafka(),
+        "group.id": "headgate-reader",  # wanted by the client; it joins nothing and commits nothing
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",  # retention may take the log's start away while it is read
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 10,
+        "fetch.queue.backoff.ms": 5,
+        "allow.auto.create.topics": False,
+        **client.overrides,
+    }
+    return made(lambda: Consumer(settings))

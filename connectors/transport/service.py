@@ -238,6 +238,7 @@ class ConsumerService(Service):
             self._poller.committer.failures,
             "" if self.failure is None else describe(self.failure),
             parts.broker_away,
+            self.settings.security.without_secrets(parts.broker_says),
         )
 
     # -- Faust's life cycle ------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ class TransportView:
     commit_failures: int
     failure: str  # what is ending the worker
     broker_away: bool = False
+    broker_says: str = ""  # why none lets us in, where one said so
 
 
 def view_partition(partition: Partition, partitions: Partitions, resolving: str, now: float) -> PartitionView:

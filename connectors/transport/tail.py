@@ -10,6 +10,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.transport.hearing import NOT_ALLOWED, OF_NO_GROUP, made, not_allowed
 from connectors.transport.settings import ClientSettings
 from connectors.transport.topics import TopicAdmin, topic_admin
 from schemas.errors import ConfigurationError, SourceUnavailable
@@ -58,27 +59,26 @@ class CompactedReader:
         self._nbytes = 0
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._consumer = Consumer(
-            {
-                **client.librdkafka(),
-                "group.id": "headgate-reader",  # wanted by the client; it joins nothing and commits nothing
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",  # compaction may take the log's start away while it is read
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 10,
-                "fetch.queue.backoff.ms": 5,
-                "topic.metadata.refresh.interval.ms": 5_000,
-                **client.overrides,
-            },
-        )
+        settings = {
+            **client.librdkafka(),
+            "group.id": "headgate-reader",  # wanted by the client; it joins nothing and commits nothing
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",  # compaction may take the log's start away while it is read
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
+            "fetch.queue.backoff.ms": 5,
+            "topic.metadata.refresh.interval.ms": 5_000,
+            **client.overrides,
+        }
+        self._consumer = made(lambda: Consumer(settings))
 
     def load(self, *, seconds_max: float = 60.0) -> dict[bytes, bytes]:
         """Return the topic's entries as of now: to the high watermark, waiting for open transactions below it.
 
         Raises:
             SourceUnavailable: the topic is unknown, or its end was not reached within `seconds_max`.
-            ConfigurationError: it is above `bytes_max`.
+            ConfigurationError: it is above `bytes_max`, or this user may not read it.
         """
         deadline = monotonic() + seconds_max
         logs = self._admin.watermarks_now([(self.topic, number) for number in self._numbers()])
@@ -161,6 +161,10 @@ class CompactedReader:
     def _on_error(self, error: KafkaError, message: Any) -> None:
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's public name
             self._next[message.partition()] = max(self._next[message.partition()], message.offset())
+        elif error.code() == OF_NO_GROUP:
+            return
+        elif error.code() in NOT_ALLOWED:
+            raise not_allowed(error, f"reading {self.topic}") from KafkaException(error)
         elif error.fatal() or not (error.retriable() or error.code() < 0):
             raise SourceUnavailable(
                 f"{self.topic}: {error.str()}", hint="the topic may have been deleted"

@@ -21,7 +21,6 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import (
-    AdminClient,
     ConfigResource,
     NewPartitions,
     NewTopic,
@@ -29,10 +28,11 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from connectors.transport.answers import ANSWER_SECONDS, answer_to, known, result, translated
+from connectors.transport.answers import ANSWER_SECONDS, Administrator, answer_to, translated
+from connectors.transport.hearing import made
 from connectors.transport.resolve import Committed
 from connectors.transport.settings import ClientSettings
-from schemas.errors import ConfigurationError, SourceUnavailable
+from schemas.errors import ConfigurationError, HeadgateError, SourceUnavailable
 
 Key = tuple[str, int]
 
@@ -82,10 +82,10 @@ class TopicAdmin:
     def __init__(self, client: ClientSettings) -> None:
         """Connect when first asked."""
         self._client = client
-        self._admin = AdminClient(client.librdkafka())
+        self._admin = Administrator(client)
 
-    def describe(self, topics: Iterable[str]) -> dict[str, TopicDescription]:
-        """Return the topics that exist.
+    def describe(self, topics: Iterable[str], *, allowed_only: bool = False) -> dict[str, TopicDescription]:
+        """Return the topics that exist; with `allowed_only` those that this user may not see are passed over.
 
         Raises:
             SourceUnavailable: the broker does not answer.
@@ -94,10 +94,10 @@ class TopicAdmin:
         names = sorted(set(topics))
         if not names:
             return {}
-        futures = answer_to(lambda: self._admin.describe_topics(TopicCollection(names), request_timeout=ANSWER_SECONDS))
+        futures = self._admin.ask(lambda c: c.describe_topics(TopicCollection(names), request_timeout=ANSWER_SECONDS))
         found = {}
         for name, future in futures.items():
-            said = known(future)
+            said = self._admin.known(future, f"topic {name}", allowed_only=allowed_only)
             if said is not None:
                 topic_id = "" if said.topic_id is None else str(said.topic_id)
                 found[name] = TopicDescription(name, topic_id, len(said.partitions))
@@ -106,8 +106,8 @@ class TopicAdmin:
     def config(self, topic: str) -> dict[str, str]:
         """Return the broker's settings of a topic."""
         resource = ConfigResource(ResourceType.TOPIC, topic)
-        futures = answer_to(lambda: self._admin.describe_configs([resource], request_timeout=ANSWER_SECONDS))
-        return {name: entry.value for name, entry in result(futures[resource]).items()}
+        futures = self._admin.ask(lambda c: c.describe_configs([resource], request_timeout=ANSWER_SECONDS))
+        return {name: entry.value for name, entry in self._admin.result(futures[resource], f"topic {topic}").items()}
 
     def create(self, topic: str, settings: TopicSettings) -> bool:
         """Make a topic and return once the broker knows it; False if it was there already, whatever its settings."""
@@ -119,14 +119,14 @@ class TopicAdmin:
             NewTopic(name, each.partitions, each.replication_factor, config=each.config())
             for name, each in wanted.items()
         ]
-        futures = answer_to(lambda: self._admin.create_topics(asked, request_timeout=ANSWER_SECONDS)) if asked else {}
+        futures = self._admin.ask(lambda c: c.create_topics(asked, request_timeout=ANSWER_SECONDS)) if asked else {}
         made = []
         for name, future in futures.items():
             try:
-                result(future)
+                self._admin.raw_result(future)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise translated(error, f"creating {name}") from error
+                    raise translated(error.args[0], f"creating {name}") from error
             else:
                 made.append(name)
         for name in made:
@@ -155,19 +155,20 @@ class TopicAdmin:
     def enlarge(self, topic: str, partitions: int) -> None:
         """Give a topic `partitions` partitions and return once the broker knows them; it may have more already."""
         try:
-            result(answer_to(lambda: self._admin.create_partitions([NewPartitions(topic, partitions)]))[topic])
+            asked = [NewPartitions(topic, partitions)]
+            self._admin.raw_result(self._admin.ask(lambda c: c.create_partitions(asked))[topic])
         except KafkaException as error:
             found = self.describe([topic]).get(topic)
             if found is None or found.partitions < partitions:
-                raise translated(error, f"enlarging {topic}") from error
+                raise translated(error.args[0], f"enlarging {topic}") from error
         self._wait_for(topic, partitions)
 
     def delete(self, topics: Iterable[str]) -> None:
         """Delete topics; the broker does it a little later. Unknown ones are passed over."""
         names = sorted(set(topics))
-        futures = answer_to(lambda: self._admin.delete_topics(names, request_timeout=ANSWER_SECONDS)) if names else {}
-        for future in futures.values():
-            known(future)
+        futures = self._admin.ask(lambda c: c.delete_topics(names, request_timeout=ANSWER_SECONDS)) if names else {}
+        for name, future in futures.items():
+            self._admin.known(future, f"deleting {name}")
 
     def ids_now(self, topics: Iterable[str]) -> dict[str, str]:
         """Return the ids of the topics that exist."""
@@ -183,12 +184,10 @@ class TopicAdmin:
     def _offsets(self, asked: Sequence[TopicPartition], spec: OffsetSpec) -> dict[Key, int]:
         if not asked:
             return {}
-        futures = answer_to(
-            lambda: self._admin.list_offsets(dict.fromkeys(asked, spec), request_timeout=ANSWER_SECONDS)
-        )
+        futures = self._admin.ask(lambda c: c.list_offsets(dict.fromkeys(asked, spec), request_timeout=ANSWER_SECONDS))
         found = {}
         for each, future in futures.items():
-            said = known(future)
+            said = self._admin.known(future, f"topic {each.topic}")
             if said is not None:
                 found[each.topic, each.partition] = int(said.offset)
         return found
@@ -216,7 +215,8 @@ class TopicAdmin:
         (librdkafka #5040), as it does whenever a broker is restarted.
         """
         ours = {"group.id": group, "enable.auto.commit": False, "isolation.level": "read_committed"}
-        return Consumer({**self._client.librdkafka(), **ours})
+        settings = {**self._client.librdkafka(), **ours}
+        return made(lambda: Consumer(settings))
 
     def _wait_for(self, topic: str, partitions: int) -> None:
         deadline = time.monotonic() + _AFTER_CREATION_SECONDS
@@ -259,9 +259,9 @@ class EmbeddedTopics(TopicAdmin):
         super().__init__(client)
         self._client = client
 
-    def describe(self, topics: Iterable[str]) -> dict[str, TopicDescription]:
+    def describe(self, topics: Iterable[str], *, allowed_only: bool = False) -> dict[str, TopicDescription]:
         """Return the topics that exist; looking does not make them."""
-        found = answer_to(lambda: self._admin.list_topics(timeout=ANSWER_SECONDS)).topics
+        found = self._admin.ask(lambda c: c.list_topics(timeout=ANSWER_SECONDS)).topics
         return {name: TopicDescription(name, "", len(found[name].partitions)) for name in topics if name in found}
 
     def config(self, topic: str) -> dict[str, str]:
@@ -273,7 +273,7 @@ class EmbeddedTopics(TopicAdmin):
         if topic in self.describe([topic]):
             return False
         deadline = time.monotonic() + _AFTER_CREATION_SECONDS
-        while not answer_to(lambda: self._admin.list_topics(topic, timeout=ANSWER_SECONDS)).topics[topic].partitions:
+        while not self._admin.ask(lambda c: c.list_topics(topic, timeout=ANSWER_SECONDS)).topics[topic].partitions:
             if time.monotonic() > deadline:
                 raise SourceUnavailable(f"the embedded broker does not make {topic}", hint="start the demo again")
             time.sleep(_PAUSE_SECONDS)
@@ -329,7 +329,7 @@ def _committed(reader: Consumer, asked: Sequence[TopicPartition], seconds: float
     said = answer_to(lambda: reader.committed(list(asked), timeout=seconds)) if asked else []
     for each in said:
         if each.error is not None:
-            raise translated(KafkaException(each.error), f"the offset of {each.topic}[{each.partition}]")
+            raise translated(each.error, f"the offset of {each.topic}[{each.partition}]")
     return {(each.topic, each.partition): _committed_at(each) for each in said}
 
 

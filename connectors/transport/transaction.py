@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from connectors.transport.chunk import Run
 from connectors.transport.commit_metadata import CommitMetadata
+from connectors.transport.hearing import RIGHTS_HINT, made
 from connectors.transport.producer import Advance, Deliveries, Outbox, Work, WriteReport, produce_into
 from connectors.transport.settings import ProducerSettings
 from schemas.errors import ConfigurationError, SourceUnavailable, TransactionAborted, TransportFatal
@@ -105,8 +106,8 @@ class TransactionalWriter:
     # -- on the writer's thread --------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self._producer = Producer({**self._settings.librdkafka(), "on_delivery": self._deliveries.failed})
-        producer = self._producer
+        settings = {**self._settings.librdkafka(), "on_delivery": self._deliveries.failed}
+        producer = self._producer = made(lambda: Producer(settings))
         try:
             self._until_known("init", lambda: producer.init_transactions(self._settings.request_seconds))
         except KafkaException as error:
@@ -114,7 +115,7 @@ class TransactionalWriter:
             if cause.code() in _NOT_ALLOWED:
                 raise ConfigurationError(
                     f"transactional id {self._settings.transactional_id}: {cause.str()}",
-                    hint="allow it, or set guarantee: at_least_once",
+                    hint=f"{RIGHTS_HINT}; or set kafka.guarantee: at_least_once",
                 ) from error
             raise _fatal("the transactional producer cannot start", cause) from error
 

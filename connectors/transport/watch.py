@@ -1,4 +1,4 @@
-"""Watchdogs: a run begun and not done for long, and a partition that stands below its end while nothing comes."""
+"""Watchdogs: no broker there, a run begun and not done for long, a partition below its end that brings nothing."""
 
 from __future__ import annotations
 
@@ -28,14 +28,23 @@ class Watch:
         self._report = report
         self._stuck: set[tuple[str, int]] = set()
         self._silent: set[tuple[str, int]] = set()
+        self._away = False
 
     async def live(self, partitions: Partitions, poller: PollThread, should_stop: Callable[[], bool]) -> None:
         """Look every second, until the service stops."""
         while not should_stop():
             await asyncio.sleep(_LOOK_SECONDS)
+            self.hear(partitions)
             for silent in self.look(partitions.all(), monotonic(), self.patience(partitions, monotonic())):
                 # A seek to its own position makes the client fetch again; the order check goes on as before.
                 poller.call(partial(PollThread.fetch_again, partition=silent))
+
+    def hear(self, partitions: Partitions) -> None:
+        """Report that no broker answers, with the reason if one gave it, and that one answers again."""
+        if partitions.broker_away != self._away:
+            self._away = partitions.broker_away
+            event = "broker_away" if self._away else "broker_back"
+            self._report(event, {"error": self._settings.security.without_secrets(partitions.broker_says)})
 
     def patience(self, partitions: Partitions, now: float) -> float:
         """Return how long a partition below its end may be silent: less after trouble, for ever without a broker."""

@@ -59,7 +59,8 @@ class Stage(BaseStage):
 
 
 def _standing(*partitions: PartitionView, lane: LaneView | None = None, **changes: Any) -> Standing:
-    view = TransportView(list(partitions), [lane or _lane()], {}, 0, "", broker_away=changes.pop("broker_away", False))
+    away, says = changes.pop("broker_away", False), changes.pop("broker_says", "")
+    view = TransportView(list(partitions), [lane or _lane()], {}, 0, "", broker_away=away, broker_says=says)
     standing = Standing(
         name="features",
         stage=Stage(),
@@ -114,6 +115,16 @@ def test_what_is_wrong_now_is_said_with_its_hint() -> None:
     error = status_of(_standing(broker_away=True), now=NOW)["last_error"]
     assert ("unavailable", "no broker answers") == (error["kind"], error["message"])
     assert error["hint"]
+
+
+def test_why_no_broker_lets_us_in_is_said() -> None:
+    """A password that was changed looks like a broker that is away, to whoever is told no more."""
+    standing = _standing(broker_away=True, broker_says="b:9092: SASL authentication error: Invalid password")
+
+    error = status_of(standing, now=NOW)["last_error"]
+
+    assert "no broker lets us in: b:9092: SASL authentication error: Invalid password" == error["message"]
+    assert "kafka.sasl" in error["hint"]
 
 
 def test_a_table_that_somebody_paused_is_still_shown() -> None:

@@ -80,11 +80,16 @@ def try_one(what: str, look: Callable[[], str]) -> Checked:
 
 def _kafka(settings: Config) -> str:
     from schemas.topics import TopicNames
-    from streams.registration import open_admin
+    from streams.registration import load_tables, open_admin
 
-    names = TopicNames(settings.kafka.topic_prefix)
-    found = open_admin(settings).describe([names.tables, names.quarantine, names.alerts])
-    return f"{settings.kafka.bootstrap} answers; {len(found)} of our topics are there"
+    names, admin = TopicNames(settings.kafka.topic_prefix), open_admin(settings)
+    found = admin.describe([names.tables, names.quarantine, names.alerts])
+    tables = load_tables(settings) if names.tables in found else {}
+    sources = admin.describe(topic for entry in tables.values() for topic in entry.spec.topics)
+    return (
+        f"{settings.kafka.bootstrap} answers; {len(found)} of our topics are there, "
+        f"and {len(sources)} that {len(tables)} tables are read from"
+    )
 
 
 async def _redis(settings: Config) -> str:

@@ -1,0 +1,173 @@
+"""A broker that lets nobody in without TLS and a password, a token or a certificate, and who may do what there."""
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+
+from tests.services import Authority, Certificate, Kafka, Listener, Services
+
+SECRETS = {
+    "PLAIN_PASSWORD": "s3cret-of-plain",
+    "SCRAM_PASSWORD": "s3cret-of-scram",
+    "STRANGER_PASSWORD": "s3cret-of-stranger",
+    "CLIENT_SECRET": "s3cret-of-token",
+    "KEY_PASSWORD": "s3cret-of-key",
+    "WRONG_PASSWORD": "s3cret-that-is-wrong",
+}
+MODULE = "org.apache.kafka.common.security"
+
+
+@dataclass(frozen=True)
+class Secured:
+    """A broker that lets in `headgate`, who may do what docs/operate.md lists, and `stranger`, who may do nothing."""
+
+    kafka: Kafka
+    sasl: Listener
+    mutual: Listener
+    authority: Authority
+    client: Certificate
+    token_url: str
+
+    def tls(self, **more: Any) -> dict[str, Any]:
+        """What trusts the broker."""
+        return {"ca_file": str(self.authority.ca_file), **more}
+
+    def way(self, name: str) -> dict[str, Any]:
+        """How to come in, as the part `kafka` of a configuration."""
+        if name == "certificate":
+            own = {"certificate_file": str(self.client.certificate), "key_file": str(self.client.key)}
+            return {"bootstrap": self.mutual.address, "tls": self.tls(**own, key_password="${KEY_PASSWORD}")}
+        secret = "${PLAIN_PASSWORD}" if name == "PLAIN" else "${SCRAM_PASSWORD}"
+        sasl = {"mechanism": name, "username": "headgate", "password": secret}
+        if name == "OAUTHBEARER":
+            client = {"client_id": "headgate", "client_secret": "${CLIENT_SECRET}"}
+            sasl = {"mechanism": name, "token_endpoint_url": self.token_url, **client}
+        return {"bootstrap": self.sasl.address, "tls": self.tls(), "sasl": sasl}
+
+
+class TokenEndpoint(BaseHTTPRequestHandler):
+    """Gives a token that Kafka takes unsigned, in its default for trials, to a client that knows the secret."""
+
+    def do_POST(self) -> None:
+        expected = base64.b64encode(f"headgate:{SECRETS['CLIENT_SECRET']}".encode()).decode()
+        known = self.headers.get("Authorization") == f"Basic {expected}"
+        now = int(time.time())
+        claims = {"sub": "headgate", "iat": now, "exp": now + 300}
+        parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in ({"alg": "none"}, claims)]
+        token = b".".join([*parts, b""]).decode()
+        said = {"access_token": token, "token_type": "bearer", "expires_in": 300} if known else {"error": "no client"}
+        body = json.dumps(said).encode()
+        self.send_response(200 if known else 401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the standard library
+        return
+
+
+@contextmanager
+def token_endpoint() -> Iterator[str]:
+    """The address of a token endpoint of this machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), TokenEndpoint)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/token"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def start_secured(services: Services, folder: Path, token_url: str) -> Secured:
+    """A broker with a plain listener for the tests themselves beside the secured ones; its topics, users and rights."""
+    authority = Authority(folder)
+    tls = identity_of(authority.sign("broker", addresses="IP:127.0.0.1"), authority)
+    sasl = Listener("SECURED", "SASL_SSL", {**tls, **logins()})
+    rule = {"ssl.principal.mapping.rules": "RULE:^CN=(.*)$/$1/"}
+    mutual = Listener("MUTUAL", "SSL", {**tls, **rule, "ssl.client.auth": "required"})
+    rights = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    }
+    kafka = services.kafka(rights, private=True, listeners=[sasl, mutual])
+    admin = AdminClient({"bootstrap.servers": kafka.address})
+    for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
+        login = ScramCredentialInfo(mechanism, 4096)
+        password = SECRETS["SCRAM_PASSWORD"].encode()
+        finish(admin.alter_user_scram_credentials([UserScramCredentialUpsertion("headgate", login, password)]))
+    finish(admin.create_acls(rights_of_headgate()))
+    finish(admin.create_topics([NewTopic("town.patients", 2, 1), NewTopic("closed.patients", 1, 1)]))
+    client = authority.sign("headgate", password=SECRETS["KEY_PASSWORD"])
+    return Secured(kafka, sasl, mutual, authority, client, token_url)
+
+
+def finish(futures: Mapping[Any, Any]) -> None:
+    """Wait for what an administration client was asked."""
+    for future in futures.values():
+        future.result(10)
+
+
+def identity_of(server: Certificate, authority: Authority) -> dict[str, str]:
+    """A broker's certificate, and whose clients it trusts, without files of its own."""
+    return {
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.certificate.chain": server.certificate.read_text(),
+        "ssl.keystore.key": server.key.read_text(),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.certificates": authority.ca_file.read_text(),
+    }
+
+
+def logins() -> dict[str, str]:
+    """How users log in: PLAIN's are in the configuration, SCRAM's in the cluster, tokens are taken unsigned."""
+    users = {"headgate": SECRETS["PLAIN_PASSWORD"], "stranger": SECRETS["STRANGER_PASSWORD"]}
+    plain = " ".join(f'user_{name}="{password}"' for name, password in users.items())
+    token = f'{MODULE}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+    scram = f"{MODULE}.scram.ScramLoginModule required;"
+    return {
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
+        "plain.sasl.jaas.config": f"{MODULE}.plain.PlainLoginModule required {plain};",
+        "scram-sha-256.sasl.jaas.config": scram,
+        "scram-sha-512.sasl.jaas.config": scram,
+        "oauthbearer.sasl.jaas.config": token,
+    }
+
+
+def rights_of_headgate() -> list[AclBinding]:
+    """No more than docs/operate.md lists; two groups of prefixes have one half of what a stage needs."""
+    topics = [AclOperation.READ, AclOperation.WRITE, AclOperation.CREATE, AclOperation.ALTER]
+    wanted = [
+        *((ResourceType.TOPIC, "headgate.", operation) for operation in topics),
+        (ResourceType.TOPIC, "town.", AclOperation.READ),
+        (ResourceType.GROUP, "headgate-", AclOperation.READ),
+        (ResourceType.TRANSACTIONAL_ID, "headgate-", AclOperation.WRITE),
+        (ResourceType.TRANSACTIONAL_ID, "nogroup-", AclOperation.WRITE),
+        (ResourceType.GROUP, "noid-", AclOperation.READ),
+    ]
+    return [
+        AclBinding(kind, name, ResourcePatternType.PREFIXED, "User:headgate", "*", operation, AclPermissionType.ALLOW)
+        for kind, name, operation in wanted
+    ]

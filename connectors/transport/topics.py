@@ -32,7 +32,7 @@ from connectors.transport.answers import ANSWER_SECONDS, Administrator, answer_t
 from connectors.transport.hearing import made
 from connectors.transport.resolve import Committed
 from connectors.transport.settings import ClientSettings
-from schemas.errors import ConfigurationError, HeadgateError, SourceUnavailable
+from schemas.errors import ConfigurationError, SourceUnavailable
 
 Key = tuple[str, int]
 

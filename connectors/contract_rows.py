@@ -24,10 +24,9 @@ from schemas.types import ColumnType, Kind
 
 _INT_MAX = 2**31 - 1
 _LONG_MAX = 2**63 - 1
-_YEAR_MAX = 290_000  # 64 bits of microseconds end near 294,247
 _LONG = re.compile(r"-?\d{1,19}")
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.(\d{1,6}))?")
-_DATE = re.compile(r"([+-]?\d{4,6})-(\d\d)-(\d\d)")
+_DATE = re.compile(r"([+-]?\d{4,7})-(\d\d)-(\d\d)")
 _CYCLE_YEARS, _CYCLE_DAYS = 400, 146_097  # the Gregorian calendar repeats itself
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -153,12 +152,13 @@ def _binary(value: Any, _: ColumnType) -> bytes:
 def _date(value: Any, _: ColumnType) -> int:
     """Return days since 1970-01-01, of any year."""
     match = _DATE.fullmatch(_checked(value, isinstance(value, str)))
-    if match is None or abs(int(match[1])) > _YEAR_MAX:
+    if match is None:
         raise ValueError
     cycles, year = divmod(int(match[1]), _CYCLE_YEARS)
     # `datetime` knows the years 1 to 9999: the same day of the years 400 to 799 stands in.
     stand_in = date(year + _CYCLE_YEARS, int(match[2]), int(match[3]))
-    return stand_in.toordinal() + (cycles - 1) * _CYCLE_DAYS - _EPOCH_DAY
+    days = stand_in.toordinal() + (cycles - 1) * _CYCLE_DAYS - _EPOCH_DAY
+    return int(_checked(days, -_INT_MAX - 1 <= days <= _INT_MAX))
 
 
 def _time(value: Any, _: ColumnType) -> int:
@@ -177,7 +177,8 @@ def _moment(value: Any, _: ColumnType) -> int:
 def _timestamp(text: str) -> int:
     """Return microseconds since 1970-01-01, of any year; all times of the contract are UTC, or zoneless."""
     day, _, time = text.removesuffix("Z").partition("T")
-    return _date(day, _TEXT) * 86_400_000_000 + _time(time, _TEXT)
+    micros = _date(day, _TEXT) * 86_400_000_000 + _time(time, _TEXT)
+    return int(_checked(micros, -_LONG_MAX - 1 <= micros <= _LONG_MAX))
 
 
 def _list(value: Any, type_: ColumnType) -> list[Any]:

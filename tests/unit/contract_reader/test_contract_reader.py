@@ -159,10 +159,28 @@ def test_years_that_datetime_does_not_know(text: str) -> None:
     assert [_microseconds(text) // 86_400_000_000] == row.field("c_date").cast(pa.int32()).to_pylist()
 
 
-def test_a_year_beyond_64_bits_of_microseconds_is_refused() -> None:
+def test_the_last_day_and_the_last_moment_that_normalize_writes_are_read() -> None:
+    """The last day of PostgreSQL, and of microseconds the last but one that 64 bits hold."""
+    last = {"c_date": "+5874897-12-31", "c_timestamptz": "+294247-01-10T04:00:54.775806Z"}
+    row = read([change(0, 1, after=last)]).column("after").combine_chunks()
+
+    assert [2_145_042_905] == row.field("c_date").cast(pa.int32()).to_pylist()
+    assert [2**63 - 2] == row.field("c_timestamptz").cast(pa.int64()).to_pylist()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"c_timestamp": "+294247-01-10T04:00:54.775808"},
+        {"c_timestamp": "-290308-12-21T19:59:05.224191"},
+        {"c_date": "+5881580-07-12"},
+        {"c_date": "-5877641-06-22"},
+    ],
+)
+def test_a_year_beyond_the_bits_of_its_type_is_refused(row: dict[str, str]) -> None:
     """It would wrap around to another year."""
     with pytest.raises(UnreadableChange):
-        read([change(0, 1, after={"c_timestamp": "+300000-01-01T00:00:00.000000"})])
+        read([change(0, 1, after=row)])
 
 
 def _microseconds(text: str) -> int:

@@ -22,7 +22,7 @@ from connectors.formats.texts import arrow_lines
 
 DAY_US = 86_400_000_000
 _DAYS_MIN = -2_440_588  # 4713 BC, the first day of PostgreSQL
-_DAYS_MAX = 2_145_031_948  # 5874897-12-31, its last
+_DAYS_MAX = 2_145_042_905  # 5874897-12-31, its last
 _MICROS_MIN = _DAYS_MIN * DAY_US
 _MICROS_MAX = 2**63 - 2  # the highest number of all stands for infinity
 _YEAR_1_DAYS = -719_162

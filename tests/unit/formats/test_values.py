@@ -1,0 +1,29 @@
+"""Values at the edges of their types: each has the contract's form, or goes to quarantine with the reason."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from tests.unit.formats.made import after, compact, decode, envelope, reasons
+
+
+def values_of(column: Any, *values: Any) -> tuple[list[Any], list[str]]:
+    """Return what becomes of values of one column, and why others are refused."""
+    rows = [compact(envelope(after={"id": 1, "v": value})) for value in values]
+    decoded = decode(*rows, columns={"id": "int", "v": column})
+    return [after(decoded, place)["v"] for place in range(len(decoded.batch))], reasons(decoded)
+
+
+def encoded(number: int) -> str:
+    """Return an unscaled number as Kafka Connect's JSON has it."""
+    return base64.b64encode(number.to_bytes(9, "big", signed=True)).decode()
+
+
+def test_the_last_day_of_postgresql_is_a_day() -> None:
+    """Some mean forever by it; the next one, and infinity, have no form."""
+    last = 2_145_042_905  # pg-types-time-extreme-adaptive, 5874897-12-31
+
+    assert (["+5874897-12-31"], ["out_of_range"] * 2) == values_of("date", last, last + 1, 2_146_033_979)

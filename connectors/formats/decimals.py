@@ -34,6 +34,17 @@ class ScaledValue(msgspec.Struct, frozen=True, gc=False):
     value: bytes
 
 
+def unscaled(value: bytes) -> int:
+    """Return the number that big-endian bytes in two's complement hold.
+
+    Raises:
+        Rejection: there are none, or too many.
+    """
+    if not 0 < len(value) <= _UNSCALED_BYTES_MAX:
+        raise Rejection("out_of_range" if value else "bad_type")
+    return int.from_bytes(value, "big", signed=True)
+
+
 def unscaled_text(number: int, scale: int) -> str:
     """Return the plain text of `number` by ten to minus `scale`; `scale` is not negative."""
     if scale == 0:
@@ -67,9 +78,7 @@ def bytes_text(scale: int, precision: int, target: int) -> Callable[[bytes], str
     """Return the function for unscaled big-endian bytes of `scale`."""
 
     def convert(value: bytes) -> str:
-        if len(value) > _UNSCALED_BYTES_MAX:
-            raise Rejection("out_of_range")
-        return fitted(int.from_bytes(value, "big", signed=True), scale, precision=precision, target=target)
+        return fitted(unscaled(value), scale, precision=precision, target=target)
 
     return convert
 
@@ -82,6 +91,8 @@ def bytes_column(scale: int, precision: int, target: int) -> Callable[[list[byte
     from_bytes = int.from_bytes
 
     def convert(values: list[bytes]) -> list[str]:
+        if not all(values):
+            raise Rejection("bad_type")  # of this shortcut, as below: nulls and no bytes at all
         numbers = [from_bytes(value, "big", signed=True) for value in values]
         array = pa.array(numbers, pa.int64())
         bounds = pc.min_max(array)
@@ -101,9 +112,7 @@ def scaled_text(precision: int, target: int) -> Callable[[ScaledValue], str]:
     """Return the function for numbers that carry their own scale."""
 
     def convert(value: ScaledValue) -> str:
-        if len(value.value) > _UNSCALED_BYTES_MAX:
-            raise Rejection("out_of_range")
-        return fitted(int.from_bytes(value.value, "big", signed=True), value.scale, precision=precision, target=target)
+        return fitted(unscaled(value.value), value.scale, precision=precision, target=target)
 
     return convert
 
@@ -148,9 +157,9 @@ def plain_text(value: Any) -> str:
     """Return a number of any scale as plain text, all its digits kept: what a column declared `string` gets."""
     match value:
         case ScaledValue(scale=scale, value=raw):
-            if len(raw) > _UNSCALED_BYTES_MAX or abs(scale) > _UNSCALED_BYTES_MAX * 3:
+            if abs(scale) > _UNSCALED_BYTES_MAX * 3:
                 raise Rejection("out_of_range")
-            number = int.from_bytes(raw, "big", signed=True)
+            number = unscaled(raw)
             return unscaled_text(number, scale) if scale >= 0 else str(number * 10**-scale)
         case Decimal():
             if not value.is_finite():

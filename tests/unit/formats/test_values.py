@@ -27,3 +27,26 @@ def test_the_last_day_of_postgresql_is_a_day() -> None:
     last = 2_145_042_905  # pg-types-time-extreme-adaptive, 5874897-12-31
 
     assert (["+5874897-12-31"], ["out_of_range"] * 2) == values_of("date", last, last + 1, 2_146_033_979)
+
+
+@pytest.mark.parametrize(
+    ("column", "zero"),
+    [
+        ("decimal(8,2)", "0.00"),
+        ("decimal(8,7)", "0.0000000"),
+        ({"type": "long", "encoding": "connect.Decimal"}, "0"),
+        ({"type": "string", "encoding": "connect.Decimal(2)"}, "0.00"),
+    ],
+)
+def test_no_bytes_are_no_decimal(column: Any, zero: str) -> None:
+    """Not 0: Kafka Connect reads no number from them."""
+    assert ([zero], ["bad_type"]) == values_of(column, "AA==", "")
+
+
+@pytest.mark.parametrize("type_", ["decimal(8,2)", "string"])
+def test_no_bytes_are_no_decimal_of_its_own_scale(type_: str) -> None:
+    """As above."""
+    values = [{"scale": 2, "value": text} for text in ("AA==", "")]
+    column = {"type": type_, "encoding": "data.VariableScaleDecimal"}
+
+    assert (["0.00"], ["bad_type"]) == values_of(column, *values)

@@ -158,7 +158,15 @@ def _unscaled_string(_type: ColumnType, scale: int | None) -> Form:
 
 
 def _unscaled_long(_type: ColumnType, scale: int | None) -> Form:
-    return Form(bytes, Conversion(decimals.bytes_text(scale or 0, 19, 0)))
+    digits = decimals.bytes_text(scale or 0, 19, 0)
+
+    def each(value: bytes) -> str:
+        text = digits(value)
+        if not -(2**63) <= int(text) < 2**63:
+            raise Rejection("out_of_range")
+        return text
+
+    return Form(bytes, Conversion(each))
 
 
 def _of_scaled(type_: ColumnType, _scale: int | None) -> Form:

@@ -29,6 +29,15 @@ def test_the_last_day_of_postgresql_is_a_day() -> None:
     assert (["+5874897-12-31"], ["out_of_range"] * 2) == values_of("date", last, last + 1, 2_146_033_979)
 
 
+@pytest.mark.parametrize("column", [{"type": "long", "encoding": "connect.Decimal"}, "long"])
+def test_a_long_has_64_bits_however_it_is_sent(column: Any) -> None:
+    """MySQL's unsigned integers may have more, and come as unscaled bytes where the connector is precise."""
+    numbers = [2**63 - 1, 2**63, -(2**63), 10**19 - 1, -(2**63) - 1]
+    sent = numbers if column == "long" else list(map(encoded, numbers))
+
+    assert (["9223372036854775807", "-9223372036854775808"], ["out_of_range"] * 3) == values_of(column, *sent)
+
+
 @pytest.mark.parametrize(
     ("column", "zero"),
     [

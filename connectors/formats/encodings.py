@@ -27,7 +27,10 @@ from schemas.types import ColumnType, Kind
 Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 WHOLE = (Int32, Int64)
-Float = float | Literal["NaN", "Infinity", "-Infinity"]
+_NotFinite = Literal["NaN", "Infinity", "-Infinity"]
+Float = float | _NotFinite
+_FLOAT32_END = 2.0**128 - 2.0**103  # from here on the nearest number of 32 bits is infinity
+Float32 = Annotated[float, msgspec.Meta(gt=-_FLOAT32_END, lt=_FLOAT32_END)] | _NotFinite
 
 _SCALED = re.compile(r"(connect\.Decimal)\((-?\d{1,4})\)")
 HALVES_MIN = 16  # below so many, values are converted one by one
@@ -242,7 +245,7 @@ ENCODINGS: dict[str, dict[Kind, Maker]] = {
         Kind.STRING: _by(int, str, whole_texts),
     },
     "double": {
-        Kind.FLOAT: _plain(Float),
+        Kind.FLOAT: _plain(Float32),
         Kind.DOUBLE: _plain(Float),
         Kind.DECIMAL: _of_decimal(rounded=True),
         Kind.STRING: _by(Float, _float_text),

@@ -26,7 +26,10 @@ NAMES_SHOWN = 5
 OPERATIONS = frozenset("cudrtm")
 WITH_ROW = frozenset("cur")
 
-_TOO_MUCH = ("Integer value out of range", "Number out of range", "Expected `int` <=", "Expected `int` >=")
+_TOO_MUCH = (
+    *("Integer value out of range", "Number out of range"),
+    *("Expected `int` <", "Expected `int` >", "Expected `float` <", "Expected `float` >"),
+)
 _POSITION_FIELDS = frozenset({"lsn", "file", "pos", "row", "sequence", "gtid", "txId", "query", "snapshot"})
 
 

@@ -59,3 +59,12 @@ def test_no_bytes_are_no_decimal_of_its_own_scale(type_: str) -> None:
     column = {"type": type_, "encoding": "data.VariableScaleDecimal"}
 
     assert (["0.00"], ["bad_type"]) == values_of(column, *values)
+
+
+def test_a_float_has_32_bits() -> None:
+    """Beyond them the lake would show infinity; the column is a double."""
+    highest = 3.4028234663852886e38
+    good: list[Any] = [highest, -highest, 1e-300, 5, "NaN", "-Infinity"]
+
+    assert (good, ["out_of_range"] * 2) == values_of("float", *good, 3.4028236e38, -1e39)
+    assert ([[None, 1.5]], ["out_of_range"]) == values_of("list<float>", [None, 1.5], [None, 1e39])

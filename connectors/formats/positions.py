@@ -94,7 +94,7 @@ def _alike(texts: list[str], epoch: int) -> list[str] | None:
     first, count = texts[0], len(texts)
     width, comma = len(first), first.find(",")
     digits = (comma - 3, width - comma - 4)  # of the commit and of the change
-    if set(map(len, texts)) != {width} or not 0 < min(digits) <= max(digits) <= _LSN_DIGITS:
+    if set(map(len, texts)) != {width} or not 0 < min(digits) <= max(digits) < _LSN_DIGITS:
         return None
     joined = "".join(texts).encode()
     marks = {0: b"[", 1: b'"', comma - 1: b'"', comma: b",", comma + 1: b'"', width - 2: b'"', width - 1: b"]"}
@@ -111,7 +111,7 @@ def _alike(texts: list[str], epoch: int) -> list[str] | None:
 
 
 def _parted(texts: list[str], epoch: int) -> list[str] | None:
-    """Return the positions of texts of any widths; None if one does not hold two numbers."""
+    """Return the positions of texts of any widths; None if one does not hold two numbers that surely have 64 bits."""
     commit = head = ""
     found = []
     width = len(postgresql_position(epoch, 0, 0, streamed=True))
@@ -120,7 +120,7 @@ def _parted(texts: list[str], epoch: int) -> list[str] | None:
             _, first, comma, lsn, _ = text.split('"')
         except ValueError:
             return None
-        if comma != "," or not first or not lsn:
+        if comma != "," or not 0 < len(first) < _LSN_DIGITS or not 0 < len(lsn) < _LSN_DIGITS:
             return None
         if first != commit:
             commit = first

@@ -59,10 +59,10 @@ def test_a_key_that_is_written_as_the_contract_writes_it_is_not_taken() -> None:
     assert ["broken_json"] == reasons(run_of([b'{"id":1970-01-02}'], [1], columns=columns))
 
 
-@given(st.lists(st.tuples(st.integers(0, 10**20 - 1), st.integers(0, 10**20 - 1)), min_size=1, max_size=6))
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), min_size=1, max_size=6))
 def test_positions_do_not_depend_on_the_widths_of_their_neighbours(numbers: list[tuple[int, int]]) -> None:
     """A number that gains a digit makes a run slower to read, not different."""
-    decoded = decode(*[compact(with_source(sequence=f'["{commit}","{lsn}"]')) for commit, lsn in numbers])
+    decoded = decode(*[compact(with_source(sequence=f'["{commit}","{lsn}"]', lsn=lsn)) for commit, lsn in numbers])
 
     assert [f"0000{commit:020d}1{lsn:020d}" for commit, lsn in numbers] == decoded.batch.positions
 

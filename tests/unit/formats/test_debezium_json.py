@@ -60,6 +60,8 @@ POISON: dict[str, tuple[bytes, str]] = {
     "no source": (compact(envelope(source=None)), "no_source"),
     "unknown connector": (compact(with_source(connector="db9")), "unknown_connector"),
     "no position": (compact(with_source(sequence=None, lsn=None)), "bad_position"),
+    "position beyond 64 bits": (compact(with_source(sequence=f'["100","{2**64}"]', lsn=2**64)), "bad_position"),
+    "commit of 20 digits": (compact(with_source(sequence=f'["{10**20 - 1}","200"]')), "bad_position"),
     "negative position": (compact(with_source(sequence=None, lsn=-5)), "bad_position"),
     "position is a text": (compact(with_source(lsn="x")), "bad_position"),
     "no time": (compact(with_source(ts_us=None, ts_ms=None)), "bad_time"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.errors import ConfigurationError
 from schemas.types import ColumnType, Kind
 
 _HEX = "hex:"
@@ -24,7 +25,20 @@ class Placeholder:
     """
 
     def __init__(self, setting: str) -> None:
-        raw = bytes.fromhex(setting[len(_HEX) :]) if setting.startswith(_HEX) else setting.encode()
+        """Take the connector's setting.
+
+        Raises:
+            ConfigurationError: it stands for no bytes.
+        """
+        try:
+            raw = bytes.fromhex(setting[len(_HEX) :]) if setting.startswith(_HEX) else setting.encode()
+        except ValueError:
+            raw = b""
+        if not raw:
+            raise ConfigurationError(
+                "unavailable_placeholder is empty, or hex: without pairs of hexadecimal digits",
+                hint="write what unavailable.value.placeholder of the connector says, or leave it out",
+            )
         self._raw = raw
         self.text = raw.decode("utf-8", "replace")
         self._plain = self.text.isascii() and self.text.isprintable() and not set('"\\/<>&') & set(self.text)

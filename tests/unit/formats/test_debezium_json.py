@@ -326,6 +326,13 @@ def test_a_spec_that_cannot_be_read_is_refused_at_once(columns: dict[str, Any], 
         decode(GOOD, columns=columns)
 
 
+@pytest.mark.parametrize("placeholder", ["hex:zz", "hex:f", ""])
+def test_a_placeholder_that_stands_for_nothing_is_refused_at_once(placeholder: str) -> None:
+    """Bytes that are none; and an empty one would take every empty text for unavailable."""
+    with pytest.raises(ConfigurationError, match="unavailable_placeholder"):
+        decode(GOOD, unavailable_placeholder=placeholder)
+
+
 def test_an_unknown_format_names_the_nearest() -> None:
     """So that a slip of the pen is seen."""
     with pytest.raises(ConfigurationError, match="did you mean 'debezium-json'"):

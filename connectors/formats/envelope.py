@@ -85,7 +85,8 @@ class Layout:
     """One way that the records of a table look: decoded in one call, and with one number of keys.
 
     `prefix` is the schema block in front of the payload, empty without one. `keys` is how many colons a record has
-    outside the values of its rows, by the record's shape, learned from the last record that was inspected.
+    outside the values of its rows, by the record's shape, learned from the last record that was inspected. `unknown`
+    are the columns of its rows that the spec does not name.
     """
 
     dialect: str
@@ -94,6 +95,7 @@ class Layout:
     prefix: bytes = b""
     exact: bool = True
     before: bool = False
+    unknown: tuple[str, ...] = ()
     keys: dict[tuple[bool, bool, bool], int] = field(default_factory=dict)
 
     def read(self, value: bytes) -> Any:
@@ -101,7 +103,15 @@ class Layout:
         return self.decode(payload_behind(self.prefix, value))
 
 
-def layout(dialect: str, plan: RowPlan, *, before: bool, prefix: bytes = b"", exact: bool = True) -> Layout:
+def layout(
+    dialect: str,
+    plan: RowPlan,
+    *,
+    before: bool,
+    prefix: bytes = b"",
+    exact: bool = True,
+    unknown: tuple[str, ...] = (),
+) -> Layout:
     """Return the layout of a connector's records whose rows are as planned; `before` is decoded if it is trusted."""
     envelope = msgspec.defstruct(
         "Envelope",
@@ -114,4 +124,4 @@ def layout(dialect: str, plan: RowPlan, *, before: bool, prefix: bytes = b"", ex
         ],
         gc=False,
     )
-    return Layout(DIALECTS[dialect], plan, msgspec.json.Decoder(envelope).decode, prefix, exact, before)
+    return Layout(DIALECTS[dialect], plan, msgspec.json.Decoder(envelope).decode, prefix, exact, before, unknown)

@@ -48,6 +48,7 @@ class Reading:
         """Note that the entries from `start` up to `stop` were read with a layout."""
         if start < stop:
             self.members.setdefault(layout_, []).extend(range(start, stop))
+            self.unknown_columns.update(layout_.unknown)
 
 
 class Reader:
@@ -197,7 +198,7 @@ class Reader:
                 raise
             raise Rejection("bad_schema", exc.message) from exc
         prefix = prefix_of(value) if value else b""
-        made = layout(connector, plan, before=self._trusted, prefix=prefix or b"", exact=not loose)
+        made = layout(connector, plan, before=self._trusted, prefix=prefix or b"", exact=not loose, unknown=ignored)
         if value and prefix is None:
             made.decode = _unusual_block(made.decode, value)
         return made

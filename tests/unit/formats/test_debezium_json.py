@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from connectors.formats import REASONS, encode_row, format_of
+from connectors.formats import REASONS, PartitionMemory, encode_row, format_of
+from schemas.config import LimitsConfig
 from schemas.errors import ConfigurationError, ErrorKind
+from schemas.table import TableEntry
 from tests.unit.formats.made import (
     GOOD,
     PLACEHOLDER,
@@ -22,6 +24,7 @@ from tests.unit.formats.made import (
     decode_run,
     envelope,
     reasons,
+    spec,
     with_row,
     with_source,
 )
@@ -202,6 +205,15 @@ def test_unknown_columns_are_dropped_and_named_or_quarantined() -> None:
     assert {"extra", "other", "third"} == ignored.unknown_columns
     assert [set(ROW)] * 4 == [set(after(ignored, i)) for i in range(4)]
     assert ["unknown_column"] == reasons(refused)
+
+
+def test_unknown_columns_are_named_in_each_run() -> None:
+    """A run that is decoded again, or a later one, says what the first did: a decoder learns columns only once."""
+    decoder = format_of("debezium-json").decoder(TableEntry(spec=spec()), LimitsConfig())
+    run = MadeRun([(b'{"id":1}', with_row(extra=1))])
+    found = [decoder.decode(run, PartitionMemory()).unknown_columns for _ in range(2)]
+
+    assert [{"extra"}] * 2 == found
 
 
 def test_before_is_passed_on_only_where_the_source_logs_it() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from connectors.formats.base import PartitionMemory
-from connectors.formats.envelope import Named
+from connectors.formats.envelope import Named, SourceName
 from connectors.formats.part import Part
 from connectors.formats.positions import is_initial, reads_anew, transactions
 from schemas.batch import Batch, Decoded
@@ -23,6 +23,7 @@ _OPERATIONS = {
 }
 _NOTHING: list[str] = []  # shared by all changes with nothing unavailable: nobody may add to it
 _named = msgspec.json.Decoder(Named).decode
+_source_name = msgspec.json.Decoder(SourceName).decode
 _COLUMNS = (
     "offsets",
     "operations",
@@ -127,6 +128,11 @@ def remember(batch: Batch, memory: PartitionMemory) -> None:
 def name_source(batch: Batch, payload: bytes) -> None:
     """Say in the batch who sent it, as one of its records does."""
     named = _named(payload)
-    source = (named.payload or named).source
-    assert source is not None, "a change without a source is rejected"
-    batch.connector, batch.source_name, batch.source_table = source.connector, str(source.name), source.full_table
+    if bytes(named.source) == b"null":
+        named = _named(named.payload)
+    source = _source_name(named.source)
+    batch.connector, batch.source_name, batch.source_table = (
+        source.text("connector"),
+        source.text("name"),
+        source.full_table,
+    )

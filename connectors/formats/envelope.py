@@ -48,25 +48,30 @@ class MysqlSource(msgspec.Struct, gc=False):
 
 
 class SourceName(msgspec.Struct, gc=False):
-    """Who sent a record: read once per run."""
+    """Who sent a record: read once per run. Raw, for these fields of a change that was decoded may hold anything."""
 
-    connector: Any = ""
-    name: Any = ""
-    db: Any = None
-    schema: Any = None
-    table: Any = None
+    connector: msgspec.Raw = NULL
+    name: msgspec.Raw = NULL
+    db: msgspec.Raw = NULL
+    schema: msgspec.Raw = NULL
+    table: msgspec.Raw = NULL
+
+    def text(self, field_name: str) -> str:
+        """Return a field that is a text, and nothing of any other."""
+        raw = getattr(self, field_name)
+        return str(msgspec.json.decode(raw)) if bytes(raw).startswith(b'"') else ""
 
     @property
     def full_table(self) -> str:
         """The table with its schema, or with its database where there are no schemas."""
-        return ".".join(part for part in (self.schema or self.db, self.table) if part and isinstance(part, str))
+        return ".".join(filter(None, (self.text("schema") or self.text("db"), self.text("table"))))
 
 
 class Named(msgspec.Struct, gc=False):
     """A record of which only the sender is read."""
 
-    source: SourceName | None = None
-    payload: Named | None = None  # behind a schema block that is not written as JsonConverter does
+    source: msgspec.Raw = NULL
+    payload: msgspec.Raw = NULL  # behind a schema block that is not written as JsonConverter does
 
 
 class Block(msgspec.Struct, gc=False):

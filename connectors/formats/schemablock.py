@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from connectors.formats.encodings import ENCODINGS
@@ -25,6 +26,7 @@ _PLAIN = {
     "struct": "struct",
     "map": "map",
 }
+_SCALE = re.compile(r"-?[0-9]{1,10}")
 _PHYSICAL_WINS = ("struct", "map", "array")  # a name such as geometry.Point says less than that it is a struct
 _STRUCT_NAMES = frozenset({"data.VariableScaleDecimal"})
 
@@ -36,7 +38,7 @@ def prefix_of(value: bytes) -> bytes | None:
     text = value.decode("utf-8")
     try:
         _, end = json.JSONDecoder().raw_decode(text, len(START))
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also a number of more digits than Python reads
         return None
     length = len(text[:end].encode())
     if not value.startswith(_MIDDLE, length):
@@ -54,7 +56,7 @@ def payload_behind(prefix: bytes, value: bytes) -> bytes:
 def row_fields(schema: Any) -> dict[str, Any] | None:
     """Return the fields of the rows of an envelope's schema by name, None if it describes no envelope."""
     for field in _fields(schema):
-        if field.get("field") in {"after", "before"} and isinstance(field.get("fields"), list):
+        if field.get("field") in ("after", "before") and isinstance(field.get("fields"), list):
             return key_fields(field)
     return None
 
@@ -97,4 +99,4 @@ def encoding_of(field: dict[str, Any], wanted: str | None = None) -> tuple[str, 
 def _scale(field: dict[str, Any]) -> int | None:
     parameters = field.get("parameters")
     text = str(parameters.get("scale", "")) if isinstance(parameters, dict) else ""
-    return int(text) if text.lstrip("-").isdecimal() and text.isascii() else None
+    return int(text) if _SCALE.fullmatch(text) else None

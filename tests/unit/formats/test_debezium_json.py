@@ -111,6 +111,36 @@ def test_a_bad_record_is_rejected_as_the_first_and_with_a_schema_block_before(na
     assert [reason] == reasons(decode(value))
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (b'[{"field":["after"]}]', []),
+        (
+            b'[{"field":"after","fields":[{"field":"amount","type":"bytes","name":%b,"parameters":{"scale":"--2"}}]}]',
+            [],
+        ),
+        (b'[{"field":"after","fields":[{"field":"amount","type":' + b"9" * 4_500 + b"}]}]", ["bad_schema"]),
+    ],
+)
+def test_an_odd_schema_block_is_judged_as_any_record(fields: bytes, expected: list[str]) -> None:
+    """Its record goes through or to quarantine, and takes nothing else along."""
+    fields = fields.replace(b"%b", b'"org.apache.kafka.connect.data.Decimal"')
+    odd = b'{"schema":{"type":"struct","fields":%b},"payload":%b}' % (fields, GOOD)
+    decoded = decode(GOOD, odd, GOOD)
+
+    assert expected == reasons(decoded)
+    assert 3 - len(expected) == len(decoded.batch)
+
+
+@pytest.mark.parametrize("form", ["%b", '{"payload":%b,"schema":{}}'])
+def test_the_names_of_a_source_are_texts_or_nothing(form: str) -> None:
+    """A number beyond all doubles stands where nobody reads it until a batch asks who sent it."""
+    odd = GOOD.replace(b'"db":"d"', b'"db":1e999').replace(b'"name":"made"', b'"name":1e999')
+    batch = decode(form.encode() % odd.replace(b'"schema":"public"', b'"schema":null')).batch
+
+    assert ("postgresql", "", "made") == (batch.connector, batch.source_name, batch.source_table)
+
+
 def test_messages_hold_no_value() -> None:
     """What an error says can be logged: names and places, never what stood in a row."""
     secret = "Geheimnis"

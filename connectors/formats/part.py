@@ -114,11 +114,11 @@ def _key_counts(part: Part) -> tuple[list[int], list[Any] | None]:
     elif not bare:
         for i, before in enumerate(befores):
             counts[i] -= bytes(before).count(b":")
-    queries = [getattr(source, "query", None) for source in part.sources] if part.layout.dialect == "mysql" else []
-    for i, query in enumerate(queries):
-        if query:
-            counts[i] -= query.count(":")
-            inside = True
+    for i, source in enumerate(part.sources if part.layout.dialect == "mysql" else ()):
+        for text in (source.query, source.gtid):
+            if text:
+                counts[i] -= text.count(":")
+                inside = True
     if inside and part.joined.rfind(ESCAPED_COLON) >= 0:
         counts = [
             -1 if ESCAPED_COLON in payload else count for payload, count in zip(part.payloads, counts, strict=True)

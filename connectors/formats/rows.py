@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from connectors.formats.decimals import ScaledValue
 from connectors.formats.encodings import Conversion, Form, form_of
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
@@ -23,6 +24,7 @@ from schemas.errors import ConfigurationError
 from schemas.types import ColumnType, Kind
 
 RawValue = msgspec.Raw
+_SCALED_COLONS = ":" * len(ScaledValue.__struct_fields__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +94,9 @@ class ColumnPlan:
 
     @property
     def is_text(self) -> bool:
-        """Tell whether values may hold text, and so colons, inside."""
-        return (
-            self.form.wire is str or self.form.wire is RawValue or getattr(self.form.wire, "__origin__", None) is list
-        )
+        """Tell whether values may hold text or objects, and so colons, inside."""
+        wire = self.form.wire
+        return wire in {str, RawValue, ScaledValue} or getattr(wire, "__origin__", None) is list
 
 
 @dataclass(slots=True)
@@ -294,6 +295,8 @@ def _uniform(texts: list[str], joined: str) -> int | None:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, ScaledValue):
+        return _SCALED_COLONS
     if isinstance(value, RawValue):
         return bytes(value).decode("utf-8", "replace")
     if isinstance(value, list):

@@ -223,15 +223,21 @@ def _key_of_row(part: Part, reader: KeyReader, names: list[str], place: int) -> 
 
 
 def _compare(part: Part, name: str, attribute: str) -> None:
-    """Reject where a key and its row differ in a column; a delete's row is `before`, if that is trusted."""
-    column = part.layout.plan.by_name(name)
-    if column is None:
-        return
+    """Reject where a key and its row differ in a column; a delete's row is `before`, if that is trusted.
+
+    Without a row a null is no key: the source did not log the column of what was deleted.
+    """
     rows = part.afters
     if part.befores and None in rows:
         rows = [
             before if code == "d" else row for code, row, before in zip(part.codes, rows, part.befores, strict=True)
         ]
+    if None in rows:
+        bare = [i for i, row in enumerate(rows) if row is None and getattr(part.keys[i], attribute, "") is None]
+        part.reject({i: Rejection("bad_key", f"column {name} of the key is null, and there is no row") for i in bare})
+    column = part.layout.plan.by_name(name)
+    if column is None:
+        return
     if None in rows or None in part.keys or part.faults:
         pairs = [
             (i, key, row)

@@ -1,4 +1,4 @@
-"""What is read by column is what each record says: keys beside their rows, and positions of any width."""
+"""What is read by column is what each record says: keys beside their rows, keys named twice, positions of any width."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from connectors.formats import encode_row
 from connectors.formats.texts import whole_texts
 from schemas.batch import Decoded
-from tests.unit.formats.made import ROW, MadeRun, compact, decode, decode_run, envelope, reasons, with_source
+from tests.unit.formats.made import (
+    COLUMNS,
+    ROW,
+    MadeRun,
+    after,
+    compact,
+    decode,
+    decode_run,
+    envelope,
+    reasons,
+    with_row,
+    with_source,
+)
 
 
 def run_of(keys: list[bytes | None], ids: list[int], **changes: Any) -> Decoded:
@@ -86,3 +98,25 @@ def test_integers_become_their_digits(numbers: list[int]) -> None:
     assert list(map(str, numbers)) == whole_texts(numbers)
     with pytest.raises(TypeError):
         whole_texts([*numbers, None])  # type: ignore[list-item]
+
+
+def test_a_null_does_not_make_room_for_a_key() -> None:
+    """A number with a scale of its own is an object, whose keys a record with a null does not have."""
+    columns = COLUMNS | {"amount": {"type": "decimal(8,2)", "encoding": "data.VariableScaleDecimal"}}
+    scaled = with_row(amount={"scale": 2, "value": "MDk="})
+    twice = with_row(amount=None).replace(b'"big":5', b'"big":5,"big":6,"big":7')
+    decoded = decode(scaled, with_row(amount=None), scaled, twice, columns=columns)
+
+    assert ["duplicate_keys"] == reasons(decoded)
+    assert ["123.45", None, "123.45"] == [after(decoded, place)["amount"] for place in range(3)]
+
+
+def test_a_missing_gtid_does_not_make_room_for_a_key() -> None:
+    """MySQL writes a colon into it; rows of a snapshot have none."""
+    place = {"connector": "mysql", "file": "bin.000007", "pos": 4, "row": 0}
+    change = compact(with_source(**place, gtid="3e11fa47-71ca-11e1-9e33-c80aa9429562:23"))
+    row = compact(with_source(**place, gtid=None, snapshot="incremental"))
+    decoded = decode(change, row.replace(b'"big":5', b'"big":5,"big":6'), row, change)
+
+    assert ["duplicate_keys"] == reasons(decoded)
+    assert [100, 102, 103] == decoded.batch.offsets

@@ -14,7 +14,6 @@ from schemas.config import LimitsConfig
 from schemas.errors import ConfigurationError, ErrorKind
 from schemas.table import TableEntry
 from tests.unit.formats.made import (
-    COLUMNS,
     GOOD,
     PLACEHOLDER,
     ROW,
@@ -264,6 +263,16 @@ def test_a_delete_has_no_row_and_its_key_is_compared_with_a_trusted_before_only(
     assert ["key_mismatch"] == reasons(decode(value, before="full"))
 
 
+def test_a_delete_whose_key_holds_a_null_names_no_row() -> None:
+    """`message.key.columns` beyond what the source logs of a deleted row (pg-message-key-columns)."""
+    delete = compact(envelope("d", None, before=ROW | {"id": None}))
+    insert = compact(envelope("c", ROW | {"id": None}))
+
+    assert ["bad_key"] == reasons(decode(delete, key=b'{"id":null}'))
+    assert [] == reasons(decode(delete, key=b'{"id":null}', before="full"))
+    assert [] == reasons(decode(insert, key=b'{"id":null}'))
+
+
 def test_a_null_key_is_taken_from_a_complete_row_and_counted() -> None:
     """A table with a key has one for each change, or the record is quarantined."""
     decoded = decode(GOOD, compact(envelope("d", None)), with_row(id=None), key=None)
@@ -320,28 +329,6 @@ def test_a_text_full_of_json_does_not_hide_or_fake_a_key() -> None:
 
     assert texts * 2 == [after(decoded, i)["name"] for i in range(14)]
     assert ["duplicate_keys"] == reasons(decoded)
-
-
-def test_a_null_does_not_make_room_for_a_key() -> None:
-    """A number with a scale of its own is an object, whose keys a record with a null does not have."""
-    columns = COLUMNS | {"amount": {"type": "decimal(8,2)", "encoding": "data.VariableScaleDecimal"}}
-    scaled = with_row(amount={"scale": 2, "value": "MDk="})
-    twice = with_row(amount=None).replace(b'"big":5', b'"big":5,"big":6,"big":7')
-    decoded = decode(scaled, with_row(amount=None), scaled, twice, columns=columns)
-
-    assert ["duplicate_keys"] == reasons(decoded)
-    assert ["123.45", None, "123.45"] == [after(decoded, place)["amount"] for place in range(3)]
-
-
-def test_a_missing_gtid_does_not_make_room_for_a_key() -> None:
-    """MySQL writes a colon into it; rows of a snapshot have none."""
-    place = {"connector": "mysql", "file": "bin.000007", "pos": 4, "row": 0}
-    change = compact(with_source(**place, gtid="3e11fa47-71ca-11e1-9e33-c80aa9429562:23"))
-    row = compact(with_source(**place, gtid=None, snapshot="incremental"))
-    decoded = decode(change, row.replace(b'"big":5', b'"big":5,"big":6'), row, change)
-
-    assert ["duplicate_keys"] == reasons(decoded)
-    assert [100, 102, 103] == decoded.batch.offsets
 
 
 def test_schema_blocks_say_how_columns_are_encoded_whatever_the_spec_thinks() -> None:

@@ -82,10 +82,13 @@ def check_keys_unique(part: Part, *, depth_max: int) -> None:
         return
     for i, count in enumerate(counts):
         shape = _ORDINARY if shapes is None else shapes[i]
-        if layout.keys.get(shape) != count and _inspected(part, i, part.payloads[i], depth_max):
+        if layout.keys.get(shape) == count:
+            continue
+        if _inspected(part, i, part.payloads[i], depth_max) and count != _UNCOUNTED:
             layout.keys[shape] = count
 
 
+_UNCOUNTED = -1
 _ORDINARY = (True, False, False)  # a row after, none trusted before, no transaction block
 
 
@@ -101,7 +104,7 @@ def _inspected(part: Part, place: int, payload: bytes, depth_max: int) -> bool:
 def _key_counts(part: Part) -> tuple[list[int], list[Any] | None]:
     """Return how many keys each record has (colons outside its values), and each one's shape if not all are ordinary.
 
-    An escaped colon in a text would hide a key: such a record gets a number that no other has.
+    An escaped colon in a text would hide a key: such a record gets a number that is never learned.
     """
     counts = [payload.count(b":") for payload in part.payloads]
     inside = _less(counts, part, part.afters)
@@ -121,7 +124,8 @@ def _key_counts(part: Part) -> tuple[list[int], list[Any] | None]:
                 inside = True
     if inside and part.joined.rfind(ESCAPED_COLON) >= 0:
         counts = [
-            -1 if ESCAPED_COLON in payload else count for payload, count in zip(part.payloads, counts, strict=True)
+            _UNCOUNTED if ESCAPED_COLON in payload else count
+            for payload, count in zip(part.payloads, counts, strict=True)
         ]
     if ordinary:
         return counts, None

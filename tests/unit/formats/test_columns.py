@@ -120,3 +120,12 @@ def test_a_missing_gtid_does_not_make_room_for_a_key() -> None:
 
     assert ["duplicate_keys"] == reasons(decoded)
     assert [100, 102, 103] == decoded.batch.offsets
+
+
+def test_escaped_colons_hide_no_key_however_many_records_have_them() -> None:
+    """Their colons cannot be counted, so each such record is looked at in full."""
+    escaped = compact(envelope()).replace(b"Ada", b"A\\u003ada")
+    decoded = decode(escaped, escaped, escaped.replace(b'"big":5', b'"big":5,"big":6'), escaped)
+
+    assert ["duplicate_keys"] == reasons(decoded)
+    assert ["A:da"] * 3 == [after(decoded, place)["name"] for place in range(3)]

@@ -104,16 +104,16 @@ def _inspected(part: Part, place: int, payload: bytes, depth_max: int) -> bool:
 def _key_counts(part: Part) -> tuple[list[int], list[Any] | None]:
     """Return how many keys each record has (colons outside its values), and each one's shape if not all are ordinary.
 
-    An escaped colon in a text would hide a key: such a record gets a number that is never learned.
+    An escaped colon would hide a key: such a record gets a number that is never learned.
     """
     counts = [payload.count(b":") for payload in part.payloads]
-    inside = _less(counts, part, part.afters)
+    _less(counts, part, part.afters)
     trusted, entries, size = part.layout.before, part.entries, len(counts)
     befores = [entry.before for entry in entries]
     bare = befores.count(None) == size if trusted else b"".join(befores) == b"null" * size
     ordinary = bare and None not in part.afters and [entry.transaction for entry in entries].count(None) == size
     if trusted:
-        inside |= _less(counts, part, befores)
+        _less(counts, part, befores)
     elif not bare:
         for i, before in enumerate(befores):
             counts[i] -= bytes(before).count(b":")
@@ -121,8 +121,7 @@ def _key_counts(part: Part) -> tuple[list[int], list[Any] | None]:
         for text in (source.query, source.gtid):
             if text:
                 counts[i] -= text.count(":")
-                inside = True
-    if inside and part.joined.rfind(ESCAPED_COLON) >= 0:
+    if part.joined.rfind(ESCAPED_COLON) >= 0:
         counts = [
             _UNCOUNTED if ESCAPED_COLON in payload else count
             for payload, count in zip(part.payloads, counts, strict=True)
@@ -135,14 +134,14 @@ def _key_counts(part: Part) -> tuple[list[int], list[Any] | None]:
     ]
 
 
-def _less(counts: list[int], part: Part, rows: list[Any]) -> bool:
-    """Take the colons inside the values of `rows` off `counts`, in place; tell whether there were any."""
+def _less(counts: list[int], part: Part, rows: list[Any]) -> None:
+    """Take the colons inside the values of `rows` off `counts`, in place."""
     places: Sequence[int] = range(len(rows))
     if None in rows:
         places = [i for i, row in enumerate(rows) if row is not None]
         rows = [rows[i] for i in places]
     if not rows:
-        return False
+        return
     same, each = text_colons(part.layout.plan, rows)
     if each is not None:
         for i, more in zip(places, each, strict=True):
@@ -153,7 +152,6 @@ def _less(counts: list[int], part: Part, rows: list[Any]) -> bool:
         else:
             for i in places:
                 counts[i] -= same
-    return each is not None or same > 0
 
 
 def find_unavailable(part: Part) -> None:

@@ -129,3 +129,12 @@ def test_escaped_colons_hide_no_key_however_many_records_have_them() -> None:
 
     assert ["duplicate_keys"] == reasons(decoded)
     assert ["A:da"] * 3 == [after(decoded, place)["name"] for place in range(3)]
+
+
+def test_a_colon_escaped_outside_the_row_hides_no_key() -> None:
+    """Where other records of the run have it plain, one key more would make up for it."""
+    block = {"id": "7:200", "total_order": 1, "data_collection_order": 1}
+    plain = compact(envelope(after=ROW | {"at": None}, transaction=block))
+    twice = plain.replace(b"7:200", b"7\\u003a200").replace(b'"big":5', b'"big":5,"big":6')
+
+    assert ["duplicate_keys"] == reasons(decode(plain, twice, plain))

@@ -33,7 +33,7 @@ _STRUCT_NAMES = frozenset({"data.VariableScaleDecimal"})
 
 def prefix_of(value: bytes) -> bytes | None:
     """Return the bytes before the payload of a record as JsonConverter writes it, None for any other form."""
-    if not value.startswith(START):
+    if not (value.startswith(START) and value.endswith(b"}")):
         return None
     text = value.decode("utf-8")
     try:

@@ -354,11 +354,12 @@ def test_schema_blocks_say_how_columns_are_encoded_whatever_the_spec_thinks() ->
         bare,
         compact(two),
         json.dumps(one).encode(),
+        compact(two) + b"\n",
         columns=columns,
     )
 
     milli, micro = "2024-02-29T13:45:06.789000", "2024-02-29T13:45:06.789123"
-    assert [milli, milli, micro, milli, micro, micro, milli] == [
+    assert [milli, milli, micro, milli, micro, micro, milli, micro] == [
         after(decoded, i)["seen"] for i in range(len(decoded.batch))
     ]
     assert [] == decoded.rejected

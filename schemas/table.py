@@ -88,6 +88,7 @@ class TableSpec(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         self._check_columns("key", self.key)
+        self._check_unique("key column", self.key)
         own = [name for name in self.columns if name.startswith(OWN_PREFIX)]
         if own:
             raise ValueError(f"columns beginning with {OWN_PREFIX} are ours: {', '.join(own)}")

@@ -119,6 +119,7 @@ def test_an_entry_of_the_tables_topic_is_read_back_as_written() -> None:
     [
         ("key: [id]", "kye: [id]", "did you mean 'key'"),
         ("key: [id]", "key: [idd]", "no such column: idd"),
+        ("key: [id]", "key: [id, name, id]", "key column named twice: id"),
         ("id: long", "id: lng", "'lng' is not a type"),
         ("columns: [name]", "columns: [nmae]", "no such column: nmae"),
         ("when: after.balance < 0", "wen: after.balance < 0", "did you mean 'when'"),

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from connectors.formats.encodings import DEFAULTS, MYSQL_DEFAULTS, WHOLE, is_whole_text
+from connectors.formats.envelope import Block
 from connectors.formats.inspection import inspect
 from connectors.formats.reasons import Rejection
 from connectors.formats.rows import ColumnPlan, RowPlan, WireColumn, convert, row_plan, text_colons
@@ -19,6 +20,7 @@ from schemas.types import ColumnType, Kind
 ESCAPED_COLON = b"\\u003"  # how JSON may write a colon inside a text
 _SCHEMAS_KEPT = 16
 _FEW = 8
+_block = msgspec.json.Decoder(Block).decode
 
 
 def wire_encoding(type_: ColumnType, encoding: str | None, dialect: str) -> str:
@@ -118,15 +120,13 @@ class KeyReader:
             Rejection: it cannot be read, or is not the key that the spec names.
         """
         document = inspect(raw, depth_max=self._depth_max)
-        layout = self._known[b""]
+        layout, block, prefix = self._known[b""], False, b""
         if isinstance(document, dict) and document.keys() == {"schema", "payload"} and "schema" not in self._spec.key:
-            prefix = prefix_of(raw) or b""
+            block, prefix = True, prefix_of(raw) or b""
             known = self._known.get(prefix) if prefix else None
             layout = known or self._learn(prefix, document["schema"])
-            payload = raw[len(prefix) : -1] if prefix else msgspec.json.encode(document["payload"])
-        else:
-            payload = raw
         try:
+            payload = bytes(_block(raw).payload) if block and not prefix else payload_behind(prefix, raw)
             rows = layout.rows([payload])
         except Exception as exc:
             raise Rejection(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from tests.unit.formats.made import (
 )
 
 
-def run_of(keys: list[bytes | None], ids: list[int], **changes: Any) -> Decoded:
+def run_of(keys: list[bytes | None], ids: Sequence[float], **changes: Any) -> Decoded:
     """Return what becomes of rows with these ids beside these keys."""
     return decode_run(
         MadeRun([(key, compact(envelope(after=ROW | {"id": id_}))) for key, id_ in zip(keys, ids, strict=True)]),
@@ -55,6 +56,7 @@ def test_keys_that_are_as_their_rows_say_have_the_contracts_form(type_: str, exp
         ([b'{"id":1', b'}{"id":2}'], [1, 2], ["broken_json", "broken_json"]),
         ([b'{"id":1}', b'{"id":2,"id":2}'], [1, 2], ["duplicate_keys"]),
         ([b'{"id":01}', b'{"id":2}'], [1, 2], ["broken_json"]),
+        ([b'{"schema": {}, "payload": {"id": "\\ud800"}}', b'{"id":2}'], [1, 2], ["bad_key"]),
     ],
 )
 def test_keys_that_are_not_as_their_rows_say_are_refused(
@@ -62,6 +64,16 @@ def test_keys_that_are_not_as_their_rows_say_are_refused(
 ) -> None:
     """Also where their bytes are those of the right ones, only parted elsewhere."""
     assert expected == reasons(run_of(list(keys), ids))
+
+
+def test_a_key_with_a_schema_block_may_be_written_with_spaces() -> None:
+    """A number with a point is the same number, however the block around it is written."""
+    columns = COLUMNS | {"id": "double"}
+    key = b'{"schema": {"type":"struct","fields":[{"type":"double","field":"id"}]}, "payload": {"id": 1.5}}'
+    spaced = run_of([key, key.replace(b'": ', b'":').replace(b", ", b",")], [1.5, 1.5], columns=columns)
+
+    assert [] == reasons(spaced)
+    assert [1.5, 1.5] == [json.loads(encode_row(key))["id"] for key in spaced.batch.keys]
 
 
 def test_a_key_that_is_written_as_the_contract_writes_it_is_not_taken() -> None:

@@ -149,7 +149,9 @@ def _number(text: str) -> int | None:
 
 def _postgresql(source: PostgresSource, epoch: int, snapshot: bool) -> str:  # noqa: FBT001 - one signature with _mysql
     commit, at = _sequence(source.sequence)
-    lsn = source.lsn if source.lsn is not None else at
+    # Both are the same, but should they differ: `_streamed` goes by `sequence` alone.
+    by_sequence = source.lsn is None or (at is not None and commit is not None and not snapshot)
+    lsn = at if by_sequence else source.lsn
     if lsn is None:
         raise ValueError("lsn")
     if snapshot:

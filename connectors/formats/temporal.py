@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -116,8 +117,10 @@ def _offset(zone: str) -> int:
     if zone == "Z":
         return 0
     digits = zone[1:].replace(":", "").ljust(6, "0")
-    seconds = (int(digits[:2]) * 60 + int(digits[2:4])) * 60 + int(digits[4:])
-    return (seconds if zone[0] == "+" else -seconds) * 1_000_000
+    offset = _time(digits[:2], digits[2:4], digits[4:], None)
+    if offset >= DAY_US:
+        raise Rejection("bad_type")
+    return offset if zone[0] == "+" else -offset
 
 
 def date_column(values: list[int]) -> list[str]:
@@ -156,6 +159,8 @@ def zoned_column(values: list[str]) -> list[str]:
     # Arrow took them, so each ends in its only Z: where every 27th character is one, all are 27 long.
     if len(joined) == 27 * count and joined[10::27] == "T" * count and joined[26::27] == "Z" * count:
         return values
+    if set(map(itemgetter(13), values)) != {":"}:
+        raise Rejection("bad_type")  # of this shortcut: Arrow takes hours without minutes
     return _timestamps(array.view(pa.int64()), "Z")
 
 

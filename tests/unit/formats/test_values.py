@@ -68,3 +68,22 @@ def test_a_float_has_32_bits() -> None:
 
     assert (good, ["out_of_range"] * 2) == values_of("float", *good, 3.4028236e38, -1e39)
     assert ([[None, 1.5]], ["out_of_range"]) == values_of("list<float>", [None, 1.5], [None, 1e39])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-02-29T13Z",
+        "2024-02-29T13+01:00",
+        "2024-02-29T13:45:06+24:00",
+        "2024-02-29T13:45:06+05:60",
+        "2024-02-29T13:45:06-99",
+    ],
+)
+def test_a_text_that_is_no_moment_is_refused_alone_and_among_others(text: str) -> None:
+    """An hour alone, and offsets of more than a day or an hour."""
+    good, odd_year = "2024-02-29T13:45:06Z", "-0043-03-15T00:00:00Z"
+
+    assert ([], ["bad_type"]) == values_of("timestamptz", text)
+    assert (["2024-02-29T13:45:06.000000Z"], ["bad_type"]) == values_of("timestamptz", good, text)
+    assert ["bad_type"] == values_of("timestamptz", odd_year, text)[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ from connectors.formats.texts import whole_texts
 _SCALE_BY_ARROW_MAX = 6  # beyond it Arrow writes small numbers with an exponent
 _INT64_DIGITS = 18
 _NOT_NUMBERS = frozenset({"NAN", "POSITIVE_INFINITY", "NEGATIVE_INFINITY", "NaN", "Infinity", "-Infinity"})
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,10})?")
 _EXACT = decimal.Context(
     prec=2_000,
     rounding=decimal.ROUND_HALF_EVEN,
@@ -144,11 +146,9 @@ def number_text(precision: int, target: int) -> Callable[[str], str]:
     def convert(value: str) -> str:
         if value in _NOT_NUMBERS:
             raise Rejection("out_of_range")
-        try:
-            number = Decimal(value)
-        except decimal.InvalidOperation:
-            raise Rejection("bad_type") from None
-        return of_decimal(number)
+        if not _NUMBER.fullmatch(value):  # `Decimal` takes underscores, spaces, and digits of other scripts
+            raise Rejection("bad_type")
+        return of_decimal(Decimal(value))
 
     return convert
 

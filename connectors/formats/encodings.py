@@ -106,9 +106,12 @@ def _boolean(value: Any) -> bool:
 def uuid_text(value: str) -> str:
     """Return a UUID in lower case with hyphens."""
     try:
-        return str(uuid.UUID(value))
+        found = uuid.UUID(value)
     except ValueError:
         raise Rejection("bad_type") from None
+    if found.hex not in value.lower().replace("-", ""):  # digits of other scripts, underscores
+        raise Rejection("bad_type")
+    return str(found)
 
 
 def uuid_column(values: list[str]) -> list[str]:

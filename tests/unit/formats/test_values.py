@@ -87,3 +87,18 @@ def test_a_text_that_is_no_moment_is_refused_alone_and_among_others(text: str) -
     assert ([], ["bad_type"]) == values_of("timestamptz", text)
     assert (["2024-02-29T13:45:06.000000Z"], ["bad_type"]) == values_of("timestamptz", good, text)
     assert ["bad_type"] == values_of("timestamptz", odd_year, text)[1]
+
+
+@pytest.mark.parametrize("text", ["12_34", " 5", "5\n", "\u0663", "1e_1"])
+def test_a_text_that_python_alone_takes_for_a_number_is_none(text: str) -> None:
+    """A column of codes that was declared a decimal shows itself; 12_34 does not become 1234."""
+    assert (["100.00"], ["bad_type"]) == values_of({"type": "decimal(8,2)", "encoding": "string"}, "1E+2", text)
+
+
+@pytest.mark.parametrize("first", ["_", "+", "\u0663"])
+def test_a_text_that_python_alone_takes_for_a_uuid_is_none(first: str) -> None:
+    """As above."""
+    known = "b68a35a7-17ad-35b3-af2a-ae46edb4545a"
+    good = [known, known.upper(), "{" + known + "}"]
+
+    assert ([known] * 3, ["bad_type"]) == values_of("uuid", *good, known[0] + first + known[2:])

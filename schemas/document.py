@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any, TypeVar
 
 import yaml
@@ -11,7 +12,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from schemas.errors import ConfigurationError
 
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
+NODES_MAX = 1_000_000  # what a document stands for once its aliases are followed
 _QUICK_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where PyYAML was built with it
+# It nests on the stack of C, and ends the process at some 20,000; the loader in Python raises RecursionError.
+_BRACKETS_MAX = 2_000
+_ABREAST = re.compile(r"(?:[-?][ \t]+){20}")  # so many collections that begin on one line
 
 
 class Strict(BaseModel):
@@ -41,6 +46,8 @@ def read_document(text: str, model: type[M], *, name: str) -> M:
 
 def _load(text: str, name: str) -> tuple[yaml.Node | None, Any]:
     """Return the document's tree, for the lines of errors, and its content; parsed once, for that is what costs."""
+    if text.count("[") + text.count("{") > _BRACKETS_MAX or _ABREAST.search(text):
+        return _load_slowly(text, name)
     try:
         return _parse(text, name, _QUICK_LOADER)
     except yaml.YAMLError:  # the loader in Python says more of what is wrong
@@ -60,17 +67,31 @@ def _load_slowly(text: str, name: str) -> tuple[yaml.Node | None, Any]:
 
 def _parse(text: str, name: str, loader_type: Any) -> tuple[yaml.Node | None, Any]:
     loader = loader_type(text)
-    root = loader.get_single_node()
-    _refuse_duplicates(root, name)
+    try:
+        root = loader.get_single_node()
+        if root is not None:
+            _check(root, name, {})
+    except RecursionError:
+        raise ConfigurationError(f"{name}: nested too deep") from None
     if root is not None and not isinstance(root, yaml.MappingNode):
         raise ConfigurationError(f"{name}:1: a mapping is wanted here", hint="`key: value` lines")
     try:
         return root, None if root is None else loader.construct_document(root)
-    except ValueError as exc:
+    except (ValueError, LookupError, AttributeError) as exc:  # the last two: what tags such as !!bool make of a word
         raise ConfigurationError(f"{name}: a value looks like a date or number and is none", hint="quote it") from exc
 
 
-def _refuse_duplicates(node: yaml.Node | None, name: str) -> None:
+def _check(node: yaml.Node, name: str, sizes: dict[int, int]) -> int:
+    """Refuse duplicate keys and aliases that go round or multiply; return how many nodes `node` stands for.
+
+    `sizes` has those of the nodes seen so far, so that each is walked once, 0 for one that is being walked.
+    """
+    if id(node) in sizes:
+        if not sizes[id(node)]:
+            raise ConfigurationError(f"{name}:{node.start_mark.line + 1}: an alias here leads back to itself")
+        return sizes[id(node)]
+    sizes[id(node)] = 0
+    children: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
@@ -82,10 +103,13 @@ def _refuse_duplicates(node: yaml.Node | None, name: str) -> None:
                     f"{name}:{line}: {key.value!r} stands here again, first in line {seen[key.value]}"
                 )
             seen[key.value] = line
-            _refuse_duplicates(value, name)
+            children.append(value)
     elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_duplicates(value, name)
+        children = node.value
+    size = sizes[id(node)] = 1 + sum(_check(child, name, sizes) for child in children)
+    if size > NODES_MAX:
+        raise ConfigurationError(f"{name}:{node.start_mark.line + 1}: stands for more than {NODES_MAX} values")
+    return size
 
 
 def _problem(error: Any, root: yaml.Node | None, model: type[BaseModel], name: str) -> str:

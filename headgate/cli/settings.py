@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,21 +61,23 @@ def interpolate(text: str, environment: Mapping[str, str], *, name: str) -> str:
     missing: list[str] = []
     pieces: list[str] = []
     end = 0
-    for node in _scalars(text):
-        if not _PLACEHOLDER.search(node.value):
+    for token in _scalars(text):
+        if not _PLACEHOLDER.search(token.value):
             continue
-        line = node.start_mark.line + 1
+        line = token.start_mark.line + 1
         missing += [
-            f"{name}:{line}: ${{{n}}} is not set in the environment" for n in _names(node.value) if n not in environment
+            f"{name}:{line}: ${{{n}}} is not set in the environment"
+            for n in _names(token.value)
+            if n not in environment
         ]
-        value = _PLACEHOLDER.sub(lambda m: m[0][1:] if m[1] else environment.get(m[2], ""), node.value)
-        replaced = text[node.start_mark.index : node.end_mark.index]
+        value = _PLACEHOLDER.sub(lambda m: m[0][1:] if m[1] else environment.get(m[2], ""), token.value)
+        replaced = text[token.start_mark.index : token.end_mark.index]
         pieces += [
-            text[end : node.start_mark.index],
+            text[end : token.start_mark.index],
             _quoted(value),
             "\n" * replaced.count("\n"),
         ]
-        end = node.end_mark.index
+        end = token.end_mark.index
     if missing:
         raise ConfigurationError("\n".join(missing), hint="export it, or write $${NAME} where the text itself is meant")
     return "".join([*pieces, text[end:]])
@@ -90,18 +92,9 @@ def _names(value: str) -> list[str]:
     return [match[2] for match in _PLACEHOLDER.finditer(value) if not match[1]]
 
 
-def _scalars(text: str) -> Iterator[yaml.ScalarNode]:
-    """Yield the scalars in the order of the text; nothing where it is no YAML, as its reader then says."""
+def _scalars(text: str) -> list[yaml.ScalarToken]:
+    """Return the scalars in the order of the text; nothing where it is no YAML, as its reader then says."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        return [token for token in yaml.scan(text, Loader=yaml.SafeLoader) if isinstance(token, yaml.ScalarToken)]
     except yaml.YAMLError:
-        return
-    stack = [root] if root is not None else []
-    while stack:
-        match node := stack.pop():
-            case yaml.ScalarNode():
-                yield node
-            case yaml.MappingNode():
-                stack += [part for pair in reversed(node.value) for part in reversed(pair)]
-            case yaml.SequenceNode():
-                stack += reversed(node.value)
+        return []

@@ -41,6 +41,18 @@ def test_a_dollar_doubled_stays_text() -> None:
     assert yaml.safe_load(text) == {"a": "x${NAME}y"}
 
 
+def test_a_variable_stands_once_where_an_alias_repeats_it() -> None:
+    """An anchor and a tag before it stay where they are."""
+    text = interpolate("a: &x ${S}\nb: *x\nc: &y {d: '${S}'}\ne: *y\nf: !!int ${N}\n", {"S": "s", "N": "5"}, name="f")
+
+    assert {"a": "s", "b": "s", "c": {"d": "s"}, "e": {"d": "s"}, "f": 5} == yaml.safe_load(text)
+
+
+def test_an_alias_that_leads_back_to_itself_ends_nowhere() -> None:
+    """It is the reader's to refuse."""
+    assert 'a: &x [*x, "s"]' == interpolate("a: &x [*x, '${S}']", {"S": "s"}, name="f")
+
+
 def test_a_number_from_the_environment_is_taken_where_a_number_is_wanted(tmp_path: Path) -> None:
     """A quoted scalar reads as a number where the model wants one."""
     file = tmp_path / "headgate.yaml"

@@ -153,6 +153,42 @@ def test_an_unknown_key_of_the_configuration_names_its_line_and_the_nearest() ->
         read_config("\nkafka:\n  bootstrp: x:9092\n", name="c.yaml")
 
 
+def _bomb() -> str:
+    """Return a small document in which each line stands for nine of the line above."""
+    lines = ["a0: &a0 [x]", *(f"a{at}: &a{at} [{', '.join([f'*a{at - 1}'] * 9)}]" for at in range(1, 12))]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (_bomb(), "f:7: stands for more than 1000000 values"),
+        ("kafka: &a\n  bootstrap: *a", "f:1: an alias here leads back to itself"),
+        ("a: &a [*a]", "f:1: an alias here leads back to itself"),
+        ("kafka: " + "[" * 5_000 + "]" * 5_000, "f: nested too deep"),
+        ("kafka: " + "{a: " * 3_000 + "1" + "}" * 3_000, "f: nested too deep"),
+        ("kafka: " + "[" * 100_000, "f: nested too deep"),
+        ("kafka:\n" + "- " * 100_000, "f: nested too deep"),
+        ("kafka: !!bool maybe", "f: a value looks like a date or number and is none"),
+        ("kafka: !!timestamp soon", "f: a value looks like a date or number and is none"),
+        ("kafka: !!int ''", "f: a value looks like a date or number and is none"),
+    ],
+)
+def test_a_hostile_document_is_refused_at_once(text: str, said: str) -> None:
+    """Aliases that multiply or go round, depth, tags that do not fit: a message, never hours or a fault of ours."""
+    with pytest.raises(ConfigurationError) as raised:
+        read_config(text, name="f")
+
+    assert said == raised.value.message
+
+
+def test_an_alias_stands_for_what_it_names() -> None:
+    """What is written once may be meant twice."""
+    config = read_config("lake: {namespace: &name clinic}\nredis: {key_prefix: *name}", name="f")
+
+    assert ("clinic", "clinic") == (config.lake.namespace, config.redis.key_prefix)
+
+
 def test_secrets_do_not_show() -> None:
     """A configuration is printed, logged and pasted into tickets."""
     config = read_config(

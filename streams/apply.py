@@ -67,8 +67,11 @@ def check_specs(specs: Mapping[str, TableSpec], config: Config) -> None:
     views: dict[str, str] = {}
     with closing(RuleEngine()) as engine:  # one for all: opening a database costs more than a table's rules
         for spec in specs.values():
-            format_of(spec.format).decoder(TableEntry(spec=spec), LimitsConfig())
-            engine.compile(spec)
+            try:
+                format_of(spec.format).decoder(TableEntry(spec=spec), LimitsConfig())
+                engine.compile(spec)
+            except ConfigurationError as exc:
+                raise ConfigurationError(f"{spec.table}: {exc.message}", hint=exc.hint) from exc
             _check_views(spec, views)
             _check_destinations(spec, config)
 

@@ -66,6 +66,24 @@ def test_a_mistake_of_the_last_table_is_found(changed: Callable[[TableSpec], Tab
         check_specs({**specs, "c": changed(specs["c"])}, CONFIG)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda spec: _with_rule(spec, when="after.amuont > 1"),
+        lambda spec: spec.model_copy(update={"format": "morse"}),
+    ],
+)
+def test_a_mistake_is_named_with_its_table(changed: Callable[[TableSpec], TableSpec]) -> None:
+    """Rules of many tables have the same names."""
+    specs = _specs("a", "b", "c")
+
+    with pytest.raises(ConfigurationError) as raised:
+        check_specs({**specs, "b": changed(specs["b"])}, CONFIG)
+
+    assert raised.value.message.startswith("b: ")
+    assert raised.value.hint
+
+
 def test_every_mistake_of_every_file_is_named(tmp_path: Path) -> None:
     """People mend them in one go."""
     (tmp_path / "a.yaml").write_text("table: a\ntopics: [t]\ncolumns: {id: lng}\n")

@@ -178,7 +178,8 @@ def backoff_seconds(quick_deaths: int) -> float:
 def reason_of(code: int, log: Path | None) -> str:
     """Return why a process ended: the signal or the exit code, and the last error that it wrote to `log`."""
     if code < 0:
-        what = f"ended by {signal.Signals(-code).name}"
+        named = -code in set(signal.Signals)  # most real-time signals have no name
+        what = f"ended by {signal.Signals(-code).name}" if named else f"ended by signal {-code}"
     else:
         meaning = MEANING.get(ExitCode(code)) if code in set(ExitCode) else None
         what = f"exit code {code}" + (f" ({meaning})" if meaning else "")

@@ -210,6 +210,11 @@ def test_an_unknown_exit_code_is_given_as_it_is() -> None:
     assert reason_of(77, None) == "exit code 77"
 
 
+def test_a_signal_without_a_name_is_given_by_its_number() -> None:
+    """Real-time signals have none: a worker that one of them ended takes no other down."""
+    assert ("ended by SIGKILL", "ended by signal 40") == (reason_of(-9, None), reason_of(-40, None))
+
+
 def test_a_worker_is_started_by_path_and_without_the_users_folder() -> None:
     """`-P`, so that no package beside the user's files gets in the way."""
     command = worker_command(Place("lake", 1), config=Path("c.yaml"), instance="here")

@@ -141,10 +141,11 @@ class NotifyStage(BaseStage):
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record in quarantine that is no alert; its successors go on."""
-        value = quarantined(self._config, run, error, stage=self.name, table=None, at=self._clock())
 
-        def work(outbox: Outbox, _: Sequence[Run]) -> list[Advance]:
-            outbox.produce(self._names.quarantine, None, None, value, None)
+        def work(outbox: Outbox, live: Sequence[Run]) -> list[Advance]:
+            for one in live:
+                value = quarantined(self._config, one, error, stage=self.name, table=None, at=self._clock())
+                outbox.produce(self._names.quarantine, None, None, value, None)
             return []
 
         await self._writer.write([run], work)

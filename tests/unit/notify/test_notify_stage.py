@@ -383,6 +383,16 @@ async def test_a_record_that_is_no_alert_goes_to_quarantine(receiver: Receiver) 
     assert ["broken_alert"] == [each["reason"] for each in bench.written(NAMES.quarantine)]
 
 
+async def test_a_lost_record_that_is_no_alert_is_left_to_who_reads_it_next() -> None:
+    """In quarantine it would stand twice."""
+    async with Bench("https://example.org/hook") as bench:
+        run = Run(Assignment("x", NAMES.alerts, 0), [Message(0, None, b"{}")])
+        run.lose()
+        await bench.stage.on_poison(run, PoisonRecord("broken_alert", "no alert"))
+
+    assert [] == bench.written(NAMES.quarantine)
+
+
 def test_alerts_that_wait_have_a_lane_of_their_own() -> None:
     """So that waiting holds up no fresh one."""
     bench = Bench("https://example.org/hook")

@@ -62,7 +62,7 @@ def checks(settings: Config) -> list[tuple[str, Callable[[], str]]]:
         ("redis", lambda: asyncio.run(_redis(settings))),
         ("lake", lambda: _lake(settings)),
         *(
-            (f"notify.{name}", lambda d=destination: asyncio.run(_destination(d)))
+            (f"notify.{name}", lambda n=name, d=destination: asyncio.run(_destination(n, d)))
             for name, destination in settings.notify.items()
         ),
     ]
@@ -127,17 +127,22 @@ def _lake(settings: Config) -> str:
     return f"{settings.lake.warehouse}, {len(tables)} tables"
 
 
-async def _destination(destination: Destination) -> str:
+async def _destination(name: str, destination: Destination) -> str:
     from yarl import URL
 
+    from sinks.addresses import AddressRefused, is_public
+    from sinks.webhook import WebhookSink
+
+    WebhookSink(name, destination)  # it refuses what cannot be used: an address, a secret
     url = URL(destination.url)
-    if url.host is None or url.port is None:
-        raise SinkUnavailable("the address has no host", hint="write https://host/path")
     try:
         found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port)
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:  # UnicodeError: what can be no name at all
         raise SourceUnavailable("its name is not known to DNS", hint="look at the destination's `url`") from exc
-    return f"resolves to {len({entry[4][0] for entry in found})} addresses; nothing was sent"
+    addresses = {str(entry[4][0]) for entry in found}
+    if not destination.allow_private_addresses and not all(map(is_public, addresses)):
+        raise AddressRefused
+    return f"resolves to {len(addresses)} addresses; nothing was sent"
 
 
 def _row(result: Checked) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH_UNSEEN = 160  # columns of a table that goes to a file or a pipe
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
 
 def console() -> Console:
@@ -25,13 +27,18 @@ def print_json(value: Any) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """Print rows under headings; None is shown as a dash."""
+    """Print rows under headings; None is shown as a dash, a control character of a value by its number."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text("–" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(_shown(cell)) for cell in row))
     console().print(table)
+
+
+def _shown(cell: Any) -> str:
+    """Return a value's text; what a row holds must not speak to the terminal."""
+    return "–" if cell is None else _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", str(cell))
 
 
 def say(text: str) -> None:

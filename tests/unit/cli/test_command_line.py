@@ -10,6 +10,7 @@ from headgate.cli import main as entry
 from headgate.cli import verbs
 from headgate.cli.codes import ExitCode
 from headgate.cli.failures import report
+from headgate.cli.printing import print_table
 from headgate.cli.reference import reference
 from schemas.errors import BugError, ConfigurationError, SinkUnavailable, TableStopped
 
@@ -95,6 +96,15 @@ def test_a_message_and_its_hint_stand_on_two_lines(capsys: pytest.CaptureFixture
     report(SinkUnavailable("Redis does not answer", hint="does it run?"))
 
     assert capsys.readouterr() == ("", "error: Redis does not answer\nhint: does it run?\n")
+
+
+def test_a_value_does_not_speak_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows come from anywhere, and a terminal obeys what it is shown: titles, colours, the clipboard."""
+    print_table(["name"], [["\x1b]0;title\x07Ada \x9b2J\x7f\rBo"], ["größe Ω"]])
+
+    said = capsys.readouterr().out
+    assert "\\x1b]0;title\\x07Ada \\x9b2J\\x7f\\x0dBo" in said
+    assert "größe Ω" in said
 
 
 def test_status_where_nothing_runs_is_unavailable(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

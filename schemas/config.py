@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -71,6 +72,21 @@ class RedisConfig(Strict):
     buckets: Annotated[int, Field(ge=1, le=256)] = 64
     timeout_seconds: Seconds = 5.0
     row_bytes_max: Bytes = 64 * KIB
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: SecretStr) -> SecretStr:
+        if not _is_redis(value.get_secret_value()):
+            raise ValueError("no address of a Redis; write redis://host:6379/0, and / ? # [ ] of a password as %2F …")
+        return value
+
+
+def _is_redis(url: str) -> bool:
+    try:
+        scheme, _ = (parts := urlsplit(url)).scheme, parts.port
+    except ValueError:  # its text may repeat the password
+        return False
+    return scheme in {"redis", "rediss", "unix"}
 
 
 class LakeConfig(Strict):

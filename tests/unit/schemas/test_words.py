@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -187,6 +189,18 @@ def test_an_alias_stands_for_what_it_names() -> None:
     config = read_config("lake: {namespace: &name clinic}\nredis: {key_prefix: *name}", name="f")
 
     assert ("clinic", "clinic") == (config.lake.namespace, config.redis.key_prefix)
+
+
+@pytest.mark.parametrize(
+    "url", ["cache:6379", "http://cache:6379", "redis://:pa/ss@cache:6379", "redis://:pass@[cache", "redis://:p℀@cache"]
+)
+def test_what_is_no_address_of_a_redis_is_refused_without_repeating_it(url: str) -> None:
+    """It is a mistake of the configuration, with its line, and may hold a password."""
+    with pytest.raises(ConfigurationError) as raised:
+        read_config(f"redis:\n  url: {json.dumps(url)}\n", name="f")
+
+    assert raised.value.message.startswith("f:2: redis.url: ")
+    assert "pa" not in str(raised.value).partition("write ")[0]
 
 
 def test_secrets_do_not_show() -> None:

@@ -88,6 +88,7 @@ class NormalizeStage(BaseStage):
         self._writer, self._consumer, self._ensure_outputs, self._clock = writer, consumer, ensure_outputs, clock
         self._decoders: dict[str, tuple[TableEntry, Decoder]] = {}
         self._ensured: dict[str, int] = {}
+        self._contested: set[str] = set()
         self._wide = False
         self.unknown_columns: dict[str, set[str]] = {}
 
@@ -112,26 +113,30 @@ class NormalizeStage(BaseStage):
         """Make decoders anew for changed specs."""
         for table in changed:
             self._decoders.pop(table, None)
+        for topic in sorted(self._contested):
+            if self._contest(topic) is None:
+                self._contested.remove(topic)
+                await self._consumer.resume(topic)
         await self._ensure_known(changed)
 
     async def step(self, group: Group) -> None:
         """Write the group's changes, quarantine and offsets in one transaction."""
-        await self._ensure_read(group.runs)
+        runs = await self._uncontested(group.runs)
+        if not runs:
+            return
+        await self._ensure_read(runs)
         work = _Work()
         try:
-            report: WriteReport = await self._writer.write(
-                group.runs, lambda outbox, runs: self._attempt(work, outbox, runs)
-            )
+            report: WriteReport = await self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live))
         except TransactionAborted as exc:
-            await self._blame(exc, group.runs)
+            await self._blame(exc, runs)
             raise
         self._wide = report.partitions > GATHER_PARTITIONS
         self._settle(work)
         await self._stop_tables(work)
         group.done(
-            metadata={
-                run: _metadata(work.states[run.assignment]) for run in group.runs if run.assignment in work.states
-            }
+            runs,
+            metadata={run: _metadata(work.states[run.assignment]) for run in runs if run.assignment in work.states},
         )
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
@@ -144,6 +149,24 @@ class NormalizeStage(BaseStage):
 
         await self._writer.write([run], work)
         self.counts[f"quarantined_{reason_of(error)}"] += 1
+
+    # ── topics that the patterns of two tables catch ──
+
+    async def _uncontested(self, runs: Sequence[Run]) -> Sequence[Run]:
+        """Pause the topics that two tables read, until their specs are mended; return the runs of the others."""
+        for topic in by_topic(runs):
+            if (stop := self._contest(topic)) is not None:
+                self.last_error = stop
+                self._contested.add(topic)
+                await self._consumer.pause(topic, stop)
+        return [run for run in runs if run.topic not in self._contested]
+
+    def _contest(self, topic: str) -> TableStopped | None:
+        try:
+            self._tables.of_topic(topic)
+        except TableStopped as stop:
+            return stop
+        return None
 
     # ── one attempt, on the writer's thread ──
 

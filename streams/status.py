@@ -14,7 +14,7 @@ from typing import Any
 
 from connectors.transport.chunk import by_topic
 from connectors.transport.snapshot import LaneView, PartitionView, TransportView
-from schemas.errors import ErrorKind, HeadgateError, Unavailable
+from schemas.errors import ErrorKind, HeadgateError, TableStopped, Unavailable
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.stage import Stage
@@ -126,7 +126,10 @@ def paused_status(entry: TableEntry) -> dict[str, Any]:
 def _table_of(topic: str, names: TopicNames, tables: TableDirectory) -> str:
     if topic.startswith(names.changes("")):
         return names.table_of(topic)
-    entry = tables.of_topic(topic)
+    try:
+        entry = tables.of_topic(topic)
+    except TableStopped:  # two lay claim to it: it is paused, and the pause says so
+        return topic
     return entry.spec.table if entry is not None else topic
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import ValidationError
 
-from schemas.errors import BugError, ConfigurationError
+from schemas.errors import ConfigurationError, TableStopped
 from schemas.table import TableEntry, TableSpec
 
 # librdkafka matches patterns by POSIX: it refuses `(?…`, and takes `\d` for a d. Nothing would come of such topics.
@@ -81,13 +81,19 @@ class TableDirectory(Mapping[str, TableEntry]):
         return changed
 
     def of_topic(self, topic: str) -> TableEntry | None:
-        """Return the table that a source topic belongs to, None if it is not registered."""
+        """Return the table that a source topic belongs to, None if it is not registered.
+
+        Raises:
+            TableStopped: the patterns of two tables catch it, which `check_topics` cannot see before there is a topic.
+        """
         by_topic = self._by_topic
         if topic not in by_topic:
             found = [entry for entry in self._entries.values() if reads(entry.spec, topic)]
             if len(found) > 1:
-                raise BugError(
-                    f"{topic} is read by {', '.join(e.spec.table for e in found)}; `check_topics` lets no such thing in"
+                raise TableStopped(
+                    "claimed_twice",
+                    f"{topic} is read by {' and '.join(sorted(entry.spec.table for entry in found))}",
+                    hint="one topic feeds one table; make the patterns narrower and apply",
                 )
             by_topic[topic] = found[0] if found else None
         return by_topic[topic]

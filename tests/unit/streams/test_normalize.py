@@ -29,11 +29,15 @@ columns: {{id: int, name: string}}
 
 
 def _stage(writer: Writer, consumer: Consumer, config: str = "") -> NormalizeStage:
+    return _stage_and_tables(writer, consumer, config)[0]
+
+
+def _stage_and_tables(writer: Writer, consumer: Consumer, config: str = "") -> tuple[NormalizeStage, TableDirectory]:
     async def ensure(wanted: Mapping[str, Output]) -> dict[str, int]:
         return {topic: output.partitions for topic, output in wanted.items()}
 
     tables = TableDirectory({"patients": TableEntry(spec=read_document(SPEC, TableSpec, name="spec"))})
-    return NormalizeStage(
+    stage = NormalizeStage(
         read_config(config, name="c"),
         names=TopicNames(),
         tables=tables,
@@ -41,6 +45,7 @@ def _stage(writer: Writer, consumer: Consumer, config: str = "") -> NormalizeSta
         consumer=consumer,
         ensure_outputs=ensure,
     )
+    return stage, tables
 
 
 def _event(lsn: int, row: int, op: str = "c") -> bytes:
@@ -127,6 +132,31 @@ def test_a_bad_record_goes_to_quarantine_and_its_neighbours_go_on() -> None:
     assert [("broken_json", [TOPIC, 0, 0, 11])] == [(value["reason"], value["origin"]) for value in bad]
     assert [None, 10] == [value["source"]["previous"] for value in good]
     assert "nonsense" not in bad[0]["message"]
+
+
+def test_a_topic_that_two_tables_read_stops_no_other_topic_and_goes_on_once_the_specs_are_mended() -> None:
+    """Nothing of it is written, skipped or put in quarantine; the others flow."""
+    writer, consumer = Writer(), Consumer()
+    stage, tables = _stage_and_tables(writer, consumer)
+    for table, pattern in {"p": r"^town\..*", "q": r"^.*\.people$"}.items():
+        spec = SPEC.replace("table: patients", f"table: {table}").replace(f"[{TOPIC}]", f"['{pattern}']")
+        tables.update(
+            {table.encode(): TableEntry(spec=read_document(spec, TableSpec, name="s")).model_dump_json().encode()}
+        )
+    twice = consumer.run(Assignment("main", "town.people", 0), 5, [_event(1, 1)])
+
+    _step(stage, consumer, twice, _run(Assignment("main", TOPIC, 0), 10, [_event(2, 2)]))
+    _step(stage, consumer, consumer.run(twice.assignment, 5, [_event(1, 1)]))
+
+    assert ["headgate.changes.patients"] == [each.topic for each in writer.records]
+    assert ("claimed_twice", True) == (consumer.paused["town.people"].reason, twice.lost)
+
+    tables.update({b"q": None})
+    asyncio.run(stage.tables_changed({"q"}))
+    _step(stage, consumer, consumer.run(twice.assignment, 5, [_event(1, 1)]))
+
+    assert {} == consumer.paused
+    assert "headgate.changes.p" == writer.records[-1].topic
 
 
 def test_a_truncate_stops_its_table_at_the_record() -> None:

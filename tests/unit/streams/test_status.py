@@ -104,6 +104,17 @@ def test_the_state_is_one_word(standing: Standing, state: str) -> None:
     assert state == status_of(standing, now=NOW)["state"]
 
 
+def test_a_topic_that_two_tables_read_is_shown_by_its_own_name() -> None:
+    """The page says what is wrong; it does not fail itself."""
+    specs = [read_document(f"table: {n}\ntopics: ['^s.*']\ncolumns: {{id: int}}", TableSpec, name="s") for n in "pq"]
+    tables = TableDirectory({spec.table: TableEntry(spec=spec) for spec in specs})
+    partition = _partition(topic="src", paused="claimed_twice: src is read by p and q")
+
+    (row,) = status_of(_standing(partition, tables=tables), now=NOW)["tables"]
+
+    assert ("src", "claimed_twice: src is read by p and q") == (row["table"], row["paused"])
+
+
 def test_what_was_counted_is_told() -> None:
     """The stage's own counters, and what it put in quarantine."""
     assert {"rows": 3} == status_of(_standing(_partition()), now=NOW)["counters"]

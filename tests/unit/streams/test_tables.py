@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.document import read_document
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, TableStopped
 from schemas.table import TableEntry, TableSpec
 from streams.apply import merge
 from streams.tables import TableDirectory, check_topics, reads
@@ -67,6 +67,17 @@ def test_an_update_in_the_middle_of_a_look_is_seen_by_the_next_one(monkeypatch: 
     found = [tables.of_topic("clinic.public.patients") for _ in range(2)]
 
     assert [before, after] == found
+
+
+def test_a_topic_that_two_patterns_catch_is_nobodys_until_the_specs_are_mended() -> None:
+    """Whether two patterns meet is seen only when a topic of both comes."""
+    specs = {"p": _spec("p", r"^clinic\.public\..*"), "q": _spec("q", r"^clinic\..*\.patients$")}
+    check_topics(specs, "headgate")
+    tables = TableDirectory({table: TableEntry(spec=spec) for table, spec in specs.items()})
+
+    with pytest.raises(TableStopped, match=r"clinic.public.patients is read by p and q"):
+        tables.of_topic("clinic.public.patients")
+    assert tables.of_topic("clinic.public.visits") is tables["p"]
 
 
 @pytest.mark.parametrize(

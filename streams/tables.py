@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from schemas.errors import ConfigurationError, TableStopped
 from schemas.table import TableEntry, TableSpec
+from schemas.topics import TopicNames
 
 # librdkafka matches patterns by POSIX: it refuses `(?…`, and takes `\d` for a d. Nothing would come of such topics.
 _NOT_POSIX = re.compile(r"\(\?|\\[A-Za-z0-9]")
@@ -120,10 +121,9 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
                     f"{name} would feed both {table} and {others[0]}",
                     hint="one topic feeds one table; make the pattern narrower",
                 )
-    own = [f"{own_prefix}.changes.{table}" for table in specs] + [
-        f"{own_prefix}.{name}" for name in ("tables", "alerts", "quarantine")
-    ]
-    for topic in own:
+    names = TopicNames(own_prefix)
+    own = [names.tables, names.alerts, names.quarantine, names.alerts_retry, names.alerts_dead, names.status]
+    for topic in [*map(names.changes, specs), *own]:
         if caught := readers(topic):
             raise ConfigurationError(
                 f"{caught[0]}: its pattern also catches {topic}, a topic of ours",

@@ -38,9 +38,19 @@ class Slot:
         return self.path.stem
 
     def try_take(self) -> bool:
-        """Lock the slot; return False where another process holds it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        """Lock the slot; return False where another process holds it.
+
+        Raises:
+            ConfigurationError: the folder cannot be made or written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise ConfigurationError(
+                f"{self.path.parent} cannot be used: {exc.strerror}",
+                hint="set web.state_folder to a folder of this machine that you may write",
+            ) from exc
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

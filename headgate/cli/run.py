@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,8 @@ EPILOG = epilog(
 )
 
 
+_INSTANCE = r"[A-Za-z0-9._-]{1,60}"  # it is part of file names and of ids in Kafka
+
 # The stages speak sysexits.h.
 _OF_SYSEXITS = {70: ExitCode.INTERNAL, 75: ExitCode.UNAVAILABLE, 78: ExitCode.CONFIGURATION}
 
@@ -60,6 +63,8 @@ def run(
         raise typer.BadParameter("--slot goes with --stage")
     if workers and stage is not None:
         raise typer.BadParameter("--workers is for all stages; start --stage once per worker")
+    if instance and not re.fullmatch(_INSTANCE, instance):
+        raise typer.BadParameter("--instance takes letters, digits, dots, dashes and underscores, 60 at most")
     settings = load_config(config, os.environ)
     _known_stage(settings, stage)
     if apply is not None:

@@ -35,14 +35,16 @@ class DemoFolder:
         """Make the folder, or take one that an earlier demo made.
 
         Raises:
-            ConfigurationError: there is something here that no demo made.
+            ConfigurationError: there is something here that no demo made, or nothing can be made here.
         """
-        if self.path.exists() and any(self.path.iterdir()) and not (self.path / MARKER).exists():
-            raise ConfigurationError(
-                f"{self.path} is not empty, and no demo made it", hint="name another folder with --folder"
-            )
-        self.state.mkdir(parents=True, exist_ok=True)
-        (self.path / MARKER).touch()
+        hint = "name another folder with --folder"
+        try:
+            if self.path.exists() and any(self.path.iterdir()) and not (self.path / MARKER).exists():
+                raise ConfigurationError(f"{self.path} is not empty, and no demo made it", hint=hint)
+            self.state.mkdir(parents=True, exist_ok=True)
+            (self.path / MARKER).touch()
+        except OSError as exc:
+            raise ConfigurationError(f"{self.path} cannot be used: {exc.strerror}", hint=hint) from exc
 
     def clear(self) -> None:
         """Remove what an earlier demo left, and only that."""

@@ -139,6 +139,22 @@ def test_options_that_do_not_go_together_are_usage_errors(arguments: list[str], 
     assert entry.run([*arguments, "--config", str(config)]) == ExitCode.USAGE
 
 
+@pytest.mark.parametrize("instance", ["a/b", "../b", "a b", "x" * 61])
+def test_an_instance_is_a_name(instance: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is part of file names: a path would hide the stages from `status`."""
+    assert entry.run(["run", "--stage", "lake", "--instance", instance, "--config", str(config)]) == ExitCode.USAGE
+
+    assert "--instance takes letters" in capsys.readouterr().err
+
+
+def test_a_demo_where_nothing_can_be_written_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is no fault of ours."""
+    (tmp_path / "file").write_text("")
+
+    assert entry.run(["demo", "--folder", str(tmp_path / "file" / "demo")]) == ExitCode.CONFIGURATION
+    assert "hint: name another folder with --folder" in capsys.readouterr().err
+
+
 def test_a_broken_pipe_is_no_error(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`headgate … | head` ends quietly."""
 

@@ -54,6 +54,14 @@ def test_a_slot_is_free_again_when_its_holder_was_killed(tmp_path: Path) -> None
     assert slot(tmp_path).try_take()
 
 
+def test_a_folder_that_cannot_be_used_is_a_mistake_of_the_configuration(tmp_path: Path) -> None:
+    """The setting that names it is said."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(ConfigurationError, match=r"file/state cannot be used: .*web.state_folder"):
+        Slot(tmp_path / "file" / "state", stage="lake", instance="a", number=0).take()
+
+
 def test_the_instance_of_this_machine_fits_into_an_id() -> None:
     """Lower case, no characters that a transactional id or a file name would mind."""
     assert default_instance() == default_instance().lower()

@@ -72,8 +72,17 @@ def check_specs(specs: Mapping[str, TableSpec], config: Config) -> None:
                 engine.compile(spec)
             except ConfigurationError as exc:
                 raise ConfigurationError(f"{spec.table}: {exc.message}", hint=exc.hint) from exc
+            _check_start(spec)
             _check_views(spec, views)
             _check_destinations(spec, config)
+
+
+def _check_start(spec: TableSpec) -> None:
+    """Refuse what would be ignored: a worker begins at the start of a topic of which nothing is committed."""
+    if spec.start != "earliest":
+        raise ConfigurationError(
+            f"{spec.table}: start: {spec.start} is not built yet", hint="leave it out: all is read that there is"
+        )
 
 
 def _check_views(spec: TableSpec, views: dict[str, str]) -> None:

@@ -56,6 +56,7 @@ def test_the_rules_of_many_tables_are_compiled_in_one_database(monkeypatch: pyte
         (lambda spec: spec.model_copy(update={"features": bench_spec("a", "t").features}), "is one of a already"),
         (lambda spec: spec.model_copy(update={"topics": ["clinic.public.a"]}), "would feed both"),
         (lambda spec: spec.model_copy(update={"format": "morse"}), "morse"),
+        (lambda spec: spec.model_copy(update={"start": "latest"}), "c: start: latest is not built yet"),
     ],
 )
 def test_a_mistake_of_the_last_table_is_found(changed: Callable[[TableSpec], TableSpec], said: str) -> None:

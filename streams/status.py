@@ -20,6 +20,7 @@ from schemas.topics import TopicNames
 from streams.stage import Stage
 from streams.tables import TableDirectory
 
+UNKNOWN_COLUMNS_SHOWN = 20
 RESOLVING = "resolving"  # a partition whose start is not known yet
 VERSION = importlib.metadata.version("headgate")
 
@@ -94,8 +95,10 @@ def table_status(topic: str, partitions: list[PartitionView], at: Standing, now:
     lags = [each.lag for each in partitions if each.lag is not None]
     newest = max((each.last_timestamp_ms for each in partitions), default=-1)
     paused = next((each for each in partitions if each.paused and each.paused != "its lane is full"), None)
+    table = _table_of(topic, at.names, at.tables)
+    unknown = getattr(at.stage, "unknown_columns", {}).get(table, ())
     return {
-        "table": _table_of(topic, at.names, at.tables),
+        "table": table,
         "topic": topic,
         "partitions": len(partitions),
         "lag": sum(lags) if lags else None,
@@ -105,6 +108,7 @@ def table_status(topic: str, partitions: list[PartitionView], at: Standing, now:
         or None,
         "paused": paused.paused if paused else None,
         "hint": paused.hint if paused else "",
+        "unknown_columns": sorted(unknown)[:UNKNOWN_COLUMNS_SHOWN],
     }
 
 
@@ -120,6 +124,7 @@ def paused_status(entry: TableEntry) -> dict[str, Any]:
         "oldest_unfinished_seconds": None,
         "paused": entry.paused,
         "hint": f"headgate tables resume {entry.spec.table}",
+        "unknown_columns": [],
     }
 
 
@@ -144,7 +149,11 @@ def last_error(at: Standing, now: float) -> dict[str, Any] | None:
             return _error("unavailable", f"no broker lets us in: {at.view.broker_says}", hint, now)
         return _error("unavailable", "no broker answers", "is it up, and is kafka.bootstrap right?", now)
     error: HeadgateError | None = at.waiting or waits_for(at.stage) or getattr(at.stage, "last_error", None)
-    return None if error is None else _error(error.kind.value, error.message, error.hint, now)
+    if error is not None:
+        return _error(error.kind.value, error.message, error.hint, now)
+    for table, unreadable in at.tables.unreadable.items():
+        return _error(unreadable.kind.value, f"{table}: {unreadable.message}", unreadable.hint, now)
+    return None
 
 
 def _error(kind: str, message: str, hint: str, at: float) -> dict[str, Any]:

@@ -32,12 +32,12 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, title
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(_shown(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(shown(cell)) for cell in row))
     console().print(table)
 
 
-def _shown(cell: Any) -> str:
-    """Return a value's text; what a row holds must not speak to the terminal."""
+def shown(cell: Any) -> str:
+    """Return a value's text, without what a terminal obeys: rows come from anywhere."""
     return "–" if cell is None else _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", str(cell))
 
 

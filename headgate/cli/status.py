@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headgate.cli.codes import ExitCode, epilog
-from headgate.cli.printing import console, duration, print_json, say
+from headgate.cli.printing import console, duration, print_json, say, shown
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
 
 if TYPE_CHECKING:
@@ -140,6 +140,11 @@ def _troubles(stage: LocalStage) -> list[Text]:
         _trouble(name, f"table {row['table']}: {row['paused']}", row.get("hint") or "")
         for row in stage.status.get("tables", [])
         if row.get("paused")
+    ]
+    lines += [
+        _trouble(name, f"table {row['table']}: columns that its spec does not name: {shown(', '.join(columns))}", "")
+        for row in stage.status.get("tables", [])
+        if (columns := row.get("unknown_columns"))
     ]
     if error := stage.status.get("last_error"):
         lines.append(_trouble(name, f"{error['kind']} at {error['at']}: {error['message']}", error.get("hint") or ""))

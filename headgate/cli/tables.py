@@ -44,6 +44,8 @@ def list_tables(config: ConfigOption = DEFAULT_FILE, as_json: JsonOption = False
 
     tables = load_tables(load_config(config, os.environ))
     rows = [describe(entry) for _, entry in sorted(tables.items())]
+    for table, error in sorted(tables.unreadable.items()):
+        say(f"error: {table}: {error.message}\nhint: {error.hint}")
     if as_json:
         print_json(rows)
     elif not rows:

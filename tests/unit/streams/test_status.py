@@ -50,6 +50,7 @@ class Stage(BaseStage):
     """A stage that is told what to say."""
 
     name = "features"
+    unknown_columns: dict[str, set[str]] = {}  # noqa: RUF012 - replaced where a test needs it
 
     def topics(self) -> list[str]:
         return []
@@ -113,6 +114,27 @@ def test_a_topic_that_two_tables_read_is_shown_by_its_own_name() -> None:
     (row,) = status_of(_standing(partition, tables=tables), now=NOW)["tables"]
 
     assert ("src", "claimed_twice: src is read by p and q") == (row["table"], row["paused"])
+
+
+def test_columns_that_a_spec_does_not_name_are_shown_with_their_table() -> None:
+    """By name, and not more of them than somebody reads."""
+    stage = Stage()
+    stage.unknown_columns = {"patients": {f"c{n:02}" for n in range(30)}, "visits": {"other"}}
+
+    (row,) = status_of(_standing(_partition(), stage=stage), now=NOW)["tables"]
+
+    assert [f"c{n:02}" for n in range(20)] == row["unknown_columns"]
+
+
+def test_an_entry_that_cannot_be_read_is_what_is_wrong() -> None:
+    """Its table runs as it was, and not at all after the next start: somebody must know."""
+    tables = TableDirectory()
+    tables.update({b"visits": b'{"spec": 1}'})
+
+    error = status_of(_standing(tables=tables), now=NOW)["last_error"]
+
+    assert ("configuration", "apply the table again with this version") == (error["kind"], error["hint"])
+    assert error["message"].startswith("visits: an entry of the tables' topic cannot be read: ")
 
 
 def test_what_was_counted_is_told() -> None:

@@ -173,3 +173,13 @@ def test_what_went_to_quarantine_is_shown_before_all_that_was_counted() -> None:
 
     assert isinstance(table, Table)
     assert "quarantined_broken_value 3, a0 0, a1 1" == "".join(map(str, table.columns[-1].cells))[:38]
+
+
+def test_columns_that_a_spec_does_not_name_are_told_without_speaking_to_the_terminal() -> None:
+    """Their names come from the source."""
+    row = {"table": "patients", "unknown_columns": ["age", "\x1b[2J"]}
+    stage = LocalStage("normalize", "here", 0, 1, "http://127.0.0.1:9", "running", {"tables": [row]})
+
+    assert r"normalize-here-0: table patients: columns that its spec does not name: age, \x1b[2J" == str(
+        render([stage])[-1]
+    )

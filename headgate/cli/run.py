@@ -148,7 +148,8 @@ def _supervise(settings: Config, config: Path, instance: str, counts: dict[str, 
 async def _until_signal(supervisor: Any) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, supervisor.stop)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # ignored under nohup, on purpose
+            loop.add_signal_handler(number, supervisor.stop)
     return int(await supervisor.run())
 
 

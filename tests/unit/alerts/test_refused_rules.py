@@ -62,6 +62,8 @@ REFUSED = {
     "repeat(after.name, 1000000000) = ''": "memory",
     "len(range(1000000000)) > 1": "memory",
     "lpad(after.name, 1000000000, 'x') = ''": "memory",
+    "list_reduce(after.tags, lambda a, b: a || a) = ''": "memory",
+    "reduce(after.tags, lambda a, b: a || a) = ''": "memory",
     "list_contains(list_transform(after.tags, lambda _hg_0: _hg_0), 'x')": "are ours",
     "len(list_filter(after.tags, lambda after: after = 'b')) = 1": "after is ours",
     "after.name > after.tags": "rule r0: when",

@@ -82,7 +82,7 @@ def resume(table: TableArgument, config: ConfigOption = DEFAULT_FILE) -> None:
     settings = load_config(config, os.environ)
     entry = _entry(settings, table)
     if entry.paused is None:
-        say(f"{table} is not paused")
+        say(f"{table} is not paused by hand; where `headgate status` shows a pause, its hint says what to do")
         return
     refuse_resync(table, entry.paused)
     _write(settings, entry.model_copy(update={"paused": None}))

@@ -9,7 +9,8 @@ FAST_TESTS := tests/unit tests/property tests/contract
 .DEFAULT_GOAL := check
 .PHONY: check format lint types imports fast-tests test demo bench system-packages services help clean
 
-check: lint types imports fast-tests ## What must hold before a commit: format, lint, types, imports, fast tests (the default)
+check: $(VENV)/.test-ready ## What must hold before a commit: format, lint, types, imports, fast tests (the default)
+	@$(MAKE) --no-print-directory -j2 fast-tests lint types imports
 
 lint: $(VENV)/.test-ready ## Format and lint, without changing a file
 	$(BIN)/ruff format --check .

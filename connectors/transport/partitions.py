@@ -27,7 +27,9 @@ Key = tuple[str, int]
 _SEEK_AGAIN_SECONDS = 0.2  # the client refuses a seek until it has begun to fetch
 _BRIEF_SECONDS = 0.02  # some lanes are full: the others wait this long for it to pass
 _BRIEF_SECONDS_ALL = 4.0  # all are: nobody waits for us but a rebalance, and a pause throws away what was fetched
-_PLACEHOLDER = 0  # an assigned partition is paused there until its start is known
+# An assigned partition is paused there until its start is known. Not a number: the client may ask for it before the
+# pause, and gives a partition up, for good, whose log begins above it.
+_PLACEHOLDER = OFFSET_BEGINNING
 _ANSWER_SECONDS = 2.0
 _NO_ROOM = 64 * 1024
 

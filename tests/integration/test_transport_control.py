@@ -284,7 +284,7 @@ async def test_a_marker_that_retention_took_is_no_loss(bench: Bench) -> None:
     async with before.live():
         await until(lambda: len(first.seen) == 3, "all is read")
         await until(lambda: bench.committed(topic)[0] == 3, "and committed")
-    bench.forget(topic)
+    bench.forget(topic, {0: 4})
     async with after.live() as service:
         await until(lambda: [v.status for v in service.snapshot().partitions] == ["running"], "it reads")
         bench.transact(topic, 2)
@@ -292,3 +292,16 @@ async def test_a_marker_that_retention_took_is_no_loss(bench: Bench) -> None:
 
     assert [(topic, 0, offset) for offset in (0, 1, 2, 4, 5)] == first.seen + second.seen
     assert [] == [name for name, _ in before.events + after.events if name == "source_moved"]
+
+
+async def test_a_log_that_begins_above_0_is_read_from_its_beginning(bench: Bench) -> None:
+    """Retention has taken what was before, as it has in every topic that is older than it."""
+    topic, step = bench.topic(), Collector()
+    bench.fill(topic, 4_000)
+    bench.forget(topic, dict.fromkeys(range(PARTITIONS), 900))
+    running = Running(bench)
+    running.service.lane("main", [topic], step)
+    async with running.live():
+        await until(lambda: len(step.seen) == 400, "what is left is read")
+
+    assert {(topic, number, offset) for number in range(PARTITIONS) for offset in range(900, 1_000)} == set(step.seen)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,10 @@ class Bench:
             producer.produce(topic, b"record %d" % number, b"%d" % number, 0)
         producer.commit_transaction(30)
 
-    def forget(self, topic: str) -> None:
-        """Take all that a topic's first partition holds, as retention does with a quiet topic."""
+    def forget(self, topic: str, below: Mapping[int, int]) -> None:
+        """Take what a topic's partitions hold below these offsets, as retention does."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        wanted = [TopicPartition(topic, 0, self.ends(topic)[0])]
+        wanted = [TopicPartition(topic, number, offset) for number, offset in below.items()]
         for future in admin.delete_records(wanted).values():
             future.result(30)
 

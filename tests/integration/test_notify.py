@@ -107,7 +107,7 @@ def produce(config: Config, numbers: range) -> None:
 def start(config: Config, stage: str) -> BaseProcess:
     """Start one worker of `stage`."""
     process = multiprocessing.get_context("spawn").Process(
-        target=work, args=(stage, config.model_dump_json(), config_secrets(config))
+        target=work, args=(stage, config.model_dump_json(exclude_none=True), config_secrets(config))
     )
     process.start()
     return process

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import base64
 import json
-import resource
 import sys
 import time
-import uuid
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import orjson
-import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
-from tests.bench.yardstick import TUNED
+from tests.bench.yardstick import TUNED, cpu_seconds, figures, reader
 
 OPERATIONS = {"c": "insert", "u": "update", "d": "delete", "r": "snapshot"}
 EPOCH, DAY_ONE = datetime(1970, 1, 1, tzinfo=UTC), date(1970, 1, 1)
@@ -39,17 +36,13 @@ def change(envelope: dict[str, Any]) -> dict[str, Any]:
 
 def run(bootstrap: str, topic: str, output: str, partitions: int, total: int) -> dict[str, float]:
     """Read and write `total` records; return events a second, processor seconds and resident bytes."""
-    consumer = Consumer({
-        "bootstrap.servers": bootstrap, "group.id": f"bench-{uuid.uuid4()}", "enable.auto.commit": False,
-        "auto.offset.reset": "earliest", "log_level": 0, **TUNED,
-    })  # fmt: skip
+    consumer = reader(bootstrap, topic, partitions, TUNED)
     producer = Producer({
         "bootstrap.servers": bootstrap, "compression.type": "lz4", "linger.ms": 5, "enable.idempotence": True,
         "queue.buffering.max.messages": 500_000, "log_level": 0,
     })  # fmt: skip
-    consumer.assign([TopicPartition(topic, p, 0) for p in range(partitions)])
     seen = 0
-    t0, c0 = time.monotonic(), _cpu()
+    t0, c0 = time.monotonic(), cpu_seconds()
     while seen < total:
         messages = consumer.consume(2_000, 1.0)
         for message in messages:
@@ -61,15 +54,9 @@ def run(bootstrap: str, topic: str, output: str, partitions: int, total: int) ->
             producer.flush()
             consumer.commit(asynchronous=False)
     producer.flush()
-    seconds, cpu = time.monotonic() - t0, _cpu() - c0
+    seconds, cpu = time.monotonic() - t0, cpu_seconds() - c0
     consumer.close()
-    rss = psutil.Process().memory_info().rss
-    return {"events_per_second": seen / seconds, "cpu_seconds": cpu, "events": seen, "rss_bytes": rss}
-
-
-def _cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+    return figures(seen, seconds, cpu)
 
 
 if __name__ == "__main__":

@@ -23,34 +23,46 @@ def run(
     bootstrap: str, topic: str, partitions: int, total: int, *, decode: bool, settings: dict[str, int]
 ) -> dict[str, float]:
     """Read `total` records; return events a second, processor seconds and resident bytes."""
-    consumer = Consumer({
-        "bootstrap.servers": bootstrap, "group.id": f"bench-{uuid.uuid4()}", "enable.auto.commit": False,
-        "auto.offset.reset": "earliest", "log_level": 0, **settings,
-    })  # fmt: skip
-    consumer.assign([TopicPartition(topic, p, 0) for p in range(partitions)])
+    consumer = reader(bootstrap, topic, partitions, settings)
     seen, loads = 0, orjson.loads
-    t0, c0 = time.monotonic(), _cpu()  # what the client fetches ahead is part of the work
+    t0, c0 = time.monotonic(), cpu_seconds()  # what the client fetches ahead is part of the work
     while seen < total:
         messages = consumer.consume(2_000, 1.0)
         if decode:
             for message in messages:
                 loads(message.value() or b"null")
         seen += len(messages)
-    seconds, cpu = time.monotonic() - t0, _cpu() - c0
+    seconds, cpu = time.monotonic() - t0, cpu_seconds() - c0
     consumer.close()
+    return figures(seen, seconds, cpu)
+
+
+def reader(bootstrap: str, topic: str, partitions: int, settings: dict[str, int]) -> Consumer:
+    """Return a consumer at the beginning of a topic's partitions; nothing of it is committed unless told."""
+    consumer = Consumer({
+        "bootstrap.servers": bootstrap, "group.id": f"bench-{uuid.uuid4()}", "enable.auto.commit": False,
+        "auto.offset.reset": "earliest", "log_level": 0, **settings,
+    })  # fmt: skip
+    consumer.assign([TopicPartition(topic, p, 0) for p in range(partitions)])
+    return consumer
+
+
+def figures(events: int, seconds: float, cpu: float) -> dict[str, float]:
+    """Return what the bench reads from a process of its own, with its resident bytes now."""
     rss = psutil.Process().memory_info().rss
-    return {"events_per_second": seen / seconds, "cpu_seconds": cpu, "events": seen, "rss_bytes": rss}
+    return {"events_per_second": events / seconds, "cpu_seconds": cpu, "events": events, "rss_bytes": rss}
 
 
-def _cpu() -> float:
+def cpu_seconds() -> float:
+    """Return the processor seconds that this process has used."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":
     bootstrap_, topic_, partitions_, total_, decode_, tuned_ = sys.argv[1:]
-    figures = run(
+    found = run(
         bootstrap_, topic_, int(partitions_), int(total_),
         decode=decode_ == "decode", settings=TUNED if tuned_ == "tuned" else {},
     )  # fmt: skip
-    print(json.dumps(figures))
+    print(json.dumps(found))

@@ -47,10 +47,11 @@ _UNANSWERED = frozenset(
 
 
 def answer_to(ask: Callable[[], T]) -> T:
-    """Return what a call to the embedded broker returns.
+    """Return what a call of a client that is no administrator's returns.
 
     Raises:
-        SourceUnavailable: it does not answer.
+        SourceUnavailable: the broker does not answer.
+        ConfigurationError: it refuses to.
     """
     try:
         return ask()

@@ -308,9 +308,11 @@ class PollThread(threading.Thread):
     # -- trouble -----------------------------------------------------------------------------------------------------
 
     def _on_error(self, error: KafkaError, message: Any) -> None:
-        code, hint = error.code(), "the supervisor starts the worker again"
+        code = error.code()
         if code == KafkaError._FATAL or error.fatal():  # noqa: SLF001 - it may say _FATAL and deny being fatal
-            raise TransportFatal(f"the consumer can not go on: {error.str()}", hint=hint)
+            raise TransportFatal(
+                f"the consumer can not go on: {error.str()}", hint="the supervisor starts the worker again"
+            )
         if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
             raise not_allowed(error, f"group {self.settings.group}")
         if code == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the same

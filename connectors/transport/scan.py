@@ -81,16 +81,5 @@ def _until(consumer: Consumer, topic: str, ends: dict[int, int]) -> Iterator[Sca
 
 
 def _consumer(client: ClientSettings) -> Consumer:
-    settings = {
-        **client.librdkafka(),
-        "group.id": "headgate-reader",  # wanted by the client; it joins nothing and commits nothing
-        "enable.auto.commit": False,
-        "auto.offset.reset": "earliest",  # retention may take the log's start away while it is read
-        "isolation.level": "read_committed",
-        "enable.partition.eof": True,
-        "fetch.wait.max.ms": 10,
-        "fetch.queue.backoff.ms": 5,
-        "allow.auto.create.topics": False,
-        **client.overrides,
-    }
+    settings = {**client.reader(), "allow.auto.create.topics": False, **client.overrides}
     return made(lambda: Consumer(settings))

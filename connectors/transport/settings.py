@@ -38,6 +38,20 @@ class ClientSettings:
         ours = {"bootstrap.servers": self.bootstrap, "client.id": self.client_id, "log_level": 2}
         return {**ours, **self.security.librdkafka(), **self.overrides}
 
+    def reader(self) -> dict[str, Any]:
+        """Return the settings of a consumer that reads committed records to a topic's end, outside of any group."""
+        return {
+            **self.librdkafka(),
+            "group.id": "headgate-reader",  # wanted by the client; it joins nothing and commits nothing
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",  # compaction or retention may take the log's start away while it is read
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
+            "fetch.queue.backoff.ms": 5,
+            **self.overrides,
+        }
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConsumerSettings:

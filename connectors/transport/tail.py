@@ -59,18 +59,7 @@ class CompactedReader:
         self._nbytes = 0
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        settings = {
-            **client.librdkafka(),
-            "group.id": "headgate-reader",  # wanted by the client; it joins nothing and commits nothing
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",  # compaction may take the log's start away while it is read
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 10,
-            "fetch.queue.backoff.ms": 5,
-            "topic.metadata.refresh.interval.ms": 5_000,
-            **client.overrides,
-        }
+        settings = {**client.reader(), "topic.metadata.refresh.interval.ms": 5_000, **client.overrides}
         self._consumer = made(lambda: Consumer(settings))
 
     def load(self, *, seconds_max: float = 60.0) -> dict[bytes, bytes]:

@@ -12,6 +12,7 @@
     ├── TransactionAborted    Kafka aborted; nothing was written           → retry, not counted
     ├── TransportFatal        going on would lose or double records        → stop the worker
     ├── ConfigurationError    what was asked for cannot be                 → stop the worker
+    │   └── VersionRefused    what is persisted is of a version that we do not read
     └── BugError              ours                                         → bisect, then quarantine
 
 Messages carry names, counts and positions, never a value of a row.
@@ -152,6 +153,10 @@ class ConfigurationError(HeadgateError):
     """What was asked for cannot be: file, line, key and the nearest right one are in the message."""
 
     kind = ErrorKind.CONFIGURATION
+
+
+class VersionRefused(ConfigurationError):
+    """What is persisted has a version that this release does not read (`schemas/versions.py`)."""
 
 
 class BugError(HeadgateError):

@@ -24,7 +24,7 @@ from streams.memory import share_one_allocator
 from streams.registration import open_admin, open_tables
 from streams.settings import consumer_settings
 from streams.tables import TableDirectory
-from streams.wiring import STAGES, Parts, wire
+from streams.wiring import Parts, stage_names, wire
 
 EXIT_SECONDS_MAX = 25.0  # beyond drain, commit and leave: the process is stuck, and its supervisor starts it anew
 _EX_TEMPFAIL = 75
@@ -58,11 +58,6 @@ def run_stage(stage: str, config: Config, *, instance: str, slot: int) -> int:
     worker = build_worker(stage, config, tables=tables, reader=reader, instance=instance, slot=slot)
     with _quiet_collector():
         return _execute(worker, loop)
-
-
-def stage_names(config: Config) -> list[str]:
-    """Return the stages of an installation: the four, and one NOTIFY per destination."""
-    return [*STAGES, *(f"notify-{name}" for name in config.notify)]
 
 
 def build_worker(

@@ -20,11 +20,14 @@ from schemas.config import Config
 from schemas.errors import HeadgateError, Unavailable
 from schemas.topics import TopicNames
 from streams.memory import TRIM_SECONDS, give_back
+from streams.page import Installation
 from streams.registration import ensure_own_topics, own_topics
 from streams.status import Standing, status_of
 from streams.tables import TableDirectory
+from streams.telling import TELL_SECONDS, Teller
 from streams.web import StageServer
-from streams.wiring import MAIN_LANE, Wired
+from streams.wiring import MAIN_LANE, Wired, stage_names
+from streams.workers import read_workers
 
 _BACKOFF_SECONDS_MAX = 10.0
 GATHER_SILENCE_SECONDS = 0.2
@@ -66,7 +69,9 @@ class StageHost(Service):
             snapshot=self.status,
             alive=self._alive,
             ready=self._ready,
+            more=Installation(lambda: read_workers(config), stage_names(config)).routes(),
         )
+        self._teller = Teller(config, f"{stage}-{instance}-{slot}", self._server.document)
         app.service(self)  # type: ignore[arg-type]  # it takes instances as well as classes
 
     def attach(self, wired: Wired, consumer: ConsumerService) -> None:
@@ -76,6 +81,7 @@ class StageHost(Service):
     async def on_start(self) -> None:
         """Serve the status, open the stage, follow the tables."""
         await self._server.start()
+        self.add_future(self._tell())
         await self._open()
         self.add_future(self._take_up())
         self.add_future(self._give_back())
@@ -92,6 +98,7 @@ class StageHost(Service):
         if self._opened:
             await self.wired.stop()
         await self._server.stop()
+        await asyncio.to_thread(self._teller.end, self.consumer.failure or self.failure)
         log.info("stopped", **{name: value for name, value in self.wired.counters().items() if value})
 
     async def _open(self) -> None:
@@ -100,6 +107,7 @@ class StageHost(Service):
         while not self.should_stop:
             try:
                 await asyncio.to_thread(ensure_own_topics, self.config, own_topics(self.config))
+                self._teller.ready = True
                 await self.wired.stage.start()
             except Unavailable as error:
                 self.waiting = error
@@ -113,6 +121,11 @@ class StageHost(Service):
             else:
                 self.waiting, self._opened = None, True
                 return
+
+    async def _tell(self) -> None:
+        while not self.should_stop:
+            self._teller.tell()
+            await self.sleep(TELL_SECONDS if self._teller.ready else 0.1)
 
     async def _give_back(self) -> None:
         while not self.should_stop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from connectors.transport.producer import plain_outbox
 from connectors.transport.tail import CompactedReader
@@ -16,6 +17,15 @@ from streams.tables import TableDirectory
 QUARANTINE_DAYS = 30
 ALERTS_DAYS = 7
 ALERTS_PARTITIONS = 4
+STATUS_DAYS = 7
+# Written all the time: small segments, or compaction, which leaves the newest alone, would leave a gigabyte to be read.
+# The broker's clock, since those of the machines may differ.
+_STATUS = {
+    "segment.bytes": str(4 * 1024 * 1024),
+    "segment.ms": str(10 * 60 * 1000),
+    "min.cleanable.dirty.ratio": "0.1",
+    "message.timestamp.type": "LogAppendTime",
+}
 
 
 def open_tables(config: Config) -> tuple[TableDirectory, CompactedReader]:
@@ -77,14 +87,16 @@ def ensure_own_topics(config: Config, topics: Iterable[str]) -> None:
 def own_topics(config: Config) -> list[str]:
     """Return our topics that exist whatever tables there are."""
     names = TopicNames(config.kafka.topic_prefix)
-    return [names.tables, names.quarantine, names.alerts, names.alerts_retry, names.alerts_dead]
+    return [names.tables, names.quarantine, names.alerts, names.alerts_retry, names.alerts_dead, names.status]
 
 
 def own_topic(config: Config, topic: str, *, partitions: int | None = None) -> TopicSettings:
     """Return partitions, retention and cleanup policy of a topic of ours; docs/topics.md lists them."""
     names = TopicNames(config.kafka.topic_prefix)
-    if topic in {names.tables, names.status}:
+    if topic == names.tables:
         return _settings(config, partitions=1, days=None)
+    if topic == names.status:
+        return replace(_settings(config, partitions=1, days=STATUS_DAYS), compacted=True, overrides=_STATUS)
     if topic == names.quarantine:
         return _settings(config, partitions=1, days=QUARANTINE_DAYS)
     if topic in {names.alerts, names.alerts_retry}:

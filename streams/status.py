@@ -157,8 +157,9 @@ def last_error(at: Standing, now: float) -> dict[str, Any] | None:
 
 
 def _error(kind: str, message: str, hint: str, at: float) -> dict[str, Any]:
-    return {"kind": kind, "message": message, "hint": hint, "at": _iso(at)}
+    return {"kind": kind, "message": message, "hint": hint, "at": iso(at)}
 
 
-def _iso(at: float) -> str:
+def iso(at: float) -> str:
+    """Return a time in seconds since 1970 as text."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

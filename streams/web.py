@@ -1,4 +1,4 @@
-"""What one stage process tells over HTTP, on loopback: `/healthz`, `/readyz`, `/metrics` and `/status`.
+"""What one stage process tells over HTTP, on loopback: `/healthz`, `/readyz`, `/metrics`, `/status` and what is added.
 
 While the server runs, a file in the state folder names its address, so that `headgate status` finds every local stage.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from schemas.config import WebConfig
 from schemas.errors import ConfigurationError
+from schemas.versions import STATE_FILE
 from streams.metrics import stage_registry
 
 READY_SECONDS_MAX = 3.0
@@ -33,7 +34,7 @@ class StageServer:
     """The web server of one stage process.
 
     `snapshot` gives the status (docs/operate.md); `alive` tells whether the thread that polls Kafka still turns;
-    `ready` returns None where partitions are assigned and sinks answer, else what is missing.
+    `ready` returns None where partitions are assigned and sinks answer, else what is missing; `more` is served beside.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class StageServer:
         snapshot: Callable[[], Mapping[str, Any]],
         alive: Callable[[], bool] = lambda: True,
         ready: Ready = _always_ready,
+        more: Sequence[web.RouteDef] = (),
     ) -> None:
         """Keep what to ask; nothing listens before `start`."""
         self.state_file = Path(config.state_folder) / f"{stage}-{instance}-{slot}.json"
@@ -54,6 +56,7 @@ class StageServer:
         self._identity = {"stage": stage, "instance": instance, "slot": slot}
         self._snapshot, self._alive, self._ready = snapshot, alive, ready
         self._registry = stage_registry(snapshot)
+        self._more = more
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:
@@ -69,6 +72,7 @@ class StageServer:
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
                 web.get("/status", self._status),
+                *self._more,
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
@@ -82,7 +86,9 @@ class StageServer:
                 hint="port 0 takes a free one; several workers of one machine need it",
             ) from exc
         self.url = _url(self._runner.addresses[0])
-        write_whole(self.state_file, json.dumps({"pid": os.getpid(), "url": self.url, **self._identity}))
+        write_whole(
+            self.state_file, json.dumps({"v": STATE_FILE.writes, "pid": os.getpid(), "url": self.url, **self._identity})
+        )
         return self.url
 
     async def stop(self) -> None:
@@ -109,7 +115,11 @@ class StageServer:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _status(self, request: web.Request) -> web.Response:
-        return web.json_response({**self._snapshot(), **self._identity, "pid": os.getpid()})
+        return web.json_response(self.document())
+
+    def document(self) -> dict[str, Any]:
+        """Return the status with who it is."""
+        return {**self._snapshot(), **self._identity, "pid": os.getpid()}
 
 
 def _url(address: tuple[Any, ...]) -> str:

@@ -29,6 +29,11 @@ LAKE_LANE_SHARE = 4  # of a lane's bytes LAKE needs a quarter: it has a buffer o
 WIDE_GROUP_RECORDS_MAX = 64_000  # what a transaction over many output partitions gathers at most
 
 
+def stage_names(config: Config) -> list[str]:
+    """Return the stages of an installation: the four, and one NOTIFY per destination."""
+    return [*STAGES, *(f"notify-{name}" for name in config.notify)]
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What every stage is made from."""
@@ -191,4 +196,4 @@ def _limits(parts: Parts) -> dict[str, Any]:
     return {"bytes_max": limits.lane_bytes_max, "group_records_max": limits.group_records_max}
 
 
-__all__ = ["MAIN_LANE", "STAGES", "Parts", "Wired", "wire", "writer_of"]
+__all__ = ["MAIN_LANE", "STAGES", "Parts", "Wired", "stage_names", "wire", "writer_of"]

@@ -55,7 +55,7 @@ class CompactedReader:
         self._admin = admin if admin is not None else topic_admin(client, embedded=embedded)
         self._bytes_max = bytes_max
         self._next: dict[int, int] = {}
-        self._entries: dict[bytes, bytes] = {}
+        self._entries: dict[bytes, Entry] = {}
         self._nbytes = 0
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -63,6 +63,11 @@ class CompactedReader:
         self._consumer = made(lambda: Consumer(settings))
 
     def load(self, *, seconds_max: float = 60.0) -> dict[bytes, bytes]:
+        """Return the values of `load_entries` by key."""
+        found = self.load_entries(seconds_max=seconds_max)
+        return {key: entry.value for key, entry in found.items() if entry.value is not None}
+
+    def load_entries(self, *, seconds_max: float = 60.0) -> dict[bytes, Entry]:
         """Return the topic's entries as of now: to the high watermark, waiting for open transactions below it.
 
         Raises:
@@ -162,10 +167,10 @@ class CompactedReader:
     def _keep(self, entry: Entry) -> None:
         old = self._entries.pop(entry.key, None)
         if old is not None:
-            self._nbytes -= len(entry.key) + len(old) + _ENTRY_OVERHEAD_BYTES
+            self._nbytes -= len(entry.key) + len(old.value or b"") + _ENTRY_OVERHEAD_BYTES
         if entry.value is None:
             return
-        self._entries[entry.key] = entry.value
+        self._entries[entry.key] = entry
         self._nbytes += len(entry.key) + len(entry.value) + _ENTRY_OVERHEAD_BYTES
         if self._nbytes > self._bytes_max:
             raise ConfigurationError(

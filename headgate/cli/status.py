@@ -1,11 +1,10 @@
-"""`headgate status`: what the stages of this machine say of themselves."""
+"""`headgate status`: what the workers of the installation say of themselves, from any machine."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,14 +16,21 @@ from headgate.cli.printing import console, duration, print_json, say, shown
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
 
 if TYPE_CHECKING:
-    from headgate.local_stages import LocalStage
+    from headgate.installation import Seen
+    from schemas.config import Config
+    from streams.workers import WorkerState
 
 EPILOG = epilog(
-    ["headgate status", "headgate status --watch", "headgate status --json | jq '.[].last_error'"],
+    [
+        "headgate status",
+        "headgate status --watch",
+        "headgate status --json | jq '.[].last_error'",
+        "headgate status --sums --json | jq '.tables[].lag'",
+    ],
     {
-        ExitCode.OK: "every local stage answered",
+        ExitCode.OK: "every stage has a worker, and each tells of itself",
         ExitCode.CONFIGURATION: "the configuration is not right",
-        ExitCode.UNAVAILABLE: "no stage runs here, or one does not answer",
+        ExitCode.UNAVAILABLE: "a worker is gone or silent, a stage has none, or Kafka does not answer",
     },
 )
 WATCH_SECONDS = 1.0
@@ -35,75 +41,91 @@ def status(
     config: ConfigOption = DEFAULT_FILE,
     as_json: JsonOption = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it anew every second until Ctrl-C.")] = False,
+    sums: Annotated[
+        bool, typer.Option("--sums", help="With --json: per stage, and per stage and table, not per worker.")
+    ] = False,
 ) -> int:
-    """Show each local stage: tables, lag, freshness, silence of the source, oldest open chunk, last error and hint."""
-    from headgate.local_stages import all_answer, ask_local_stages
+    """Show the workers of all machines: tables, lag, freshness, silence of the source, last error and hint.
+
+    They write their state to Kafka every five seconds; those of this machine are asked directly.
+    """
+    from headgate.installation import look
 
     if watch and as_json:
         raise typer.BadParameter("--watch and --json do not go together")
-    folder = Path(load_config(config, os.environ).web.state_folder)
+    if sums and not as_json:
+        raise typer.BadParameter("--sums goes with --json; without it sums are shown anyway")
+    settings = load_config(config, os.environ)
     if watch:
-        return asyncio.run(_watch(folder))
-    stages = asyncio.run(ask_local_stages(folder))
+        return asyncio.run(_watch(settings))
+    seen = asyncio.run(look(settings))
     if as_json:
-        print_json([as_document(stage) for stage in stages])
-    elif not stages:
-        say(f"no stage runs here (nothing in {folder}); `headgate run` starts them")
+        print_json(as_sums(settings, seen) if sums else [worker.document() for worker in seen.workers])
     else:
-        print_stages(stages)
-    return ExitCode.OK if all_answer(stages) else ExitCode.UNAVAILABLE
+        for part in render(seen):
+            console().print(part)
+    if seen.unheard is not None:
+        say(f"error: {seen.unheard.message}\nhint: {seen.unheard.hint}")
+    return ExitCode.OK if seen.is_well else ExitCode.UNAVAILABLE
 
 
-async def _watch(folder: Path) -> int:
+async def _watch(settings: Config) -> int:
     from rich.console import Group
     from rich.live import Live
 
-    from headgate.local_stages import ask_local_stages
+    from headgate.installation import Watched
 
-    with Live(console=console(), screen=False, auto_refresh=False) as live:
-        while True:
-            stages = await ask_local_stages(folder)
-            live.update(
-                Group(*render(stages)) if stages else Text(f"no stage runs here (nothing in {folder})"), refresh=True
-            )
-            await asyncio.sleep(WATCH_SECONDS)
+    watched = Watched(settings)
+    try:
+        with Live(console=console(), screen=False, auto_refresh=False) as live:
+            while True:
+                seen = await watched.look()
+                said = [] if seen.unheard is None else [_trouble("kafka", seen.unheard.message, seen.unheard.hint)]
+                live.update(Group(*render(seen), *said), refresh=True)
+                await asyncio.sleep(WATCH_SECONDS)
+    finally:
+        watched.close()
 
 
-def as_document(stage: LocalStage) -> dict[str, Any]:
-    """Return what `--json` says of a stage: its own status, or who it is and that it does not answer."""
-    identity = {
-        "stage": stage.stage,
-        "instance": stage.instance,
-        "slot": stage.slot,
-        "pid": stage.pid,
-        "url": stage.url,
+def as_sums(settings: Config, seen: Seen) -> dict[str, Any]:
+    """Return what `--sums --json` says: stages, also those without a worker, and tables."""
+    from headgate.supervisor import stage_names
+    from streams.workers import stage_sums, table_sums
+
+    return {
+        "stages": stage_sums(seen.workers, stage_names(list(settings.notify))),
+        "tables": table_sums(seen.workers),
     }
-    return {**identity, **stage.status, "state": stage.state}
 
 
-def print_stages(stages: list[LocalStage]) -> None:
-    """Print the stages, their tables, and what they would like to be told about."""
-    for part in render(stages):
-        console().print(part)
+def render(seen: Seen) -> list[Table | Text]:
+    """Return the table of workers, the table of their tables' sums, and a line per trouble."""
+    from streams.workers import table_sums
 
-
-def render(stages: list[LocalStage]) -> list[Table | Text]:
-    """Return the table of stages, the table of their tables, and a line per trouble."""
-    parts: list[Table | Text] = [_stages_table(stages)]
-    if any(stage.status.get("tables") for stage in stages):
-        parts += [Text(), _tables_table(stages)]
-    troubles = [line for stage in stages for line in _troubles(stage)]
+    parts: list[Table | Text] = []
+    if seen.workers:
+        parts.append(_workers_table(seen.workers))
+    else:
+        parts.append(Text("no worker was found; `headgate run` starts them"))
+    if sums := table_sums(seen.workers):
+        parts += [Text(), _tables_table(sums)]
+    troubles = [line for worker in seen.workers for line in _troubles(worker)]
+    troubles += [
+        _trouble(stage, "no worker works for this stage", f"`headgate run --stage {stage}` starts one")
+        for stage in (seen.missing if seen.workers else ())
+    ]
     return [*parts, Text(), *troubles] if troubles else parts
 
 
-def _stages_table(stages: list[LocalStage]) -> Table:
-    table = _table("stage", "slot", "pid", "state", "partitions", "counted")
-    for stage in stages:
-        counters = _quarantine_first(stage.status.get("counters", {}))[:8]
-        counted = ", ".join(f"{name} {value:g}" for name, value in counters)
-        state = Text(stage.state, style=_COLOURS.get(stage.state, "red"))
-        slot = f"{stage.instance}-{stage.slot}"
-        table.add_row(stage.stage, slot, str(stage.pid), state, str(stage.status.get("assigned", "–")), counted)
+def _workers_table(workers: Iterable[WorkerState]) -> Table:
+    table = _table("stage", "slot", "host", "pid", "state", "partitions", "counted")
+    for worker in workers:
+        counters = _quarantine_first(worker.status.get("counters", {}))[:8]
+        counted = ", ".join(f"{shown(name)} {value:g}" for name, value in counters)
+        said = f"gone since {worker.since}" if worker.state == "gone" else worker.state
+        state = Text(shown(said), style=_COLOURS.get(worker.state, "red"))
+        cells = [worker.stage, f"{worker.instance}-{worker.slot}", worker.status.get("host", "here"), worker.pid]
+        table.add_row(*_plain(cells), state, *_plain([worker.status.get("assigned"), counted]))
     return table
 
 
@@ -112,47 +134,48 @@ def _quarantine_first(counters: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(counters.items(), key=lambda item: (not item[0].startswith("quarantined_"), item[0]))
 
 
-def _tables_table(stages: list[LocalStage]) -> Table:
+def _tables_table(sums: Iterable[Mapping[str, Any]]) -> Table:
     table = _table("stage", "table", "topic", "partitions", "lag", "freshness", "source silent", "oldest open", "state")
-    for stage in stages:
-        for row in stage.status.get("tables", []):
-            ages = (row.get(name) for name in ("freshness_seconds", "silence_seconds", "oldest_unfinished_seconds"))
-            state = Text(f"paused: {row['paused']}", style="red") if row.get("paused") else Text("runs")
-            cells = [
-                stage.stage,
-                row["table"],
-                row.get("topic"),
-                row.get("partitions"),
-                row.get("lag"),
-                *map(duration, ages),
-            ]
-            table.add_row(*("–" if cell is None else str(cell) for cell in cells), state)
+    for row in sums:
+        ages = (row[name] for name in ("freshness_seconds", "silence_seconds", "oldest_unfinished_seconds"))
+        state = Text(f"paused: {shown(row['paused'])}", style="red") if row["paused"] else Text("runs")
+        cells = [row["stage"], row["table"], row["topic"], row["partitions"], row["lag"], *map(duration, ages)]
+        table.add_row(*_plain(cells), state)
     return table
 
 
-def _troubles(stage: LocalStage) -> list[Text]:
-    name = f"{stage.stage}-{stage.instance}-{stage.slot}"
-    if stage.state == "dead":
-        return [_trouble(name, f"process {stage.pid} is gone", "`headgate run` starts it again")]
-    if not stage.status:
-        return [_trouble(name, f"process {stage.pid} does not answer at {stage.url}", "look at its log")]
-    lines = [
-        _trouble(name, f"table {row['table']}: {row['paused']}", row.get("hint") or "")
-        for row in stage.status.get("tables", [])
-        if row.get("paused")
-    ]
-    lines += [
-        _trouble(name, f"table {row['table']}: columns that its spec does not name: {shown(', '.join(columns))}", "")
-        for row in stage.status.get("tables", [])
-        if (columns := row.get("unknown_columns"))
-    ]
-    if error := stage.status.get("last_error"):
+def _plain(cells: Sequence[Any]) -> list[Text]:
+    """Return cells as text that a terminal does not obey: workers of other machines wrote it."""
+    return [Text(shown(cell)) for cell in cells]
+
+
+def _troubles(worker: WorkerState) -> list[Text]:
+    name = worker.name if worker.instance else worker.stage
+    match worker.state:
+        case "dead":
+            return [_trouble(name, f"process {worker.pid} is gone", "`headgate run` starts it again")]
+        case "silent":
+            return [_trouble(name, f"process {worker.pid} does not answer at {worker.url}", "look at its log")]
+        case "gone":
+            hint = "does its machine run, and reach Kafka? A worker that ended cleanly is not shown"
+            return [_trouble(name, f"nothing was heard of it since {worker.since}", hint)]
+    lines = []
+    for row in worker.status.get("tables", []):
+        if row.get("paused"):
+            lines.append(_trouble(name, f"table {row['table']}: {row['paused']}", row.get("hint") or ""))
+        if columns := row.get("unknown_columns"):
+            lines.append(
+                _trouble(name, f"table {row['table']}: columns that its spec does not name: {', '.join(columns)}", "")
+            )
+    if left_out := worker.status.get("tables_left_out"):
+        lines.append(_trouble(name, f"{left_out} of its tables are not shown: there are too many for one record", ""))
+    if error := worker.status.get("last_error"):
         lines.append(_trouble(name, f"{error['kind']} at {error['at']}: {error['message']}", error.get("hint") or ""))
     return lines
 
 
 def _trouble(name: str, what: str, hint: str) -> Text:
-    return Text.assemble((f"{name}: ", "bold"), what, (f"\n  hint: {hint}" if hint else "", "dim"))
+    return Text.assemble((f"{shown(name)}: ", "bold"), shown(what), (f"\n  hint: {shown(hint)}" if hint else "", "dim"))
 
 
 def _table(*headings: str) -> Table:

@@ -18,7 +18,7 @@ app = typer.Typer(
 app.command("demo", short_help="See it work, with nothing but Python.", epilog=demo.EPILOG)(demo.demo)
 app.command("run", short_help="Run the stages.", epilog=run.EPILOG)(run.run)
 app.command("check", short_help="Check configuration and connections.", epilog=check.EPILOG)(check.check)
-app.command("status", short_help="Show the stages of this machine.", epilog=status.EPILOG)(status.status)
+app.command("status", short_help="Show the workers of all machines.", epilog=status.EPILOG)(status.status)
 app.add_typer(tables.app, name="tables")
 app.add_typer(features.app, name="features")
 app.add_typer(lake.app, name="lake")

@@ -47,16 +47,15 @@ def running(installation: Path) -> Iterator[subprocess.Popen[str]]:
         process.wait(30)
 
 
+def status(installation: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Return what `headgate status --json` says."""
+    command = [*START, "status", "--json", *options, "--config", str(installation)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
 def statuses(installation: Path) -> dict[str, str]:
-    """Return the state of each stage that answers `headgate status`."""
-    done = subprocess.run(
-        [*START, "status", "--json", "--config", str(installation)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    return {stage["stage"]: stage["state"] for stage in json.loads(done.stdout)}
+    """Return the state of each stage that `headgate status` knows of."""
+    return {stage["stage"]: stage["state"] for stage in json.loads(status(installation).stdout)}
 
 
 def test_all_stages_start_answer_and_end_cleanly(installation: Path, running: subprocess.Popen[str]) -> None:
@@ -65,6 +64,12 @@ def test_all_stages_start_answer_and_end_cleanly(installation: Path, running: su
         lambda: statuses(installation) == dict.fromkeys(STAGES, "running"), "all stages run", deadline_seconds=90
     )
     family = psutil.Process(running.pid).children(recursive=True)
+    elsewhere = installation.with_name("elsewhere.yaml")  # another machine: it shares nothing but Kafka
+    elsewhere.write_text(installation.read_text().replace(str(installation.parent / "state"), "/nowhere"))
+    wait_until(
+        lambda: statuses(elsewhere) == dict.fromkeys(STAGES, "running"), "all stages told of it", deadline_seconds=20
+    )
+    sums = status(elsewhere, "--sums")
 
     running.send_signal(signal.SIGTERM)
     code = running.wait(30)
@@ -75,6 +80,9 @@ def test_all_stages_start_answer_and_end_cleanly(installation: Path, running: su
     assert len(family) == len(STAGES)
     assert psutil.wait_procs(family, timeout=5)[1] == []
     assert list((installation.parent / "state").glob("*.json")) == []
+    assert sums.returncode == 0, sums.stderr
+    assert [1] * 4 == [stage["workers"] for stage in json.loads(sums.stdout)["stages"]]
+    assert statuses(elsewhere) == {}
 
 
 def test_a_second_supervisor_is_refused_and_a_killed_stage_comes_back(

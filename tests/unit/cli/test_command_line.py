@@ -14,6 +14,7 @@ from headgate.cli.printing import print_table
 from headgate.cli.reference import reference
 from schemas.errors import BugError, ConfigurationError, SinkUnavailable, TableStopped
 from schemas.table import TableEntry, TableSpec
+from streams.tables import TableDirectory
 
 VERBS = (
     "demo", "run", "check", "status", "tables list", "tables pause", "tables resume", "features get",
@@ -113,18 +114,26 @@ def test_resume_does_not_deny_a_pause_that_it_cannot_see(
 ) -> None:
     """A worker pauses a truncated table by itself, and only `status` knows."""
     spec = TableSpec.model_validate({"table": "patients", "topics": ["t"], "columns": {"id": "long"}})
-    monkeypatch.setattr("streams.registration.load_tables", lambda _: {"patients": TableEntry(spec=spec)})
+    monkeypatch.setattr(
+        "streams.registration.load_tables", lambda _: TableDirectory({"patients": TableEntry(spec=spec)})
+    )
 
     assert entry.run(["tables", "resume", "patients", "--config", str(config)]) == ExitCode.OK
     assert "patients is not paused by hand; where `headgate status` shows a pause" in capsys.readouterr().err
 
 
-def test_status_where_nothing_runs_is_unavailable(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 4, an empty list as JSON."""
+def test_status_where_nothing_runs_is_unavailable(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 4, an empty list as JSON, and that Kafka could not be asked."""
+    monkeypatch.setattr("headgate.installation.KAFKA_SECONDS_MAX", 0.1)
+
     code = entry.run(["status", "--json", "--config", str(config)])
 
     assert code == ExitCode.UNAVAILABLE
-    assert json.loads(capsys.readouterr().out) == []
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == []
+    assert shown.err.startswith("error: Kafka did not answer within")
 
 
 def test_version_as_json_names_what_it_stands_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,6 +152,7 @@ def test_version_as_json_names_what_it_stands_on(capsys: pytest.CaptureFixture[s
         ["run", "--workers", "nonsense=1"],
         ["run", "--stage", "lake", "--workers", "lake=2"],
         ["status", "--watch", "--json"],
+        ["status", "--sums"],
         ["lake", "sql", "SELECT 1", "--json", "--csv"],
     ],
 )

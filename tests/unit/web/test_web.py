@@ -10,12 +10,15 @@ import aiohttp
 import pytest
 from rich.table import Table
 
-from headgate.cli.status import as_document, render
-from headgate.local_stages import LocalStage, ask_local_stages
+from headgate.cli.status import render
+from headgate.installation import Seen
+from headgate.local_stages import ask_local_stages
 from headgate.slot import Slot
 from schemas.config import WebConfig
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, SourceUnavailable
+from streams.page import Installation
 from streams.web import StageServer
+from streams.workers import WorkerState
 
 STATUS: dict[str, Any] = {
     "stage": "lake",
@@ -68,7 +71,7 @@ async def test_a_running_stage_is_healthy_ready_and_found_by_its_file(tmp_path: 
         assert (200, "ok\n") == await get(f"{url}/readyz")
         assert url.startswith("http://127.0.0.1:")
         state = json.loads(web.state_file.read_text())
-        assert {"pid": os.getpid(), "url": url, "stage": "lake", "instance": "here", "slot": 0} == state
+        assert {"v": 1, "pid": os.getpid(), "url": url, "stage": "lake", "instance": "here", "slot": 0} == state
     finally:
         await web.stop()
 
@@ -147,7 +150,7 @@ async def test_status_asks_what_runs_and_tells_silent_from_dead(tmp_path: Path) 
         await web.stop()
 
     assert [("alerts", "silent"), ("features", "dead"), ("lake", "running")] == [(s.stage, s.state) for s in stages]
-    assert as_document(stages[2])["tables"][0]["lag"] == 17
+    assert stages[2].document()["tables"][0]["lag"] == 17
 
 
 async def test_the_table_of_status_shows_pauses_errors_and_hints(tmp_path: Path) -> None:
@@ -159,7 +162,7 @@ async def test_the_table_of_status_shows_pauses_errors_and_hints(tmp_path: Path)
     finally:
         await web.stop()
 
-    shown = "\n".join(str(part) for part in render(stages)[3:])
+    shown = "\n".join(str(part) for part in render(Seen(stages, []))[3:])
     assert "table patients: truncate\n  hint: resync it" in shown
     assert "unavailable at 2026-11-20T19:46:00+00:00: S3 is away\n  hint: look" in shown
 
@@ -167,9 +170,9 @@ async def test_the_table_of_status_shows_pauses_errors_and_hints(tmp_path: Path)
 def test_what_went_to_quarantine_is_shown_before_all_that_was_counted() -> None:
     """There is room for a few counters only, and somebody must look at these."""
     counters = {**{f"a{n}": float(n) for n in range(20)}, "quarantined_broken_value": 3.0}
-    stage = LocalStage("lake", "here", 0, 1, "http://127.0.0.1:9", "running", {"counters": counters})
+    worker = WorkerState("lake", "here", 0, "running", status={"counters": counters})
 
-    (table,) = render([stage])
+    (table,) = render(Seen([worker], []))
 
     assert isinstance(table, Table)
     assert "quarantined_broken_value 3, a0 0, a1 1" == "".join(map(str, table.columns[-1].cells))[:38]
@@ -178,8 +181,50 @@ def test_what_went_to_quarantine_is_shown_before_all_that_was_counted() -> None:
 def test_columns_that_a_spec_does_not_name_are_told_without_speaking_to_the_terminal() -> None:
     """Their names come from the source."""
     row = {"table": "patients", "unknown_columns": ["age", "\x1b[2J"]}
-    stage = LocalStage("normalize", "here", 0, 1, "http://127.0.0.1:9", "running", {"tables": [row]})
+    worker = WorkerState("normalize", "here", 0, "running", status={"tables": [row]})
 
     assert r"normalize-here-0: table patients: columns that its spec does not name: age, \x1b[2J" == str(
-        render([stage])[-1]
+        render(Seen([worker], []))[-1]
     )
+
+
+async def test_all_workers_are_shown_by_each_stage_and_kafka_is_asked_once(tmp_path: Path) -> None:
+    """As JSON and as a page, on which nothing that a worker wrote is markup."""
+    asked: list[int] = []
+
+    def read() -> list[WorkerState]:
+        asked.append(1)
+        away = WorkerState("alerts", "<b>", 0, "gone", since="yesterday", status={})
+        return [away, WorkerState("lake", "here", 0, "running", status=STATUS)]
+
+    web = server(tmp_path, more=Installation(read, ["normalize", "alerts", "lake"]).routes())
+    url = await web.start()
+    try:
+        _, document = await get(f"{url}/workers")
+        status, page = await get(f"{url}/")
+    finally:
+        await web.stop()
+
+    assert ["gone", "running"] == [worker["state"] for worker in json.loads(document)]
+    assert (200, [1]) == (status, asked)
+    assert "<td>alerts</td><td>&lt;b&gt;-0</td><td>–</td><td>gone since yesterday</td>" in page
+    assert "<td>normalize</td><td>0</td>" in page
+    assert "<td>lake</td><td>patients</td><td>headgate.changes.patients</td><td>1</td><td>4</td><td>17</td>" in page
+
+
+async def test_a_page_without_kafka_says_why(tmp_path: Path) -> None:
+    """The stage itself goes on, and /status with it."""
+
+    def away() -> list[WorkerState]:
+        raise SourceUnavailable("no broker answers", hint="is it <up>?")
+
+    web = server(tmp_path, more=Installation(away, []).routes())
+    url = await web.start()
+    try:
+        answers = [await get(f"{url}{path}") for path in ("/workers", "/", "/status")]
+    finally:
+        await web.stop()
+
+    assert [503, 503, 200] == [status for status, _ in answers]
+    assert {"error": "no broker answers", "hint": "is it <up>?"} == json.loads(answers[0][1])
+    assert "is it &lt;up&gt;?" in answers[1][1]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
+from schemas import versions
 from schemas.document import Strict
 from schemas.errors import ConfigurationError
 from schemas.feature import View
@@ -127,3 +128,4 @@ class TableEntry(Strict):
     generation: Annotated[int, Field(ge=0)] = 0
     paused: str | None = None
     applied_at: str = ""
+    v: int = versions.TABLE_ENTRY.writes

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from schemas import versions
 from schemas.errors import HeadgateError, PoisonRecord, kind_of
 
 _ENCODER = msgspec.json.Encoder()
@@ -38,6 +39,21 @@ class Quarantined(msgspec.Struct):
     value: str | None
     value_bytes: int
     headers: list[tuple[str, str | None]]
+    v: int = versions.QUARANTINED.writes
+
+
+_DECODER = msgspec.json.Decoder(Quarantined)
+
+
+def read_quarantined(value: bytes) -> Quarantined:
+    """Return the entry that a record of the quarantine holds.
+
+    Raises:
+        VersionRefused: it is of a version that this release does not read.
+        msgspec.MsgspecError: it is no entry.
+    """
+    versions.QUARANTINED.check_json(value, "an entry of the quarantine")
+    return _DECODER.decode(value)
 
 
 def reason_of(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from typing import Literal
 from connectors.formats import format_of
 from schemas.config import Config, LimitsConfig
 from schemas.document import read_document
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, VersionRefused
 from schemas.table import TableEntry, TableSpec
 from streams.registration import load_tables, write_entries
 from streams.rules import RuleEngine
@@ -133,6 +133,9 @@ def apply_folder(config: Config, folder: Path) -> list[TableChange]:
     """
     specs = read_specs(folder)
     registered = load_tables(config)
+    for table in specs:  # the entry of a newer release says what we would forget: pause, epoch, generation
+        if isinstance(refused := registered.unreadable.get(table), VersionRefused):
+            raise refused
     check_specs({**{name: entry.spec for name, entry in registered.items()}, **specs}, config)
     at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     merged = merge(registered, specs, at=at)

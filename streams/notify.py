@@ -32,12 +32,12 @@ from streams.retry import (
     ALERT_DECODER,
     HEADER_DESTINATION,
     HEADER_DUE,
-    WAITING_DECODER,
     DeadLetter,
     Health,
     Waiting,
     later_seconds,
     quick_seconds,
+    read_waiting,
 )
 from streams.stage import BaseStage
 
@@ -180,7 +180,7 @@ class NotifyStage(BaseStage):
             if run.topic == self._names.alerts:
                 alert, waiting = ALERT_DECODER.decode(value), None
             else:
-                waiting = WAITING_DECODER.decode(value)
+                waiting = read_waiting(value)
                 alert = waiting.alert
         except msgspec.MsgspecError:
             # The library's message may hold a piece of the value, which no error of ours carries.

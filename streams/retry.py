@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from schemas import versions
 from schemas.rule import Alert
 from sinks.webhook import Attempt
 
@@ -29,6 +30,7 @@ class Waiting(msgspec.Struct):
     first_failed_at: int
     reason: str
     alert: Alert
+    v: int = versions.WAITING.writes
 
     def encoded(self) -> bytes:
         """Return the value of a record of `headgate.notify.retry`."""
@@ -44,14 +46,38 @@ class DeadLetter(msgspec.Struct):
     first_failed_at: int
     dead_at: int
     alert: Alert
+    v: int = versions.DEAD_LETTER.writes
 
     def encoded(self) -> bytes:
         """Return the value of a record of `headgate.notify.dead`."""
         return _ENCODER.encode(self)
 
 
-WAITING_DECODER = msgspec.json.Decoder(Waiting)
+_WAITING = msgspec.json.Decoder(Waiting)
+_DEAD_LETTER = msgspec.json.Decoder(DeadLetter)
 ALERT_DECODER = msgspec.json.Decoder(Alert)
+
+
+def read_waiting(value: bytes) -> Waiting:
+    """Return what a record of `headgate.notify.retry` holds.
+
+    Raises:
+        VersionRefused: it is of a version that this release does not read: going on would lose the alert.
+        msgspec.MsgspecError: it is no alert that waits.
+    """
+    versions.WAITING.check_json(value, "an alert that waits for its next attempt")
+    return _WAITING.decode(value)
+
+
+def read_dead_letter(value: bytes) -> DeadLetter:
+    """Return what a record of `headgate.notify.dead` holds.
+
+    Raises:
+        VersionRefused: it is of a version that this release does not read.
+        msgspec.MsgspecError: it is no dead letter.
+    """
+    versions.DEAD_LETTER.check_json(value, "a dead letter")
+    return _DEAD_LETTER.decode(value)
 
 
 def quick_seconds(attempt: int, attempt_result: Attempt, jitter: float) -> float | None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 
+import msgspec
 from pydantic import ValidationError
 
+from schemas import versions
 from schemas.errors import ConfigurationError, TableStopped
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
@@ -23,15 +25,19 @@ def read_entry(data: bytes) -> TableEntry:
     """Return the entry that a record of `headgate.tables` holds.
 
     Raises:
-        ConfigurationError: a newer Headgate wrote it, or somebody else.
+        VersionRefused: it is of a version that this release does not read.
+        ConfigurationError: somebody else wrote it.
     """
     try:
+        versions.TABLE_ENTRY.check_json(data, "an entry of the tables' topic")
         return TableEntry.model_validate_json(data)
+    except msgspec.MsgspecError:
+        what = "it is no JSON object"
     except ValidationError as exc:
-        keys = ", ".join(".".join(str(part) for part in error["loc"]) for error in exc.errors()[:5])
-        raise ConfigurationError(
-            f"an entry of the tables' topic cannot be read: {keys}", hint="apply the table again with this version"
-        ) from None
+        what = ", ".join(".".join(str(part) for part in error["loc"]) for error in exc.errors()[:5])
+    raise ConfigurationError(
+        f"an entry of the tables' topic cannot be read: {what}", hint="apply the table again with this version"
+    )
 
 
 class TableDirectory(Mapping[str, TableEntry]):

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from schemas.errors import BugError, ConfigurationError
+from schemas import versions
+from schemas.errors import BugError
 
 COMMIT_METADATA_BYTES_MAX = 4096  # the broker's default of offset.metadata.max.bytes
-_VERSION = "v1"
+_VERSION = f"v{versions.COMMIT_METADATA.writes}"
 _NO_ID = "-"  # a broker without topic ids
 _OURS = re.compile(r"v(\d+) (\S+) (\d+)(?: (.*))?", re.DOTALL)
 
@@ -49,15 +50,11 @@ def read_commit_metadata(text: str | None) -> CommitMetadata | None:
     """Return what `text` says, or None where there is none, or where somebody else wrote it.
 
     Raises:
-        ConfigurationError: a newer version of Headgate wrote it.
+        VersionRefused: a newer version of Headgate wrote it.
     """
     match = _OURS.fullmatch(text or "")
     if match is None:
         return None
     version, topic_id, generation, stage = match.groups()
-    if f"v{version}" != _VERSION:
-        raise ConfigurationError(
-            f"the committed offsets were written by a newer Headgate: metadata v{version}, this one knows {_VERSION}",
-            hint="run the newer version, or another group",
-        )
+    versions.COMMIT_METADATA.check(version, "the metadata of a committed offset")
     return CommitMetadata("" if topic_id == _NO_ID else topic_id, int(generation), stage or "")

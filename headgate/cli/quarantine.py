@@ -15,7 +15,7 @@ import typer
 from headgate.cli.codes import ExitCode, epilog
 from headgate.cli.printing import print_json, print_table, say
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
-from schemas.errors import TableStopped
+from schemas.errors import TableStopped, VersionRefused
 
 if TYPE_CHECKING:
     from schemas.config import Config
@@ -108,20 +108,23 @@ def show(
 
 
 def entries(settings: Config) -> Iterator[Quarantined]:
-    """Yield all entries of the quarantine, per partition in order."""
-    import msgspec
-
+    """Yield all entries of the quarantine, per partition in order; those of other versions are told of at the end."""
     from connectors.transport.scan import scan
     from schemas.topics import TopicNames
-    from sinks.quarantine import Quarantined
+    from sinks.quarantine import read_quarantined
     from streams.registration import open_admin
     from streams.settings import client_settings
 
-    decoder = msgspec.json.Decoder(Quarantined)
-    topic = TopicNames(settings.kafka.topic_prefix).quarantine
+    topic, refused = TopicNames(settings.kafka.topic_prefix).quarantine, list[VersionRefused]()
     for record in scan(topic, client_settings(settings), open_admin(settings)):
-        if record.value is not None:
-            yield decoder.decode(record.value)
+        if record.value is None:
+            continue
+        try:
+            yield read_quarantined(record.value)
+        except VersionRefused as error:
+            refused.append(error)
+    if refused:
+        say(f"error: {len(refused)} left out: {refused[0].message}\nhint: {refused[0].hint}")
 
 
 def describe(entry: Quarantined) -> dict[str, Any]:

@@ -139,6 +139,8 @@ def _entry(settings: Config, table: str) -> TableEntry:
     from streams.registration import load_tables
 
     tables = load_tables(settings)
+    if table in tables.unreadable:
+        raise tables.unreadable[table]
     if table not in tables:
         raise no_such_table(table, list(tables))
     return tables[table]

@@ -10,10 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from schemas.errors import BugError, ErrorKind, HeadgateError, SourceMoved
+from schemas import versions
+from schemas.errors import BugError, ErrorKind, HeadgateError, SourceMoved, TableStopped, VersionRefused
 
 PROPERTY_STAND = "headgate.partition."  # and the number of the input partition
-STAND_VERSION = 1
 
 Stream = tuple[str, int, int]  # topic, generation and partition of an origin
 
@@ -32,7 +32,7 @@ class Stand:
         highest = [[*stream, offset] for stream, offset in sorted(self.highest.items())]
         return json.dumps(
             {
-                "v": STAND_VERSION,
+                "v": versions.LAKE_STAND.writes,
                 "topic": self.topic,
                 "id": self.topic_id,
                 "next": self.next_offset,
@@ -59,20 +59,20 @@ def read_stand(text: str) -> Stand:
     """Return what `Stand.to_text` wrote.
 
     Raises:
-        BugError: the text has another version, or somebody edited it.
+        TableStopped: the text has a version that this release does not read.
+        BugError: somebody edited it.
     """
     try:
         stored = json.loads(text)
-        version = stored["v"]
+        versions.LAKE_STAND.check(stored["v"], "where a partition stands in the lake")
         highest = {(topic, generation, partition): offset for topic, generation, partition, offset in stored["highest"]}
-        stand = Stand(stored["topic"], stored["id"], stored["next"], highest)
+        return Stand(stored["topic"], stored["id"], stored["next"], highest)
+    except VersionRefused as refused:
+        raise TableStopped("lake_stand", refused.message, hint=refused.hint) from refused
     except (ValueError, KeyError, TypeError) as exc:
         raise BugError(
             "a partition's offset in the lake cannot be read", hint="was the table's property edited?"
         ) from exc
-    if version != STAND_VERSION:
-        raise BugError(f"a partition's offset in the lake has version {version}", hint="upgrade Headgate")
-    return stand
 
 
 def read_stands(properties: Mapping[str, str]) -> dict[int, Stand]:

@@ -34,11 +34,12 @@ from pyiceberg.types import (
     TimeType,
 )
 
-from schemas.errors import SinkUnavailable, TableStopped
+from schemas import versions
+from schemas.errors import SinkUnavailable, TableStopped, VersionRefused
 from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
 
-LAYOUT_VERSION = "1"
+LAYOUT_VERSION = str(versions.LAKE_LAYOUT.writes)
 PROPERTY_LAYOUT = "headgate.layout-version"
 PROPERTY_KEY = "headgate.key"
 
@@ -169,15 +170,13 @@ def check_layout(table: Table) -> None:
     """Refuse a table whose layout we do not know.
 
     Raises:
-        TableStopped: the version is missing or another one.
+        TableStopped: the version is missing, or one that this release does not read.
     """
-    version = table.properties.get(PROPERTY_LAYOUT)
-    if version != LAYOUT_VERSION:
-        raise TableStopped(
-            "lake_layout",
-            f"lake table {table.name()[-1]} has layout version {version}, this Headgate knows {LAYOUT_VERSION}",
-            hint="upgrade Headgate, or move the table aside: it is created anew",
-        )
+    try:
+        versions.LAKE_LAYOUT.check(table.properties.get(PROPERTY_LAYOUT), f"lake table {table.name()[-1]}")
+    except VersionRefused as refused:
+        hint = f"{refused.hint}; or move the table aside: it is created anew"
+        raise TableStopped("lake_layout", refused.message, hint=hint) from refused
 
 
 def key_of(table: Table) -> list[str]:

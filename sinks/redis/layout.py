@@ -10,8 +10,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LAYOUT_VERSION = 1
-
 ROW = "f"  # latest values of a row that is its own entity: values and ledger in one hash
 SHARING_ROW = "r"  # the ledger of a row of a view whose entities several rows share
 ENTITY = "e"  # what each row that names an entity told it

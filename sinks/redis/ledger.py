@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from schemas.config import RedisConfig
-from schemas.errors import ConfigurationError
-from sinks.redis.layout import LAYOUT_VERSION, Layout, offset_text
+from sinks.redis.layout import Layout, offset_text
+from sinks.redis.migrate import brought_up
 from sinks.redis.wire import Wire, checked
 
 SCRIPT = files("sinks.redis").joinpath("ledger.lua").read_bytes()
@@ -100,15 +100,9 @@ class Ledger:
             raise
 
     async def _prepare(self) -> None:
-        own = msgspec.json.encode({"layout": LAYOUT_VERSION, "buckets": self.layout.buckets})
-        loaded, _, held = [
-            checked(reply)
-            for reply in await self.wire.exchange(
-                [("SCRIPT", "LOAD", SCRIPT), ("SET", self.layout.marker, own, "NX"), ("GET", self.layout.marker)]
-            )
-        ]
-        assert loaded.decode() == SCRIPT_SHA, "Redis names a script by its SHA-1"
-        check_layout(held, self.layout)
+        await brought_up(self.wire.exchange, self.layout)
+        (loaded,) = await self.wire.exchange([("SCRIPT", "LOAD", SCRIPT)])
+        assert checked(loaded).decode() == SCRIPT_SHA, "Redis names a script by its SHA-1"
 
     async def close(self) -> None:
         """Leave; what is in flight fails with SinkUnavailable."""
@@ -161,25 +155,3 @@ class Ledger:
         ]
         for reply in await self.wire.exchange(calls):
             checked(reply)
-
-
-def check_layout(held: bytes | None, layout: Layout) -> None:
-    """Refuse what this version does not know.
-
-    Raises:
-        ConfigurationError: another layout, or another number of buckets.
-    """
-    try:
-        found = msgspec.json.decode(held or b"", type=dict[str, Any])
-    except msgspec.MsgspecError as exc:
-        raise ConfigurationError(f"{layout.marker} is not ours", hint="choose another redis.key_prefix") from exc
-    if found.get("layout") != LAYOUT_VERSION:
-        raise ConfigurationError(
-            f"Redis holds layout {found.get('layout')} under {layout.prefix}, this version knows {LAYOUT_VERSION}",
-            hint="use the version of headgate that wrote it, or another redis.key_prefix",
-        )
-    if found.get("buckets") != layout.buckets:
-        raise ConfigurationError(
-            f"Redis holds {found.get('buckets')} buckets under {layout.prefix}, redis.buckets says {layout.buckets}",
-            hint="the number of buckets is fixed for a layout: set redis.buckets back",
-        )

@@ -360,6 +360,8 @@ def test_another_layout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TableStopped) as caught:
         lake.open_table(open_catalog(config), config.namespace, spec_of())
     assert "lake_layout" == caught.value.reason
+    assert "lake table patients has version 2, this release reads 1 (a table of the lake)" == caught.value.message
+    assert "upgrade this one" in caught.value.hint
 
 
 def test_a_new_column_and_a_wider_type_are_taken_up(tmp_path: Path) -> None:

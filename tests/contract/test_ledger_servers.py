@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from schemas.config import RedisConfig
-from schemas.errors import BugError, ConfigurationError, SinkUnavailable
+from schemas.errors import BugError, ConfigurationError, SinkUnavailable, VersionRefused
 from schemas.table import TableSpec
 from sinks.redis.fold import Gatherer
 from sinks.redis.layout import offset_field, offset_text
@@ -204,7 +204,7 @@ async def test_a_newer_layout_is_refused(empty: Server) -> None:
     ledger = Ledger(empty.config())
     empty.client.set(ledger.layout.marker, '{"layout": 2, "buckets": 8}')
 
-    with pytest.raises(ConfigurationError, match="layout 2"):
+    with pytest.raises(VersionRefused, match=r"has version 2, this release reads 1 .*upgrade this one"):
         await ledger.open()
     with pytest.raises(SinkUnavailable):
         await ledger.offsets([FIELD])

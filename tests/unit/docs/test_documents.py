@@ -22,6 +22,7 @@ from schemas.config import MIB, Config, LakeConfig, read_config
 from schemas.document import read_document
 from schemas.table import TableSpec
 from schemas.topics import TopicNames
+from schemas.versions import FORMS
 from streams.registration import own_topic, own_topics
 from streams.rules import RuleEngine
 from tests.services import Connector, Kafka, RedisServer
@@ -74,11 +75,12 @@ def parse(words: tuple[str, ...]) -> None:
 def topic_row(topic: str, config: Config) -> list[str]:
     """Return what the table of topics must say of a topic, from the code that makes it."""
     made = own_topic(config, topic, partitions=4711)
-    days = None if made.retention_seconds is None else f"{made.retention_seconds / 86_400:g} days"
+    days = "" if made.retention_seconds is None else f"{made.retention_seconds / 86_400:g} days"
     if topic == TopicNames().changes("<table>"):
         days = f"`kafka.changes_retention_hours` ({days})"
+    cleanup = made.config()["cleanup.policy"].replace(",", " and ")
     partitions = str(made.partitions).replace("4711", "as its largest source topic")
-    return [f"`{topic}`", partitions, "compact" if days is None else f"delete, {days}"]
+    return [f"`{topic}`", partitions, f"{cleanup}, {days}" if days else cleanup]
 
 
 def written(default: object) -> str:
@@ -250,6 +252,15 @@ def test_the_table_of_topics_is_what_the_code_makes() -> None:
     found = [row[:3] for row in rows(ROOT / "docs" / "topics.md", "topic")]
 
     assert [topic_row(topic, config) for topic in made] == sorted(found)
+
+
+def test_the_table_of_versions_is_what_the_code_knows() -> None:
+    """What is versioned, where, and which versions this release writes and reads."""
+    known = [
+        [form.name, form.where, form.stands_in, str(form.writes), ", ".join(map(str, form.reads))] for form in FORMS
+    ]
+
+    assert known == rows(ROOT / "docs" / "upgrade.md", "what")
 
 
 def test_the_settings_of_the_lake_are_those_of_the_code() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import BugError, SourceMoved
+from schemas.errors import BugError, SourceMoved, TableStopped
 from sinks.lake.stand import Stand, check_topic, read_stand, read_stands, written
 
 STREAMS = st.tuples(st.text(), st.integers(0), st.integers(0))
@@ -28,9 +28,13 @@ def test_the_text_is_frozen() -> None:
     assert '{"v":1,"topic":"headgate.changes.t","id":"abc","next":12,"highest":[["t",0,1,11]]}' == stand.to_text()
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{}", "[]", '{"v":1}', json.dumps({"v": 2, "topic": "t", "id": "", "next": 1, "highest": []})]
-)
+def test_a_newer_version_stops_the_table() -> None:
+    """With what to do; the other tables go on."""
+    with pytest.raises(TableStopped, match=r"version 2, this release reads 1 .*upgrade this one"):
+        read_stand(json.dumps({"v": 2, "topic": "t", "id": "", "next": 1, "highest": []}))
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"v":1}'])
 def test_another_text_is_refused(text: str) -> None:
     """Guessing at an offset would lose or double rows."""
     with pytest.raises(BugError):

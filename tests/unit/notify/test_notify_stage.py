@@ -188,6 +188,7 @@ async def test_what_waits_says_what_it_waits_for(receiver: Receiver) -> None:
         "first_failed_at": int(START * 1000),
         "reason": "status_500",
         "due": int((START + LATER_SECONDS[0]) * 1000),
+        "v": 1,
     }
     assert expected == {name: value for name, value in waiting.items() if name != "alert"}
     assert alert(1).id == waiting["alert"]["id"]

@@ -21,6 +21,7 @@ from schemas.topics import TopicNames
 from streams.host import StageHost
 from streams.logs import configure_logs
 from streams.memory import share_one_allocator
+from streams.patience import telling_soon
 from streams.registration import open_admin, open_tables
 from streams.settings import consumer_settings
 from streams.tables import TableDirectory
@@ -86,12 +87,17 @@ def _read_tables(config: Config) -> tuple[TableDirectory, CompactedReader]:
     attempt = 0
     while True:
         try:
-            return open_tables(config)
+            with telling_soon(lambda: _tell_of_waiting(config)):
+                return open_tables(config)
         except Unavailable as error:
             seconds = min(0.5 * 2**attempt, CONNECT_BACKOFF_SECONDS_MAX)
             log.warning("waiting_for_kafka", error=error.message, hint=error.hint, again_in_seconds=seconds)
             time.sleep(seconds)
             attempt = min(attempt + 1, 10)
+
+
+def _tell_of_waiting(config: Config) -> None:
+    log.warning("waiting_for_kafka", bootstrap=config.kafka.bootstrap, hint="is it up, and is kafka.bootstrap right?")
 
 
 @contextmanager

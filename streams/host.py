@@ -24,10 +24,10 @@ from streams.page import Installation
 from streams.registration import ensure_own_topics, own_topics
 from streams.status import Standing, status_of
 from streams.tables import TableDirectory
-from streams.telling import TELL_SECONDS, Teller
+from streams.telling import Teller
 from streams.web import StageServer
 from streams.wiring import MAIN_LANE, Wired, stage_names
-from streams.workers import read_workers
+from streams.workers import TELL_SECONDS, read_workers
 
 _BACKOFF_SECONDS_MAX = 10.0
 GATHER_SILENCE_SECONDS = 0.2

@@ -19,7 +19,6 @@ from schemas.topics import TopicNames
 from schemas.versions import STATUS
 from streams.settings import client_settings
 
-TELL_SECONDS = 5.0
 END_SECONDS_MAX = 1.0
 STATE_BYTES_MAX = 256 * 1024
 

@@ -18,8 +18,8 @@ from schemas.versions import STATUS
 from streams.registration import open_admin
 from streams.settings import client_settings, is_embedded
 from streams.status import iso
-from streams.telling import TELL_SECONDS
 
+TELL_SECONDS = 5.0  # how often a worker writes its state
 GONE_SECONDS = 4 * TELL_SECONDS  # a worker that wrote nothing for so long is told of as gone
 READ_SECONDS_MAX = 10.0
 STATES_BYTES_MAX = 64 * 1024 * 1024

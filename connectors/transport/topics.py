@@ -109,6 +109,20 @@ class TopicAdmin:
         futures = self._admin.ask(lambda c: c.describe_configs([resource], request_timeout=ANSWER_SECONDS))
         return {name: entry.value for name, entry in self._admin.result(futures[resource], f"topic {topic}").items()}
 
+    def configs(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Return the broker's settings of topics; those that are not there or not shown to this user are left out."""
+        asked = [ConfigResource(ResourceType.TOPIC, name) for name in sorted(set(topics))]
+        futures = self._admin.ask(lambda c: c.describe_configs(asked, request_timeout=ANSWER_SECONDS)) if asked else {}
+        answers = {
+            resource.name: self._admin.known(future, f"topic {resource.name}", allowed_only=True)
+            for resource, future in futures.items()
+        }
+        return {
+            name: {setting: entry.value for setting, entry in said.items()}
+            for name, said in answers.items()
+            if said is not None
+        }
+
     def create(self, topic: str, settings: TopicSettings) -> bool:
         """Make a topic and return once the broker knows it; False if it was there already, whatever its settings."""
         return topic in self.create_all({topic: settings})
@@ -266,6 +280,10 @@ class EmbeddedTopics(TopicAdmin):
 
     def config(self, topic: str) -> dict[str, str]:
         """Return nothing: this broker has no settings of topics."""
+        return {}
+
+    def configs(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Return nothing, as `config`."""
         return {}
 
     def create(self, topic: str, settings: TopicSettings) -> bool:

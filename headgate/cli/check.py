@@ -14,7 +14,7 @@ from rich.text import Text
 from headgate.cli.codes import ExitCode, epilog
 from headgate.cli.printing import print_json, print_table, say
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
-from schemas.errors import HeadgateError, SinkUnavailable, SourceUnavailable
+from schemas.errors import ConfigurationError, HeadgateError, SinkUnavailable, SourceUnavailable
 
 if TYPE_CHECKING:
     from schemas.config import Config, Destination
@@ -41,7 +41,10 @@ class Checked:
 
 
 def check(config: ConfigOption = DEFAULT_FILE, as_json: JsonOption = False) -> int:
-    """Check the configuration, then every connection: Kafka, Redis, the lake, the destinations' names."""
+    """Check the configuration, then every connection: Kafka, our topics, Redis, the lake, the destinations' names.
+
+    Nothing is made or changed. Of our topics it tells where retention or cleanup loses something.
+    """
     settings = load_config(config, os.environ)
     results = [Checked("configuration", ok=True, seconds=0.0, seen=str(config))]
     for what, look in checks(settings):
@@ -59,6 +62,7 @@ def checks(settings: Config) -> list[tuple[str, Callable[[], str]]]:
     """Return what to try, in order; each returns what it saw or raises an error of ours."""
     return [
         ("kafka", lambda: _kafka(settings)),
+        ("topics", lambda: _topics(settings)),
         ("redis", lambda: asyncio.run(_redis(settings))),
         ("lake", lambda: _lake(settings)),
         *(
@@ -92,15 +96,36 @@ def _kafka(settings: Config) -> str:
     )
 
 
+def _topics(settings: Config) -> str:
+    from schemas.topics import TopicNames
+    from streams.policies import look_at_topics, mended
+    from streams.registration import load_tables, open_admin, own_topic
+
+    names = TopicNames(settings.kafka.topic_prefix)
+    tables = load_tables(settings) if open_admin(settings).describe([names.tables]) else {}
+    looked_at, differing = look_at_topics(settings, tables)
+    if differing:
+        told = [f"{topic}: {why}" for topic, whys in sorted(differing.items()) for why in whys.values()]
+        topic, whys = min(differing.items())
+        alter = f"kafka-configs.sh --alter --topic {topic} --add-config {mended(own_topic(settings, topic), whys)}"
+        raise ConfigurationError("; ".join(told), hint=f"alter them: {alter}; docs/topics.md says what each must have")
+    return f"{looked_at} of our topics looked at: retention and cleanup lose nothing"
+
+
 async def _redis(settings: Config) -> str:
     from redis.asyncio import Redis
     from redis.exceptions import AuthenticationError, RedisError
 
+    from sinks.redis.layout import Layout
+    from sinks.redis.migrate import check_readable
+
+    layout = Layout(settings.redis.key_prefix, settings.redis.buckets)
     timeout = settings.redis.timeout_seconds
     url = settings.redis.url.get_secret_value()
     try:
         async with Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout) as client:
             info = await client.info("server")
+            check_readable(await client.get(layout.marker), layout)
     except AuthenticationError as exc:
         raise SinkUnavailable("Redis refuses the password", hint="look at `redis.url`") from exc
     except ValueError as exc:
@@ -113,10 +138,12 @@ async def _redis(settings: Config) -> str:
 
 
 def _lake(settings: Config) -> str:
-    from sinks.lake.storage import open_catalog
+    from sinks.lake.storage import is_made, list_tables
 
     try:
-        tables = open_catalog(settings.lake).list_tables(settings.lake.namespace)
+        if not is_made(settings.lake):
+            return f"{settings.lake.warehouse} is not there yet, and can be made"
+        tables = list_tables(settings.lake)
     except HeadgateError:
         raise
     except Exception as exc:  # whatever the catalogue's client raises: here it means that the lake cannot be used

@@ -115,10 +115,13 @@ async def read_rows(
 
     Raises:
         SinkUnavailable: Redis does not answer.
+        ConfigurationError: it holds a layout that this release does not read, or another number of buckets.
     """
     from redis.asyncio import Redis
     from redis.exceptions import RedisError
 
+    from sinks.redis.layout import Layout
+    from sinks.redis.migrate import check_readable
     from sinks.redis.read import get_entity
 
     keys = [key_parts(view, identity) for view in views]
@@ -130,6 +133,8 @@ async def read_rows(
         decode_responses=False,
     ) as client:
         try:
+            layout = Layout(config.redis.key_prefix, config.redis.buckets)
+            check_readable(await client.get(layout.marker), layout)
             return [
                 (view, await get_entity(client, config.redis, view.view, key))
                 for view, key in zip(views, keys, strict=True)

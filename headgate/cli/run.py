@@ -102,12 +102,27 @@ def _known_stage(settings: Config, stage: str | None) -> None:
 
 def _apply(settings: Config, folder: Path) -> None:
     from streams.apply import apply_folder
+    from streams.patience import telling_soon
 
-    for change in apply_folder(settings, folder):
+    with telling_soon(lambda: say(f"waiting for Kafka at {settings.kafka.bootstrap}")):
+        changes = apply_folder(settings, folder)
+    for change in changes:
         say(f"table {change.table}: {change.action}")
 
 
 def _run_worker(settings: Config, stage: str, number: int | None, instance: str) -> int:
+    """Run one worker; asked to stop before its own handlers of signals are there, it has nothing to finish."""
+    from streams.patience import AskedToStop, stoppable
+
+    try:
+        with stoppable():
+            return _in_slot(settings, stage, number, instance)
+    except AskedToStop:
+        say("stopped before it had begun")
+        return ExitCode.OK
+
+
+def _in_slot(settings: Config, stage: str, number: int | None, instance: str) -> int:
     from headgate.leash import follow
     from headgate.slot import Slot, take_first_free
 

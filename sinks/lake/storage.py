@@ -6,18 +6,21 @@ catalogue must be one that they share.
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import fsspec
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchNamespaceError
 from pyiceberg.io.fsspec import FsspecFileIO
+from sqlalchemy import inspect
 from sqlalchemy.exc import OperationalError
 
 from schemas.config import LakeConfig
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, SinkUnavailable
 
 CATALOG_FILE = "catalog.db"
 CATALOG_NAME = "headgate"
@@ -87,6 +90,42 @@ def open_catalog(config: LakeConfig) -> Catalog:
     return catalog
 
 
+def is_made(config: LakeConfig) -> bool:
+    """Tell whether there is a catalogue to be asked; only one in a folder of this machine may not be there yet.
+
+    Raises:
+        SinkUnavailable: it is not there, and this user may not make it.
+    """
+    if is_s3(config) or config.catalog != "sql" or config.catalog_uri is not None:
+        return True
+    folder = Path(config.warehouse).absolute()
+    if (folder / CATALOG_FILE).exists():
+        return True
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise SinkUnavailable(
+            f"{config.warehouse} cannot be made: {there} is no folder that this user may write",
+            hint="set lake.warehouse to a folder that you may write, or to an s3:// address",
+        )
+    return False
+
+
+def list_tables(config: LakeConfig) -> list[str]:
+    """Return the names of the lake's tables; nothing is made, neither folder nor namespace.
+
+    Raises:
+        ConfigurationError: as `open_catalog`.
+    """
+    properties = _properties(config, makes=False)
+    catalog = _created({**properties, "init_catalog_tables": "false"})
+    if isinstance(catalog, SqlCatalog) and not inspect(catalog.engine).has_table(IcebergTables.__tablename__):
+        return []
+    try:
+        return sorted(identifier[-1] for identifier in catalog.list_tables(config.namespace))
+    except NoSuchNamespaceError:
+        return []
+
+
 def _created(properties: dict[str, str]) -> Catalog:
     """Return the catalogue; several workers may create the tables of a new SQL one at the same time."""
     for attempt in range(_CREATE_ATTEMPTS):
@@ -102,7 +141,7 @@ def _keys(config: LakeConfig) -> dict[str, Any]:
     return {"s3.access-key-id": config.s3_access_key, "s3.secret-access-key": config.s3_secret_key}
 
 
-def _properties(config: LakeConfig) -> dict[str, str]:
+def _properties(config: LakeConfig, *, makes: bool = True) -> dict[str, str]:
     uri = config.catalog_uri.get_secret_value() if config.catalog_uri else None
     if uri is None and config.catalog == "rest":
         raise ConfigurationError("lake.catalog: rest needs lake.catalog_uri", hint="write the address of the catalogue")
@@ -116,7 +155,8 @@ def _properties(config: LakeConfig) -> dict[str, str]:
         properties |= {"warehouse": config.warehouse.rstrip("/"), "py-io-impl": f"{__name__}.{LakeFileIO.__name__}"}
     else:
         folder = Path(config.warehouse).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
+        if makes:
+            folder.mkdir(parents=True, exist_ok=True)
         uri = uri or (f"sqlite:///{folder / CATALOG_FILE}" if config.catalog == "sql" else None)
         properties["warehouse"] = str(folder)
     optional: dict[str, str | None] = {"uri": uri, "s3.endpoint": config.s3_endpoint, "s3.region": config.s3_region}

@@ -81,7 +81,7 @@ async def _swapped(exchange: Exchange, layout: Layout, held: bytes, new: Marker)
     return bytes(checked(reply) or b"")
 
 
-def read_marker(held: bytes | None, layout: Layout, *, form: Form = REDIS_LAYOUT) -> Marker:
+def read_marker(held: bytes | str | None, layout: Layout, *, form: Form = REDIS_LAYOUT) -> Marker:
     """Return the marker that `held` is, of a layout that this release reads and of our number of buckets.
 
     Raises:
@@ -101,7 +101,7 @@ def read_marker(held: bytes | None, layout: Layout, *, form: Form = REDIS_LAYOUT
     return marker
 
 
-def check_readable(held: bytes | None, layout: Layout) -> None:
+def check_readable(held: bytes | str | None, layout: Layout) -> None:
     """Refuse to read what this release would misread; `held` is the marker, None where nothing was written yet.
 
     Raises:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from connectors.transport.producer import plain_outbox
+from connectors.transport.topics import TopicSettings
 from headgate.cli import main as entry
 from headgate.cli.codes import ExitCode
 from headgate.demo.folder import example_specs
@@ -18,9 +20,9 @@ from schemas.errors import PoisonRecord
 from schemas.topics import TopicNames
 from sinks.quarantine import Suspect, quarantine_value
 from streams.apply import apply_folder
-from streams.registration import ensure_own_topics, load_tables, write_entry
+from streams.registration import ensure_own_topics, load_tables, open_admin, write_entry
 from streams.settings import client_settings
-from tests.services import Kafka, RedisServer
+from tests.services import Kafka, RedisServer, wait_until
 
 Verb = Callable[..., int]
 
@@ -104,12 +106,37 @@ def test_check_tries_everything_and_names_what_fails(
     """First all is well; then Redis is somewhere else."""
     assert verb("check", "--json") == 0
     results = json.loads(capsys.readouterr().out)
+    assert not (installation.parent / "lake").exists()
     installation.write_text(installation.read_text().replace(redis_server.address, "redis://127.0.0.1:9/0"))
     code = verb("check", "--json")
 
-    assert ["configuration", "kafka", "redis", "lake"] == [result["what"] for result in results if result["ok"]]
+    assert ["configuration", "kafka", "topics", "redis", "lake"] == [
+        result["what"] for result in results if result["ok"]
+    ]
     assert code == ExitCode.FOUND
     assert ["redis"] == [result["what"] for result in json.loads(capsys.readouterr().out) if not result["ok"]]
+
+
+def test_check_tells_of_a_topic_that_would_lose_something(
+    verb: Verb, installation: Path, kafka: Kafka, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Made by somebody else, or altered since: what is lost by it, and what to alter."""
+    names = TopicNames(config_of(installation).kafka.topic_prefix)
+    admin = open_admin(config_of(installation))
+    admin.delete([names.tables])
+    wait_until(lambda: not admin.describe([names.tables]), "the topic is gone")
+    admin.create(names.tables, TopicSettings(partitions=1, retention_seconds=3_600))
+    admin.create(names.alerts, TopicSettings(partitions=4, compacted=True, message_bytes_max=10_000_000))
+
+    code = verb("check", "--json")
+
+    shown = capsys.readouterr()
+    (failed,) = (result for result in json.loads(shown.out) if not result["ok"])
+    assert code == ExitCode.FOUND
+    assert "topics" == failed["what"]
+    assert f"{names.alerts}: it is compacted: of records with one key all but the last are deleted" in failed["seen"]
+    assert f"{names.tables}: it is not compacted: entries that nobody writes anew are deleted" in failed["seen"]
+    assert f"--topic {names.alerts} --add-config cleanup.policy=delete" in failed["hint"]
 
 
 def quarantine(config: Config, offsets: list[int]) -> None:
@@ -169,6 +196,18 @@ def test_features_of_an_entity_nobody_has_seen(verb: Verb, capsys: pytest.Captur
 
     assert [("patient_latest_result", None), ("patient_stay", None)] == [(view["view"], view["row"]) for view in views]
     assert "hint: there are views about customer, patient" in capsys.readouterr().err
+
+
+def test_a_newer_layout_in_redis_is_refused_by_who_reads_it(
+    verb: Verb, installation: Path, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its rows would be misread."""
+    with redis.Redis.from_url(redis_server.address) as client:
+        client.set(f"{config_of(installation).redis.key_prefix}:layout", '{"layout": 2, "buckets": 64}')
+        codes = [verb("features", "get", "patient", "42"), verb("check")]
+
+    assert [ExitCode.CONFIGURATION, ExitCode.FOUND] == codes
+    assert 2 == capsys.readouterr().err.count("has version 2, this release reads 1 (features in Redis)")
 
 
 def test_kafka_away_is_unavailable(installation: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def running(installation: Path) -> Iterator[subprocess.Popen[str]]:
 def status(installation: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Return what `headgate status --json` says."""
     command = [*START, "status", "--json", *options, "--config", str(installation)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
 
 def statuses(installation: Path) -> dict[str, str]:
@@ -67,7 +67,7 @@ def test_all_stages_start_answer_and_end_cleanly(installation: Path, running: su
     elsewhere = installation.with_name("elsewhere.yaml")  # another machine: it shares nothing but Kafka
     elsewhere.write_text(installation.read_text().replace(str(installation.parent / "state"), "/nowhere"))
     wait_until(
-        lambda: statuses(elsewhere) == dict.fromkeys(STAGES, "running"), "all stages told of it", deadline_seconds=20
+        lambda: statuses(elsewhere) == dict.fromkeys(STAGES, "running"), "all stages told of it", deadline_seconds=60
     )
     sums = status(elsewhere, "--sums")
 
@@ -76,7 +76,7 @@ def test_all_stages_start_answer_and_end_cleanly(installation: Path, running: su
 
     log = (installation.parent / "run.log").read_text()
     assert code == 0, log[-4000:]
-    assert log.startswith("table customers: added\n")
+    assert "table customers: added\n" in log
     assert len(family) == len(STAGES)
     assert psutil.wait_procs(family, timeout=5)[1] == []
     assert list((installation.parent / "state").glob("*.json")) == []

@@ -1,0 +1,65 @@
+"""Whether our topics are kept as they must be: what differs from `own_topic`, and what is lost by it. Pure.
+
+Only what can lose something is told of: a longer retention, or other segments, are their owner's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from connectors.transport.topics import TopicSettings
+from schemas.config import Config
+from schemas.topics import TopicNames
+from streams.registration import open_admin, own_topic, own_topics
+
+_FOR_EVER = -1
+_HOUR_MS = 3_600_000
+
+
+def differences(wanted: TopicSettings, found: Mapping[str, str]) -> dict[str, str]:
+    """Return what is lost by a topic's settings, by the name of the setting that is to blame."""
+    told: dict[str, str] = {}
+    ours = wanted.config()
+    policies = set(found.get("cleanup.policy", "").replace(" ", "").split(","))
+    kept_ms, bytes_max = (int(found.get(name, _FOR_EVER)) for name in ("retention.ms", "retention.bytes"))
+    if wanted.compacted and "compact" not in policies:
+        told["cleanup.policy"] = "it is not compacted: entries that nobody writes anew are deleted with age"
+    if not wanted.compacted and "compact" in policies:
+        told["cleanup.policy"] = "it is compacted: of records with one key all but the last are deleted"
+    if wanted.compacted and wanted.retention_seconds is None and "delete" in policies:
+        told.setdefault("cleanup.policy", "entries are deleted with age, also the last of a key")
+    elif "delete" in policies:
+        wanted_ms = int(ours["retention.ms"])
+        if kept_ms != _FOR_EVER and kept_ms < wanted_ms:
+            told["retention.ms"] = f"records are kept for {_hours(kept_ms)}, not for {_hours(wanted_ms)}"
+        if bytes_max != _FOR_EVER:
+            told["retention.bytes"] = f"records are deleted beyond {bytes_max} bytes a partition, however young"
+    if "max.message.bytes" in found and int(found["max.message.bytes"]) < wanted.message_bytes_max:
+        told["max.message.bytes"] = (
+            f"records above {found['max.message.bytes']} bytes are refused, ours may have {wanted.message_bytes_max}"
+        )
+    return told
+
+
+def mended(wanted: TopicSettings, names: Mapping[str, str]) -> str:
+    """Return what a topic's settings must be, as Kafka's own tools take it."""
+    ours = {"retention.bytes": str(_FOR_EVER), **wanted.config()}
+    return ",".join(f"{name}=[{ours[name]}]" if "," in ours[name] else f"{name}={ours[name]}" for name in sorted(names))
+
+
+def _hours(milliseconds: int) -> str:
+    return f"{milliseconds / _HOUR_MS:g} hours"
+
+
+def look_at_topics(config: Config, tables: Mapping[str, object]) -> tuple[int, dict[str, dict[str, str]]]:
+    """Return how many of our topics were looked at, and of those with differences what is lost, by topic and setting.
+
+    Topics that are not there, or that this user may not look at, are passed over.
+
+    Raises:
+        SourceUnavailable: Kafka does not answer.
+    """
+    names = TopicNames(config.kafka.topic_prefix)
+    found = open_admin(config).configs([*own_topics(config), *map(names.changes, tables)])
+    differing = {topic: differences(own_topic(config, topic), settings) for topic, settings in found.items()}
+    return len(found), {topic: told for topic, told in differing.items() if told}

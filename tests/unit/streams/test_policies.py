@@ -1,0 +1,60 @@
+"""What the settings of a topic of ours lose, whoever made it."""
+
+from __future__ import annotations
+
+import pytest
+
+from connectors.transport.topics import TopicSettings
+from schemas.config import Config
+from schemas.topics import TopicNames
+from streams.policies import differences, mended
+from streams.registration import own_topic, own_topics
+
+NAMES = TopicNames()
+CHANGES = NAMES.changes("patients")
+DAY_MS = 86_400_000
+
+
+def lost(topic: str, **changes: str) -> list[str]:
+    """Return the settings of a topic as we make it, but for `changes`, by which something is lost."""
+    wanted, changed = own_topic(Config(), topic), {name.replace("_", "."): value for name, value in changes.items()}
+    return sorted(differences(wanted, {"retention.bytes": "-1", **wanted.config(), **changed}))
+
+
+@pytest.mark.parametrize("topic", [*own_topics(Config()), CHANGES])
+def test_a_topic_as_we_make_it_loses_nothing(topic: str) -> None:
+    """Or every check would fail."""
+    assert [] == lost(topic)
+
+
+@pytest.mark.parametrize(
+    ("topic", "changes", "expected"),
+    [
+        (NAMES.tables, {"cleanup_policy": "delete"}, ["cleanup.policy"]),
+        (NAMES.tables, {"cleanup_policy": "compact, delete"}, ["cleanup.policy"]),
+        (NAMES.tables, {"retention_ms": "1000", "retention_bytes": "5"}, []),  # of no meaning where nothing is deleted
+        (NAMES.status, {"cleanup_policy": "delete"}, ["cleanup.policy"]),
+        (NAMES.status, {"cleanup_policy": "compact"}, []),
+        (CHANGES, {"cleanup_policy": "compact"}, ["cleanup.policy"]),
+        (CHANGES, {"cleanup_policy": "delete,compact"}, ["cleanup.policy"]),
+        (CHANGES, {"retention_ms": str(DAY_MS)}, ["retention.ms"]),
+        (CHANGES, {"retention_ms": str(8 * DAY_MS)}, []),
+        (CHANGES, {"retention_ms": "-1"}, []),
+        (CHANGES, {"retention_bytes": "1000000"}, ["retention.bytes"]),
+        (NAMES.quarantine, {"retention_ms": str(7 * DAY_MS)}, ["retention.ms"]),
+        (NAMES.alerts, {"max_message_bytes": "1000"}, ["max.message.bytes"]),
+        (NAMES.alerts, {"max_message_bytes": "9000000"}, []),
+    ],
+)
+def test_only_what_loses_something_is_told(topic: str, changes: dict[str, str], expected: list[str]) -> None:
+    """A longer retention costs room only."""
+    assert expected == lost(topic, **changes)
+
+
+def test_what_is_to_be_altered_is_written_as_kafkas_tools_take_it() -> None:
+    """A list stands in brackets."""
+    wanted = TopicSettings(partitions=1, compacted=True, retention_seconds=60)
+
+    assert "cleanup.policy=[compact,delete],retention.bytes=-1,retention.ms=60000" == mended(
+        wanted, dict.fromkeys(["retention.ms", "cleanup.policy", "retention.bytes"], "")
+    )

@@ -14,7 +14,7 @@ from schemas.config import Config
 from schemas.errors import HeadgateError, SourceUnavailable
 from streams.workers import StatusReader, WorkerState, merged, missing_stages, read_workers
 
-KAFKA_SECONDS_MAX = 5.0
+KAFKA_SECONDS_MAX = 12.0  # its client says after ten why nobody answers
 _AGAIN_SECONDS = 5.0
 
 

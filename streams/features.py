@@ -31,7 +31,8 @@ LOG = structlog.get_logger(__name__)
 ROUND_ROWS = 2_000  # what is decoded while Redis works on what was sent before
 ROUND_ARGUMENTS = 200_000  # a command may have about a million
 ROUNDS_IN_FLIGHT = 3
-MOVE_SECONDS = 30.0  # how often buckets without rows are moved
+MOVE_SECONDS = 30.0  # how often buckets without rows are moved, and all are looked at
+MOVE_AGAIN_SECONDS = 1.0  # where Redis did not answer
 
 
 class Consumer(Protocol):
@@ -326,14 +327,17 @@ class FeaturesStage:
         await self._consumer.pause(assignment.topic, stopped)
 
     async def _keep_moving(self) -> None:
+        seconds = MOVE_SECONDS
         while True:
-            await asyncio.sleep(MOVE_SECONDS)
+            await asyncio.sleep(seconds)
+            seconds = MOVE_SECONDS
             try:
                 await self._go_back(await self._store.ensure())
                 self._drop_lost()
                 await self._go_back(await self._store.move_all())
             except Exception as exc:  # noqa: BLE001 - the next step meets the same trouble and says so; this goes on
                 LOG.warning("features.offsets_not_moved", error=type(exc).__name__)
+                seconds = min(MOVE_SECONDS, MOVE_AGAIN_SECONDS)  # its connection broke: what else did Redis lose?
 
 
 def rounds(runs: Sequence[Any], rows_max: int) -> Iterator[list[Piece]]:

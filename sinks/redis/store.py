@@ -139,6 +139,9 @@ class FeatureStore:
     async def move_all(self) -> Fallen:
         """Move every bucket, also those without rows, to what was reached; return what Redis has lost.
 
+        Every field is read, also where nothing is to be moved: a worker to which nothing comes would else never learn
+        of a loss, nor that its connection is dead.
+
         Raises:
             SinkUnavailable: Redis does not answer.
         """
@@ -146,9 +149,9 @@ class FeatureStore:
         for mark in self._book.marks.values():
             for bucket, move in mark.lagging():
                 moves.setdefault(bucket, []).append(move)
-        if moves and await self._send({}, moves):
-            return await self.read_again()
-        return {}
+        if moves:
+            await self._send({}, moves)
+        return await self.read_again()
 
     async def read_again(self) -> Fallen:
         """Read every field anew and write those that are gone; return those that hold less than was acknowledged.

@@ -116,6 +116,25 @@ async def test_a_loss_found_beside_a_bad_value_is_not_forgotten(
     assert expected(1_060) == await one.rows()
 
 
+@pytest.mark.parametrize("connection", ["stays", "breaks"])
+async def test_a_worker_to_which_nothing_comes_learns_of_a_loss(
+    worker: Make, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, connection: str
+) -> None:
+    """Nothing is to be moved, so it must ask; of a connection that broke it learns no other way either."""
+    monkeypatch.setattr("streams.features.MOVE_SECONDS", 0.05)
+    one = worker(history(1_000))
+    await one.begin()
+    await one.read(0, 1_000)
+    with redis_server.client() as client:
+        delete_all(one, redis_server)
+        if connection == "breaks":
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await until(lambda: one.consumer.seeks, "it goes back")
+    await one.read_until_done(min(offset for _, offset in one.consumer.seeks))
+
+    assert expected(1_000) == await one.rows()
+
+
 async def test_a_stop_moves_quiet_buckets_though_its_partitions_left(worker: Make) -> None:
     """The consumer ends before the stage does."""
     one = worker([change(1, n, {"name": "a"}) for n in range(10)])

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
-FAST_TESTS := tests/unit tests/property tests/contract
+FAST_TESTS := tests/unit tests/property tests/contract tests/simulation
 
 .DEFAULT_GOAL := check
 .PHONY: check format lint types imports fast-tests test demo bench system-packages services help clean

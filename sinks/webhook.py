@@ -7,6 +7,7 @@ that is not public is connected to without leave. Nothing of the receiver's answ
 
 from __future__ import annotations
 
+import asyncio
 import binascii
 import math
 import time
@@ -30,6 +31,7 @@ from sinks.addresses import AddressRefused, PublicResolver, check_literal
 
 EVENT_TYPE = "headgate.alert"
 ANSWER_BYTES_MAX = 4 * 1024
+DRAIN_SECONDS = 0.5
 RETRY_AFTER_SECONDS_MAX = 3_600.0
 USER_AGENT = "headgate-webhook/1"
 
@@ -49,11 +51,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt: what it means, a short reason (`status_503`, `timeout`), when the receiver wants the next one."""
+    """One attempt: what it means, a short reason (`status_503`, `timeout`), when the receiver wants the next one.
+
+    `status` is that of the answer, if there was one.
+    """
 
     verdict: Verdict
     reason: str
     retry_after_seconds: float | None = None
+    status: int | None = None
 
 
 class WebhookSink:
@@ -139,12 +145,13 @@ def judge(status: int, retry_after: str | None, *, now: float) -> Attempt:
     """Return what a status means; pure."""
     reason = f"status_{status}"
     if 200 <= status < 300:  # noqa: PLR2004  # RFC 9110, 15.3
-        return Attempt(Verdict.DELIVERED, reason)
+        return Attempt(Verdict.DELIVERED, reason, status=status)
     if status == HTTPStatus.GONE:
-        return Attempt(Verdict.GONE, reason)
+        return Attempt(Verdict.GONE, reason, status=status)
     if 400 <= status < 500 and status not in _WORTH_ANOTHER_TRY:  # noqa: PLR2004  # RFC 9110, 15.5
-        return Attempt(Verdict.PERMANENT, reason)
-    return Attempt(Verdict.RETRY, reason, read_retry_after(retry_after, now=now) if status in _SAYS_WHEN else None)
+        return Attempt(Verdict.PERMANENT, reason, status=status)
+    asked = read_retry_after(retry_after, now=now) if status in _SAYS_WHEN else None
+    return Attempt(Verdict.RETRY, reason, asked, status)
 
 
 def read_retry_after(text: str | None, *, now: float) -> float | None:
@@ -164,10 +171,14 @@ def read_retry_after(text: str | None, *, now: float) -> float | None:
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Read a short answer to its end, so that the connection can be used again; close on a longer or a broken one."""
+    """Read a short answer to its end, so that the connection can be used again.
+
+    Close on one that is longer, broken or slow: the status has said what there is to say.
+    """
     try:
-        await response.content.read(ANSWER_BYTES_MAX)
-    except (aiohttp.ClientError, OSError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            await response.content.read(ANSWER_BYTES_MAX)
+    except (aiohttp.ClientError, OSError):  # OSError: also a TimeoutError
         response.close()
         return
     if not response.content.at_eof():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from email.utils import formatdate
@@ -19,13 +21,6 @@ from tests.unit.notify.receiver import SECRET, Receiver, alert, destination, rec
 NOW = 1_795_203_957.0
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    """A receiver that says 204 until told otherwise."""
-    async with receiving() as running:
-        yield running
-
-
 async def deliver(url: str, **settings: Any) -> Attempt:
     """Send one alert to `url`."""
     sink = WebhookSink("ops", destination(url, **settings))
@@ -40,7 +35,7 @@ async def test_an_alert_is_delivered_signed_under_its_own_id(receiver: Receiver)
     """The receiver checks with the standardwebhooks library, with time, and finds the alert in `data`."""
     attempt = await deliver(receiver.url)
 
-    assert Attempt(Verdict.DELIVERED, "status_204") == attempt
+    assert Attempt(Verdict.DELIVERED, "status_204", status=204) == attempt
     assert [alert(1).id] == receiver.ids
     assert ("Große", {"n": 1}) == (receiver.accepted[0]["title"], receiver.accepted[0]["values"])
     assert b'{"type":"headgate.alert","timestamp":"2026-11-20T19:45:57.123456Z","data":{' in receiver.bodies[0]
@@ -152,6 +147,40 @@ async def test_a_receiver_that_does_not_answer_in_time_is_tried_again(receiver: 
         attempt = await deliver(url, timeout_seconds=0.2)
 
     assert Attempt(Verdict.RETRY, "timeout") == attempt
+
+
+async def test_an_answer_that_drips_counts_by_its_status(receiver: Receiver) -> None:
+    """Nobody waits for the rest of it, and it is not sent again."""
+    released = asyncio.Event()
+
+    async def dripping(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"x")
+        await released.wait()
+        return response
+
+    async with _server(dripping) as url:
+        attempt = await asyncio.wait_for(deliver(url, timeout_seconds=60), 20)
+        released.set()
+
+    assert Attempt(Verdict.DELIVERED, "status_200", status=200) == attempt
+
+
+async def test_a_connection_that_is_reset_is_tried_again() -> None:
+    """Before an answer, in the middle of the request."""
+
+    async def resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    server = await asyncio.start_server(resets, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        attempt = await deliver(f"http://127.0.0.1:{port}/")
+
+    assert Attempt(Verdict.RETRY, "connection") == attempt
 
 
 async def test_an_endless_answer_is_cut_off(receiver: Receiver) -> None:

@@ -117,6 +117,8 @@ class Destination(Strict):
     timeout_seconds: Seconds = 10.0
     quick_attempts: Annotated[int, Field(ge=1, le=20)] = 3
     retry_for_seconds: Seconds = 24 * 3600.0
+    attempts_max: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    start: Literal["latest", "earliest"] = "latest"  # where a destination begins that was never there
     severities: list[Literal["info", "warning", "critical"]] = ["info", "warning", "critical"]
 
 

@@ -14,6 +14,9 @@ from schemas.document import Strict
 Severity = Literal["info", "warning", "critical"]
 RuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 MAX_AGE_SECONDS = 15 * 60
+ALERT_ENVELOPE_BYTES = (
+    2 * 1024
+)  # of a record's limit, beside alert and key: what NOTIFY lays around an alert that waits
 
 
 class Rule(Strict):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from schemas.errors import ConfigurationError
 
+RETRY_DELAYS_SECONDS = (5, 15, 30, 60, 120, 300)  # how long alerts wait: a topic for each, of each destination
 TOPIC_NAME_MAX = 249  # Apache Kafka, org.apache.kafka.common.internals.Topic
 
 
@@ -49,10 +50,24 @@ class TopicNames:
         """Alerts, as rules fired."""
         return f"{self.prefix}.alerts"
 
+    def alerts_retry(self, destination: str, delay_seconds: int) -> str:
+        """Return where the alerts to one destination wait that are tried again after this delay."""
+        assert delay_seconds in RETRY_DELAYS_SECONDS, f"nothing waits {delay_seconds} s"
+        return f"{self.alerts_retry_prefix}{destination}.{delay_seconds}s"
+
+    def all_alerts_retry(self, destination: str) -> list[str]:
+        """Return where the alerts to one destination wait, the shortest delay first."""
+        return [self.alerts_retry(destination, delay) for delay in RETRY_DELAYS_SECONDS]
+
     @property
-    def alerts_retry(self) -> str:
-        """Alerts whose delivery is due later."""
-        return f"{self.prefix}.notify.retry"
+    def alerts_retry_prefix(self) -> str:
+        """How the names of the topics begin in which alerts wait, of all destinations."""
+        return f"{self.prefix}.notify.retry."
+
+    @property
+    def alerts_redrive(self) -> str:
+        """Dead letters that somebody wants sent again."""
+        return f"{self.prefix}.notify.redrive"
 
     @property
     def alerts_dead(self) -> str:

@@ -28,7 +28,7 @@ from connectors.transport.transaction import Advance, Outbox
 from schemas.change import HEADER_REPLAY, HEADER_TABLE, ChangeValue, Operation
 from schemas.config import Config
 from schemas.errors import ConfigurationError, RecordTooLarge, TableStopped
-from schemas.rule import Alert, alert_id
+from schemas.rule import ALERT_ENVELOPE_BYTES, Alert, alert_id
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
@@ -36,8 +36,6 @@ from streams.origins import ORIGIN_COLUMNS, OriginHeights, read_heights, unrepea
 from streams.poison import quarantined
 from streams.rules import Firing, RuleEngine, RuleSet
 from streams.stage import BaseStage
-
-RECORD_OVERHEAD_BYTES = 1_024  # of a record's limit, for key, headers and framing
 
 _FIELDS = ("op", "snapshot", "ts")
 
@@ -218,13 +216,16 @@ class AlertsStage(BaseStage):
         table = watched.entry.spec.table
         alert = _alert(table, _DECODER.decode(value), firing, late=late)
         key = _ENCODER.encode([table, alert.key])
-        fired.records.setdefault(run, []).append((key, self._encoded(alert, fired), table.encode()))
+        fired.records.setdefault(run, []).append((key, self._encoded(alert, key, fired), table.encode()))
         fired.counts["alerts"] += 1
         fired.counts["alerts_late"] += late
 
-    def _encoded(self, alert: Alert, fired: _Fired) -> bytes:
-        """Return the alert's JSON within the limit of a record; values that do not fit are left out and counted."""
-        limit = self._config.kafka.message_bytes_max - RECORD_OVERHEAD_BYTES
+    def _encoded(self, alert: Alert, key: bytes, fired: _Fired) -> bytes:
+        """Return the alert's JSON within the limit of a record, with room for what NOTIFY may lay around it.
+
+        Values that do not fit are left out and counted.
+        """
+        limit = self._config.kafka.message_bytes_max - len(key) - ALERT_ENVELOPE_BYTES
         encoded = _ENCODER.encode(alert)
         if len(encoded) > limit and alert.values:
             fired.counts["alerts_without_values"] += 1

@@ -1,8 +1,9 @@
 """NOTIFY: alerts to one destination; a stage and a consumer group for each, so that a dead one stops no other.
 
 Promise: an alert is delivered at least once, always under its own id, or lies in the dead letters with the reason.
-After quick attempts in place it moves to the retry topic, in a write that is durable before its offset moves; there it
-waits until it is due. Alerts of one row are sent one after another; one that had to move may come after a younger one.
+After quick attempts in place it moves to a topic of the destination's own, by how long it is to wait, in a write that
+is durable before its offset moves; there it waits until it is due. Alerts of one row are sent one after another; one
+that had to move may come after a younger one.
 """
 
 from __future__ import annotations
@@ -26,19 +27,10 @@ from schemas.rule import Alert
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
 from sinks.webhook import Attempt, Verdict, WebhookSink
+from streams.outcome import Fate, Judge, Outcome
 from streams.poison import quarantined
 from streams.portion import Item, Portion, Record, portions
-from streams.retry import (
-    ALERT_DECODER,
-    HEADER_DESTINATION,
-    HEADER_DUE,
-    DeadLetter,
-    Health,
-    Waiting,
-    later_seconds,
-    quick_seconds,
-    read_waiting,
-)
+from streams.retry import ALERT_DECODER, Health, quick_seconds, read_waiting
 from streams.stage import BaseStage
 
 PARALLEL = 16
@@ -52,7 +44,7 @@ Step = Callable[[Group], Awaitable[None]]
 class NotifyStage(BaseStage):
     """The stage of one destination; `writer` is the plain one of the transport, for retry and dead letters."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with, each handed in
         self,
         config: Config,
         *,
@@ -60,11 +52,12 @@ class NotifyStage(BaseStage):
         names: TopicNames,
         writer: Any,
         consumer: Any,
+        prepare: Callable[[], bool] = lambda: False,
         sink: WebhookSink | None = None,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Take one destination of the configuration.
+        """Take one destination of the configuration; `prepare` makes what it reads, and tells whether it is new.
 
         Raises:
             ConfigurationError: its URL or its secret cannot be used.
@@ -75,7 +68,10 @@ class NotifyStage(BaseStage):
         self._destination, self._policy = destination, config.notify[destination]
         self._clock, self._jitter = clock, jitter
         self._sink = sink or WebhookSink(destination, self._policy, parallel=PARALLEL, clock=clock)
+        self._judge = Judge(destination, self._policy, names, config.kafka.message_bytes_max, clock)
         self._health = Health(clock)
+        self._free = asyncio.Semaphore(PARALLEL)  # over all lanes: none of them waits for a connection unseen
+        self._prepare = prepare
         self._gone: TableStopped | None = None
         self._stopping = False
         self._leaving: set[Assignment] = set()
@@ -85,7 +81,9 @@ class NotifyStage(BaseStage):
         self._idle.set()
 
     async def start(self) -> None:
-        """Open the producer and the client."""
+        """Make what is missing of its topics, then open the producer and the client."""
+        if await asyncio.to_thread(self._prepare):
+            _log.info("destination_begins", destination=self._destination, start=self._policy.start)
         await self._writer.start()
         await self._sink.start()
 
@@ -107,15 +105,12 @@ class NotifyStage(BaseStage):
         )
 
     def topics(self) -> list[str]:
-        """Return what is read: alerts, and those that wait."""
-        return [self._names.alerts, self._names.alerts_retry]
+        """Return what is read: alerts, dead letters to be sent again, and the alerts that wait, by their delay."""
+        return [self._names.alerts, self._names.alerts_redrive, *self._names.all_alerts_retry(self._destination)]
 
     def lanes(self) -> dict[str, tuple[list[str], Step]]:
-        """Return the lanes to register: alerts that wait have their own, so that waiting holds up no fresh one."""
-        return {
-            self.name: ([self._names.alerts], self.step),
-            f"{self.name}-retry": ([self._names.alerts_retry], self.step),
-        }
+        """Return the lanes to register: each topic has its own, so that waiting holds up nothing of another."""
+        return {topic: ([topic], self.step) for topic in self.topics()}
 
     async def on_leaving(self, assignments: Sequence[Assignment]) -> None:
         """Begin nothing more of these partitions, which are about to leave; hand it to the lanes."""
@@ -159,7 +154,7 @@ class NotifyStage(BaseStage):
             self._read(portion, run, index, key, value)
         while True:
             if self._gone is None and not self._stopping:
-                await self._deliver(portion, [item for item in portion.open() if self._due(item) <= self._clock()])
+                await self._deliver(portion, self._due_now(portion))
             await self._settle(group, portion)
             left = portion.open()
             if not left:
@@ -200,8 +195,11 @@ class NotifyStage(BaseStage):
         return "late" if alert.late else None
 
     def _due(self, item: Item) -> float:
-        """Return when to send: at once, or when it is due and the receiver does not rest."""
-        return 0.0 if item.waiting is None else max(item.waiting.due / 1000, self._health.rests_until)
+        return self._judge.due(item, rests_until=self._health.rests_until)
+
+    def _due_now(self, portion: Portion) -> list[Item]:
+        now = self._clock()
+        return [item for item in portion.open() if self._due(item) <= now]
 
     def _abandoned(self, item: Item) -> bool:
         return self._stopping or item.run.lost or item.run.assignment in self._leaving
@@ -259,7 +257,13 @@ class NotifyStage(BaseStage):
         attempt, made = Attempt(Verdict.RETRY, "resting"), 0
         most = self._policy.quick_attempts if item.waiting is None else 1
         while made < most and not self._health.resting():
-            attempt = await self._sink.deliver(item.alert)
+            async with self._free:
+                if self._abandoned(item):
+                    item.postponed = True
+                    return None
+                if self._health.resting():
+                    break
+                attempt = await self._sink.deliver(item.alert)
             made += 1
             if attempt.verdict is not Verdict.RETRY:
                 self._health.succeeded()
@@ -273,7 +277,9 @@ class NotifyStage(BaseStage):
             if self._abandoned(item):
                 item.postponed = True
                 return None
-        return self._outcome(item, attempt, made)
+        if attempt.verdict is Verdict.GONE:
+            self._stop_destination()
+        return self._settled(item, self._judge.outcome(item, attempt, made, rests_until=self._health.rests_until))
 
     async def _pause_between(self, seconds: float) -> None:
         """Wait between quick attempts; a stop or a revocation ends it early."""
@@ -285,48 +291,19 @@ class NotifyStage(BaseStage):
         except TimeoutError:
             return
 
-    def _outcome(self, item: Item, attempt: Attempt, made: int) -> Record | None:
-        match attempt.verdict:
-            case Verdict.DELIVERED:
-                self.counts["delivered"] += 1
-                return None
-            case Verdict.GONE:
-                self._stop_destination()
-                return self._dead(item, attempt.reason, made)
-            case Verdict.PERMANENT:
-                return self._dead(item, attempt.reason, made)
-            case Verdict.RETRY:
-                return self._later(item, attempt, made)
-
-    def _later(self, item: Item, attempt: Attempt, made: int) -> Record | None:
-        """Return the record that waits, or the dead letter where it has waited long enough."""
-        if item.waiting is not None and not made:  # the receiver began to rest: nothing was tried
+    def _settled(self, item: Item, outcome: Outcome) -> Record | None:
+        """Count what becomes of an alert, and return the record to write, if there is one."""
+        if outcome.fate is Fate.STAYS:
             item.postponed = True
             return None
-        now = self._clock()
-        first_failed = item.waiting.first_failed_at / 1000 if item.waiting else now
-        attempts = (item.waiting.attempts if item.waiting else 0) + made
-        expires = first_failed + self._policy.retry_for_seconds
-        if now >= expires:
-            return self._dead(item, f"expired: {attempt.reason}", made)
-        rounds = max(attempts - self._policy.quick_attempts + 1, 1)
-        due = max(now + later_seconds(rounds, attempt.retry_after_seconds, self._jitter()), self._health.rests_until)
-        due_ms = _ms(min(due, expires))
-        waiting = Waiting(self._destination, due_ms, attempts, _ms(first_failed), attempt.reason, item.alert)
-        self.counts["retries"] += 1
-        return self._record(self._names.alerts_retry, item, waiting.encoded(), (HEADER_DUE, b"%d" % waiting.due))
-
-    def _dead(self, item: Item, reason: str, made: int) -> Record:
-        now = _ms(self._clock())
-        first_failed = item.waiting.first_failed_at if item.waiting else now
-        attempts = (item.waiting.attempts if item.waiting else 0) + made
-        self.counts["dead"] += 1
-        _log.warning("alert_undeliverable", destination=self._destination, alert=item.alert.id, reason=reason)
-        letter = DeadLetter(self._destination, reason, attempts, first_failed, now, item.alert)
-        return self._record(self._names.alerts_dead, item, letter.encoded())
-
-    def _record(self, topic: str, item: Item, value: bytes, *headers: tuple[str, bytes]) -> Record:
-        return Record(topic, item.key, value, [(HEADER_DESTINATION, self._destination.encode()), *headers])
+        self.counts[outcome.fate.value] += 1
+        if outcome.left_out:
+            self.counts["alerts_without_values"] += 1
+        if outcome.fate is Fate.DEAD:
+            _log.warning(
+                "alert_undeliverable", destination=self._destination, alert=item.alert.id, reason=outcome.reason
+            )
+        return outcome.record
 
     def _stop_destination(self) -> None:
         self._gone = TableStopped(
@@ -339,7 +316,3 @@ class NotifyStage(BaseStage):
     async def _pause(self, stop: TableStopped) -> None:
         for topic in self.topics():
             await self._consumer.pause(topic, stop)
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)

@@ -87,7 +87,7 @@ def ensure_own_topics(config: Config, topics: Iterable[str]) -> None:
 def own_topics(config: Config) -> list[str]:
     """Return our topics that exist whatever tables there are."""
     names = TopicNames(config.kafka.topic_prefix)
-    return [names.tables, names.quarantine, names.alerts, names.alerts_retry, names.alerts_dead, names.status]
+    return [names.tables, names.quarantine, names.alerts, names.alerts_redrive, names.alerts_dead, names.status]
 
 
 def own_topic(config: Config, topic: str, *, partitions: int | None = None) -> TopicSettings:
@@ -99,10 +99,14 @@ def own_topic(config: Config, topic: str, *, partitions: int | None = None) -> T
         return replace(_settings(config, partitions=1, days=STATUS_DAYS), compacted=True, overrides=_STATUS)
     if topic == names.quarantine:
         return _settings(config, partitions=1, days=QUARANTINE_DAYS)
-    if topic in {names.alerts, names.alerts_retry}:
+    if topic == names.alerts:
         return _settings(config, partitions=ALERTS_PARTITIONS, days=ALERTS_DAYS)
     if topic == names.alerts_dead:
         return _settings(config, partitions=ALERTS_PARTITIONS, days=QUARANTINE_DAYS)
+    if topic == names.alerts_redrive:  # says which dead letters were sent again: kept as long as those
+        return _settings(config, partitions=1, days=QUARANTINE_DAYS)
+    if topic.startswith(names.alerts_retry_prefix):
+        return _settings(config, partitions=1, days=ALERTS_DAYS)
     assert topic.startswith(names.changes("")), f"{topic} is no topic of ours"
     return _settings(config, partitions=partitions or 1, days=config.kafka.changes_retention_hours / 24)
 

@@ -1,4 +1,8 @@
-"""When an alert is tried again: the plan as data, the envelope that waits in the retry topic, and the dead letter."""
+"""When an alert is tried again: the plan as data, the envelope in which it waits, and the dead letter.
+
+An alert that could not be delivered waits in a topic of its destination's, one for each delay. All that lies in one of
+them waits equally long, so that it falls due in the order in which it lies there, and none waits for the one before it.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,15 @@ import msgspec
 
 from schemas import versions
 from schemas.rule import Alert
+from schemas.topics import RETRY_DELAYS_SECONDS
 from sinks.webhook import Attempt
 
 HEADER_DESTINATION = "headgate.destination"
 HEADER_DUE = "headgate.due"  # milliseconds since 1970
 
 QUICK_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)  # between the attempts made in place
-LATER_SECONDS = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0)  # between the later ones; the last one for ever
 TROUBLED_AFTER = 5  # so many alerts refused one after another, and the receiver itself is in trouble
+REST_SECONDS_MAX = 30
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -26,14 +31,17 @@ class Waiting(msgspec.Struct):
 
     destination: str
     due: int
-    attempts: int
+    attempts: int  # made so far
     first_failed_at: int
     reason: str
     alert: Alert
+    rounds: int = 0  # how often it was tried and then put off
+    status: int | None = None  # of the last answer that had one
+    redriven: tuple[str, int, int] | None = None  # the dead letter that it was: id of the topic, partition, offset
     v: int = versions.WAITING.writes
 
     def encoded(self) -> bytes:
-        """Return the value of a record of `headgate.notify.retry`."""
+        """Return the value of a record of a topic of waiting alerts, or of `headgate.notify.redrive`."""
         return _ENCODER.encode(self)
 
 
@@ -46,6 +54,7 @@ class DeadLetter(msgspec.Struct):
     first_failed_at: int
     dead_at: int
     alert: Alert
+    status: int | None = None  # of the last answer that had one
     v: int = versions.DEAD_LETTER.writes
 
     def encoded(self) -> bytes:
@@ -59,7 +68,7 @@ ALERT_DECODER = msgspec.json.Decoder(Alert)
 
 
 def read_waiting(value: bytes) -> Waiting:
-    """Return what a record of `headgate.notify.retry` holds.
+    """Return what a record holds of a topic of waiting alerts, or of `headgate.notify.redrive`.
 
     Raises:
         VersionRefused: it is of a version that this release does not read: going on would lose the alert.
@@ -81,18 +90,33 @@ def read_dead_letter(value: bytes) -> DeadLetter:
 
 
 def quick_seconds(attempt: int, attempt_result: Attempt, jitter: float) -> float | None:
-    """Return how long to wait in place after attempt number `attempt`; None where the receiver wants a longer pause."""
+    """Return how long to wait in place after attempt number `attempt`; None where that would hold up others.
+
+    It would where the receiver wants a longer pause, and where it did not answer at all: each attempt then takes as
+    long as the time-out.
+    """
     pause = QUICK_SECONDS[min(attempt - 1, len(QUICK_SECONDS) - 1)]
     asked = attempt_result.retry_after_seconds
-    if asked is not None and asked > QUICK_SECONDS[-1]:
+    if attempt_result.reason == "timeout" or (asked is not None and asked > QUICK_SECONDS[-1]):
         return None
     return max(pause * (0.5 + jitter), asked or 0.0)
 
 
-def later_seconds(rounds: int, retry_after_seconds: float | None, jitter: float) -> float:
-    """Return how long to wait after `rounds` failed rounds, at least what was asked for; `jitter` is 0 to 1."""
-    pause = LATER_SECONDS[min(rounds - 1, len(LATER_SECONDS) - 1)]
-    return max(pause * (0.75 + 0.5 * jitter), retry_after_seconds or 0.0)
+def later_seconds(rounds: int) -> int:
+    """Return how long to wait after `rounds` failed rounds, the longest for ever.
+
+    There is no jitter: it would mix what lies in one topic.
+    """
+    return RETRY_DELAYS_SECONDS[min(max(rounds, 1), len(RETRY_DELAYS_SECONDS)) - 1]
+
+
+def delay_of(wait_seconds: float) -> int:
+    """Return the delay of the topic in which to wait for so long: the longest that is not longer, or the shortest.
+
+    What waits longer than its topic's delay was asked to by the receiver, which then rests as a whole: it holds up
+    nobody. What waits less waits at most the shortest delay.
+    """
+    return max((delay for delay in RETRY_DELAYS_SECONDS if delay <= wait_seconds), default=RETRY_DELAYS_SECONDS[0])
 
 
 @dataclass(slots=True)
@@ -109,8 +133,8 @@ class Health:
         if attempt.retry_after_seconds is not None:
             self.rests_until = max(self.rests_until, self.clock() + attempt.retry_after_seconds)
         if self._failures >= TROUBLED_AFTER:
-            pause = later_seconds(self._failures - TROUBLED_AFTER + 1, None, 0.5)
-            self.rests_until = max(self.rests_until, self.clock() + min(pause, LATER_SECONDS[2]))
+            pause = min(later_seconds(self._failures - TROUBLED_AFTER + 1), REST_SECONDS_MAX)
+            self.rests_until = max(self.rests_until, self.clock() + pause)
 
     def succeeded(self) -> None:
         """Note an answer: the receiver is well."""

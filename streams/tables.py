@@ -128,8 +128,9 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
                     hint="one topic feeds one table; make the pattern narrower",
                 )
     names = TopicNames(own_prefix)
-    own = [names.tables, names.alerts, names.quarantine, names.alerts_retry, names.alerts_dead, names.status]
-    for topic in [*map(names.changes, specs), *own]:
+    waiting = names.all_alerts_retry("destination")
+    own = [names.tables, names.alerts, names.quarantine, names.alerts_redrive, names.alerts_dead, names.status]
+    for topic in [*map(names.changes, specs), *own, *waiting]:
         if caught := readers(topic):
             raise ConfigurationError(
                 f"{caught[0]}: its pattern also catches {topic}, a topic of ours",

@@ -26,6 +26,7 @@ MAIN_LANE = "main"
 ALERTS_GATHER_SECONDS = 0.05  # an evaluation costs 6 ms however few the changes
 LAKE_GROUP_RECORDS_MAX = 4_000  # what is read at once costs several times its bytes
 LAKE_LANE_SHARE = 4  # of a lane's bytes LAKE needs a quarter: it has a buffer of its own behind it
+NOTIFY_LANE_SHARE = 8  # of a lane's bytes, for each of the seven lanes in which alerts wait
 WIDE_GROUP_RECORDS_MAX = 64_000  # what a transaction over many output partitions gathers at most
 
 
@@ -167,18 +168,23 @@ def _lake(parts: Parts) -> Wired:
 
 
 def _notify(destination: str, parts: Parts) -> Wired:
+    from streams.destinations import prepare
     from streams.notify import NotifyStage
 
     if destination not in parts.config.notify:
         raise BugError(f"notify-{destination} is no stage of this configuration")
     stage = NotifyStage(
         parts.config, destination=destination, names=parts.names, writer=writer_of(parts, transactional=False),
-        consumer=parts.consumer,
+        consumer=parts.consumer, prepare=lambda: prepare(parts.config, destination),
     )  # fmt: skip
     hooks = {"on_poison": stage.on_poison, "on_leaving": stage.on_leaving, "on_left": stage.on_left}
+    by_transactions = {parts.names.alerts, parts.names.alerts_redrive} if is_transactional(parts.config) else set()
     for name, (topics, step) in stage.lanes().items():
-        by_alerts = topics == [parts.names.alerts] and is_transactional(parts.config)
-        parts.consumer.lane(name, topics, step, **{**_limits(parts), **hooks, "transactional": by_alerts})
+        limits = _limits(parts)
+        if name != parts.names.alerts:
+            limits["bytes_max"] //= NOTIFY_LANE_SHARE
+        transactional = by_transactions.issuperset(topics)
+        parts.consumer.lane(name, topics, step, **{**limits, **hooks, "transactional": transactional})
     return Wired(stage)
 
 

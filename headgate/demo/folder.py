@@ -95,7 +95,9 @@ def demo_config(
         },
         "redis": {"url": redis_url, "key_prefix": "demo", "buckets": 8},
         "lake": {"warehouse": str(folder.lake), "commit_age_seconds": 5.0},
-        "notify": {"receiver": {"url": receiver_url, "secret": secret, "allow_private_addresses": True}},
+        "notify": {
+            "receiver": {"url": receiver_url, "secret": secret, "allow_private_addresses": True, "start": "earliest"}
+        },
         "web": {"state_folder": str(folder.state)},
     }
 

@@ -200,7 +200,8 @@ class Demo:
 def demo_topics(config: Config, specs: list[TableSpec]) -> list[str]:
     """Return all topics of the demo: the embedded broker makes them when they are asked for."""
     names = TopicNames(config.kafka.topic_prefix)
-    own = [names.tables, names.quarantine, names.alerts, names.alerts_retry, names.alerts_dead, names.status]
+    own = [names.tables, names.quarantine, names.alerts, names.alerts_redrive, names.alerts_dead, names.status]
+    own += [topic for destination in config.notify for topic in names.all_alerts_retry(destination)]
     return [*(topic_of(spec.table) for spec in specs), *(names.changes(spec.table) for spec in specs), *own]
 
 

@@ -6,24 +6,28 @@ import asyncio
 import json
 import multiprocessing
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from confluent_kafka import Consumer, Producer
 
+from connectors.transport.producer import plain_outbox
 from schemas.config import Config
 from schemas.rule import alert_id
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.app import run_stage
+from streams.redrive import Wanted, dead_letters, redrive
 from streams.registration import ensure_own_topics, open_admin, own_topic, own_topics, write_entry
+from streams.settings import client_settings
 from tests.services import Kafka, until
-from tests.unit.notify.receiver import SECRET, receiving
+from tests.unit.notify.receiver import SECRET, alert, receiving
 
 CHANGES = 600
 PARTITIONS = 2
@@ -72,16 +76,22 @@ def expected_ids(numbers: range) -> set[str]:
 
 
 @pytest.fixture
-def installation(kafka: Kafka, tmp_path: Path) -> Callable[[str], Config]:
+def installation(kafka: Kafka, tmp_path: Path) -> Callable[..., Config]:
     """Makes the configuration, topics and table of an installation of this test's own."""
     prefix = f"notify-{uuid.uuid4().hex[:8]}"
 
-    def make(url: str) -> Config:
+    def make(url: str, dead_url: str = "http://127.0.0.1:9/") -> Config:
         to = {"secret": SECRET, "allow_private_addresses": True, "quick_attempts": 2, "timeout_seconds": 5}
+        to["start"] = "earliest"
         config = Config.model_validate(
             {
-                "kafka": {"bootstrap": kafka.address, "topic_prefix": prefix, "group_prefix": prefix},
-                "notify": {"ops": {"url": url, **to}, "dead": {"url": "http://127.0.0.1:9/", **to}},
+                "kafka": {
+                    "bootstrap": kafka.address,
+                    "topic_prefix": prefix,
+                    "group_prefix": prefix,
+                    "session_timeout_seconds": 6,
+                },
+                "notify": {"ops": {"url": url, **to}, "dead": {"url": dead_url, **to}},
                 "web": {"state_folder": str(tmp_path)},
             }
         )
@@ -128,9 +138,9 @@ def work(stage: str, text: str, secrets: dict[str, str]) -> None:
 
 
 @contextmanager
-def running(config: Config) -> Iterator[dict[str, BaseProcess]]:
+def running(config: Config, stages: Sequence[str] = STAGES) -> Iterator[dict[str, BaseProcess]]:
     """Run the stages; none is left at the end."""
-    processes = {stage: start(config, stage) for stage in STAGES}
+    processes = {stage: start(config, stage) for stage in stages}
     try:
         yield processes
     finally:
@@ -168,7 +178,7 @@ def read_alerts(config: Config) -> list[dict[str, Any]]:
     return found
 
 
-async def test_alerts_reach_their_receiver_through_an_outage_and_kills(installation: Callable[[str], Config]) -> None:
+async def test_alerts_reach_their_receiver_through_an_outage_and_kills(installation: Callable[..., Config]) -> None:
     """All, under their own ids, while another destination is dead; and each stands once on the alerts' topic."""
     async with receiving() as receiver:
         receiver.answer = lambda _: web.Response(status=503)
@@ -190,3 +200,66 @@ async def test_alerts_reach_their_receiver_through_an_outage_and_kills(installat
     assert {process.exitcode for process in processes.values()} == {0}
     assert wanted == set(receiver.ids) == set(receiver.accepted_ids())
     assert len(wanted) == len(alerts) == len({alert["id"] for alert in alerts})
+
+
+@asynccontextmanager
+async def holding() -> AsyncIterator[str]:
+    """Run a server that takes every connection, and holds it without a word."""
+    release = asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        release.set()
+
+
+def raise_alerts(config: Config, numbers: range) -> None:
+    """Write alerts as ALERTS does."""
+    topic = TopicNames(config.kafka.topic_prefix).alerts
+    with plain_outbox(client_settings(config)) as outbox:
+        for number in numbers:
+            outbox.produce(topic, number % 4, b"%d" % number, msgspec.json.encode(alert(number)))
+
+
+async def test_a_kill_between_delivery_and_offset_repeats_the_id_and_a_dead_letter_comes_when_sent_again(
+    installation: Callable[..., Config],
+) -> None:
+    """While another destination holds every connection for ever."""
+    killed: list[str] = []
+    async with receiving() as receiver, holding() as held:
+        config = installation(receiver.url, held)
+        with running(config, ["notify-ops", "notify-dead"]) as processes:
+
+            def answer(body: dict[str, Any]) -> web.Response:
+                if not killed:  # it took the alert, and the worker that sent it never hears of that
+                    killed.append(body["data"]["id"])
+                    processes["notify-ops"].kill()
+                return web.Response(status=400 if body["data"]["values"]["n"] == 7 else 204)
+
+            receiver.answer = answer
+            await asyncio.to_thread(raise_alerts, config, range(20))
+            await until(lambda: killed, "the first alert", seconds=60)
+            await asyncio.to_thread(processes["notify-ops"].join)
+            processes["notify-ops"] = start(config, "notify-ops")
+            wanted = {alert(number).id for number in range(20) if number != 7}
+            await until(lambda: wanted <= set(receiver.accepted_ids()[1:]), "the other alerts", seconds=60)
+            await until(lambda: letters(config), "the dead letter", seconds=30)
+
+            receiver.answer = lambda _: web.Response(status=204)
+            sent = [await asyncio.to_thread(redrive, config, Wanted()) for _ in range(2)]
+            await until(lambda: alert(7).id in receiver.accepted_ids(), "the dead letter, sent again", seconds=30)
+
+    assert {process.exitcode for process in processes.values()} == {0}
+    assert 2 <= receiver.ids.count(killed[0]), "under the id that it had"
+    assert [1, 0] == [each.sent.total() for each in sent]
+    assert [("ops", "status_400", 400, alert(7).id)] == letters(config)
+
+
+def letters(config: Config) -> list[tuple[str, str, int | None, str]]:
+    """Return destination, reason, status and id of the dead letters."""
+    found = [each.letter for each in dead_letters(config, Wanted())]
+    return [(each.destination, each.reason, each.status, each.alert.id) for each in found]

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from kafka import TopicPartition
 
+from schemas.topics import TopicNames
 from tests.oracles import (
     AlertKey,
     Change,
@@ -154,7 +155,7 @@ def lags(installation: Installation, consumer: Any, admin: Any) -> dict[str, int
     prefix = installation.topic_prefix
     outputs = [installation.changes_topic(table) for table in installation.shapes]
     sources = [topic for shape in installation.shapes.values() for topic in shape.topics]
-    delivered = [f"{prefix}.alerts", f"{prefix}.notify.retry"]
+    delivered = [f"{prefix}.alerts", *TopicNames(prefix).all_alerts_retry(DESTINATION)]
     reads = {"normalize": sources, "features": outputs, "alerts": outputs, "lake": outputs, NOTIFY_STAGE: delivered}
     ends = {topic: _ends(consumer, topic) for topics in reads.values() for topic in topics}
     gaps: dict[str, dict[Any, tuple[int, int]]] = {}

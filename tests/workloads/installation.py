@@ -214,7 +214,14 @@ class Installation:
             },
             "redis": {"url": self.redis, "key_prefix": self.key_prefix, "buckets": BUCKETS},
             "lake": {"warehouse": str(self.warehouse), "namespace": NAMESPACE, "commit_age_seconds": 1.0},
-            "notify": {DESTINATION: {"url": self.webhook_url, "secret": SECRET, "allow_private_addresses": True}},
+            "notify": {
+                DESTINATION: {
+                    "url": self.webhook_url,
+                    "start": "earliest",
+                    "secret": SECRET,
+                    "allow_private_addresses": True,
+                }
+            },
             "web": {"state_folder": str(self.state_folder)},
         }
         for section, keys in self.overrides.items():

@@ -14,7 +14,7 @@ from rich.text import Text
 from headgate.cli.codes import ExitCode, epilog
 from headgate.cli.printing import print_json, print_table, say
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
-from schemas.errors import ConfigurationError, HeadgateError, SinkUnavailable, SourceUnavailable
+from schemas.errors import ConfigurationError, HeadgateError, SinkUnavailable, SourceUnavailable, TableStopped
 
 if TYPE_CHECKING:
     from schemas.config import Config, Destination
@@ -69,6 +69,7 @@ def checks(settings: Config) -> list[tuple[str, Callable[[], str]]]:
             (f"notify.{name}", lambda n=name, d=destination: asyncio.run(_destination(n, d)))
             for name, destination in settings.notify.items()
         ),
+        ("destinations", lambda: _removed_destinations(settings)),
     ]
 
 
@@ -170,6 +171,22 @@ async def _destination(name: str, destination: Destination) -> str:
     if not destination.allow_private_addresses and not all(map(is_public, addresses)):
         raise AddressRefused
     return f"resolves to {len(addresses)} addresses; nothing was sent"
+
+
+def _removed_destinations(settings: Config) -> str:
+    from streams.destinations import left_over
+
+    found = [] if settings.kafka.broker == "embedded" else left_over(settings)
+    waiting = [each for each in found if each.waiting and not each.members]
+    if waiting:
+        named = ", ".join(f"{each.destination} ({each.waiting} alerts wait)" for each in waiting)
+        raise TableStopped(
+            "destination_removed",
+            f"not in `notify`, with alerts that wait: {named}",
+            hint=f"name it in `notify` again, or `headgate alerts forget {waiting[0].destination}`",
+        )
+    named = ", ".join(f"{each.destination}{' (runs elsewhere)' if each.members else ''}" for each in found)
+    return f"left over, and nothing waits: {named}" if found else "none is left over"
 
 
 def _row(result: Checked) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from headgate.cli import check, demo, features, lake, quarantine, run, status, tables, version
+from headgate.cli import alerts, check, demo, features, lake, quarantine, run, status, tables, version
 
 app = typer.Typer(
     name="headgate",
@@ -21,6 +21,7 @@ app.command("check", short_help="Check configuration and connections.", epilog=c
 app.command("status", short_help="Show the workers of all machines.", epilog=status.EPILOG)(status.status)
 app.add_typer(tables.app, name="tables")
 app.add_typer(features.app, name="features")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(lake.app, name="lake")
 app.add_typer(quarantine.app, name="quarantine")
 app.command("version", short_help="Print the version.", epilog=version.EPILOG)(version.version)

@@ -18,6 +18,7 @@ from streams.tables import TableDirectory
 
 VERBS = (
     "demo", "run", "check", "status", "tables list", "tables pause", "tables resume", "features get",
+    "alerts dead list", "alerts dead redrive", "alerts forget",
     "lake sql", "lake verify", "quarantine list", "quarantine show", "version",
 )  # fmt: skip
 
@@ -50,7 +51,7 @@ def test_an_unknown_verb_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
     assert shown == "error: No such command 'frobnicate'.\nhint: `headgate --help` shows what it takes\n"
 
 
-@pytest.mark.parametrize("group", ["", "tables", "lake", "features", "quarantine"])
+@pytest.mark.parametrize("group", ["", "tables", "alerts", "alerts dead", "lake", "features", "quarantine"])
 def test_a_group_without_a_verb_shows_its_help(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2, and what there is."""
     code = entry.run(group.split())

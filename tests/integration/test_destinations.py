@@ -27,7 +27,7 @@ from streams.destinations import forget, left_over, prepare
 from streams.redrive import BATCH_LETTERS, Wanted, dead_letters, redrive
 from streams.registration import ensure_own_topics, open_admin, own_topics
 from streams.retry import WAITING_DECODER, DeadLetter, Waiting
-from streams.settings import client_settings, group_of, producer_settings
+from streams.settings import client_settings, consumer_settings, group_of, producer_settings
 from tests.oracles.clients import independent_consumer
 from tests.services import Kafka, wait_until
 from tests.unit.notify.receiver import SECRET, alert
@@ -86,8 +86,9 @@ def begins_at(config: Config, destination: str) -> list[int | None]:
     return [each.offset if each.offset >= 0 else None for each in said]
 
 
-def test_a_new_destination_begins_at_the_alerts_of_its_first_start(configured: Make) -> None:
-    """And stays there, whatever comes before it has committed anything."""
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_new_destination_begins_at_the_alerts_of_its_first_start(configured: Make, protocol: str) -> None:
+    """And stays there, whatever comes before it has committed anything; by either protocol of groups."""
     config = configured("ward")
     raise_alerts(config, range(ALERTS))
 
@@ -97,6 +98,27 @@ def test_a_new_destination_begins_at_the_alerts_of_its_first_start(configured: M
     prepare(config, "ward")
 
     assert [ALERTS // 4] * 4 == first == begins_at(config, "ward")
+    assert {(number, offset) for number in range(4) for offset in range(ALERTS // 4, ALERTS // 2)} == read_as(
+        config, "ward", protocol, ALERTS
+    )
+
+
+def read_as(config: Config, destination: str, protocol: str, count: int) -> set[tuple[int, int]]:
+    """Return partition and offset of the first records that a member of a destination's group is handed."""
+    settings = consumer_settings(config, f"notify-{destination}", "first").librdkafka()
+    if protocol == "consumer":
+        for refused in ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"):
+            del settings[refused]
+    consumer = Consumer({**settings, "group.protocol": protocol})
+    consumer.subscribe([TopicNames(config.kafka.topic_prefix).alerts])
+    found: set[tuple[int, int]] = set()
+    while len(found) < count:
+        message = consumer.poll(20)
+        assert message is not None, "its records come within 20 s"
+        assert message.error() is None, message.error()
+        found.add((message.partition(), message.offset()))
+    consumer.close()
+    return found
 
 
 def test_a_new_destination_may_ask_for_the_earliest_alerts(configured: Make) -> None:
@@ -136,7 +158,9 @@ def test_where_a_group_with_members_begins_is_not_said_from_outside(configured: 
         member.close()
 
 
-def test_what_a_removed_destination_leaves_is_named_and_cleared(configured: Make) -> None:
+def test_what_a_removed_destination_leaves_is_named_and_cleared(
+    configured: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By `check` as long as alerts wait; one that is configured, or runs elsewhere, is let be."""
     both = configured("pager", "ward")
     for name in both.notify:
@@ -157,14 +181,27 @@ def test_what_a_removed_destination_leaves_is_named_and_cleared(configured: Make
     with pytest.raises(TableStopped, match="is a destination of this configuration"):
         forget(both, "ward")
 
-    forget(one, "ward", dry_run=True)
+    clear = ["alerts", "forget", "ward", "--config", written(one, tmp_path)]
+    assert entry.run([*clear, "--dry-run"]) == ExitCode.OK
+    assert "6 topics with 3 alerts that wait, and its group would be removed" in capsys.readouterr().err
     assert ["ward"] == [each.destination for each in left_over(one)]
-    forget(one, "ward")
+    assert entry.run([*clear, "--json"]) == ExitCode.OK
 
+    assert 3 == json.loads(capsys.readouterr().out)["waiting"]
     assert [] == left_over(one)
     assert try_one(*next((what, look) for what, look in checks(one) if what == "destinations")).ok
     with pytest.raises(TableStopped, match="nothing is left"):
         forget(one, "ward")
+
+
+def written(config: Config, folder: Path) -> str:
+    """Return a file with this configuration."""
+    document = config.model_dump(mode="json", exclude_none=True, include={"kafka", "notify", "web"})
+    for destination in document["notify"].values():
+        destination["secret"] = SECRET
+    file = folder / "headgate.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return str(file)
 
 
 def bury(config: Config, numbers: range, *, destination: str = "ward", rule: str = "big") -> None:
@@ -206,13 +243,10 @@ def test_dead_letters_are_sent_again_once_and_under_their_ids(
     bury(config, range(BATCH_LETTERS + 5))
     bury(config, range(1_000, 1_003), rule="other")
     bury(config, range(2_000, 2_002), destination="gone")
-    file = tmp_path / "headgate.yaml"
-    document = config.model_dump(mode="json", exclude_none=True, include={"kafka", "notify", "web"})
-    document["notify"]["ward"]["secret"] = SECRET
-    file.write_text(yaml.safe_dump(document))
+    file = written(config, tmp_path)
 
     def verb(*words: str) -> Any:
-        assert entry.run(["alerts", "dead", *words, "--config", str(file), "--json"]) == ExitCode.OK
+        assert entry.run(["alerts", "dead", *words, "--config", file, "--json"]) == ExitCode.OK
         return json.loads(capsys.readouterr().out)
 
     planned = verb("redrive", "--rule", "other", "--dry-run")
@@ -232,6 +266,11 @@ def test_dead_letters_are_sent_again_once_and_under_their_ids(
     assert everything == sum(row["redriven"] for row in listed["counts"])
     assert (everything + 2, 400) == (listed["total"], listed["latest"][0]["status"])
     assert "values" not in json.dumps(listed)
+    assert entry.run(["alerts", "dead", "list", "--rule", "other", "--config", file]) == ExitCode.OK
+    shown = capsys.readouterr().out
+    assert [3, 3] == [shown.count("status_400") - 1, shown.count("2026-11-20T20:0")]
+    assert entry.run(["alerts", "dead", "redrive", "--destination", "wrad", "--config", file]) == ExitCode.CONFIGURATION
+    assert "error: wrad is no destination of this configuration\nhint: one of ward" in capsys.readouterr().err
 
 
 def test_who_sends_dead_letters_again_is_alone_in_it(configured: Make) -> None:

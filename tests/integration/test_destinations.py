@@ -291,3 +291,13 @@ def test_who_sends_dead_letters_again_is_alone_in_it(configured: Make) -> None:
 
     assert 3 == len(redriven(config))
     assert [True] * 3 == [each.redriven for each in dead_letters(config, Wanted())]
+
+
+def test_without_transactions_dead_letters_are_sent_again_once_as_well(configured: Make) -> None:
+    """By one who does so at a time."""
+    config = configured("ward")
+    config = config.model_copy(update={"kafka": config.kafka.model_copy(update={"guarantee": "at_least_once"})})
+    bury(config, range(3))
+
+    assert [3, 0] == [redrive(config, Wanted()).sent.total() for _ in range(2)]
+    assert 3 == len(redriven(config))

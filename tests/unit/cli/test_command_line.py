@@ -51,6 +51,15 @@ def test_an_unknown_verb_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
     assert shown == "error: No such command 'frobnicate'.\nhint: `headgate --help` shows what it takes\n"
 
 
+@pytest.mark.parametrize("verb", ["list", "redrive"])
+def test_a_time_that_is_none_is_a_usage_error(verb: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told before anything is asked of Kafka."""
+    code = entry.run(["alerts", "dead", verb, "--since", "yesterday", "--config", str(config)])
+
+    assert code == ExitCode.USAGE
+    assert "--since yesterday is no time; write 2026-11-20T19:45Z" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("group", ["", "tables", "alerts", "alerts dead", "lake", "features", "quarantine"])
 def test_a_group_without_a_verb_shows_its_help(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2, and what there is."""

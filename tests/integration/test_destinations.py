@@ -116,7 +116,7 @@ def read_as(config: Config, destination: str, protocol: str, count: int) -> set[
         message = consumer.poll(20)
         assert message is not None, "its records come within 20 s"
         assert message.error() is None, message.error()
-        found.add((message.partition(), message.offset()))
+        found.add((message.partition() or 0, message.offset() or 0))
     consumer.close()
     return found
 

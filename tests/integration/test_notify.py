@@ -242,16 +242,16 @@ async def test_a_kill_between_delivery_and_offset_repeats_the_id_and_a_dead_lett
 
             receiver.answer = answer
             await asyncio.to_thread(raise_alerts, config, range(20))
-            await until(lambda: killed, "the first alert", seconds=60)
+            await until(lambda: killed, "the first alert", seconds=90)
             await asyncio.to_thread(processes["notify-ops"].join)
             processes["notify-ops"] = start(config, "notify-ops")
             wanted = {alert(number).id for number in range(20) if number != 7}
-            await until(lambda: wanted <= set(receiver.accepted_ids()[1:]), "the other alerts", seconds=60)
-            await until(lambda: letters(config), "the dead letter", seconds=30)
+            await until(lambda: wanted <= set(receiver.accepted_ids()[1:]), "the other alerts", seconds=90)
+            await until(lambda: letters(config), "the dead letter", seconds=60)
 
             receiver.answer = lambda _: web.Response(status=204)
             sent = [await asyncio.to_thread(redrive, config, Wanted()) for _ in range(2)]
-            await until(lambda: alert(7).id in receiver.accepted_ids(), "the dead letter, sent again", seconds=30)
+            await until(lambda: alert(7).id in receiver.accepted_ids(), "the dead letter, sent again", seconds=60)
 
     assert {process.exitcode for process in processes.values()} == {0}
     assert 2 <= receiver.ids.count(killed[0]), "under the id that it had"

@@ -26,7 +26,7 @@ from schemas.topics import TopicNames
 from streams.destinations import forget, left_over, prepare
 from streams.redrive import BATCH_LETTERS, Wanted, dead_letters, redrive
 from streams.registration import ensure_own_topics, open_admin, own_topics
-from streams.retry import WAITING_DECODER, DeadLetter, Waiting
+from streams.retry import DeadLetter, Waiting, read_waiting
 from streams.settings import client_settings, consumer_settings, group_of, producer_settings
 from tests.oracles.clients import independent_consumer
 from tests.services import Kafka, wait_until
@@ -217,7 +217,7 @@ def bury(config: Config, numbers: range, *, destination: str = "ward", rule: str
 def redriven(config: Config) -> list[Waiting]:
     """Return what is on `headgate.notify.redrive`, read by a client that is not ours."""
     topic = TopicNames(config.kafka.topic_prefix).alerts_redrive
-    return [WAITING_DECODER.decode(value) for value in independent_values(config, topic)]
+    return [read_waiting(value) for value in independent_values(config, topic)]
 
 
 def independent_values(config: Config, topic: str) -> list[bytes]:

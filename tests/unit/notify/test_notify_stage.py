@@ -85,6 +85,7 @@ async def test_what_waits_says_what_it_waits_for(receiver: Receiver) -> None:
         "due": int((START + RETRY_DELAYS_SECONDS[0]) * 1000),
         "rounds": 1,
         "status": 500,
+        "redriven": None,
         "v": 1,
     }
     assert expected == {name: value for name, value in waiting.items() if name != "alert"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.services import S3, Connect, Kafka, Postgres, RedisServer, Services
+from tests.services import S3, Connect, Kafka, MariaDB, Postgres, RedisServer, Services
 
 SERVICES = pytest.StashKey[Services]()
 # Starting Kafka and Connect for the first test that asks for them counts as that test's time.
@@ -82,6 +82,12 @@ def empty_redis(redis_server: RedisServer) -> RedisServer:
 def postgres(services: Services) -> Postgres:
     """The PostgreSQL that tests share: `create_database` for one of your own."""
     return services.postgres()
+
+
+@pytest.fixture(scope="session")
+def mariadb(services: Services) -> MariaDB:
+    """The MariaDB that tests share: tables of your own, please."""
+    return services.mariadb()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from headgate.cli import alerts, check, demo, features, lake, quarantine, run, status, tables, version
+from headgate.cli import alerts, check, demo, features, lake, quarantine, run, status, tables, verify, version
 
 app = typer.Typer(
     name="headgate",
@@ -24,4 +24,5 @@ app.add_typer(features.app, name="features")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(lake.app, name="lake")
 app.add_typer(quarantine.app, name="quarantine")
+app.command("verify", short_help="Compare a table with its source database.", epilog=verify.EPILOG)(verify.verify)
 app.command("version", short_help="Print the version.", epilog=version.EPILOG)(version.version)

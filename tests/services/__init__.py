@@ -1,4 +1,4 @@
-"""Real services for tests: Apache Kafka, Kafka Connect with Debezium, PostgreSQL, Redis and an S3 server.
+"""Real services for tests: Kafka, Kafka Connect with Debezium, PostgreSQL, MariaDB, Redis and an S3 server.
 
 Where each comes from, in this order: an address in the environment; a container, where a Docker daemon answers; a
 server started from what the machine's package managers provide. A test never skips for want of a service: it fails with
@@ -13,6 +13,7 @@ from tests.services.connect import Connect
 from tests.services.debezium import Connector, register_postgres_connector
 from tests.services.factory import Services
 from tests.services.kafka import Kafka, Listener
+from tests.services.mariadb import MariaDB
 from tests.services.postgres import Postgres
 from tests.services.redis import RedisServer
 from tests.services.runner import ServiceFailed
@@ -27,6 +28,7 @@ __all__ = [
     "Connector",
     "Kafka",
     "Listener",
+    "MariaDB",
     "Postgres",
     "RedisServer",
     "ServiceFailed",

@@ -56,6 +56,11 @@ class Connector:
             ).fetchone()
         return row is not None and row[0] is True
 
+    def stop(self) -> None:
+        """Read the database no more, until it is deleted; what it has read is in Kafka."""
+        self.connect.request("PUT", f"/connectors/{self.name}/stop")
+        wait_until(lambda: not self._slot_is_read(), f"slot {self.slot} is let go")
+
     def delete(self) -> None:
         """Remove the connector, and the slot and publication that it leaves behind."""
         self.connect.request("DELETE", f"/connectors/{self.name}")

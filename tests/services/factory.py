@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from tests.services.connect import Connect
 from tests.services.kafka import Kafka, Listener
+from tests.services.mariadb import MariaDB
 from tests.services.postgres import Postgres
 from tests.services.redis import RedisServer
 from tests.services.s3 import S3
@@ -55,6 +56,14 @@ class Services:
         if docker_answers():
             return self._start(Postgres.container())
         return self._start(Postgres.native(self._new_folder("postgres")))
+
+    def mariadb(self, *, private: bool = False) -> MariaDB:
+        """A MariaDB with a binary log that answers."""
+        if not private and (address := given_address("mariadb")):
+            return MariaDB(address, None).start()
+        if docker_answers():
+            return self._start(MariaDB.container())
+        return self._start(MariaDB.native(self._new_folder("mariadb")))
 
     def connect(self, kafka: Kafka, *, private: bool = False) -> Connect:
         """A Connect worker for `kafka` that answers."""

@@ -15,6 +15,7 @@ ADDRESS_VARIABLES = {
     "kafka": "HEADGATE_TEST_KAFKA",
     "redis": "HEADGATE_TEST_REDIS",
     "postgres": "HEADGATE_TEST_POSTGRES",
+    "mariadb": "HEADGATE_TEST_MARIADB",
     "connect": "HEADGATE_TEST_CONNECT",
     "s3": "HEADGATE_TEST_S3",
 }
@@ -22,6 +23,7 @@ PACKAGES = {
     "kafka": ["default-jre-headless", "maven", "openssl"],  # openssl makes the certificates of a secured broker
     "redis": ["redis-server"],
     "postgres": ["postgresql"],
+    "mariadb": ["mariadb-server"],
     "connect": ["default-jre-headless", "maven"],
     "s3": [],  # rclone comes with the test requirements
 }
@@ -56,7 +58,7 @@ def find_program(name: str) -> str | None:
     """The path of a program that a native service needs, or None."""
     if name in {"postgres", "initdb"}:
         return postgres_program(name)
-    return shutil.which(name)
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin")  # people's PATH may lack it
 
 
 def require_program(name: str) -> str:
@@ -79,6 +81,8 @@ PROGRAMS = {
     "redis-server": "redis-server",
     "postgres": "postgresql",
     "initdb": "postgresql",
+    "mariadbd": "mariadb-server",
+    "mariadb-install-db": "mariadb-server",
 }
 
 

@@ -25,7 +25,14 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("bare_machine")
 def test_a_bare_machine_needs_every_package() -> None:
     """What `make test` installs."""
-    assert ["default-jre-headless", "maven", "openssl", "postgresql", "redis-server"] == system.missing_packages()
+    assert [
+        "default-jre-headless",
+        "mariadb-server",
+        "maven",
+        "openssl",
+        "postgresql",
+        "redis-server",
+    ] == system.missing_packages()
 
 
 @pytest.mark.usefixtures("bare_machine")
@@ -36,8 +43,8 @@ def test_a_service_with_an_address_needs_no_package(monkeypatch: pytest.MonkeyPa
     still = system.missing_packages()
     monkeypatch.setenv("HEADGATE_TEST_CONNECT", "http://connect:8083")
 
-    assert ["default-jre-headless", "maven", "postgresql"] == still
-    assert ["postgresql"] == system.missing_packages()
+    assert ["default-jre-headless", "mariadb-server", "maven", "postgresql"] == still
+    assert ["mariadb-server", "postgresql"] == system.missing_packages()
 
 
 @pytest.mark.usefixtures("bare_machine")
@@ -63,7 +70,7 @@ def test_who_is_not_root_is_told_what_to_install(
 
     assert 1 == code
     told = capsys.readouterr().err
-    packages = "default-jre-headless maven openssl postgresql redis-server"
+    packages = "default-jre-headless mariadb-server maven openssl postgresql redis-server"
     assert f"sudo apt-get install -y --no-install-recommends {packages}" in told
     assert "HEADGATE_TEST_KAFKA" in told
 

@@ -1,0 +1,1 @@
+"""Source databases read directly, for checks: nothing here writes to one, and no stage needs one."""

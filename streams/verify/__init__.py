@@ -1,0 +1,1 @@
+"""A table compared, row by row, where it comes from and where it went to: source database, lake, Redis."""

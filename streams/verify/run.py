@@ -1,0 +1,273 @@
+"""The verification of one table: a pass over the source by chunks, then a second look at all that differed.
+
+While changes flow, a row that differs may only be on its way. It counts as different once the source's row has stayed
+as it is for `settle_seconds`, looked at again and again, and a place still has another. What kept changing for longer
+than three times that is reported apart: it was never judged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from connectors.sources.base import SourceTable
+from schemas.errors import ConfigurationError
+from schemas.types import ColumnType, Kind
+from streams.verify.compare import UNAVAILABLE, Differing, compare, empty
+from streams.verify.places import EXTRAS_MAX, Place, bounds_of, key_texts, source_key_texts
+from streams.verify.typed import compared_type, typed
+
+KEY_KINDS = frozenset(Kind) - {Kind.BINARY, Kind.LIST, Kind.JSON, Kind.FLOAT, Kind.DOUBLE}
+SOURCE = "source"
+_LOOK_AGAIN_SECONDS = 2.0
+_PATIENCE = 3  # times the settling: so long a row may go on changing before it is left
+
+Key = tuple[Any, ...]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a verification goes about it."""
+
+    chunk_rows: int = 2_000
+    settle_seconds: float = 90.0
+    rows_a_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A row that stays different. `place` is `source` where all places agree with each other against it."""
+
+    place: str
+    key: Key
+    kind: str
+    columns: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class PlaceReport:
+    """What the pass saw of one place; the checksums are of the same columns on both sides."""
+
+    columns: list[str]
+    rows: int = 0
+    source_checksum: int = 0
+    checksum: int = 0
+    unavailable: int = 0
+    looked_at_again: int = 0
+
+
+@dataclass(slots=True)
+class Report:
+    """What is known of a table in the end; equal where nothing was found and nothing was left unjudged."""
+
+    table: str
+    moment: str = ""
+    rows: int = 0
+    chunks: int = 0
+    places: dict[str, PlaceReport] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    unsettled: int = 0
+    too_many: bool = False
+    not_compared: list[str] = field(default_factory=list)
+    unreadable: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def equal(self) -> bool:
+        """Tell whether every row that was judged is the same everywhere, and that there are not too many to judge."""
+        return not self.findings and not self.too_many
+
+
+class Verification:
+    """Compares one table of a source with its places."""
+
+    def __init__(
+        self,
+        table: str,
+        source: SourceTable,
+        places: Sequence[Place],
+        workspace: duckdb.DuckDBPyConnection,
+        options: Options,
+        *,
+        progress: Progress = lambda *_: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Prepare; nothing is read yet.
+
+        Raises:
+            ConfigurationError: rows cannot be told apart by the key's types, or there is nothing to compare with.
+        """
+        self._source, self._places, self._workspace, self._options = source, places, workspace, options
+        self._progress, self._clock, self._sleep = progress, clock, sleep
+        self._key = list(source.key)
+        self._report = Report(table, places={place.name: PlaceReport(list(place.columns)) for place in places})
+        self._differing: dict[str, dict[Key, Differing]] = {place.name: {} for place in places}
+        if bad := [name for name in self._key if source.columns[name].kind not in KEY_KINDS]:
+            raise ConfigurationError(
+                f"{table}: rows cannot be looked up by {', '.join(bad)}: not by values of that type"
+            )
+        if not places:
+            raise ConfigurationError(f"{table} has neither a lake nor a view", hint="there is nothing to compare with")
+
+    def run(self) -> Report:
+        """Read, compare, look again, and return what is different.
+
+        Raises:
+            SourceUnavailable: the database does not answer.
+            SinkUnavailable: Redis or the lake does not answer.
+        """
+        self._report.moment = self._source.session.moment()
+        self._begin_seen()
+        self._pass()
+        self._look_for_extras()
+        if self._report.too_many:  # something is wrong with all of it, or the load is not over: nothing to judge by row
+            self._report.unsettled = self._pending()
+        else:
+            self._settle()
+        return self._report
+
+    # ── the pass ──
+
+    def _pass(self) -> None:
+        total, after = self._source.count(), None
+        while (texts := self._source.rows_after(after, self._options.chunk_rows)).num_rows:
+            began = self._clock()
+            after = [texts[name][-1].as_py() for name in self._key]
+            self._compare_chunk(texts)
+            self._progress("compared", self._report.rows, max(total, self._report.rows))
+            if self._options.rows_a_second:
+                self._sleep(max(0.0, texts.num_rows / self._options.rows_a_second - (self._clock() - began)))
+            if self._report.too_many:
+                break
+
+    def _compare_chunk(self, texts: pa.Table) -> None:
+        rows, unreadable = typed(texts, self._source.columns)
+        for name, count in unreadable.items():
+            self._report.unreadable[name] = self._report.unreadable.get(name, 0) + count
+        keys = rows.select(self._key)
+        self._workspace.register("_chunk", keys.append_column("_entity", key_texts(keys)))
+        self._workspace.execute("INSERT INTO seen SELECT * FROM _chunk")
+        self._workspace.unregister("_chunk")
+        self._report.rows += rows.num_rows
+        self._report.chunks += 1
+        for place in self._places:
+            self._compare_with(place, rows, place.first_rows(keys))
+
+    def _compare_with(self, place: Place, rows: pa.Table, theirs: pa.Table) -> None:
+        found = compare(self._workspace, rows.select(list(place.columns)), theirs, self._key, list(place.columns))
+        said = self._report.places[place.name]
+        said.rows += theirs.num_rows
+        said.source_checksum ^= found.source_checksum
+        said.checksum ^= found.checksum
+        said.unavailable += found.unavailable
+        self._note(place, found.differing)
+
+    def _look_for_extras(self) -> None:
+        bounds = bounds_of(self._source.bounds, self._source.columns[self._key[0]])
+        for place in self._places:
+            self._note(place, [Differing(key, "extra") for key in rows_as_keys(place.others("seen", bounds))])
+
+    def _note(self, place: Place, differing: Iterable[Differing]) -> None:
+        noted = self._differing[place.name]
+        noted.update((each.key, each) for each in differing)
+        self._report.places[place.name].looked_at_again = len(noted)
+        self._report.too_many = self._report.too_many or len(noted) >= EXTRAS_MAX
+
+    # ── the second look ──
+
+    def _settle(self) -> None:
+        began = self._clock()
+        since: dict[Key, float] = {}
+        before: pa.Table | None = None
+        while pending := {key for noted in self._differing.values() for key in noted}:
+            before = self._look_again(pending, before, since)
+            now = self._clock()
+            if now - began >= self._options.settle_seconds * _PATIENCE:
+                break
+            if self._judge({key for key in pending if now - since[key] >= self._options.settle_seconds}):
+                continue
+            self._progress("waited for", len(pending), len(pending))
+            self._sleep(min(_LOOK_AGAIN_SECONDS, max(self._options.settle_seconds / 5, 0.01)))
+        self._report.unsettled = self._pending()
+
+    def _pending(self) -> int:
+        return len({key for noted in self._differing.values() for key in noted})
+
+    def _look_again(self, pending: Collection[Key], before: pa.Table | None, since: dict[Key, float]) -> pa.Table:
+        """Compare the rows of `pending` anew; `since` says from when on the source's row has been as it is."""
+        keys = keys_as_rows(pending, self._key, self._source.columns)
+        now = self._clock()
+        rows = self._source_rows(keys)
+        if before is not None:
+            moved = compare(self._workspace, rows, _as_place(before), self._key, list(self._source.columns)).differing
+            since.update((each.key, now) for each in moved if each.key in pending)
+        for key in pending:
+            since.setdefault(key, now)
+        for place in self._places:
+            noted = self._differing[place.name]
+            theirs = place.rows(keys)
+            found = compare(self._workspace, rows.select(list(place.columns)), theirs, self._key, list(place.columns))
+            still = {each.key: each for each in found.differing if each.key in noted}
+            self._differing[place.name] = still
+        return rows
+
+    def _source_rows(self, keys: pa.Table) -> pa.Table:
+        rows, _ = typed(self._source.rows_of(source_key_texts(keys)), self._source.columns)
+        return rows
+
+    def _judge(self, keys: Collection[Key]) -> bool:
+        """Report the rows of `keys` that still differ, and look at them no more; return whether there was one."""
+        found = {key: [n for n, noted in self._differing.items() if key in noted] for key in keys}
+        alone = self._agreed_against_source([key for key, names in found.items() if len(names) == len(self._places)])
+        for key, names in found.items():
+            kept = {name: self._differing[name].pop(key) for name in names}
+            if key in alone:
+                columns = tuple(dict.fromkeys(c for each in kept.values() for c in each.columns))
+                kind = next(iter(kept.values())).kind
+                self._report.findings.append(Finding(SOURCE, key, kind, columns))
+            else:
+                self._report.findings += [Finding(name, key, each.kind, each.columns) for name, each in kept.items()]
+        return any(found.values())
+
+    def _agreed_against_source(self, keys: Sequence[Key]) -> set[Key]:
+        """Return which of `keys` every place has the same row of, in the columns that they share."""
+        if len(self._places) == 1 or not keys:
+            return set()
+        table = keys_as_rows(keys, self._key, self._source.columns)
+        first, *others = ((place, place.rows(table)) for place in self._places)
+        agreed = set(keys)
+        for place, rows in others:
+            shared = [name for name in place.columns if name in first[0].columns]
+            ours = first[1].select(shared)
+            agreed -= {each.key for each in compare(self._workspace, ours, rows, self._key, shared).differing}
+        return agreed
+
+    def _begin_seen(self) -> None:
+        """Make the table of the keys that the source showed; it lies in the workspace, which spills to disk."""
+        keys = empty({name: self._source.columns[name] for name in self._key}).drop_columns([UNAVAILABLE])
+        self._workspace.register("_empty", keys.append_column("_entity", pa.array([], pa.string())))
+        self._workspace.execute("CREATE TEMP TABLE seen AS FROM _empty")
+        self._workspace.unregister("_empty")
+
+
+def keys_as_rows(keys: Iterable[Key], names: Sequence[str], columns: Mapping[str, ColumnType]) -> pa.Table:
+    """Return keys as a table of their columns."""
+    parts = list(zip(*keys, strict=True)) or [()] * len(names)
+    arrays = [pa.array(part, compared_type(columns[name])) for name, part in zip(names, parts, strict=True)]
+    return pa.Table.from_arrays(arrays, names=list(names))
+
+
+def rows_as_keys(table: pa.Table) -> list[Key]:
+    """Return the rows of a table of keys."""
+    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def _as_place(rows: pa.Table) -> pa.Table:
+    lacking = pa.array([[]] * rows.num_rows, pa.list_(pa.string()))
+    return rows.append_column(UNAVAILABLE, lacking)

@@ -1,0 +1,81 @@
+"""A registered table verified against its source: the parts put together, and given back in the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+
+import duckdb
+
+from connectors.sources.base import KeyRange
+from connectors.sources.opening import open_source
+from schemas.config import Config
+from schemas.errors import ConfigurationError
+from schemas.table import TableSpec
+from schemas.types import ColumnType
+from sinks.lake.view import open_lake_sql
+from streams.verify.places import places_of
+from streams.verify.run import Options, Progress, Report, Verification
+
+WORKSPACE_MEMORY = "1GB"  # beyond it, the latest rows of the lake and the keys that were seen lie on disk
+_NAME_PARTS = 2
+
+
+def verify_table(
+    config: Config,
+    spec: TableSpec,
+    dsn: str,
+    *,
+    source_table: str | None,
+    columns: Sequence[str] | None,
+    bounds: KeyRange,
+    options: Options,
+    progress: Progress,
+) -> Report:
+    """Compare a table of the database at `dsn` with its lake and its views; `columns` None means all of the spec.
+
+    Raises:
+        ConfigurationError: the source's table is not known, or something that was asked for is not there.
+        SourceUnavailable, SinkUnavailable: something does not answer.
+        TableStopped: the lake has no such table.
+    """
+    if not spec.key:
+        raise ConfigurationError(f"{spec.table} has no key", hint="rows can only be told apart by one")
+    wanted = _wanted(spec, columns)
+    source = open_source(dsn, source_name(spec, source_table), spec.key, wanted, bounds)
+    with tempfile.TemporaryDirectory(prefix="headgate-verify-") as folder:
+        workspace = open_lake_sql(config.lake, [spec.table]) if spec.lake.enabled else duckdb.connect()
+        try:
+            workspace.execute(f"SET memory_limit = '{WORKSPACE_MEMORY}'")
+            workspace.execute(f"SET temp_directory = '{folder}'")
+            places = places_of(config, spec, source.columns, workspace)
+            report = Verification(spec.table, source, places, workspace, options, progress=progress).run()
+        finally:
+            workspace.close()
+            source.session.close()
+    report.not_compared = [name for name in wanted if name not in source.columns]
+    return report
+
+
+def source_name(spec: TableSpec, given: str | None) -> tuple[str, str]:
+    """Return schema (or database) and table: as `given`, else the end of the one topic that the spec reads.
+
+    Raises:
+        ConfigurationError: neither says it.
+    """
+    topic = spec.topics[0] if len(spec.topics) == 1 and not spec.topics[0].startswith("^") else ""
+    parts = (given if given is not None else topic).split(".")[-_NAME_PARTS:]
+    if len(parts) != _NAME_PARTS or not all(parts):
+        raise ConfigurationError(
+            f"{spec.table}: which table of the source is it?", hint="name it with --source-table SCHEMA.TABLE"
+        )
+    return parts[0], parts[1]
+
+
+def _wanted(spec: TableSpec, columns: Sequence[str] | None) -> dict[str, ColumnType]:
+    if unknown := [name for name in columns or () if name not in spec.columns]:
+        raise ConfigurationError(
+            f"{spec.table} has no column {', '.join(unknown)}", hint=f"it has {', '.join(spec.columns)}"
+        )
+    chosen = spec.columns if columns is None else {*spec.key, *columns}
+    return {name: column.type for name, column in spec.columns.items() if name in chosen}

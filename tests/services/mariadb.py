@@ -1,0 +1,124 @@
+"""MariaDB with a binary log of whole rows: the source database of the tests that speaks MySQL's protocol."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pymysql
+
+from tests.services import reaper
+from tests.services.container import Container
+from tests.services.runner import NativeProcess, Runner, ServiceFailed
+from tests.services.service import Service
+from tests.services.system import require_program
+from tests.services.waiting import free_port
+
+USER = "headgate"
+PASSWORD = "headgate"
+DATABASE = "headgate"
+IMAGE = "mariadb:10.11"
+SERVER_USER = "mysql"  # the package makes it; the server refuses to run as root
+
+SETTINGS = {
+    "server-id": "1",
+    "log-bin": "binlog",
+    "binlog-format": "ROW",
+    "binlog-row-image": "FULL",
+    "innodb-flush-log-at-trx-commit": "0",
+    "character-set-server": "utf8mb4",
+}
+
+
+class MariaDB(Service):
+    """One server with one user, who may do all. A restart keeps its port and its data."""
+
+    name = "mariadb"
+
+    def __init__(self, url: str, runner: Runner | None) -> None:
+        super().__init__(runner)
+        parts = urlsplit(url)
+        assert parts.hostname, f"{self.name}: mysql://user:password@host:port/database is wanted"
+        self.host = parts.hostname
+        self.port = parts.port or 3306
+        self.user = parts.username or USER
+        self.password = parts.password or PASSWORD
+        self.database = parts.path.lstrip("/") or DATABASE
+
+    @classmethod
+    def native(cls, folder: Path) -> "MariaDB":
+        """The system's MariaDB, as an unprivileged user. Not started yet."""
+        port = free_port()
+        # Not below pytest's folder: that is closed to other users.
+        home = Path(tempfile.mkdtemp(prefix="headgate-mariadb-"))
+        reaper.watch_folder(home)
+        user = SERVER_USER if os.geteuid() == 0 else None
+        if user is not None:
+            shutil.chown(home, user)
+        _initialize(home / "data", user)
+        start = home / "start.sql"
+        # One statement a line; on this machine the package's anonymous user would come before any at `%`.
+        hosts = ("%", "localhost", "127.0.0.1")
+        grants = [f"GRANT ALL ON *.* TO '{USER}'@'{host}' IDENTIFIED BY '{PASSWORD}';" for host in hosts]
+        start.write_text("\n".join([f"CREATE DATABASE IF NOT EXISTS {DATABASE};", *grants, ""]))
+        command = [
+            require_program("mariadbd"),
+            "--no-defaults",
+            f"--datadir={home / 'data'}",
+            f"--socket={home / 'socket'}",
+            f"--port={port}",
+            "--bind-address=127.0.0.1",
+            f"--init-file={start}",
+            *(f"--{name}={value}" for name, value in SETTINGS.items()),
+        ]
+        process = NativeProcess("mariadb", command, log_path=folder / "mariadb.log", user=user, data=home)
+        return cls(f"mysql://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}", process)
+
+    @classmethod
+    def container(cls) -> "MariaDB":
+        """A MariaDB in a container. Not started yet."""
+        port = free_port()
+        environment = {"MARIADB_RANDOM_ROOT_PASSWORD": "1", "MARIADB_DATABASE": DATABASE}
+        environment |= {"MARIADB_USER": USER, "MARIADB_PASSWORD": PASSWORD}
+        command = [f"--port={port}", *(f"--{name}={value}" for name, value in SETTINGS.items())]
+        container = Container("mariadb", IMAGE, environment=environment, command=command)
+        return cls(f"mysql://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}", container)
+
+    @property
+    def address(self) -> str:
+        """`mysql://user:password@host:port/database`."""
+        return f"mysql://{self.user}:{self.password}@{self.host}:{self.port}/{self.database}"
+
+    def answers(self) -> bool:
+        """Whether it takes connections of its user."""
+        try:
+            self.connect().close()
+        except pymysql.err.OperationalError:
+            return False
+        return True
+
+    def connect(self) -> "pymysql.Connection[pymysql.cursors.Cursor]":
+        """A new connection that commits each statement, for tests; the caller closes it."""
+        return pymysql.connect(
+            host=self.host, port=self.port, user=self.user, password=self.password, database=self.database,
+            autocommit=True, connect_timeout=10, charset="utf8mb4",
+        )  # fmt: skip
+
+
+def _initialize(data: Path, user: str | None) -> None:
+    command = [require_program("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--skip-test-db"]
+    if user is not None:
+        command.append(f"--user={user}")
+    run = subprocess.run(
+        [*command, "--auth-root-authentication-method=normal"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=data.parent,
+        user=user,
+    )
+    if run.returncode:
+        raise ServiceFailed(f"mariadb could not make its data folder:\n{run.stdout}{run.stderr}")

@@ -1,0 +1,167 @@
+"""The pass and the second look, with sides that change while they are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from connectors.sources.base import Dialect, KeyRange, SourceTable
+from schemas.errors import ConfigurationError
+from schemas.types import ColumnType, parse_type
+from streams.verify.compare import UNAVAILABLE
+from streams.verify.run import Finding, Options, Report, Verification
+
+COLUMNS = {"id": parse_type("long"), "name": parse_type("string")}
+Rows = dict[int, str]
+
+
+class Session:
+    """A source that is SQL of DuckDB over rows of a dict."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def run(self, query: str, parameters: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
+        with duckdb.connect() as connection:
+            connection.execute("CREATE TABLE people (id BIGINT, name VARCHAR)")
+            for row in self.rows.items():
+                connection.execute("INSERT INTO people VALUES (?, ?)", row)
+            return connection.execute(query.replace("%s", "?"), list(parameters)).fetchall()
+
+    def moment(self) -> str:
+        return "0/1"
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Place:
+    """A place whose rows are a dict."""
+
+    def __init__(self, name: str, rows: Rows) -> None:
+        self.name, self.held = name, rows
+        self.columns: Mapping[str, ColumnType] = COLUMNS
+
+    def rows(self, keys: pa.Table) -> pa.Table:
+        found = [(key, self.held[key]) for key in keys["id"].to_pylist() if key in self.held]
+        return pa.table(
+            {
+                "id": pa.array([key for key, _ in found], pa.int64()),
+                "name": pa.array([name for _, name in found], pa.string()),
+                UNAVAILABLE: pa.array([[]] * len(found), pa.list_(pa.string())),
+            }
+        )
+
+    first_rows = rows
+
+    def others(self, seen: str, bounds: pa.Table) -> pa.Table:
+        seen_ids = {row[0] for row in WORKSPACES[-1].execute(f"SELECT id FROM {seen}").fetchall()}
+        return pa.table({"id": pa.array([key for key in self.held if key not in seen_ids], pa.int64())})
+
+
+WORKSPACES: list[duckdb.DuckDBPyConnection] = []
+
+
+class Clock:
+    """Time that passes only while somebody sleeps; each sleep runs what `then` says."""
+
+    def __init__(self, then: Callable[[int], None] = lambda _: None) -> None:
+        self.now, self.sleeps, self._then = 0.0, 0, then
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.sleeps += 1
+        self._then(self.sleeps)
+
+
+def verify(source: Rows, places: list[Place], clock: Clock, *, chunk: int = 2, settle: float = 10.0) -> Report:
+    """Verify with a workspace of its own."""
+    workspace = duckdb.connect()
+    WORKSPACES.append(workspace)
+    dialect = Dialect(lambda name: f'"{name}"', lambda quoted, _: f"CAST({quoted} AS VARCHAR)")
+    table = SourceTable(Session(source), dialect, "people", ["id"], COLUMNS, KeyRange())
+    options = Options(chunk_rows=chunk, settle_seconds=settle)
+    return Verification("people", table, list(places), workspace, options, clock=clock, sleep=clock.sleep).run()
+
+
+def people(count: int) -> Rows:
+    """Return some rows."""
+    return {number: f"name {number}" for number in range(count)}
+
+
+def test_equal_sides_need_no_second_look() -> None:
+    """All chunks are read, and nobody waits."""
+    clock = Clock()
+    report = verify(people(7), [Place("lake", people(7)), Place("redis", people(7))], clock)
+    assert (report.equal, report.rows, report.chunks, report.findings, clock.sleeps) == (True, 7, 4, [], 0)
+    assert all(place.checksum == place.source_checksum != 0 for place in report.places.values())
+
+
+def test_what_arrives_while_it_is_looked_at_is_no_difference() -> None:
+    """An insert, an update and a delete are on their way to the place."""
+    source, held = people(4), people(4)
+    source[1] = "new"
+    source[9] = "born"
+    del source[3]
+    place = Place("lake", held)
+
+    def arrive(sleeps: int) -> None:
+        place.held = dict(source)
+
+    report = verify(source, [place], Clock(arrive))
+    assert (report.equal, report.findings, report.unsettled) == (True, [], 0)
+    assert report.places["lake"].looked_at_again == 3
+
+
+def test_what_stays_different_is_found_with_its_place_key_and_columns() -> None:
+    """One wrong row in each of three places; where all places agree, the source stands alone."""
+    source, lake, redis = people(8), people(8), people(8)
+    lake[1] = "planted"
+    redis[2] = "planted"
+    source[3] = "planted"
+    del lake[4]
+    redis[77] = "nobody's"
+    report = verify(source, [Place("lake", lake), Place("redis", redis)], Clock())
+    assert sorted(report.findings, key=lambda each: each.key) == [
+        Finding("lake", (1,), "values", ("name",)),
+        Finding("redis", (2,), "values", ("name",)),
+        Finding("source", (3,), "values", ("name",)),
+        Finding("lake", (4,), "missing", ()),
+        Finding("redis", (77,), "extra", ()),
+    ]
+    assert not report.equal
+
+
+def test_a_row_that_keeps_changing_is_left_unjudged() -> None:
+    """Not called different, and not called equal."""
+    source, held = people(3), people(3)
+    source[0] = "hot"
+
+    def change(sleeps: int) -> None:
+        source[0] = f"hot {sleeps}"
+
+    report = verify(source, [Place("lake", held)], Clock(change))
+    assert (report.findings, report.unsettled) == ([], 1)
+
+
+def test_a_place_that_lacks_everything_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are not judged one by one where the load is not over."""
+    monkeypatch.setattr("streams.verify.run.EXTRAS_MAX", 5)
+    report = verify(people(50), [Place("lake", {})], Clock())
+    assert (report.too_many, report.equal, report.findings) == (True, False, [])
+    assert report.rows < 50
+
+
+def test_a_key_without_a_text_is_refused() -> None:
+    """Before anything is read."""
+    dialect = Dialect(str, lambda quoted, _: quoted)
+    table = SourceTable(Session({}), dialect, "people", ["id"], {"id": parse_type("double")}, KeyRange())
+    with pytest.raises(ConfigurationError, match="cannot be looked up by id"):
+        Verification("people", table, [Place("lake", {})], duckdb.connect(), Options())

@@ -6,6 +6,7 @@ and every subscriber reads it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -16,6 +17,11 @@ CONTRACT_VERSION = 1
 HEADER_TABLE = "headgate.table"
 HEADER_SCHEMA_VERSION = "headgate.schema"
 HEADER_REPLAY = "headgate.replay"
+
+
+def is_replay(headers: Sequence[tuple[str, bytes | None]]) -> bool:
+    """Say whether a record is marked as part of a replay."""
+    return any(name == HEADER_REPLAY for name, _ in headers)
 
 
 class Operation(StrEnum):

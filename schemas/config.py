@@ -72,6 +72,7 @@ class RedisConfig(Strict):
     buckets: Annotated[int, Field(ge=1, le=256)] = 64
     timeout_seconds: Seconds = 5.0
     row_bytes_max: Bytes = 64 * KIB
+    outbox_bytes_max: Bytes = 64 * MIB  # feature updates that wait for the relay, over all buckets
 
     @field_validator("url")
     @classmethod

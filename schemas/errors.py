@@ -9,6 +9,7 @@
     ├── Unavailable           a service does not answer                    → retry with backoff
     │   ├── SourceUnavailable
     │   └── SinkUnavailable
+    │       └── OutboxFull    feature updates wait for the relay
     ├── TransactionAborted    Kafka aborted; nothing was written           → retry, not counted
     ├── TransportFatal        going on would lose or double records        → stop the worker
     ├── ConfigurationError    what was asked for cannot be                 → stop the worker
@@ -130,6 +131,10 @@ class SourceUnavailable(Unavailable):
 
 class SinkUnavailable(Unavailable):
     """Redis, the lake or a destination does not answer."""
+
+
+class OutboxFull(SinkUnavailable):
+    """Redis has no room for more feature updates until the relay has written those that wait."""
 
 
 class TransactionAborted(HeadgateError):

@@ -119,6 +119,11 @@ class TableSpec(Strict):
             raise ValueError(f"{what} named twice: {', '.join(sorted(twice))}")
 
 
+def views_that_emit(spec: TableSpec) -> set[str]:
+    """Return the names of the views whose changes become feature updates."""
+    return {view.view for view in spec.features if view.emit}
+
+
 class TableEntry(Strict):
     """What `headgate.tables` keeps of a table: its spec, and what the verbs of the command line asked for."""
 

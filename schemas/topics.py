@@ -22,12 +22,15 @@ class TopicNames:
         Raises:
             ConfigurationError: the name would be longer than Kafka takes.
         """
-        name = f"{self.prefix}.changes.{table}"
-        if len(name) > TOPIC_NAME_MAX:
-            raise ConfigurationError(
-                f"{name} is longer than {TOPIC_NAME_MAX} characters", hint="shorten the table's name"
-            )
-        return name
+        return _checked(f"{self.prefix}.changes.{table}", "table")
+
+    def features(self, view: str) -> str:
+        """Return the topic of a view's feature updates.
+
+        Raises:
+            ConfigurationError: the name would be longer than Kafka takes.
+        """
+        return _checked(f"{self.prefix}.features.{view}", "view")
 
     def table_of(self, topic: str) -> str:
         """Return the table whose output topic `topic` is."""
@@ -75,6 +78,19 @@ class TopicNames:
         return f"{self.prefix}.notify.dead"
 
     @property
+    def relay(self) -> str:
+        """Always empty: who owns a partition relays the feature updates of the buckets of its number."""
+        return f"{self.prefix}.relay"
+
+    @property
     def status(self) -> str:
         """What each worker says of itself, compacted."""
         return f"{self.prefix}.status"
+
+
+def _checked(name: str, what: str) -> str:
+    if len(name) > TOPIC_NAME_MAX:
+        raise ConfigurationError(
+            f"{name} is longer than {TOPIC_NAME_MAX} characters", hint=f"shorten the {what}'s name"
+        )
+    return name

@@ -26,6 +26,7 @@ _STATUS = {
     "min.cleanable.dirty.ratio": "0.1",
     "message.timestamp.type": "LogAppendTime",
 }
+FEATURES_PARTITIONS = 8
 
 
 def open_tables(config: Config) -> tuple[TableDirectory, CompactedReader]:
@@ -84,6 +85,19 @@ def ensure_own_topics(config: Config, topics: Iterable[str]) -> None:
         admin.ensure(topic, own_topic(config, topic))
 
 
+def ensure_fixed_topics(config: Config, admin: TopicAdmin, topics: Iterable[str]) -> dict[str, int]:
+    """Create those of `topics` that are missing, and return how many partitions each has; none is ever enlarged.
+
+    Raises:
+        SourceUnavailable: Kafka does not answer.
+    """
+    wanted = list(topics)
+    there = admin.describe(wanted)
+    for topic in [topic for topic in wanted if topic not in there]:
+        admin.create(topic, own_topic(config, topic))
+    return {topic: found.partitions for topic, found in admin.describe(wanted).items()}
+
+
 def own_topics(config: Config) -> list[str]:
     """Return our topics that exist whatever tables there are."""
     names = TopicNames(config.kafka.topic_prefix)
@@ -107,8 +121,19 @@ def own_topic(config: Config, topic: str, *, partitions: int | None = None) -> T
         return _settings(config, partitions=1, days=QUARANTINE_DAYS)
     if topic.startswith(names.alerts_retry_prefix):
         return _settings(config, partitions=1, days=ALERTS_DAYS)
+    if topic == names.relay:
+        return _settings(config, partitions=config.redis.buckets, days=ALERTS_DAYS)
+    if topic.startswith(names.features("")):
+        return _settings(
+            config, partitions=_spread(config.redis.buckets), days=config.kafka.changes_retention_hours / 24
+        )
     assert topic.startswith(names.changes("")), f"{topic} is no topic of ours"
     return _settings(config, partitions=partitions or 1, days=config.kafka.changes_retention_hours / 24)
+
+
+def _spread(buckets: int) -> int:
+    """Return over how many partitions the updates of a view go: each takes as many buckets."""
+    return max(count for count in range(1, FEATURES_PARTITIONS + 1) if buckets % count == 0)
 
 
 def _settings(config: Config, *, partitions: int, days: float | None) -> TopicSettings:

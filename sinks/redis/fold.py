@@ -14,12 +14,16 @@ from zlib import crc32
 from schemas.errors import PoisonRecord
 from sinks.redis.layout import Layout
 from sinks.redis.rows import DELETE, DELETED, UPSERTS, Row, TableRows, ViewPlan
+from sinks.redis.updates import causes
 
 _OF_ROWS = frozenset({*UPSERTS, DELETE})
 
 
 class Section:
-    """The rows of one view and bucket: the last one of each key, and those that had to stay before it."""
+    """The rows of one view and bucket: the last one of each key, and those that had to stay before it.
+
+    Of a view that does not fold all rows are kept, as they came.
+    """
 
     __slots__ = ("earlier", "latest", "plan")
 
@@ -31,11 +35,18 @@ class Section:
     def add(self, row: Row) -> None:
         """Take a row of any key."""
         before = self.latest.get(row[0])
-        if before is None or (self.plan.folds and hides(row, before)):
+        if not self.plan.folds:
+            self.earlier.append(row)
+        elif before is None or hides(row, before):
             self.latest[row[0]] = row
-        elif not (self.plan.folds and hides(before, row)):
+        elif not hides(before, row):
             self.earlier.append(before)
             self.latest[row[0]] = row
+
+    @property
+    def emits(self) -> bool:
+        """Say whether what they change becomes feature updates."""
+        return self.plan.emits
 
     def rows(self) -> list[Row]:
         """Return what is to be sent."""
@@ -67,20 +78,28 @@ Sections = dict[int, dict[str, Section]]
 class Gatherer:
     """Puts the changes of many runs into sections by bucket and view."""
 
-    def __init__(self, layout: Layout, row_bytes_max: int) -> None:
+    def __init__(self, layout: Layout, row_bytes_max: int, emitted_row_bytes_max: int | None = None) -> None:
+        """Begin empty; a view that emits may have a limit of its own."""
         self._layout = layout
         self._row_bytes_max = row_bytes_max
+        self._emitted_row_bytes_max = emitted_row_bytes_max or row_bytes_max
         self.sections: Sections = {}
         self.sharing: Sections = {}  # rows of views whose entities several rows share
         self.rows = 0
 
     def add(
-        self, table: TableRows, changes: Sequence[Any], origin: Callable[[int], str], *, value_bytes_max: int
+        self,
+        table: TableRows,
+        changes: Sequence[Any],
+        origin: Callable[[int], str],
+        *,
+        value_bytes_max: int,
+        replayed: Callable[[int], bool] = lambda _: False,
     ) -> None:
         """Take `changes` of a table; `origin(i)` says where change i stands in the output topic.
 
         `value_bytes_max` is the size of the largest contract value among them: rows are measured only where it is near
-        the limit.
+        the limit. `replayed(i)` says whether change i is marked as a replay.
 
         Raises:
             PoisonRecord: a change has no key, or no row although it is no delete.
@@ -96,20 +115,26 @@ class Gatherer:
             raise
         buckets = [crc32(key.encode()) % self._layout.buckets for key in keys]
         for plan, of_plan in zip(table.plans, rows, strict=True):
-            if plan.may_exceed(value_bytes_max, self._row_bytes_max):
+            bytes_max = self._emitted_row_bytes_max if plan.emits else self._row_bytes_max
+            if plan.may_exceed(value_bytes_max, bytes_max):
                 for row in of_plan:
-                    plan.check_size(row, self._row_bytes_max)
+                    plan.check_size(row, bytes_max)
+            if plan.emits:
+                said = causes(told, lambda place: replayed(indices[place]), loading=plan.loading)
+                of_plan = [(*row, cause) for row, cause in zip(of_plan, said, strict=True)]  # noqa: PLW2901
             self._part(plan, buckets, of_plan)
 
     def _part(self, plan: ViewPlan, buckets: Sequence[int], rows: Sequence[Row]) -> None:
         """Put rows into the sections of their buckets."""
-        sections, identity = self.sections if plan.folds else self.sharing, plan.id
+        sections, identity = self.sharing if plan.shares else self.sections, plan.id
         for bucket, row in zip(buckets, rows, strict=True):
             try:
                 section = sections[bucket][identity]
             except KeyError:
                 section = sections.setdefault(bucket, {})[identity] = Section(plan)
-            if row[0] in section.latest:
+            if not plan.folds:
+                section.earlier.append(row)
+            elif row[0] in section.latest:
                 section.add(row)
             else:
                 section.latest[row[0]] = row

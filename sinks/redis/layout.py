@@ -16,8 +16,10 @@ ENTITY = "e"  # what each row that names an entity told it
 LEFT = "m"  # the entities that a row has left
 TOMBSTONES = "x"
 OFFSETS = "at"
-# Kept free for what comes later: outbox, incarnation, floors, states of views (PENDING, SWEEPING), windows.
-RESERVED = ("out", "in", "floor", "view", "w")
+OUTBOX = "out"  # feature updates that are not relayed yet
+COUNTER = "in"  # their incarnation and last number
+# Kept free for what comes later: floors, states of views (PENDING, SWEEPING), windows.
+RESERVED = ("floor", "view", "w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,14 @@ class Layout:
     def offsets(self, bucket: int) -> str:
         """Return the hash of how far each view has come in this bucket."""
         return self.base(bucket) + OFFSETS
+
+    def outbox(self, bucket: int) -> str:
+        """Return the stream of feature updates of a bucket."""
+        return self.base(bucket) + OUTBOX
+
+    def counter(self, bucket: int) -> str:
+        """Return the key that holds incarnation and last number of a bucket's feature updates."""
+        return self.base(bucket) + COUNTER
 
     def values(self, view: str, entity: str) -> str:
         """Return the hash of latest values of an entity; `view` is its id, `<name>.<version>`."""

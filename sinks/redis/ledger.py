@@ -7,7 +7,7 @@ and the same script then moves the bucket's offsets, each only if it holds what 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, NamedTuple, Protocol
@@ -15,11 +15,13 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from schemas.config import RedisConfig
+from schemas.errors import OutboxFull
 from sinks.redis.layout import Layout, offset_text
 from sinks.redis.migrate import brought_up
 from sinks.redis.wire import Wire, checked
 
-SCRIPT = files("sinks.redis").joinpath("ledger.lua").read_bytes()
+PARTS = ("outbox.lua", "rows.lua", "sharing.lua", "ledger.lua")
+SCRIPT = b"".join(files("sinks.redis").joinpath(part).read_bytes() for part in PARTS)
 SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest()  # Redis names scripts by SHA-1
 
 
@@ -28,6 +30,11 @@ Call = tuple[Any, ...]
 
 class Arguments(Protocol):
     """The rows of one view and bucket."""
+
+    @property
+    def emits(self) -> bool:
+        """Say whether what they change becomes feature updates."""
+        ...
 
     def arguments(self) -> list[Any]:
         """Return them as a section of `ledger.lua`."""
@@ -51,23 +58,42 @@ class Refused(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class OutboxTerms:
+    """On what terms a call may append feature updates."""
+
+    life: str  # of the server: in another one numbers that readers have seen may be lost
+    incarnation: str  # the new one, where it has to begin
+    bytes_max: int  # of one bucket's outbox
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """What a round of calls did; every row of it is in Redis, or was there already."""
 
     changed: int
     refused: list[Refused]
     told: list[Any]  # for `sharing.tellings`
+    appended: int = 0  # feature updates
 
 
 def commands(
-    layout: Layout, sections: Mapping[int, Mapping[str, Arguments]], moves: Mapping[int, Sequence[Move]], *, now_ms: int
+    layout: Layout,
+    sections: Mapping[int, Mapping[str, Arguments]],
+    moves: Mapping[int, Sequence[Move]],
+    *,
+    now_ms: int,
+    outbox: OutboxTerms | None = None,
 ) -> dict[int, Call]:
-    """Return the arguments of one EVALSHA per bucket that has rows or moves. Pure."""
+    """Return the arguments of one EVALSHA per bucket that has rows or moves; `outbox` if a view emits. Pure."""
     encode = msgspec.msgpack.Encoder().encode
     calls: dict[int, Call] = {}
     for bucket in sorted({*sections, *moves}):
         views = list(sections.get(bucket, {}).values())
-        arguments: list[Any] = [layout.base(bucket), str(now_ms), len(views)]
+        terms: Sequence[Any] = ("", "", 0)
+        if any(section.emits for section in views):
+            assert outbox is not None, "updates are appended on terms"
+            terms = (outbox.life, outbox.incarnation, outbox.bytes_max)
+        arguments = [layout.base(bucket), str(now_ms), len(views), *terms, len(moves.get(bucket, ()))]
         for section in views:
             arguments += section.arguments()
         for move in moves.get(bucket, ()):
@@ -108,26 +134,33 @@ class Ledger:
         """Leave; what is in flight fails with SinkUnavailable."""
         await self.wire.close()
 
-    async def apply(self, calls: Mapping[int, Call], moves: Mapping[int, Sequence[Move]]) -> Applied:
+    async def apply(
+        self, calls: Mapping[int, Call], moves: Mapping[int, Sequence[Move]], *, opened: int | None = None
+    ) -> Applied:
         """Send what `commands` made and return once Redis has answered every call.
+
+        With `opened` only on the connection of that number (`Wire.opened`).
 
         Raises:
             SinkUnavailable: Redis did not answer, or cannot take it now; nothing is known of the rows, send them again.
+            OutboxFull: of one bucket nothing was written, of the others nothing is known; send them again.
         """
-        replies = await self.wire.exchange(list(calls.values()))
+        replies = await self.wire.exchange(list(calls.values()), opened=opened)
         assert len(replies) == len(calls), "Redis answers every command once"
-        changed, refused, told = 0, [], []
+        changed, appended, refused, told = 0, 0, [], []
         try:
             for bucket, reply in zip(calls, replies, strict=True):
-                count, rest, tell = checked(reply)
+                _refuse_full(bucket, reply)
+                count, rest, tell, updates = checked(reply)
                 changed += count
+                appended += updates
                 told += tell
                 for index, held in zip(rest[::2], rest[1::2], strict=True):
                     refused.append(Refused(bucket, moves[bucket][index], None if held is None else held.decode()))
         except BaseException:
             await self.wire.close()  # the script is loaded and the offsets are read again before anything else is sent
             raise
-        return Applied(changed, refused, told)
+        return Applied(changed, refused, told, appended)
 
     async def offsets(self, fields: Sequence[str]) -> list[list[str | None]]:
         """Return what each bucket holds for `fields`: one list per bucket, one text or None per field.
@@ -155,3 +188,22 @@ class Ledger:
         ]
         for reply in await self.wire.exchange(calls):
             checked(reply)
+
+    async def count_anew(self, buckets: Iterable[int]) -> None:
+        """Have the updates of `buckets` counted under a new incarnation: Redis has lost something there.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+        """
+        for reply in await self.wire.exchange([("DEL", self.layout.counter(bucket)) for bucket in buckets]):
+            checked(reply)
+
+
+def _refuse_full(bucket: int, reply: Any) -> None:
+    """Raise what a call without room for its updates means."""
+    if isinstance(reply, Exception) and str(reply).startswith("OUTBOXFULL"):
+        held = str(reply).partition(" ")[2]
+        raise OutboxFull(
+            f"{held} bytes of feature updates wait in bucket {bucket} of Redis, more than its share",
+            hint="it goes on when the relay has written them to Kafka; else raise redis.outbox_bytes_max",
+        )

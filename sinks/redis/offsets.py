@@ -81,6 +81,15 @@ class OffsetBook:
         for mark in self.marks.values():
             mark.sent = list(mark.seen)
 
+    def lost_in(self, field: str, texts: Sequence[str | None]) -> set[int]:
+        """Return the buckets that hold less than before, by what was read anew."""
+        seen = self.marks[field].seen if field in self.marks else []
+        return {
+            bucket
+            for bucket, (text, before) in enumerate(zip(texts, seen, strict=False))
+            if text is None or read_offset(text)[1] < read_offset(before)[1]
+        }
+
     def compare(self, field: str, texts: Sequence[str | None]) -> int | None:
         """Take over what was read anew; return the offset to go back to if a bucket holds less than before."""
         mark = self.marks[field]

@@ -8,7 +8,7 @@ v a value follows, n null, u unavailable, a absent.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -20,6 +20,7 @@ from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
 from sinks.redis.event_order import check_event_time, event_order
 from sinks.redis.layout import ROW, SHARING_ROW, entity_text
+from sinks.redis.updates import about_view
 
 Row = tuple[Any, ...]
 
@@ -41,10 +42,14 @@ class ViewPlan:
     """How the rows of one table become the rows of one view, where an entity is a row of the table."""
 
     kind = ROW
-    folds = True  # changes that a newer one hides need not be sent
+    shares = False
 
-    def __init__(self, spec: TableSpec, view: View, position_of: Mapping[str, int]) -> None:
+    def __init__(self, spec: TableSpec, view: View, position_of: Mapping[str, int], *, emits: bool = False) -> None:
         self.id = view_id(view)
+        self.emits = emits
+        self.folds = not emits and not self.shares  # changes that a newer one hides need not be sent
+        self.loading = False  # no change is news: the updates say that they are of a snapshot
+        self.about = about_view(spec, view) if emits else ""
         sources = [*view.columns, *([view.event_time] if view.event_time else [])]
         self.columns = [*view.columns, *([EVENT_TIME] if view.event_time else [])]
         # Which of our columns a source's one is in: it can be a value and the event time.
@@ -55,8 +60,7 @@ class ViewPlan:
     @property
     def header(self) -> list[Any]:
         """What stands before the rows of a section."""
-        quoted = [part for name in self.columns for part in (name, msgspec.json.encode(name).decode())]
-        return [self.kind, self.id, len(self.columns), *quoted]
+        return section_header(self.kind, self, self.columns)
 
     def rows(self, keys: Sequence[str], changes: Sequence[Any], origin: Callable[[int], str]) -> list[Row]:
         """Return a row for each of `changes`, upserts and deletes; `origin(i)` says where change i stands."""
@@ -114,10 +118,10 @@ class SharingPlan(ViewPlan):
     """How rows become those of a view whose entities several rows share: each names its entity in `.e`."""
 
     kind = SHARING_ROW
-    folds = False  # each entity that a row has been at must hear that it left
+    shares = True  # each entity that a row has been at must hear that it left
 
-    def __init__(self, spec: TableSpec, view: View, position_of: Mapping[str, int]) -> None:
-        super().__init__(spec, view, position_of)
+    def __init__(self, spec: TableSpec, view: View, position_of: Mapping[str, int], *, emits: bool = False) -> None:
+        super().__init__(spec, view, position_of, emits=emits)
         assert view.entity_key is not None, "else an entity is a row"
         self._entity = [reader_of(spec, name, position_of) for name in view.entity_key]
         self._event: tuple[ColumnType, Reader] | None = None
@@ -157,14 +161,19 @@ def _entity_of(parts: Row) -> Any:
 class TableRows:
     """Decodes the contract's values of one table, for all of its views at once."""
 
-    def __init__(self, spec: TableSpec, views: Sequence[View]) -> None:
+    def __init__(self, spec: TableSpec, views: Sequence[View], emitting: Container[str] = ()) -> None:
+        """Read what `views` need; those that `emitting` names emit feature updates."""
         self._used = _used_columns(views)
         position_of = {name: index for index, name in enumerate(self._used)}
         self.plans = [
-            (ViewPlan if is_own_entity(spec, view) else SharingPlan)(spec, view, position_of) for view in views
+            (ViewPlan if is_own_entity(spec, view) else SharingPlan)(
+                spec, view, position_of, emits=view.view in emitting
+            )
+            for view in views
         ]
-        self.arguments = sum(3 + len(plan.columns) for plan in self.plans)  # per change, at most
-        self._decode: Callable[[bytes], Any] = _decoder(spec, self._used).decode
+        self.arguments = sum(4 + len(plan.columns) for plan in self.plans)  # per change, at most
+        emits = any(plan.emits for plan in self.plans)
+        self._decode: Callable[[bytes], Any] = _decoder(spec, self._used, causes=emits).decode
         self._key = [Reader(f"k{index}", spec.columns[name].type.kind) for index, name in enumerate(spec.key)]
 
     def decode(self, values: Sequence[bytes]) -> list[Any]:
@@ -196,6 +205,12 @@ class TableRows:
         raise AssertionError("a value was refused and none is bad")
 
 
+def section_header(kind: str, plan: ViewPlan, columns: Sequence[str]) -> list[Any]:
+    """Return what stands before the rows of a section of a view."""
+    quoted = [part for name in columns for part in (name, msgspec.json.encode(name).decode())]
+    return [kind, plan.id, plan.about, len(columns), *quoted]
+
+
 def view_id(view: View) -> str:
     """Return the name and version of a view as keys have them."""
     return f"{view.view}.{view.version}"
@@ -215,8 +230,18 @@ def _used_columns(views: Sequence[View]) -> list[str]:
     return list(used)
 
 
-def _decoder(spec: TableSpec, used: Sequence[str]) -> msgspec.json.Decoder[Any]:
-    """Build the narrowest struct that reads a change; fields are numbered, since a column may have any name."""
+class Source(msgspec.Struct, gc=False):
+    """What feature updates say of where a change comes from."""
+
+    origin: tuple[str, int, int, int]
+    snapshot: bool = False
+
+
+def _decoder(spec: TableSpec, used: Sequence[str], *, causes: bool) -> msgspec.json.Decoder[Any]:
+    """Build the narrowest struct that reads a change; fields are numbered, since a column may have any name.
+
+    With `causes` it also reads what feature updates say of the change that caused them.
+    """
     after = msgspec.defstruct(
         "After",
         [(f"c{index}", _python_type(spec.columns[name].type), msgspec.UNSET) for index, name in enumerate(used)],
@@ -235,6 +260,7 @@ def _decoder(spec: TableSpec, used: Sequence[str]) -> msgspec.json.Decoder[Any]:
             ("op", str),
             ("key", key | None),
             ("position", str),
+            *([("ts", str), ("source", Source)] if causes else []),
             ("after", after | None, None),
             ("unavailable", list[str], msgspec.field(default_factory=list)),
         ],

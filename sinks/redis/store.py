@@ -7,18 +7,20 @@ first: if a bucket holds less than it acknowledged, `ensure` says how far back e
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
-from schemas.config import RedisConfig
-from schemas.errors import SinkUnavailable
+from schemas.config import MIB, RedisConfig
+from schemas.errors import OutboxFull, SinkUnavailable
 from sinks.redis.fold import Gatherer, Sections
 from sinks.redis.layout import offset_text, read_offset, view_of
-from sinks.redis.ledger import Arguments, Call, Ledger, Move, commands
+from sinks.redis.ledger import Applied, Arguments, Call, Ledger, Move, OutboxTerms, commands
 from sinks.redis.offsets import Mark, OffsetBook, lowest
 from sinks.redis.sharing import tellings
+from sinks.redis.updates import update_row_bytes_max
 
-COUNTS = ("rows", "rows_changed", "calls", "moves_refused", "fields_fallen_back")
+COUNTS = ("rows", "rows_changed", "calls", "moves_refused", "fields_fallen_back", "updates", "outbox_full")
 
 Moves = dict[int, list[Move]]
 Fallen = dict[str, int]  # field → the offset to go back to
@@ -27,9 +29,15 @@ Fallen = dict[str, int]  # field → the offset to go back to
 class FeatureStore:
     """The online side of one FEATURES worker; fields are those of `layout.offset_field`."""
 
-    def __init__(self, config: RedisConfig, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, config: RedisConfig, *, clock: Callable[[], float], message_bytes_max: int = MIB,
+        incarnation: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:  # fmt: skip
+        """Connect at `ensure`; `message_bytes_max` is what the topics of feature updates take."""
         self._config = config
         self._clock = clock
+        self._incarnation = incarnation
+        self._emitted_row_bytes_max = update_row_bytes_max(config.row_bytes_max, message_bytes_max)
         self._ledger = Ledger(config)
         self._book = OffsetBook()
         self._connection = 0  # the one on which the fields were read
@@ -84,7 +92,7 @@ class FeatureStore:
 
     def gatherer(self) -> Gatherer:
         """Return an empty gatherer for the rows of one round."""
-        return Gatherer(self._ledger.layout, self._config.row_bytes_max)
+        return Gatherer(self._ledger.layout, self._config.row_bytes_max, self._emitted_row_bytes_max)
 
     def write(self, gatherer: Gatherer, behind: Mapping[str, int]) -> asyncio.Task[bool]:
         """Begin to send a round, and with it the offsets behind it; the task tells whether Redis has lost something.
@@ -110,11 +118,11 @@ class FeatureStore:
         async with self._sharing:  # one round after the other: a later one must not move offsets over an earlier one
             if not self._ledger.wire.is_open or self._ledger.wire.opened != opened:
                 raise SinkUnavailable("the connection to Redis is lost", hint="the rows are sent again")
-            calls = commands(self._ledger.layout, sharing, {}, now_ms=self._now_ms())
-            applied = await self._ledger.apply(calls, {})
-            entities = tellings(self._ledger.layout, applied.told)
+            calls = self._calls(sharing, {})
+            applied = await self._exchange(calls, {}, opened)
+            plans = {section.plan.id: section.plan for views in sharing.values() for section in views.values()}
+            entities = tellings(self._ledger.layout, applied.told, plans)
             touched = {b: {*sharing.get(b, ()), *entities.get(b, ())} for b in {*sharing, *entities}}
-            self.counts["calls"] += len(calls)
             return await self._send(entities, self._moves(touched, marks)) or lost
 
     def _moves(self, touched: Mapping[int, Collection[str]], marks: Mapping[Mark, int]) -> Moves:
@@ -161,6 +169,9 @@ class FeatureStore:
         """
         ids = {field: mark.topic_id for field, mark in self._book.marks.items()}
         texts = await self._read(list(ids))
+        lost = {bucket for field, found in texts.items() for bucket in self._book.lost_in(field, found)}
+        if lost:  # before anything is written there: readers may have seen numbers that are to come again
+            await self._ledger.count_anew(lost)
         await self._begin_absent(texts, ids)
         # A field that was dropped meanwhile is nobody's business.
         back = {field: self._book.compare(field, found) for field, found in texts.items() if field in self._book.marks}
@@ -169,14 +180,28 @@ class FeatureStore:
         return fallen
 
     def _send(self, sections: Mapping[int, Mapping[str, Arguments]], moves: Moves) -> asyncio.Task[bool]:
-        calls = commands(self._ledger.layout, sections, moves, now_ms=self._now_ms())
-        self.counts["calls"] += len(calls)
-        return asyncio.create_task(self._apply(calls, moves))
+        # Of this connection: on the next one Redis may be another, whose updates count anew.
+        return asyncio.create_task(self._apply(self._calls(sections, moves), moves, self._ledger.wire.opened))
 
-    async def _apply(self, calls: Mapping[int, Call], moves: Moves) -> bool:
+    def _calls(self, sections: Mapping[int, Mapping[str, Arguments]], moves: Moves) -> dict[int, Call]:
+        share = self._config.outbox_bytes_max // self._config.buckets
+        terms = OutboxTerms(self._ledger.wire.run_id, self._incarnation(), share)
+        calls = commands(self._ledger.layout, sections, moves, now_ms=self._now_ms(), outbox=terms)
+        self.counts["calls"] += len(calls)
+        return calls
+
+    async def _exchange(self, calls: Mapping[int, Call], moves: Moves, opened: int) -> Applied:
+        try:
+            return await self._ledger.apply(calls, moves, opened=opened)
+        except OutboxFull:
+            self.counts["outbox_full"] += 1
+            raise
+
+    async def _apply(self, calls: Mapping[int, Call], moves: Moves, opened: int) -> bool:
         """Send calls and take their answers into the book; return whether Redis has lost something."""
-        applied = await self._ledger.apply(calls, moves)
+        applied = await self._exchange(calls, moves, opened)
         self.counts["rows_changed"] += applied.changed
+        self.counts["updates"] += applied.appended
         self.counts["moves_refused"] += len(applied.refused)
         refused = {(refusal.bucket, refusal.move) for refusal in applied.refused}
         for bucket, made in moves.items():

@@ -113,10 +113,11 @@ class Wire:
         if connection is not None:
             await connection.disconnect(nowait=True)
 
-    async def exchange(self, commands: Sequence[Sequence[Any]]) -> list[Reply]:
+    async def exchange(self, commands: Sequence[Sequence[Any]], *, opened: int | None = None) -> list[Reply]:
         """Send `commands` and return one reply each, errors of the server among them (see `checked`).
 
-        Several may be in flight; they are sent, and answered, in the order in which they were called.
+        Several may be in flight; they are sent, and answered, in the order in which they were called. With `opened`
+        they are sent on the connection of that number, or not at all.
 
         Raises:
             SinkUnavailable: the connection broke or a time-out passed; nothing is known of the commands.
@@ -124,7 +125,7 @@ class Wire:
         packed = [hiredis.pack_command(tuple(command)) for command in commands]
         async with self._sending:
             connection = self._connection
-            if connection is None or not connection.is_connected:
+            if connection is None or not connection.is_connected or opened not in (None, self.opened):
                 raise SinkUnavailable("the connection to Redis is lost", hint="it is opened again at the next attempt")
             before, turn = self._last, asyncio.get_running_loop().create_future()
             self._last = turn

@@ -106,7 +106,8 @@ async def apply(ledger: Ledger, values: list[bytes], moves: dict[int, list[Move]
     gatherer.add(TABLE, TABLE.decode(values), lambda i: f"id|0|{i}", value_bytes_max=900)
     applied = await ledger.apply(commands(layout, gatherer.sections, moves or {}, now_ms=1), moves or {})
     told = (await ledger.apply(commands(layout, gatherer.sharing, {}, now_ms=1), {})).told
-    await ledger.apply(commands(layout, tellings(layout, told), {}, now_ms=1), {})
+    plans = {plan.id: plan for plan in TABLE.plans}
+    await ledger.apply(commands(layout, tellings(layout, told, plans), {}, now_ms=1), {})
     return applied
 
 

@@ -11,6 +11,7 @@ from tests.oracles.history import RowEvent, check_history, expected_rows
 from tests.oracles.lake import LakeChange, check_latest, check_origins, latest_rows, read_lake
 from tests.oracles.shape import Shape
 from tests.oracles.topic import Change, check_conservation, check_streams, read_records, to_change
+from tests.oracles.updates import check_updates
 from tests.oracles.verdict import Verdict, compare, require
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "check_latest",
     "check_origins",
     "check_streams",
+    "check_updates",
     "check_view",
     "compare",
     "expected_alerts",

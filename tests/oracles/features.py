@@ -22,7 +22,7 @@ from tests.oracles.values import WrongForm, from_redis
 from tests.oracles.verdict import Verdict, compare
 
 _SCAN_COUNT = 2_000
-_OWN_KINDS = (b"at", b"e", b"m")  # offsets; what rows told their entities; where rows were before
+_OWN_KINDS = (b"at", b"e", b"m", b"out", b"in")  # offsets; what rows told entities, and left; the outbox
 _KEY = re.compile(rb"(?P<prefix>[^:{}]+):\{b(?P<bucket>\d+)\}:(?P<kind>[a-z]+)(?::(?P<rest>.*))?", re.DOTALL)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 
 from schemas.config import RedisConfig
-from schemas.table import TableSpec
+from schemas.table import TableSpec, views_that_emit
 from sinks.redis.fold import Gatherer
-from sinks.redis.ledger import Applied, Ledger, commands
+from sinks.redis.ledger import Applied, Ledger, OutboxTerms, commands
 from sinks.redis.rows import TableRows
 
 
@@ -33,7 +33,9 @@ class LedgerStore:
     def __init__(self, address: str, spec: TableSpec, *, buckets: int) -> None:
         """Open it; it is empty."""
         config = {"url": address, "key_prefix": f"features-{uuid.uuid4().hex[:12]}", "buckets": buckets}
-        self._table, self._buckets = TableRows(spec, spec.features), buckets
+        self._table, self._buckets = TableRows(spec, spec.features, views_that_emit(spec)), buckets
+        self.plans = {plan.id: plan for plan in self._table.plans}
+        self.terms = OutboxTerms("life", "first", 1_000_000)
         self._loop = asyncio.new_event_loop()
         self._ledger = Ledger(RedisConfig.model_validate(config))
         self._loop.run_until_complete(self._ledger.open())
@@ -48,19 +50,19 @@ class LedgerStore:
 
     def send(self, sections: Any) -> Applied:
         """Send what was gathered in one call, and return what Redis made of it."""
-        made = commands(self.layout, sections, {}, now_ms=1)
+        made = commands(self.layout, sections, {}, now_ms=1, outbox=self.terms)
         return self._loop.run_until_complete(self._ledger.apply(made, {}))
 
     def hashes(self, view: str, entities: Sequence[str]) -> list[dict[bytes, bytes]]:
         """Return what HGETALL says of each entity."""
-        replies = self._exchange(*[("HGETALL", self.layout.values(view, entity)) for entity in entities])
+        replies = self.exchange(*[("HGETALL", self.layout.values(view, entity)) for entity in entities])
         return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in replies]
 
     def lose(self, bucket: int) -> None:
         """Forget all that one bucket holds."""
-        (keys,) = self._exchange(("KEYS", self.layout.base(bucket) + "*"))
+        (keys,) = self.exchange(("KEYS", self.layout.base(bucket) + "*"))
         if keys:
-            self._exchange(("DEL", *keys))
+            self.exchange(("DEL", *keys))
 
     def clear(self) -> None:
         """Forget everything."""
@@ -70,9 +72,10 @@ class LedgerStore:
     def close(self) -> None:
         """Leave nothing behind."""
         self.clear()
-        self._exchange(("DEL", self.layout.marker))
+        self.exchange(("DEL", self.layout.marker))
         self._loop.run_until_complete(self._ledger.close())
         self._loop.close()
 
-    def _exchange(self, *calls: tuple[Any, ...]) -> list[Any]:
+    def exchange(self, *calls: tuple[Any, ...]) -> list[Any]:
+        """Return the answers to commands."""
         return list(self._loop.run_until_complete(self._ledger.wire.exchange(list(calls))))

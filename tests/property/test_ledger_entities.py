@@ -95,7 +95,7 @@ class Store(LedgerStore):
 
     def tell(self, told: Sequence[Any]) -> None:
         """Tell entities what `write` returned."""
-        self.send(tellings(self.layout, told))
+        self.send(tellings(self.layout, told, self.plans))
 
     def write(self, changes: Sequence[Change]) -> list[Any]:
         """Write the rows; return what their entities must be told."""

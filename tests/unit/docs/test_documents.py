@@ -20,6 +20,7 @@ from headgate.cli.verbs import app
 from schemas.change import ChangeValue
 from schemas.config import MIB, Config, LakeConfig, read_config
 from schemas.document import read_document
+from schemas.feature_update import FeatureUpdate
 from schemas.table import TableSpec
 from schemas.topics import TopicNames
 from schemas.versions import FORMS
@@ -76,10 +77,12 @@ def topic_row(topic: str, config: Config) -> list[str]:
     """Return what the table of topics must say of a topic, from the code that makes it."""
     made = own_topic(config, topic, partitions=4711)
     days = "" if made.retention_seconds is None else f"{made.retention_seconds / 86_400:g} days"
-    if topic == TopicNames().changes("<table>"):
+    names = TopicNames()
+    if topic in {names.changes("<table>"), names.features("<view>")}:
         days = f"`kafka.changes_retention_hours` ({days})"
     cleanup = made.config()["cleanup.policy"].replace(",", " and ")
-    partitions = str(made.partitions).replace("4711", "as its largest source topic")
+    told = {names.features("<view>"): "8, or fewer that divide `redis.buckets`", names.relay: "as `redis.buckets`"}
+    partitions = told.get(topic) or str(made.partitions).replace("4711", "as its largest source topic")
     return [f"`{topic}`", partitions, f"{cleanup}, {days}" if days else cleanup]
 
 
@@ -114,13 +117,13 @@ def test_yaml_is_what_its_model_takes(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", blocks("json"), ids=block_id)
-def test_json_parses_and_a_change_is_one_of_the_contract(block: Block) -> None:
-    """With all its fields, and no other."""
+def test_json_parses_and_a_record_is_one_of_its_topic(block: Block) -> None:
+    """A change of the contract, or a feature update: with all its fields, and no other."""
     read = json.loads(block.text)
 
     if "op" in read:
-        change = msgspec.json.decode(block.text, type=ChangeValue)
-        assert read == json.loads(msgspec.json.encode(change))
+        record = msgspec.json.decode(block.text, type=FeatureUpdate if "view" in read else ChangeValue)
+        assert read == json.loads(msgspec.json.encode(record))
 
 
 @pytest.mark.parametrize("command", commands(), ids=block_id)
@@ -248,7 +251,8 @@ def test_the_table_of_topics_is_what_the_code_makes() -> None:
     """Names, partitions and retention of all our topics."""
     config, names = Config(), TopicNames()
     waiting = f"{names.alerts_retry_prefix}<destination>.<delay>s"
-    made = sorted([*own_topics(config), names.changes("<table>"), waiting])
+    by_need = [names.changes("<table>"), names.features("<view>"), names.relay, waiting]
+    made = sorted([*own_topics(config), *by_need])
 
     found = [row[:3] for row in rows(ROOT / "docs" / "topics.md", "topic")]
 

@@ -1,0 +1,133 @@
+-- The cause of what a row is now: that of the last change that altered it. A repeat may be told before it comes again.
+local function kept_cause(section, id, key, change)
+  if call('EXISTS', key) == 1 then
+    if change.applied then
+      call('HSET', key, '.c', change.cause)
+    end
+    return call('HGET', key, '.c') or change.cause
+  end
+  local text = call('HGET', section.tombstones, id)
+  if text and change.applied then
+    call('HSET', section.tombstones, id, text .. '|' .. change.cause)
+    return change.cause
+  end
+  return text and string.match(text, '^[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|(.*)$') or change.cause
+end
+
+-- What an entity must know of a row after a change, applied or not: a repeat tells it again, in case it was lost.
+local function tell(view, id, key, tombstones, columns, change)
+  local before = change.before
+  local flat, hash, fields = call('HGETALL', key), {}, {}
+  for i = 1, #flat, 2 do
+    hash[flat[i]] = flat[i + 1]
+  end
+  local entity = hash['.e'] or false
+  local left_key = base .. 'm:' .. view
+  local text = call('HGET', left_key, id)
+  if before and before ~= entity then
+    local left = {}
+    for _, name in ipairs(text and cjson.decode(text) or {}) do
+      if name ~= before then
+        left[#left + 1] = name
+      end
+    end
+    left[#left + 1] = before
+    if #left > LEFT_MAX then table.remove(left, 1) end
+    text = cjson.encode(left)
+    call('HSET', left_key, id, text)
+  end
+  local stamp = hash['.p']
+  if stamp then -- grows with every change of the row, and is the same however it came about
+    local zero = string.rep('0', #stamp)
+    local parts = { stamp, hash['.d'] or zero }
+    local unavailable = names_in(hash['.unavailable'])
+    for _, name in ipairs(columns) do
+      parts[#parts + 1] = unavailable[name] and zero or hash['.p.' .. name] or stamp
+    end
+    stamp = table.concat(parts)
+    for i = 1, #flat, 2 do
+      local name = flat[i]
+      if byte(name) ~= 46 or name == '.p' or name == '.t' or name == '.v' or name == '.null' or name == '.unavailable' then
+        fields[#fields + 1] = name
+        fields[#fields + 1] = flat[i + 1]
+      end
+    end
+  else
+    stamp = tombstone_position(tombstones, id)
+  end
+  told[#told + 1] = { view, id, stamp, entity, text or '[]', hash['.s'] or '', fields, change.cause,
+    change.cause ~= '' and change.position or '' }
+end
+
+-- An entity shows the row with the highest order (event time), then position, then key.
+local function above(a, b)
+  if a.order ~= b.order then return a.order > b.order end
+  if a.position ~= b.position then return a.position > b.position end
+  return a.id > b.id
+end
+
+local function position_in(fields)
+  for i = 1, #fields, 2 do
+    if fields[i] == '.p' then
+      return fields[i + 1]
+    end
+  end
+end
+
+local function show(key, row)
+  call('DEL', key)
+  if row then
+    local out = row.fields
+    for _, part in ipairs({ '.k', row.id, '.s', row.order }) do
+      out[#out + 1] = part
+    end
+    call('HSET', key, unpack(out))
+  end
+end
+
+local function best_of(ledger)
+  local flat, best = call('HGETALL', ledger), nil
+  for i = 1, #flat, 2 do
+    local held = cmsgpack.unpack(flat[i + 1])
+    if held[3] then
+      local row = { id = flat[i], order = held[2], fields = held[3], position = position_in(held[3]) }
+      if not best or above(row, best) then
+        best = row
+      end
+    end
+  end
+  return best
+end
+
+local function tell_entity(view, key, id, stamp, order, fields)
+  local ledger = base .. 'e:' .. view .. ':' .. args[at]
+  local text = call('HGET', ledger, id)
+  if text and cmsgpack.unpack(text)[1] >= stamp then return end
+  if not text and not fields then -- also what an entity never saw may come later, and older
+    call('HSET', ledger, id, cmsgpack.pack({ stamp, '', false }))
+    return
+  end
+  applied = applied + 1
+  call('HSET', ledger, id, cmsgpack.pack({ stamp, order, fields }))
+  local shown = call('HMGET', key, '.k', '.s', '.p')
+  local row = fields and { id = id, order = order, fields = fields, position = position_in(fields) }
+  local top = shown[1] and { id = shown[1], order = shown[2], position = shown[3] }
+  if row and (not top or above(row, top)) then
+    show(key, row)
+  elseif top and top.id == id then
+    show(key, best_of(ledger))
+  end
+end
+
+local function apply_told(section)
+  local entity, id, stamp, order, count = args[at], args[at + 1], args[at + 2], args[at + 3], tonumber(args[at + 4])
+  local first, key = at + 5, base .. 'f:' .. section.view .. ':' .. entity
+  local fields = count > 0 and { unpack(args, first, first + count - 1) }
+  local before = section.emits and outbox.shown(key, section.shown)
+  tell_entity(section.view, key, id, stamp, order, fields)
+  at = first + count
+  if section.emits then
+    outbox.note(section.about, entity, args[at], before, outbox.shown(key, section.shown))
+    at = at + 1
+  end
+end

@@ -16,14 +16,16 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 
 from connectors.transport.resolve import lacks_only_a_marker
+from schemas.change import is_replay
 from schemas.config import Config
 from schemas.errors import HeadgateError, SourceMoved, TableStopped
-from schemas.table import TableEntry
+from schemas.table import TableEntry, views_that_emit
 from schemas.topics import TopicNames
 from sinks.redis.fold import Gatherer
 from sinks.redis.layout import offset_field
 from sinks.redis.rows import TableRows
 from sinks.redis.store import Fallen, FeatureStore
+from streams.relay import Relay
 from streams.settings import is_transactional
 
 LOG = structlog.get_logger(__name__)
@@ -66,13 +68,15 @@ class FeaturesStage:
         names: TopicNames,
         tables: Mapping[str, TableEntry],
         consumer: Consumer,
+        relay: Relay | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._names = names
         self._tables = tables
         self._consumer = consumer
-        self._store = FeatureStore(config.redis, clock=clock)
+        self._relay = relay
+        self._store = FeatureStore(config.redis, clock=clock, message_bytes_max=config.kafka.message_bytes_max)
         self._transactional = is_transactional(config)
         self._readers: dict[str, TableRows | None] = {}
         self._assignments: dict[tuple[str, int], Any] = {}
@@ -83,17 +87,22 @@ class FeaturesStage:
         self._counts: Counter[str] = Counter()
 
     async def start(self) -> None:
-        """Connect to Redis and begin to move the offsets of quiet buckets.
+        """Connect to Redis, begin to move the offsets of quiet buckets and to relay feature updates.
 
         Raises:
             SinkUnavailable: Redis does not answer.
+            SourceUnavailable: Kafka does not answer.
             ConfigurationError: what is there under the prefix is not a layout that this version knows.
         """
         await self._store.ensure()
+        if self._relay is not None:
+            await self._relay.start()
         self._mover = asyncio.create_task(self._keep_moving())
 
     async def stop(self) -> None:
         """Move all offsets to what is done, so that a successor repeats nothing, and leave."""
+        if self._relay is not None:
+            await self._relay.stop()
         if self._mover is not None:
             self._mover.cancel()
             await asyncio.gather(self._mover, return_exceptions=True)
@@ -114,7 +123,12 @@ class FeaturesStage:
 
     def counters(self) -> dict[str, float]:
         """Return what was counted since the start."""
-        return {**self._counts, **self._store.counts}
+        relayed = self._relay.counters() if self._relay is not None else {}
+        return {**self._counts, **self._store.counts, **relayed}
+
+    def waits_for(self) -> HeadgateError | None:
+        """Return what the relay waits for, None if nothing."""
+        return self._relay.trouble if self._relay is not None else None
 
     async def step(self, group: Any) -> None:
         """Write a group and say that it is done.
@@ -163,6 +177,8 @@ class FeaturesStage:
         self._stopped.clear()
         self._readers.clear()  # any of them may own, or no longer own, a view's name
         self._drop_lost()
+        if self._relay is not None:
+            await self._relay.tables_changed()
         topics = {self._names.changes(table) for table in changed}
         again = [a for a in self._assignments.values() if a.topic in topics and self._is_new(a)]
         if again:
@@ -182,9 +198,9 @@ class FeaturesStage:
             while flying:
                 lost |= await flying.pop(0)
         finally:
-            await asyncio.gather(
-                *flying, return_exceptions=True
-            )  # the first error is on its way up; none is left behind
+            await asyncio.gather(*flying, return_exceptions=True)  # the first error is on its way; none is left behind
+            if self._relay is not None:
+                self._relay.wake()
         return lost
 
     def _rows_max(self, runs: Sequence[Any]) -> int:
@@ -211,6 +227,7 @@ class FeaturesStage:
     def _gather_piece(self, gatherer: Gatherer, reader: TableRows, piece: Piece) -> None:
         values = piece.run.values()[piece.start : piece.stop]
         offsets = piece.run.offsets()[piece.start : piece.stop]
+        kept: Sequence[int] = range(len(values))
         if None in values:  # a tombstone of compaction: the delete before it says the same
             kept = [index for index, value in enumerate(values) if value is not None]
             values, offsets = [values[index] for index in kept], [offsets[index] for index in kept]
@@ -218,7 +235,13 @@ class FeaturesStage:
             return
         changes = reader.decode(values)
         where = f"{piece.run.assignment.topic_id}|{piece.run.partition}|"
-        gatherer.add(reader, changes, lambda index: f"{where}{offsets[index]}", value_bytes_max=max(map(len, values)))
+        gatherer.add(
+            reader,
+            changes,
+            lambda index: f"{where}{offsets[index]}",
+            value_bytes_max=max(map(len, values)),
+            replayed=lambda index: is_replay(piece.run.headers(piece.start + kept[index])),
+        )
         self._counts["changes"] += len(changes)
 
     def _reader(self, topic: str) -> TableRows | None:
@@ -249,7 +272,7 @@ class FeaturesStage:
                     f"view {view.view} of {table} has the name of one of {owner}",
                     hint="give it another name: views are looked up by it",
                 )
-        return TableRows(entry.spec, entry.spec.features)
+        return TableRows(entry.spec, entry.spec.features, views_that_emit(entry.spec))
 
     def _fields(self, assignment: Any) -> list[str]:
         reader = self._reader(assignment.topic)

@@ -81,6 +81,12 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("headgate_buffered_rows", "gauge", ("stage",), "buffered_rows", "Rows taken and not committed yet."),
     MetricSpec("headgate_buffered_bytes", "gauge", ("stage",), "buffered_bytes", "Bytes taken and not committed yet."),
     MetricSpec(
+        "headgate_outbox_entries", "gauge", ("stage",), "outbox_entries", "Entries of feature updates not relayed yet."
+    ),
+    MetricSpec(
+        "headgate_outbox_bytes", "gauge", ("stage",), "outbox_bytes", "Bytes of feature updates not relayed yet."
+    ),
+    MetricSpec(
         "headgate_work_total",
         "counter",
         ("stage", "what"),
@@ -91,7 +97,7 @@ METRICS: tuple[MetricSpec, ...] = (
 _BY_NAME = {spec.name: spec for spec in METRICS}
 _TABLE_METRICS = tuple(spec for spec in METRICS if "table" in spec.labels)
 _HELD = tuple(
-    spec for spec in METRICS if spec.field.startswith("buffered_")
+    spec for spec in METRICS if spec.field.startswith(("buffered_", "outbox_"))
 )  # among the counters, but what is held now
 _PER_SUM = frozenset({"lag"})  # tables beyond the bound add up in these; of the others the worst is shown
 

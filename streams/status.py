@@ -44,18 +44,16 @@ class Standing:
 def status_of(at: Standing, *, now: float) -> dict[str, Any]:
     """Return the status of a stage process; the web server adds stage, instance, slot and pid."""
     paused = [entry for entry in at.tables.values() if entry.paused and at.name == "normalize"]
+    read = [each for each in at.view.partitions if each.topic != at.names.relay]  # it is empty, and nobody's table
     return {
         "stage": at.name,
         "version": VERSION,
         "pid": os.getpid(),
         "started_at": at.started_at,
         "state": state_of(at),
-        "assigned": len(at.view.partitions),
+        "assigned": len(read),
         "tables": [
-            *(
-                table_status(topic, of, at, now)
-                for topic, of in by_topic(sorted(at.view.partitions, key=_by_name)).items()
-            ),
+            *(table_status(topic, of, at, now) for topic, of in by_topic(sorted(read, key=_by_name)).items()),
             *map(paused_status, paused),
         ],
         "last_error": last_error(at, now),

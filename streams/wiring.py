@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from connectors.transport.producer import PlainWriter
 from connectors.transport.service import ConsumerService
@@ -16,10 +16,13 @@ from schemas.errors import BugError
 from schemas.topics import TopicNames
 from streams.memory import map_large_pieces
 from streams.poison import Quarantine
-from streams.registration import own_topic
+from streams.registration import ensure_fixed_topics, own_topic
 from streams.settings import is_transactional, producer_settings
 from streams.stage import Stage
 from streams.tables import TableDirectory
+
+if TYPE_CHECKING:
+    from streams.relay import Relay
 
 STAGES = ("normalize", "features", "alerts", "lake")
 MAIN_LANE = "main"
@@ -141,11 +144,27 @@ def _alerts(parts: Parts) -> Wired:
 def _features(parts: Parts) -> Wired:
     from streams.features import FeaturesStage
 
-    stage = FeaturesStage(parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer)
+    relay = _relay(parts)
+    stage = FeaturesStage(parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer, relay=relay)
     quarantine = _quarantine(parts, stage)
     transactional = is_transactional(parts.config)
     _lane(parts, stage, on_poison=quarantine.put, starts=stage.starts, transactional=transactional)
     return Wired(stage, quarantine)
+
+
+def _relay(parts: Parts) -> Relay:
+    from streams.relay import RELAY_LANE, Relay
+
+    async def ensure_topics(topics: Iterable[str]) -> Mapping[str, int]:
+        return await asyncio.to_thread(ensure_fixed_topics, parts.config, parts.admin, topics)
+
+    writer = PlainWriter(producer_settings(parts.config, parts.slot, transactional=False))
+    relay = Relay(
+        parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer, writer=writer,
+        ensure_topics=ensure_topics,
+    )  # fmt: skip
+    parts.consumer.lane(RELAY_LANE, relay.topics(), relay.step, **_limits(parts))
+    return relay
 
 
 def _lake(parts: Parts) -> Wired:

@@ -201,13 +201,28 @@ class PlainWriter:
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, runs, work)
 
+    async def put(self, fill: Callable[[Outbox], None]) -> WriteReport:
+        """Write what `fill` puts into an outbox, and return once every record is durable.
+
+        What `fill` raises is raised, and nothing of it is written. Raises what `write` does.
+        """
+
+        def work(outbox: Outbox) -> Sequence[Advance]:
+            fill(outbox)
+            return ()
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._put, work)
+
     def _write(self, runs: Sequence[Run], work: Work) -> WriteReport:
+        live = [run for run in runs if not run.lost]
+        return self._put(lambda outbox: work(outbox, live) if live else ())
+
+    def _put(self, work: Callable[[Outbox], Sequence[Advance]]) -> WriteReport:
         assert self._producer is not None, "start() comes first"
         began = monotonic()
-        live = [run for run in runs if not run.lost]
         records: list[tuple[Any, ...]] = []  # of one group: bounded by its lane's bytes
         outbox = Outbox(lambda *record: records.append(record), self._settings.message_bytes_max)
-        advances = work(outbox, live) if live else ()
+        advances = work(outbox)
         self._produce(records)
         while len(self._producer) and not self._closing:
             self._producer.flush(_FLUSH_SECONDS)

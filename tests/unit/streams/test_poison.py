@@ -14,7 +14,7 @@ from schemas.topics import TopicNames
 from streams.poison import Quarantine
 from streams.stage import BaseStage
 from streams.tables import TableDirectory
-from streams.wiring import Parts, Wired, wire
+from streams.wiring import MAIN_LANE, Parts, Wired, wire
 from tests.unit.fakes import Message, Writer, assignment_of, run_of
 
 CONFIG = read_config("", name="headgate.yaml")
@@ -47,7 +47,8 @@ class Lanes:
     """A consumer that remembers what it calls with a record that nobody could get through."""
 
     def lane(self, name: str, topics: list[str], step: Any, **options: Any) -> None:
-        self.on_poison = options["on_poison"]
+        if name == MAIN_LANE:
+            self.on_poison = options["on_poison"]
 
 
 def _wired(writer: Writer, failure: Exception | None = None) -> Wired:

@@ -1,0 +1,236 @@
+"""The relay: feature updates from the outboxes in Redis to `headgate.features.<view>`.
+
+Promise: an entry leaves its outbox only after all its updates are durable in Kafka, so none is lost. A relay that died
+or was frozen in between writes some again; their numbers let readers drop them. Who owns a partition of
+`headgate.relay`, a topic that is always empty, relays the buckets of its number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from connectors.transport.chunk import Headers
+from connectors.transport.producer import Outbox
+from schemas.config import KIB, MIB, Config
+from schemas.errors import HeadgateError, RecordTooLarge, Unavailable
+from schemas.feature_update import HEADER_VIEW
+from schemas.table import TableEntry, views_that_emit
+from schemas.topics import TopicNames
+from sinks.redis.outbox import Outboxes, Size
+from sinks.redis.updates import Entry, Update, updates_of
+
+RELAY_LANE = "relay"
+READ_BYTES = 8 * MIB  # what a round aims to hold
+ENTRY_BYTES = 16 * KIB  # of an entry, before any was seen
+ENTRIES_MAX = 64  # of a bucket in one round
+IDLE_SECONDS = 0.1  # how often outboxes are looked into that other workers fill
+MEASURE_SECONDS = 5.0
+BACKOFF_SECONDS = 0.2
+BACKOFF_SECONDS_MAX = 5.0
+
+LOG = structlog.get_logger(__name__)
+
+# Makes the topics that are missing, and returns how many partitions each has.
+EnsureTopics = Callable[[Iterable[str]], Awaitable[Mapping[str, int]]]
+
+
+class Consumer(Protocol):
+    """What the relay asks of the transport."""
+
+    def assignments(self) -> list[Any]:
+        """Return what is assigned to this worker."""
+
+    async def add_topics(self, lane: str, topics: Iterable[str]) -> None:
+        """Read topics too."""
+
+    async def fail(self, error: BaseException) -> None:
+        """End the worker."""
+
+
+class Writer(Protocol):
+    """What it writes with: `connectors.transport.producer.PlainWriter`."""
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def close(self) -> None:
+        """Leave."""
+
+    async def put(self, fill: Callable[[Outbox], None]) -> Any:
+        """Write what `fill` puts into an outbox; durable when this returns."""
+
+
+class Relay:
+    """Relays the buckets that are this worker's."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        names: TopicNames,
+        tables: Mapping[str, TableEntry],
+        consumer: Consumer,
+        writer: Writer,
+        ensure_topics: EnsureTopics,
+    ) -> None:
+        """Do nothing before `start`, and nothing then while no view emits."""
+        self.trouble: HeadgateError | None = None
+        self._config, self._names, self._tables = config, names, tables
+        self._consumer, self._writer, self._ensure_topics = consumer, writer, ensure_topics
+        self._outboxes = Outboxes(config.redis)
+        self._partitions: dict[str, int] = {}  # of the topics that are there
+        self._entry_bytes = float(ENTRY_BYTES)
+        self._task: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._measured_at = 0.0
+        self._size = Size(0, 0)
+        self._counts: Counter[str] = Counter()
+
+    def topics(self) -> list[str]:
+        """Return what its lane reads: the empty topic, if a view emits."""
+        return [self._names.relay] if self._emitting() else []
+
+    def counters(self) -> dict[str, float]:
+        """Return what was counted, and what waits in this worker's outboxes."""
+        if self._task is None:
+            return {}
+        return {**self._counts, "outbox_entries": self._size.entries, "outbox_bytes": self._size.nbytes}
+
+    async def start(self) -> None:
+        """Make the topics and begin, if a view emits; repeatable.
+
+        Raises:
+            SourceUnavailable: Kafka does not answer.
+        """
+        views = self._emitting()
+        if not views:
+            return
+        wanted = [self._names.relay, *map(self._names.features, sorted(views))]
+        if missing := [topic for topic in wanted if topic not in self._partitions]:
+            self._partitions |= await self._ensure_topics(missing)
+        if self._task is None:
+            await self._writer.start()
+            self._task = asyncio.create_task(self._relay())
+
+    async def stop(self) -> None:
+        """Finish the round in hand, so that nothing of it is written again, and leave."""
+        self._stopping = True
+        self._woken.set()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=self._config.limits.drain_seconds / 2)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            await self._writer.close()
+        await self._outboxes.close()
+
+    async def step(self, group: Any) -> None:
+        """Let a record go: its topic is empty, unless somebody else wrote to it."""
+        group.done()
+
+    async def tables_changed(self) -> None:
+        """Begin with the first view that emits; views that emit no more are relayed to their end.
+
+        Raises:
+            SourceUnavailable: Kafka does not answer.
+        """
+        await self.start()
+        if self._task is not None:
+            await self._consumer.add_topics(RELAY_LANE, [self._names.relay])
+
+    def wake(self) -> None:
+        """Look into the outboxes at once: something was appended."""
+        self._woken.set()
+
+    def _emitting(self) -> set[str]:
+        return {view for entry in self._tables.values() for view in views_that_emit(entry.spec)}
+
+    def _buckets(self) -> list[int]:
+        """Return the buckets that are ours: each is of the partition of its number, modulo how many there are."""
+        count = self._partitions[self._names.relay]
+        mine = {a.partition for a in self._consumer.assignments() if a.topic == self._names.relay and not a.lost}
+        return [bucket for bucket in range(self._config.redis.buckets) if bucket % count in mine]
+
+    async def _relay(self) -> None:
+        seconds = BACKOFF_SECONDS
+        while not self._stopping:
+            try:
+                moved = await self._round()
+            except (Unavailable, RecordTooLarge) as error:
+                if self.trouble is None:
+                    LOG.warning("relay.waits", error=error.message, hint=error.hint)
+                self.trouble = error
+                await self._pause(seconds)
+                seconds = min(2 * seconds, BACKOFF_SECONDS_MAX)
+            except Exception as error:  # noqa: BLE001 - what does not pass by itself ends the worker
+                await self._consumer.fail(error)
+                return
+            else:
+                self.trouble, seconds = None, BACKOFF_SECONDS
+                if not moved:
+                    await self._pause(IDLE_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._woken.wait(), seconds)
+        except TimeoutError:
+            return
+        self._woken.clear()
+
+    async def _round(self) -> bool:
+        """Relay what waits, up to a round's bytes; return whether there was any.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+            SourceUnavailable: Kafka does not answer.
+        """
+        buckets = self._buckets()
+        await self._measure(buckets)
+        count = int(READ_BYTES / self._entry_bytes / max(len(buckets), 1))
+        entries = await self._outboxes.read(buckets, min(max(count, 1), ENTRIES_MAX)) if buckets else []
+        if not entries:
+            return False
+        self._entry_bytes = max(1.0, sum(len(entry.payload) for entry in entries) / len(entries))
+        updates = self._updates(entries)
+        await self._know({self._names.features(update.value.view) for update in updates})
+        if updates:
+            await self._writer.put(lambda outbox: self._fill(outbox, updates))
+        await self._outboxes.remove(entries)
+        self._counts["updates_relayed"] += len(updates)
+        return True
+
+    def _updates(self, entries: Sequence[Entry]) -> list[Update]:
+        found: list[Update] = []
+        for entry in entries:
+            try:
+                found += updates_of(entry)
+            except ValueError as error:  # another writer's: it would stand in the way of ours for ever
+                LOG.warning("relay.foreign_entry", bucket=entry.bucket, id=entry.id.decode(), error=str(error))
+                self._counts["outbox_foreign"] += 1
+        return found
+
+    async def _know(self, topics: set[str]) -> None:
+        """Make topics that are missing: of views that emitted under another spec, and emit no more."""
+        if missing := sorted(topics - self._partitions.keys()):
+            self._partitions |= await self._ensure_topics(missing)
+
+    def _fill(self, outbox: Outbox, updates: Sequence[Update]) -> None:
+        encode = msgspec.json.encode
+        for entity, update in updates:
+            topic = self._names.features(update.view)
+            partition = update.bucket % self._partitions[topic]
+            headers: Headers = [(HEADER_VIEW, update.view.encode())]
+            outbox.produce(topic, partition, entity.encode(), encode(update), headers)
+
+    async def _measure(self, buckets: Sequence[int]) -> None:
+        now = time.monotonic()
+        if now - self._measured_at >= MEASURE_SECONDS:
+            self._measured_at = now
+            self._size = await self._outboxes.size(buckets)

@@ -90,6 +90,7 @@ class Relay:
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._stopping = False
+        self._read_topics = self.topics()  # what its lane was given
         self._measured_at = 0.0
         self._size = Size(0, 0)
         self._counts: Counter[str] = Counter()
@@ -110,15 +111,9 @@ class Relay:
         Raises:
             SourceUnavailable: Kafka does not answer.
         """
-        views = self._emitting()
-        if not views:
-            return
-        wanted = [self._names.relay, *map(self._names.features, sorted(views))]
-        if missing := [topic for topic in wanted if topic not in self._partitions]:
-            self._partitions |= await self._ensure_topics(missing)
-        if self._task is None:
-            await self._writer.start()
-            self._task = asyncio.create_task(self._relay())
+        if self._emitting():
+            await self._ensure()
+            await self._begin()
 
     async def stop(self) -> None:
         """Finish the round in hand, so that nothing of it is written again, and leave."""
@@ -136,18 +131,25 @@ class Relay:
         group.done()
 
     async def tables_changed(self) -> None:
-        """Begin with the first view that emits; views that emit no more are relayed to their end.
-
-        Raises:
-            SourceUnavailable: Kafka does not answer.
-        """
-        await self.start()
-        if self._task is not None:
-            await self._consumer.add_topics(RELAY_LANE, [self._names.relay])
+        """Begin with the first view that emits; views that emit no more are relayed to their end."""
+        if self._emitting():
+            await self._begin()
+            self.wake()
 
     def wake(self) -> None:
         """Look into the outboxes at once: something was appended."""
         self._woken.set()
+
+    async def _begin(self) -> None:
+        if self._task is None:
+            await self._writer.start()
+            self._task = asyncio.create_task(self._relay())
+
+    async def _ensure(self, *others: str) -> None:
+        """Have the topics of all views that emit, before their first update: readers may subscribe; and `others`."""
+        wanted = {self._names.relay, *map(self._names.features, self._emitting()), *others}
+        if missing := sorted(wanted - self._partitions.keys()):
+            self._partitions |= await self._ensure_topics(missing)
 
     def _emitting(self) -> set[str]:
         return {view for entry in self._tables.values() for view in views_that_emit(entry.spec)}
@@ -191,6 +193,10 @@ class Relay:
             SinkUnavailable: Redis does not answer.
             SourceUnavailable: Kafka does not answer.
         """
+        await self._ensure()
+        if not self._read_topics:
+            self._read_topics = [self._names.relay]
+            await self._consumer.add_topics(RELAY_LANE, self._read_topics)
         buckets = self._buckets()
         await self._measure(buckets)
         count = int(READ_BYTES / self._entry_bytes / max(len(buckets), 1))
@@ -199,7 +205,9 @@ class Relay:
             return False
         self._entry_bytes = max(1.0, sum(len(entry.payload) for entry in entries) / len(entries))
         updates = self._updates(entries)
-        await self._know({self._names.features(update.value.view) for update in updates})
+        await self._ensure(
+            *{self._names.features(update.value.view) for update in updates}
+        )  # also of what emits no more
         if updates:
             await self._writer.put(lambda outbox: self._fill(outbox, updates))
         await self._outboxes.remove(entries)
@@ -215,11 +223,6 @@ class Relay:
                 LOG.warning("relay.foreign_entry", bucket=entry.bucket, id=entry.id.decode(), error=str(error))
                 self._counts["outbox_foreign"] += 1
         return found
-
-    async def _know(self, topics: set[str]) -> None:
-        """Make topics that are missing: of views that emitted under another spec, and emit no more."""
-        if missing := sorted(topics - self._partitions.keys()):
-            self._partitions |= await self._ensure_topics(missing)
 
     def _fill(self, outbox: Outbox, updates: Sequence[Update]) -> None:
         encode = msgspec.json.encode

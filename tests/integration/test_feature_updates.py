@@ -268,11 +268,12 @@ async def test_a_relay_waits_for_kafka_and_says_so(worker: Make, redis_server: R
 
 
 async def test_a_view_that_begins_to_emit_is_relayed_without_a_restart(worker: Make, redis_server: RedisServer) -> None:
-    """From then on: what entities showed before is the `before` of their first update."""
+    """From then on: what entities showed before is the `before` of their first update. Kafka may be away meanwhile."""
     one, topic, consumer = worker(history(1_500)), Topic(), Assigned(range(8))
+    away: list[BaseException] = [SourceUnavailable("Kafka is away", hint="is it up?")]
     one.tables["patients"] = TableEntry.model_validate({"spec": SPEC})
     await one.begin()
-    async with relaying(relay_of(one, topic, consumer)) as relay:
+    async with relaying(relay_of(one, topic, consumer, fails=away)) as relay:
         await one.read(0, 300)
         one.tables["patients"] = TableEntry.model_validate({"spec": EMITTING})
         await relay.tables_changed()
@@ -282,3 +283,4 @@ async def test_a_view_that_begins_to_emit_is_relayed_without_a_restart(worker: M
 
     require(*judge(one, redis_server, topic))
     assert ["headgate.relay"] == consumer.added
+    assert [] == away

@@ -76,10 +76,14 @@ def emitting_worker(server: RedisServer, prefix: str, log: list[bytes | None], *
     return one
 
 
-def relay_of(one: Worker, topic: Topic, consumer: Assigned | None = None) -> Relay:
-    """Return a relay beside a worker, of all its buckets unless told otherwise."""
+def relay_of(
+    one: Worker, topic: Topic, consumer: Assigned | None = None, *, fails: list[BaseException] | None = None
+) -> Relay:
+    """Return a relay beside a worker, of all its buckets unless told otherwise; making topics `fails` as often."""
 
     async def ensure_topics(topics: Iterable[str]) -> Mapping[str, int]:
+        if fails:
+            raise fails.pop()
         return {name: BUCKETS if name == TopicNames().relay else PARTITIONS for name in topics}
 
     return Relay(

@@ -36,6 +36,7 @@ class ViewShape:
     columns: tuple[str, ...]
     event_time: str | None
     entity_key: tuple[str, ...]
+    emits: bool = False
 
     @classmethod
     def all_of(cls, shape: Shape) -> list[ViewShape]:
@@ -48,6 +49,7 @@ class ViewShape:
                 tuple(view["columns"]),
                 view.get("event_time"),
                 tuple(view.get("entity_key") or shape.key),
+                view.get("emit", False),
             )
             for view in shape.document.get("features", [])
         ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import redis
 from kafka import TopicPartition
 
 from schemas.topics import TopicNames
@@ -23,6 +24,7 @@ from tests.oracles import (
     check_latest,
     check_origins,
     check_streams,
+    check_updates,
     expected_alerts,
     read_lake,
     read_records,
@@ -114,6 +116,11 @@ class Ends:
         with self.redis.client() as client:
             stored = read_stored(client, installation.key_prefix)
         verdicts += check_all_views(views, stored, rows, buckets=BUCKETS)
+        emitting = [view for view in views if view.emits]
+        updates = {
+            view.view: read_records(installation.kafka, installation.features_topic(view.view)) for view in emitting
+        }
+        verdicts += check_updates(emitting, updates, stored, buckets=BUCKETS)
         verdicts.append(check_deliveries(self.alerts(), self.webhook.deliveries, alert_of=lambda body: body["data"]))
         return verdicts
 
@@ -131,6 +138,8 @@ def wait_quiet(installation: Installation, *, records: int, deadline_seconds: fl
         assert installation.is_running(), f"`headgate run` ended:\n{installation.log_tail()}"
         behind.clear()
         behind.update(lags(installation, consumer, admin))
+        if waiting := outbox_entries(installation):
+            behind["entries of feature updates in Redis"] = waiting
         return not behind
 
     with independent_consumer(installation.kafka) as consumer, independent_admin(installation.kafka) as admin:
@@ -144,6 +153,12 @@ def wait_quiet(installation: Installation, *, records: int, deadline_seconds: fl
             wait_until(quiet, "every group at its end", deadline_seconds=deadline_seconds, poll_seconds=0.5)
         except TimeoutError as exc:
             raise TimeoutError(f"{exc}; behind: {behind}") from exc
+
+
+def outbox_entries(installation: Installation) -> int:
+    """Return how many entries of feature updates are not in Kafka yet."""
+    with redis.Redis.from_url(installation.redis) as client:
+        return sum(client.xlen(f"{installation.key_prefix}:{{b{bucket}}}:out") for bucket in range(BUCKETS))
 
 
 def lags(installation: Installation, consumer: Any, admin: Any) -> dict[str, int]:

@@ -88,6 +88,10 @@ class Installation:
         """Return the output topic of a table."""
         return f"{self.topic_prefix}.changes.{table}"
 
+    def features_topic(self, view: str) -> str:
+        """Return the topic of a view's feature updates."""
+        return f"{self.topic_prefix}.features.{view}"
+
     @property
     def quarantine_topic(self) -> str:
         """Return the topic of what could not be processed."""

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from streams.apply import apply_folder
 from tests.bench.events import bench_spec, fill
 from tests.bench.latency import RATE, measure
 from tests.bench.measure import (
+    DEADLINE_SECONDS,
+    LOOK_SECONDS,
     Figure,
     Progress,
     between,
@@ -40,7 +43,7 @@ TOPIC = "bench.public.results"
 PARTITIONS = 4
 WIDE_TABLES = 150
 STAGES = ("normalize", "features", "alerts", "lake")
-ROWS = ("yardstick", "hand", "stock", *STAGES, "latency", "together", "wide")
+ROWS = ("yardstick", "hand", "stock", *STAGES, "updates", "latency", "together", "wide")
 YARDSTICK = "consume + orjson.loads"
 TUNED = "the same, tuned to fetch as ours does"
 HAND_WRITTEN = "hand-written loop"
@@ -136,6 +139,32 @@ class Bench:
         self.redis.flush()
         topic = TOPIC if stage == "normalize" else f"{prefix}.changes.results"
         return [self._run(stage.upper(), ["--stage", stage], path, [self._progress(group, stage, topic)])]
+
+    def updates(self) -> list[Figure]:
+        """FEATURES with a view that emits, until every update is in Kafka; reads what NORMALIZE wrote first."""
+        group, topic = f"updates{self.round}", "n0.changes.results"
+        spec = bench_spec("results", TOPIC)
+        emitting = [view.model_copy(update={"emit": True}) for view in spec.features]
+        path = self.configure("n0", group, [spec.model_copy(update={"features": emitting})])
+        self.redis.flush()
+        process, pids = start_stage(["--stage", "features"], path, path.parent / "log"), self.broker_pids
+        try:
+            progress = self._progress(group, "features", topic)
+            first = first_commit(process, progress, broker_pids=pids)
+            watched = watch("updates", process, [progress], broker_pids=pids)
+            self._until_relayed(self.config(path))
+            last = mark(process, self.events, pids)
+        finally:
+            stop(process)
+        return [between("FEATURES with updates", first, last, watched.rss_bytes)]
+
+    def _until_relayed(self, config: Config) -> None:
+        """Wait until no feature update waits in Redis."""
+        layout, deadline = Layout("hg", config.redis.buckets), time.monotonic() + DEADLINE_SECONDS
+        with self.redis.client() as client:
+            while any(client.xlen(layout.outbox(bucket)) for bucket in range(config.redis.buckets)):
+                assert time.monotonic() < deadline, f"not relayed after {DEADLINE_SECONDS} s"
+                time.sleep(LOOK_SECONDS)
 
     def _progress(self, group: str, stage: str, topic: str) -> Progress:
         return Progress(self.kafka.address, f"{group}-{stage}", [(topic, p) for p in range(PARTITIONS)])
@@ -242,7 +271,7 @@ def main() -> None:
         bench = Bench(services, folder, events=options.events)
         rows: dict[str, Callable[[], list[Figure]]] = {
             "yardstick": bench.yardstick, "hand": bench.hand, "stock": bench.stock, "together": bench.together,
-            "latency": bench.latency, "wide": bench.wide,
+            "latency": bench.latency, "wide": bench.wide, "updates": bench.updates,
             **{stage: lambda stage=stage: bench.stage(stage) for stage in STAGES},  # type: ignore[misc]
         }  # fmt: skip
         for bench.round in range(options.rounds):

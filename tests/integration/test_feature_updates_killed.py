@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from connectors.transport.topics import TopicSettings
 from schemas.config import Config
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
@@ -26,7 +27,7 @@ from tests.integration.updates_worker import EMITTING
 from tests.oracles import Shape, ViewShape, check_updates, read_records, read_stored, require
 from tests.services import Kafka, RedisServer, wait_until
 
-BUCKETS, PARTITIONS, CHANGES = 8, 4, 4_000
+BUCKETS, PARTITIONS, UPDATES_PARTITIONS, CHANGES = 8, 4, 3, 4_000
 
 
 def work(document: dict[str, Any], dies: bool) -> None:
@@ -65,6 +66,8 @@ def document(kafka: Kafka, redis_server: RedisServer, tmp_path: Path) -> dict[st
     ensure_own_topics(config, own_topics(config))
     changes = TopicNames(prefix).changes("patients")
     open_admin(config).ensure(changes, own_topic(config, changes, partitions=PARTITIONS))
+    # Somebody made the topic of updates beforehand: it is taken as it is.
+    open_admin(config).create(TopicNames(prefix).features("latest"), TopicSettings(partitions=UPDATES_PARTITIONS))
     write_entry(config, TableEntry.model_validate({"spec": EMITTING}))
     return made
 
@@ -114,3 +117,4 @@ def test_what_was_written_before_a_kill_is_written_again_and_dropped_by_its_numb
     assert verdicts[-1].figures["repeats"] > 0
     assert successor.exitcode == 0
     assert stored.unknown == []
+    assert {record.partition for record in records} == set(range(UPDATES_PARTITIONS))

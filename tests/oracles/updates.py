@@ -58,6 +58,7 @@ def check_updates(
         verdict = Verdict(f"updates of {view.id}, their form")
         updates = [update for record in records[view.view] if (update := _read(verdict, view, record, buckets))]
         kept[view.view] = _without_repeats(updates)
+        _check_partitions(verdict, updates)
         repeats[view.view] = len(updates) - len(kept[view.view])
         verdicts.append(verdict)
     verdicts.append(_check_numbers([update for updates in kept.values() for update in updates]))
@@ -119,6 +120,15 @@ def _wrong(view: ViewShape, update: Update, buckets: int) -> Iterable[str]:
         yield "of another view, version or table"
     if update.record.headers != (("view", view.view.encode()),):
         yield f"headers are {update.record.headers}"
+
+
+def _check_partitions(verdict: Verdict, updates: Iterable[Update]) -> None:
+    """Check that all updates of a bucket lie in one partition: only there they have an order."""
+    partitions: dict[int, int] = {}
+    for update in updates:
+        at = partitions.setdefault(update.value["bucket"], update.record.partition)
+        if at != update.record.partition:
+            verdict.differ(f"bucket {update.value['bucket']} lies in partitions {at} and {update.record.partition}")
 
 
 def _without_repeats(updates: Iterable[Update]) -> list[Update]:

@@ -6,6 +6,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -139,6 +140,14 @@ def test_an_entity_that_nobody_was_told_of_is_found() -> None:
     held.rows["ward.1"]["17"] = (bucket_of(17), {"ward": b"1", "name": b"x"})
 
     assert not judge(history(), held)[-1].holds
+
+
+def test_a_bucket_in_two_partitions_is_found() -> None:
+    """Its updates would have no order."""
+    lying = records(history())
+    lying[-1] = replace(lying[-1], partition=1)
+
+    assert not check_updates([VIEW], {"ward": lying}, stored(), buckets=BUCKETS)[0].holds
 
 
 def test_a_header_that_names_no_view_is_found() -> None:

@@ -87,6 +87,14 @@ def test_a_table_shows_the_sum_of_its_lags_and_the_age_of_its_newest_change() ->
     assert 1.0 == row["silence_seconds"]
 
 
+def test_the_relays_topic_is_nobodys_table() -> None:
+    """It is always empty: its partitions only say who relays."""
+    status = status_of(_standing(_partition(), _partition(topic="headgate.relay", lane="relay")), now=NOW)
+
+    assert ["patients"] == [row["table"] for row in status["tables"]]
+    assert 1 == status["assigned"]
+
+
 @pytest.mark.parametrize(
     ("standing", "state"),
     [

@@ -10,7 +10,7 @@ from connectors.transport.chunk import Run
 from connectors.transport.embedded import PARTITIONS, EmbeddedBroker
 from connectors.transport.producer import Advance, Outbox, PlainWriter, Work
 from connectors.transport.settings import ProducerSettings
-from schemas.errors import SourceUnavailable
+from schemas.errors import RecordTooLarge, SourceUnavailable
 from tests.unit.transport.fakes import run_of
 
 
@@ -34,3 +34,30 @@ async def test_a_partition_that_the_client_does_not_know_yet_is_waited_for() -> 
     await writer.close()
 
     assert 1 == report.records
+
+
+async def test_what_comes_from_no_run_is_written_too_or_nothing_of_it() -> None:
+    """Durable when it returns; an error in the filling writes nothing, and the next one is well."""
+    broker = EmbeddedBroker()
+    broker.create_topics(["out"])
+    writer = PlainWriter(ProducerSettings(bootstrap=broker.bootstrap, message_bytes_max=10_000))
+    await writer.start()
+
+    def fill(outbox: Outbox) -> None:
+        outbox.produce("out", 0, b"k", b"v", [("view", b"name")])
+        outbox.produce("out", 1, b"k", b"v")
+
+    def overflow(outbox: Outbox) -> None:
+        fill(outbox)
+        outbox.produce("out", 0, b"k", b"v" * 10_000)
+
+    with pytest.raises(RecordTooLarge):
+        await writer.put(overflow)
+    report = await writer.put(fill)
+    await writer.close()
+
+    reader, read = broker.reader(["out"]), []
+    while found := reader.read(0.5):
+        read += found
+    reader.close()
+    assert 2 == report.records == len(read)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -12,14 +13,16 @@ import pytest
 import redis
 
 from schemas.config import RedisConfig
-from schemas.errors import BugError, ConfigurationError, SinkUnavailable, VersionRefused
-from schemas.table import TableSpec
+from schemas.errors import BugError, ConfigurationError, OutboxFull, SinkUnavailable, VersionRefused
+from schemas.table import TableSpec, views_that_emit
 from sinks.redis.fold import Gatherer
 from sinks.redis.layout import offset_field, offset_text
-from sinks.redis.ledger import Applied, Ledger, Move, commands
+from sinks.redis.ledger import Applied, Ledger, Move, OutboxTerms, commands
+from sinks.redis.outbox import Outboxes
 from sinks.redis.read import row_of
 from sinks.redis.rows import TableRows
 from sinks.redis.sharing import tellings
+from sinks.redis.updates import updates_of
 from tests.services.runner import NativeProcess
 from tests.services.system import require_program
 from tests.services.waiting import free_port, wait_until
@@ -168,6 +171,44 @@ async def test_a_server_that_cannot_take_rows_now_is_unavailable(empty: Server, 
     await ledger.open()
 
     assert 1 == (await apply(ledger, [row])).changed
+    await ledger.close()
+
+
+async def test_updates_are_appended_beside_the_entity_and_removed_by_id(empty: Server) -> None:
+    """All keys of a call are in one slot, with the outbox; one that is full refuses."""
+    spec = SPEC.model_copy(update={"features": [view.model_copy(update={"emit": True}) for view in SPEC.features]})
+    table, ledger = TableRows(spec, spec.features, views_that_emit(spec)), Ledger(empty.config())
+    outboxes, buckets = Outboxes(empty.config()), range(8)
+    await ledger.open()
+
+    async def write(*rows: bytes, bytes_max: int = 1_000_000) -> int:
+        gatherer, terms = Gatherer(ledger.layout, 65_536), OutboxTerms("life", "born", bytes_max)
+        gatherer.add(table, table.decode(rows), lambda i: f"id|0|{i}", value_bytes_max=900)
+        appended = 0
+        told: list[Any] = []
+        for sections in (gatherer.sections, gatherer.sharing):
+            applied = await ledger.apply(commands(ledger.layout, sections, {}, now_ms=1, outbox=terms), {})
+            appended, told = appended + applied.appended, told + applied.told
+        entities = tellings(ledger.layout, told, {plan.id: plan for plan in table.plans})
+        calls = commands(ledger.layout, entities, {}, now_ms=1, outbox=terms)
+        return appended + (await ledger.apply(calls, {})).appended
+
+    rows = [change(key, key + 1, {"name": f"n{key}", "ward": key % 3, "note": "x"}) for key in range(100)]
+    appended = await write(*rows)
+    entries = await outboxes.read(buckets, 100)
+    found = [update for entry in entries for _, update in updates_of(entry)]
+    size = await outboxes.size(buckets)
+    with pytest.raises(OutboxFull):
+        await write(*(change(key, 200, None) for key in range(100)), bytes_max=1)
+    await ledger.open()
+    await outboxes.remove(entries)
+
+    assert 200 == appended == len(found)
+    assert {"latest": 100, "by_ward": 100} == Counter(update.view for update in found)
+    assert (len(entries), True) == (size.entries, size.nbytes > 100 * len(entries))
+    assert 100 == sum(bool(empty.hash(ledger.layout.values("latest.1", str(key)))) for key in range(100))
+    assert (0, 0) == await outboxes.size(buckets)
+    await outboxes.close()
     await ledger.close()
 
 

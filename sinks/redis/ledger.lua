@@ -46,45 +46,50 @@ local function read_section(kind, view, about, count)
   }
 end
 
-local function apply_row(section, key)
-  local id, position, state, first = args[at], args[at + 1], args[at + 2], at + 3
-  if state == 'd' then
-    at = first + 1
-    local changed = delete(key, id, section.tombstones, section.columns, section.quoted, position, args[first])
-    section.buried = section.buried or changed
-    return changed
-  end
-  local shape = section.shapes[state] or shape_of(state, section.columns, section.quoted)
-  section.shapes[state] = shape
-  at = first + #shape.fields
-  return upsert(section, key, id, position, state, shape, first)
-end
+-- Rows of a view that emits, or whose entities rows share: what was there before each of them counts.
+local function apply_one_by_one(section, kind, stop)
+  local columns, quoted, tombstones = section.columns, section.quoted, section.tombstones
 
-local function cause_of(section)
-  if not section.emits then return '' end
-  at = at + 1
-  return args[at - 1]
-end
-
-local function apply_shown(section, id, key)
-  local before = outbox.shown(key, section.shown)
-  local changed = apply_row(section, key)
-  local cause = cause_of(section)
-  if changed then
-    outbox.note(section.about, id, cause, before, outbox.shown(key, section.shown))
+  local function apply_row(id, key)
+    local position, state, first = args[at + 1], args[at + 2], at + 3
+    if state == 'd' then
+      at = first + 1
+      local changed = delete(key, id, tombstones, columns, quoted, position, args[first])
+      section.buried = section.buried or changed
+      return changed
+    end
+    local shape = section.shapes[state] or shape_of(state, columns, quoted)
+    section.shapes[state] = shape
+    at = first + #shape.fields
+    return upsert(section, key, id, position, state, shape, first)
   end
-  return changed
-end
 
-local function apply_sharing(section, id, key)
-  local position, before = args[at + 1], call('HGET', key, '.e')
-  local changed = apply_row(section, key)
-  local change = { applied = changed, position = position, before = before, cause = cause_of(section) }
-  if section.emits then
-    change.cause = kept_cause(section, id, key, change)
+  local function cause_of()
+    if not section.emits then return '' end
+    at = at + 1
+    return args[at - 1]
   end
-  tell(section.view, id, key, section.tombstones, section.columns, change)
-  return changed
+
+  while at < stop do
+    local id, position = args[at], args[at + 1]
+    local key = section.prefix .. id
+    if kind == 'r' then
+      local change = { position = position, before = call('HGET', key, '.e') }
+      change.applied, change.cause = apply_row(id, key), cause_of()
+      if section.emits then
+        change.cause = kept_cause(section, id, key, change)
+      end
+      tell(section.view, id, key, tombstones, columns, change)
+      applied = applied + (change.applied and 1 or 0)
+    else
+      local before, changed = outbox.shown(key, section.shown), apply_row(id, key)
+      local cause = cause_of()
+      if changed then
+        applied = applied + 1
+        outbox.note(section.about, id, cause, before, outbox.shown(key, section.shown))
+      end
+    end
+  end
 end
 
 local function apply_section()
@@ -99,28 +104,25 @@ local function apply_section()
     end
     return
   end
-  local apply = kind == 'r' and apply_sharing or section.emits and apply_shown
-  while at < stop do
-    local id = args[at]
-    local key, changed = section.prefix .. id, nil
-    if apply then
-      changed = apply(section, id, key)
+  if kind == 'r' or section.emits then
+    return apply_one_by_one(section, kind, stop)
+  end
+  local columns, quoted, shapes = section.columns, section.quoted, section.shapes
+  local tombstones, prefix = section.tombstones, section.prefix
+  while at < stop do -- as `apply_row`, without its calls: most rows of most views pass here
+    local id, position, state, first, changed = args[at], args[at + 1], args[at + 2], at + 3, nil
+    if state == 'd' then
+      at = first + 1
+      changed = delete(prefix .. id, id, tombstones, columns, quoted, position, args[first])
+      section.buried = section.buried or changed
     else
-      changed = apply_row(section, key)
+      local shape = shapes[state] or shape_of(state, columns, quoted)
+      shapes[state] = shape
+      at = first + #shape.fields
+      changed = upsert(section, prefix .. id, id, position, state, shape, first)
     end
     applied = applied + (changed and 1 or 0)
   end
-end
-
--- Whether a field holds less than what it must hold: Redis has lost something, perhaps numbers that readers have seen.
-local function has_lost()
-  for i = #args - 3 * args[7] + 1, #args, 3 do
-    local held = call('HGET', KEYS[1], args[i])
-    if not held or tonumber(string.match(held, '%d+$')) < tonumber(string.match(args[i + 1], '%d+$')) then
-      return true
-    end
-  end
-  return false
 end
 
 if outbox then
@@ -128,18 +130,30 @@ if outbox then
   if full then
     return redis.error_reply('OUTBOXFULL ' .. full)
   end
-  if has_lost() then
-    outbox.count_anew()
+  for i = #args - 3 * args[7] + 1, #args, 3 do
+    local held = call('HGET', KEYS[1], args[i])
+    -- Less than it must hold: Redis has lost something, perhaps numbers that readers have seen.
+    if not held or tonumber(string.match(held, '%d+$')) < tonumber(string.match(args[i + 1], '%d+$')) then
+      outbox.count_anew()
+    end
   end
 end
-local whole, failure = pcall(function()
+
+local function apply_all()
   for _ = 1, args[3] do
     apply_section()
   end
-end)
-local appended = outbox and outbox.close() or 0 -- also of rows before one that failed: they are written, and come no more
-if not whole then
-  return type(failure) == 'table' and failure or redis.error_reply(failure)
+end
+
+local appended = 0
+if outbox then -- also what comes before a row that fails is told: it is written, and comes no more
+  local whole, failure = pcall(apply_all)
+  appended = outbox.close()
+  if not whole then
+    return type(failure) == 'table' and failure or redis.error_reply(failure)
+  end
+else
+  apply_all()
 end
 
 local refused, index = {}, 0

@@ -133,11 +133,13 @@ class NormalizeStage(BaseStage):
             raise
         self._wide = report.partitions > GATHER_PARTITIONS
         self._settle(work)
-        await self._stop_tables(work)
+        # Done before paused: a pause reads again from the first record that is not done, and these are written.
+        written = [part for run in runs if (part := _written(run, work)) is not None]
         group.done(
-            runs,
-            metadata={run: _metadata(work.states[run.assignment]) for run in runs if run.assignment in work.states},
+            written,
+            metadata={run: _metadata(work.states[run.assignment]) for run in written if run.assignment in work.states},
         )
+        await self._stop_tables(work)
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record in quarantine that no attempt could get through; its successors go on."""
@@ -280,7 +282,6 @@ class NormalizeStage(BaseStage):
         for assignment, stop in work.stops.items():
             self.last_error = stop
             await self._consumer.pause(assignment.topic, stop)
-            await self._consumer.seek(assignment, work.nexts[assignment])
 
     async def _blame(self, error: TransactionAborted, runs: Sequence[Run]) -> None:
         """Pause the table whose output an abort named, and take its runs out of the group."""
@@ -318,6 +319,16 @@ class NormalizeStage(BaseStage):
     async def _ensure(self, wanted: Mapping[str, Output]) -> None:
         if wanted:
             self._ensured.update(await self._ensure_outputs(wanted))
+
+
+def _written(run: Run, work: _Work) -> Run | None:
+    """Return what of a run was written: all of it, or what stands before the record that stopped its table."""
+    if run.lost or run.assignment not in work.stops:
+        return run
+    stopped_at = work.nexts[run.assignment]
+    if run.next <= stopped_at:
+        return run
+    return run.slice(0, run.offsets().index(stopped_at)) if run.first < stopped_at else None
 
 
 def _too_large(bytes_max: int) -> RecordTooLarge:

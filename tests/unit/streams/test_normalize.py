@@ -168,9 +168,22 @@ def test_a_truncate_stops_its_table_at_the_record() -> None:
     _step(stage, consumer, _run(a, 10, [_event(1, 1), truncate, _event(3, 3)]), _run(a, 13, [_event(4, 4)]))
 
     assert [1] == [each.content["key"]["id"] for each in writer.records]
-    assert [(a, 11)] == consumer.sought
+    assert [(a, 10, 11)] == [(run.assignment, run.first, run.next) for run in consumer.done_runs]
     assert "truncate" == consumer.paused[TOPIC].reason
     assert [11] == [advance.next_offset for advance in writer.advances]
+
+
+def test_what_was_written_beside_a_stop_is_done_before_the_pause() -> None:
+    """A pause reads again what is not done: other partitions of the table would be written twice at a resume."""
+    writer, consumer = Writer(), Consumer()
+    stage, other, stopped = _stage(writer, consumer), Assignment("main", TOPIC, 0), Assignment("main", TOPIC, 1)
+    whole = consumer.run(other, 10, [_event(1, 1), _event(2, 2)])
+    half = consumer.run(stopped, 20, [_event(3, 3), _event(4, 0, "t"), _event(5, 5)])
+
+    _step(stage, consumer, whole, half)
+
+    assert [(0, 10, 12), (1, 20, 21)] == [(run.partition, run.first, run.next) for run in consumer.done_runs]
+    assert (False, True) == (whole.lost, half.lost)
 
 
 def test_an_abort_that_names_an_output_pauses_only_its_table() -> None:

@@ -124,13 +124,33 @@ def views_that_emit(spec: TableSpec) -> set[str]:
     return {view.view for view in spec.features if view.emit}
 
 
+class Decision(Strict):
+    """Where somebody decided to go on with a topic that is not as it was read before.
+
+    It holds for one life of the topic, told by its id, and changes nothing once `generation` is reached. `start` is
+    where its partitions begin in that generation, by number where they are named, else at the log's beginning. A
+    partition in `gaps` goes on in its own generation, with what is missing behind the committed offset named there.
+    """
+
+    topic_id: str
+    generation: Annotated[int, Field(ge=0)]
+    start: Literal["earliest", "latest"] | dict[int, Annotated[int, Field(ge=0)]] = "earliest"
+    gaps: dict[int, Annotated[int, Field(ge=0)]] = {}
+
+
 class TableEntry(Strict):
-    """What `headgate.tables` keeps of a table: its spec, and what the verbs of the command line asked for."""
+    """What `headgate.tables` keeps of a table: its spec, and what the verbs of the command line asked for.
+
+    `generation` is the highest asked for so far, `decisions` are by topic (source topics and the output topic),
+    `resumed` counts how often workers were told to try again what they paused by themselves.
+    """
 
     spec: TableSpec
     schema_version: Annotated[int, Field(ge=1)] = 1
     epoch: Annotated[int, Field(ge=0, le=9_999)] = 0
     generation: Annotated[int, Field(ge=0)] = 0
+    decisions: dict[str, Decision] = {}
+    resumed: Annotated[int, Field(ge=0)] = 0
     paused: str | None = None
     applied_at: str = ""
     v: int = versions.TABLE_ENTRY.writes

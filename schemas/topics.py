@@ -77,6 +77,15 @@ class TopicNames:
         """Alerts that could not be delivered."""
         return f"{self.prefix}.notify.dead"
 
+    def stage_state(self, stage: str) -> str:
+        """What a stage remembers of the partitions it reads where Kafka does not forget it, compacted."""
+        return f"{self.prefix}.{stage}.state"
+
+    @property
+    def normalize_state(self) -> str:
+        """What NORMALIZE remembers of source topics, compacted."""
+        return self.stage_state("normalize")
+
     @property
     def relay(self) -> str:
         """Always empty: who owns a partition relays the feature updates of the buckets of its number."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import structlog
 
-from connectors.transport.resolve import lacks_only_a_marker
+from connectors.transport.history import lacks_only_a_marker
 from schemas.change import is_replay
 from schemas.config import Config
 from schemas.errors import HeadgateError, SourceMoved, TableStopped
@@ -295,6 +295,9 @@ class FeaturesStage:
             return {}
         self._drop_lost()
         fields = {assignment: self._fields(assignment) for assignment in assignments}
+        accepted = {field: a.topic_id for a in assignments if a.decision is not None for field in fields[a]}
+        if accepted:
+            await self._store.begin_anew(accepted)
         offsets = await self._store.take_up({field: a.topic_id for a in assignments for field in fields[a]})
         found: dict[Any, int] = {}
         moved: list[Any] = []
@@ -385,5 +388,5 @@ def _moved(assignment: Any) -> SourceMoved:
     return SourceMoved(
         "topic_id",
         f"{assignment.topic} is not the topic whose changes are in Redis: its id is another",
-        hint="it was deleted and made anew; going on comes in a later version",
+        hint="it was made anew: `headgate tables resume TABLE --anew` goes on with it, without what was lost",
     )

@@ -22,6 +22,7 @@ from schemas.topics import TopicNames
 from streams.memory import TRIM_SECONDS, give_back
 from streams.page import Installation
 from streams.registration import ensure_own_topics, own_topics
+from streams.resume import take_up_again
 from streams.status import Standing, status_of
 from streams.tables import TableDirectory
 from streams.telling import Teller
@@ -55,6 +56,7 @@ class StageHost(Service):
         """Register with `app`, before the consumer does; `reader` has loaded what `tables` holds."""
         super().__init__()
         self.config, self.stage, self.tables = config, stage, tables
+        self.names = TopicNames(config.kafka.topic_prefix)
         self.failure: BaseException | None = None
         self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self.waiting: Unavailable | None = None
@@ -136,7 +138,7 @@ class StageHost(Service):
         """Take up changes of the tables as they come, without a restart; those that come together, together."""
         while not self.should_stop:
             records = await self._gathered()
-            before = set(self.wired.stage.topics())
+            before, entries = set(self.wired.stage.topics()), dict(self.tables)
             changed = self.tables.update(records)
             if not changed:
                 continue
@@ -146,6 +148,8 @@ class StageHost(Service):
                 await self.consumer.remove_topics(gone)
             if new := after - before:
                 await self.consumer.add_topics(MAIN_LANE, new)
+            for table in sorted(changed & self.tables.keys()):
+                await take_up_again(self.consumer, MAIN_LANE, self.tables[table], entries.get(table), self.names)
             log.info(
                 "tables_changed", tables=sorted(changed)[:20], added=len(after - before), removed=len(before - after)
             )
@@ -183,7 +187,7 @@ class StageHost(Service):
             waiting=self.waiting,
             view=self.consumer.snapshot(),
             tables=self.tables,
-            names=TopicNames(self.config.kafka.topic_prefix),
+            names=self.names,
         )
         return status_of(standing, now=time.time())
 

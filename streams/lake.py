@@ -26,7 +26,7 @@ from schemas.topics import TopicNames
 from sinks.lake.commit import LakeBatch
 from sinks.lake.rows import ROWS_READ, lake_rows
 from sinks.lake.sink import Lake
-from sinks.lake.stand import OffsetsMoved, Stand, check_topic
+from sinks.lake.stand import OffsetsMoved, Stand, check_topic, same_topic
 from streams.lake_buffer import Part, Place, TableBuffer, lake_batch
 from streams.stage import BaseStage
 
@@ -143,13 +143,15 @@ class LakeStage(BaseStage):
     def _start_of(self, assignment: Any, stand: Stand | None) -> int | SourceMoved | None:
         place = self._places.setdefault(assignment, Place())
         place.reset(stand)
-        if stand is None:
-            return None
+        if stand is None:  # new to the lake, or its table was moved aside: it is filled from what the log still holds
+            return assignment.low if (assignment.committed or 0) > assignment.low else None
+        topic, topic_id, partition = assignment.topic, assignment.topic_id, assignment.partition
+        accepted = assignment.decision is not None
         try:
-            check_topic(stand, topic=assignment.topic, topic_id=assignment.topic_id, partition=assignment.partition)
+            check_topic(stand, topic=topic, topic_id=topic_id, partition=partition, accepted=accepted)
         except SourceMoved as moved:
             return moved
-        return stand.next_offset
+        return stand.next_offset if same_topic(stand, topic_id) else int(assignment.low)
 
     def _forget_lost_places(self) -> None:
         for assignment in [one for one in self._places if one.lost]:

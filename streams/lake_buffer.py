@@ -25,11 +25,13 @@ class Place:
     """
 
     stored: int | None = None
+    topic_id: str = ""  # of the topic that this is an offset of; empty where ids are off
     highest: dict[Stream, int] = field(default_factory=dict)
 
     def reset(self, stand: Stand | None) -> None:
         """Stand where the lake stands."""
         self.stored = stand.next_offset if stand else None
+        self.topic_id = stand.topic_id if stand else ""
         self.highest = dict(stand.highest) if stand else {}
 
 
@@ -127,8 +129,10 @@ def lake_batch(table: str, parts: Sequence[Part], places: Mapping[Any, Place]) -
         fresh, highest = new_rows(part.rows, stand.highest if stand else place.highest)
         rows.append(fresh)
         before[run.partition] = place.stored
-        # Read again from before what is stored, a partition does not go back: its rows are repeats.
-        next_offset = max(run.next, stand.next_offset if stand else place.stored or 0)
+        # Read again from before what is stored, a partition does not go back: its rows are repeats. What is stored of
+        # another life of the topic is no offset of this one.
+        stored = place.stored if place.topic_id in ("", run.assignment.topic_id) else None
+        next_offset = max(run.next, stand.next_offset if stand else stored or 0)
         after[run.partition] = Stand(run.topic, run.assignment.topic_id, next_offset, highest)
     together = pa.concat_tables(rows)
     return LakeBatch(table, together, before, after), sum(len(part.rows) for part in parts) - len(together)

@@ -217,10 +217,11 @@ class NormalizeStage(BaseStage):
 
     def _emit(self, work: _Work, outbox: Outbox, entry: TableEntry, run: Run, batch: Batch) -> int | None:
         """Produce the batch in its order; return the origin offset of the last change that went out."""
+        assignment = run.assignment
         version = b"%d" % entry.schema_version
         headers: Headers = [(HEADER_TABLE, entry.spec.table.encode()), (HEADER_SCHEMA_VERSION, version)]
         records, previous, too_large = encode_changes(
-            batch, (run.topic, entry.generation, run.partition), work.states[run.assignment].previous,
+            batch, (run.topic, assignment.generation, run.partition), work.states[assignment].previous,
             bytes_max=outbox.room(headers),
         )  # fmt: skip
         outbox.produce_all(self._names.changes(entry.spec.table), run.partition, records, headers)
@@ -264,7 +265,7 @@ class NormalizeStage(BaseStage):
             table=entry.spec.table if entry else None,
             at=self._clock(),
             index=index,
-            generation=entry.generation if entry else 0,
+            generation=run.assignment.generation,
         )
         outbox.produce(self._names.quarantine, None, None, value, None)
 
@@ -289,6 +290,7 @@ class NormalizeStage(BaseStage):
         for run in reversed(runs):  # the first one of a partition is sought last
             entry = self._tables.of_topic(run.topic)
             if entry is not None and entry.spec.table == table:
+                self._ensured.pop(self._names.changes(table), None)  # it may be gone, or smaller than it was
                 stop = TableStopped(
                     "output_refused", f"{error.topic} refused a write: {error.message}", hint=error.hint
                 )
@@ -343,7 +345,9 @@ def _state_of(assignment: Assignment) -> PartitionState:
     """Return the state of a partition: this worker's, else the one committed with its offset."""
     if assignment.state is None:
         text = assignment.metadata
-        assignment.state = msgspec.json.decode(text, type=PartitionState) if text else PartitionState()
+        found = msgspec.json.decode(text, type=PartitionState) if text else PartitionState()
+        # Behind a gap nobody knows what the change before was: the chain breaks there, so that its readers see it.
+        assignment.state = found if assignment.gap is None else PartitionState(None, found.memory)
     state: PartitionState = assignment.state
     return state
 

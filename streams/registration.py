@@ -18,6 +18,7 @@ QUARANTINE_DAYS = 30
 ALERTS_DAYS = 7
 ALERTS_PARTITIONS = 4
 STATUS_DAYS = 7
+STAGES_WITH_A_BOOK = ("normalize", "alerts")  # the others' sinks know where they stand
 # Written all the time: small segments, or compaction, which leaves the newest alone, would leave a gigabyte to be read.
 # The broker's clock, since those of the machines may differ.
 _STATUS = {
@@ -101,13 +102,15 @@ def ensure_fixed_topics(config: Config, admin: TopicAdmin, topics: Iterable[str]
 def own_topics(config: Config) -> list[str]:
     """Return our topics that exist whatever tables there are."""
     names = TopicNames(config.kafka.topic_prefix)
-    return [names.tables, names.quarantine, names.alerts, names.alerts_redrive, names.alerts_dead, names.status]
+    books = map(names.stage_state, STAGES_WITH_A_BOOK)
+    always = [names.tables, names.quarantine, names.alerts, names.alerts_redrive, names.alerts_dead, names.status]
+    return [*always, *books]
 
 
 def own_topic(config: Config, topic: str, *, partitions: int | None = None) -> TopicSettings:
     """Return partitions, retention and cleanup policy of a topic of ours; docs/topics.md lists them."""
     names = TopicNames(config.kafka.topic_prefix)
-    if topic == names.tables:
+    if topic in {names.tables, *map(names.stage_state, STAGES_WITH_A_BOOK)}:
         return _settings(config, partitions=1, days=None)
     if topic == names.status:
         return replace(_settings(config, partitions=1, days=STATUS_DAYS), compacted=True, overrides=_STATUS)

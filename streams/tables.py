@@ -130,6 +130,7 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
     names = TopicNames(own_prefix)
     waiting = names.all_alerts_retry("destination")
     own = [names.tables, names.alerts, names.quarantine, names.alerts_redrive, names.alerts_dead, names.status]
+    own += [names.normalize_state, names.stage_state("alerts")]
     for topic in [*map(names.changes, specs), *own, *waiting]:
         if caught := readers(topic):
             raise ConfigurationError(

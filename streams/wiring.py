@@ -17,6 +17,7 @@ from schemas.topics import TopicNames
 from streams.memory import map_large_pieces
 from streams.poison import Quarantine
 from streams.registration import ensure_fixed_topics, own_topic
+from streams.resume import book_of, decided
 from streams.settings import is_transactional, producer_settings
 from streams.stage import Stage
 from streams.tables import TableDirectory
@@ -125,6 +126,8 @@ def _normalize(parts: Parts) -> Wired:
         group_records_max=group_records_max,
         group_wait=stage.group_wait_seconds,
         commits=not transactional,
+        book=book_of(config, "normalize"),
+        rereads=True,
     )
     return Wired(stage)
 
@@ -137,7 +140,14 @@ def _alerts(parts: Parts) -> Wired:
         parts.config, names=parts.names, tables=parts.tables, writer=writer_of(parts, transactional=transactional),
         consumer=parts.consumer,
     )  # fmt: skip
-    _lane(parts, stage, commits=not transactional, group_wait=ALERTS_GATHER_SECONDS, transactional=transactional)
+    _lane(
+        parts,
+        stage,
+        commits=not transactional,
+        group_wait=ALERTS_GATHER_SECONDS,
+        transactional=transactional,
+        book=book_of(parts.config, "alerts"),
+    )
     return Wired(stage)
 
 
@@ -212,7 +222,9 @@ def _quarantine(parts: Parts, stage: Stage) -> Quarantine:
 
 
 def _lane(parts: Parts, stage: Any, **options: Any) -> None:
-    defaults = {"on_poison": getattr(stage, "on_poison", None), **_limits(parts)}
+    defaults = {
+        "on_poison": getattr(stage, "on_poison", None), "decided": decided(parts.names, parts.tables), **_limits(parts)
+    }  # fmt: skip
     parts.consumer.lane(MAIN_LANE, stage.topics(), stage.step, **{**defaults, **options})
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from schemas.table import Decision
+
 Headers = list[tuple[str, bytes | None]]
 
 RECORD_OVERHEAD_BYTES = 160  # what a record costs in memory beside its key and value
@@ -53,6 +55,9 @@ class Assignment:
 
     __slots__ = (
         "committed",
+        "decided_start",
+        "decision",
+        "gap",
         "generation",
         "high",
         "lane",
@@ -75,6 +80,9 @@ class Assignment:
         self.generation = 0
         self.committed: int | None = None  # the group's committed offset when the assignment began
         self.metadata = ""  # the stage's own text beside it
+        self.decision: Decision | None = None  # what somebody decided about this life of its topic
+        self.decided_start: int | None = None  # where it begins by that, and not where a first start would
+        self.gap: tuple[int, int] | None = None  # what is missing before its start, as somebody decided: from, up to
         self.low = -1  # the log's first and next offset when the assignment began
         self.high = -1
         self.start = -1  # where reading began; -1 until resolved

@@ -12,7 +12,10 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.transport.chunk import Assignment
 from connectors.transport.partition import Partition
+from connectors.transport.partitions import Partitions
+from schemas.errors import SourceMoved, SourceUnavailable
 
 Key = tuple[str, int]
 Report = Callable[[str, Mapping[str, object]], None]
@@ -135,6 +138,28 @@ class Committer:
             self._topic_by_topic = True
             topics = sorted({wanted.partition.key[0] for wanted in batch})
             self._report("commit_failed", {"error": str(error), "topics": topics})
+
+
+def commit_first_starts(
+    committer: Committer, consumer: Consumer, partitions: Partitions, found: Mapping[Assignment, int | SourceMoved]
+) -> None:
+    """Commit where partitions without an offset begin, before a record of them is read.
+
+    What `latest` was is then decided once, and the topic's id is known from here on. Later, the commit could
+    overtake a transaction's and set it back.
+
+    Raises:
+        SourceUnavailable: that could not be done.
+    """
+    keys = []
+    for assignment, start in found.items():
+        partition = None if assignment.lost else partitions.current(assignment)
+        if partition is not None and assignment.committed is None and not isinstance(start, SourceMoved):
+            committer.want(partition, offset=start)
+            keys.append(assignment.key)
+    if not committer.commit_now(consumer, keys):
+        committer.forget(keys)
+        raise SourceUnavailable("the first offsets could not be committed", hint="is the broker up?")
 
 
 def _commit(consumer: Consumer, batch: list[_Wanted]) -> KafkaError | None:

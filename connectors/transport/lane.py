@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from connectors.transport.chunk import Assignment, Chunk, Run
+from connectors.transport.history import Decided, Keeps
 from connectors.transport.ladder import Ladder, OnPoison
 from schemas.errors import ConfigurationError, SourceMoved
 
@@ -34,6 +35,9 @@ class LaneSettings:
     transactional: bool = False  # its topics are written by transactions only: behind the last record stands a marker
     on_poison: OnPoison | None = None
     starts: Starts | None = None
+    book: Keeps | None = None  # what is kept of partitions that were begun, where the stage keeps it nowhere else
+    decided: Decided | None = None  # what somebody decided about a topic that is not as it was
+    rereads: bool = False  # a decision moves also partitions that can be read on where they stand
     on_leaving: OnAssignments | None = None  # partitions are about to leave: finish or give up what was begun
     on_left: OnAssignments | None = None
 

@@ -17,8 +17,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from connectors.transport.chunk import Assignment, Run
 from connectors.transport.hearing import is_refusal
+from connectors.transport.history import lacks_only_a_marker, moved, out_of_range
 from connectors.transport.partition import Budget, Partition, Status
-from connectors.transport.resolve import lacks_only_a_marker, out_of_range
 from connectors.transport.routes import Routes
 from schemas.errors import HeadgateError, SourceMoved, TransportFatal
 
@@ -256,21 +256,17 @@ class Partitions:
             TransportFatal: retention took only the marker of the last transaction, so nothing is lost. The client seeks
                 no partition that it has given up; a new one begins behind the marker (resolve.py).
         """
-        if self._lacks_a_marker(consumer, partition):
+        log = _log_of(consumer, partition)
+        if log is None:
+            return out_of_range(partition.assignment, partition.position)
+        if partition.assignment.lane in self.transactional and lacks_only_a_marker(partition.position, *log):
             raise TransportFatal(
                 f"{partition.key[0]}[{partition.key[1]}]: retention took the marker of its last transaction",
                 hint="nothing is lost: the supervisor starts the worker again, and it reads on behind it",
             )
-        return out_of_range(partition.assignment, partition.position)
-
-    def _lacks_a_marker(self, consumer: Consumer, partition: Partition) -> bool:
-        if partition.assignment.lane not in self.transactional:
-            return False
-        try:
-            log: Any = consumer.get_watermark_offsets(TopicPartition(*partition.key), timeout=_ANSWER_SECONDS)
-        except KafkaException:
-            return False
-        return log is not None and lacks_only_a_marker(partition.position, *log)
+        mine = partition.assignment
+        mine.low, mine.high = log
+        return moved(mine, mine.topic_id, partition.position) or out_of_range(mine, partition.position)
 
     def _resume(self, consumer: Consumer, partition: Partition) -> None:
         consumer.resume([TopicPartition(*partition.key)])
@@ -356,6 +352,15 @@ class Partitions:
             partition = self._by_key.get((topic, at["partition"]))
             if partition is not None:
                 partition.fetch_position, partition.fetch_end = at["next_offset"], at["ls_offset"]
+
+
+def _log_of(consumer: Consumer, partition: Partition) -> tuple[int, int] | None:
+    """Return the first and the next offset of a log, None where the broker does not say."""
+    try:
+        log = consumer.get_watermark_offsets(TopicPartition(*partition.key), timeout=_ANSWER_SECONDS)
+    except KafkaException:
+        return None
+    return cast("tuple[int, int] | None", log)
 
 
 def by_partition(messages: list[Any]) -> dict[Key, list[Any]]:

@@ -18,15 +18,15 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from connectors.transport.chunk import Assignment, Run, chunks_of
-from connectors.transport.committer import Committer
+from connectors.transport.committer import Committer, commit_first_starts
 from connectors.transport.hearing import NOT_ALLOWED, made, not_allowed
+from connectors.transport.history import TOPIC_MADE_ANEW, topic_made_anew
 from connectors.transport.listener import Listener
 from connectors.transport.partition import Partition, Status
 from connectors.transport.partitions import Partitions
-from connectors.transport.resolve import TOPIC_MADE_ANEW, topic_made_anew
 from connectors.transport.routes import Routes
 from connectors.transport.settings import ConsumerSettings
-from schemas.errors import HeadgateError, SourceMoved, SourceUnavailable, TransportFatal
+from schemas.errors import HeadgateError, SourceMoved, TransportFatal
 
 T = TypeVar("T")
 Key = tuple[str, int]
@@ -221,13 +221,16 @@ class PollThread(threading.Thread):
 
     # -- commands: handed to `call` by other threads -----------------------------------------------------------------
 
-    def begin_at(self, found: Mapping[Assignment, int | SourceMoved]) -> None:
-        """Read resolved assignments from their starts, hold those whose source moved.
+    def commit_first_starts(self, found: Mapping[Assignment, int | SourceMoved]) -> None:
+        """Commit where partitions without an offset begin, before a record of them is read.
 
         Raises:
-            SourceUnavailable: a first start could not be committed; nothing was begun.
+            SourceUnavailable: that could not be done.
         """
-        self._commit_first_starts(found)
+        commit_first_starts(self.committer, self.consumer, self.partitions, found)
+
+    def begin_at(self, found: Mapping[Assignment, int | SourceMoved]) -> None:
+        """Read resolved assignments from their starts, hold those whose source moved."""
         for assignment, start in found.items():
             if self.partitions.current(assignment) is None or assignment.lost:  # it has left, or its topic is held
                 continue
@@ -236,22 +239,6 @@ class PollThread(threading.Thread):
             else:
                 assignment.start = start
                 self.partitions.start(self.consumer, assignment, start)
-
-    def _commit_first_starts(self, found: Mapping[Assignment, int | SourceMoved]) -> None:
-        """Commit where partitions without an offset begin, before a record of them is read.
-
-        What `latest` was is then decided once, and the topic's id is known from here on. Later, the commit could
-        overtake a transaction's and set it back.
-        """
-        keys = []
-        for assignment, start in found.items():
-            partition = None if assignment.lost else self.partitions.current(assignment)
-            if partition is not None and assignment.committed is None and not isinstance(start, SourceMoved):
-                self.committer.want(partition, offset=start)
-                keys.append(assignment.key)
-        if not self.committer.commit_now(self.consumer, keys):
-            self.committer.forget(keys)
-            raise SourceUnavailable("the first offsets could not be committed", hint="is the broker up?")
 
     def rewind(self, wanted: Mapping[Assignment, int | None], metadata: str | None = None) -> bool:
         """Read assignments again from an offset, or from the first unfinished one; False if one of them has left."""
@@ -334,6 +321,8 @@ class PollThread(threading.Thread):
         for topic in topics:
             for partition in self.partitions.of_topic(topic):
                 if partition.status is Status.HELD:
+                    if anew is not None:  # that its offset lies outside of the log was how it showed first
+                        partition.trouble = trouble
                     continue
                 if partition.commits or anew is not None:  # else it could set back what a transaction committed
                     self.committer.want(partition, offset=partition.head or partition.assignment.committed or anew)

@@ -1,7 +1,7 @@
 """Where a new assignment begins, and whether its topic is still the one that was read before.
 
-Pure decisions; the questions are asked by `Lookups` and by the lane's `starts`, with retry, while the partitions
-stand paused.
+The decisions are those of `history.py`; what they need is asked of `Lookups`, of the lane's book and of its `starts`,
+with retry, while the partitions stand paused.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from typing import Protocol
 
 from connectors.transport.chunk import Assignment
 from connectors.transport.commit_metadata import read_commit_metadata
+from connectors.transport.history import Key, Known, beyond_gap, enter, first_offset, lacks_only_a_marker, moved
 from connectors.transport.lane import LaneSettings
 from connectors.transport.settings import ConsumerSettings
 from schemas.errors import SourceMoved, Unavailable
 
-Key = tuple[str, int]
 Apply = Callable[[Mapping[Assignment, "int | SourceMoved"]], Awaitable[None]]
 Report = Callable[[str, Mapping[str, object]], None]
 Sleep = Callable[[float], Awaitable[None]]
 
-TOPIC_MADE_ANEW = "topic_made_anew"
 _BACKOFF_SECONDS = 0.1
 _BACKOFF_SECONDS_MAX = 5.0
 
@@ -68,63 +67,6 @@ def describe_assignment(assignment: Assignment, committed: Committed, topic_id: 
         assignment.topic_id = said.topic_id or topic_id
 
 
-def first_offset(assignment: Assignment, chosen: int | None, start: str) -> int:
-    """Return where to begin: the stage's choice, else the committed offset, else where a first start begins."""
-    if chosen is not None:
-        return chosen
-    if assignment.committed is not None:
-        return assignment.committed
-    return assignment.low if start == "earliest" else assignment.high
-
-
-def lacks_only_a_marker(offset: int, low: int, high: int) -> bool:
-    """Tell whether all that is gone at `offset` of a log written by transactions is the marker of the last one.
-
-    Retention takes it from a quiet topic with the records before it. The one missing offset cannot have been a
-    record's: that has a marker of its own behind it.
-    """
-    return low == high == offset + 1
-
-
-def moved(assignment: Assignment, topic_id: str, offset: int) -> SourceMoved | None:
-    """Return why `offset` cannot be read on in the topic that now has `topic_id`; None if it can."""
-    where = f"{assignment.topic}[{assignment.partition}]"
-    if assignment.topic_id and topic_id and assignment.topic_id != topic_id:
-        return topic_made_anew(assignment.topic, assignment.topic_id, topic_id)
-    if offset < assignment.low:
-        return SourceMoved(
-            "offset_below_log",
-            f"{where}: offset {offset} was deleted before it was read, the log begins at {assignment.low}",
-            hint=f"{assignment.low - offset} records are gone: resync its tables, or go on from the log's beginning",
-        )
-    if offset > assignment.high:
-        return SourceMoved(
-            "offset_above_log",
-            f"{where}: offset {offset} lies beyond the log's end at {assignment.high}",
-            hint="the topic lost records or was made anew: resync its tables, or go on from the log's beginning or end",
-        )
-    return None
-
-
-def topic_made_anew(topic: str, known: str, found: str) -> SourceMoved:
-    """Return the error of a topic that has another id than it had."""
-    return SourceMoved(
-        TOPIC_MADE_ANEW,
-        f"{topic}: deleted and made anew (id {known} became {found})",
-        hint="read it from its beginning as a new generation, resync its tables, or take it out of their specs",
-    )
-
-
-def out_of_range(assignment: Assignment, position: int) -> SourceMoved:
-    """Return the error of a position that its log does not hold any more, or not yet."""
-    return SourceMoved(
-        "offset_out_of_range",
-        f"{assignment.topic}[{assignment.partition}]: offset {position} is not in the log",
-        hint="records were deleted before they were read, or the topic is shorter than it was: "
-        "resync its tables, or go on from where the log begins or ends",
-    )
-
-
 class Resolver:
     """Finds out where assignments begin, lane by lane, for as long as it takes."""
 
@@ -132,15 +74,17 @@ class Resolver:
         self,
         settings: ConsumerSettings,
         lookups: Lookups,
+        commit_first: Apply,
         apply: Apply,
         report: Report,
         *,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """Ask `lookups`; hand what was found to `apply`, which reads on or holds."""
+        """Ask `lookups`; hand what was found to `commit_first`, then to `apply`, which reads on or holds."""
         self.waiting: dict[str, str] = {}  # by lane: why its assignments are not resolved yet
         self._settings = settings
         self._lookups = lookups
+        self._commit_first = commit_first
         self._apply = apply
         self._report = report
         self._sleep = sleep
@@ -186,23 +130,58 @@ class Resolver:
             for each in assignments
             if each.key in logs and each.key in committed and (each.topic in ids or not self._settings.topic_ids)
         ]
+        kept = await self._kept(settings, known, committed)
         found: dict[Assignment, int | SourceMoved] = {}
         for each in known:
             now_id = ids.get(each.topic, "")
             describe_assignment(each, committed[each.key], self._known.get(each.topic, now_id), logs[each.key])
-            if each.topic_id != now_id:
-                found[each] = topic_made_anew(each.topic, each.topic_id, now_id)
+            decision = settings.decided(each.topic) if settings.decided is not None and now_id else None
+            trouble = enter(each, now_id, kept.get(each.topic, {}), decision, rereads=settings.rereads)
+            if trouble is not None:
+                found[each] = trouble
         asked = [each for each in known if each not in found]
         chosen = await settings.starts(asked) if settings.starts is not None and asked else {}
         for each in asked:
-            answer = chosen.get(each)
-            if isinstance(answer, SourceMoved):
-                found[each] = answer
-                continue
-            offset = first_offset(each, answer, settings.start)
-            if settings.transactional and lacks_only_a_marker(offset, each.low, each.high):
-                offset = each.high
-            found[each] = moved(each, ids.get(each.topic, ""), offset) or offset
-            self._known.setdefault(each.topic, each.topic_id)
-        await self._apply(found)
+            found[each] = self._start_of(each, chosen.get(each), settings)
+        await self._begin(settings, found, kept)
         return [each for each in assignments if each not in found]
+
+    async def _kept(
+        self, settings: LaneSettings, assignments: list[Assignment], committed: Mapping[Key, Committed]
+    ) -> Mapping[str, Mapping[int, Known]]:
+        """Return what the stage keeps of these partitions, read after the offsets: what it says is not older."""
+        if settings.book is None or not self._settings.topic_ids or not assignments:
+            return {}
+        fresh = any(committed[each.key].offset is None for each in assignments)
+        return await settings.book.of_topics({each.topic for each in assignments}, fresh=fresh)
+
+    def _start_of(
+        self, assignment: Assignment, chosen: int | SourceMoved | None, settings: LaneSettings
+    ) -> int | SourceMoved:
+        if isinstance(chosen, SourceMoved):
+            return chosen
+        offset = first_offset(assignment, chosen, settings.start)
+        if settings.transactional and lacks_only_a_marker(offset, assignment.low, assignment.high):
+            return assignment.high
+        if (beyond := beyond_gap(assignment, offset)) is not None:
+            where = {"topic": assignment.topic, "partition": assignment.partition}
+            self._report("gap_accepted", {**where, "from": offset, "records": beyond - offset})
+            offset = beyond
+        return moved(assignment, assignment.topic_id, offset) or offset
+
+    async def _begin(
+        self,
+        settings: LaneSettings,
+        found: Mapping[Assignment, int | SourceMoved],
+        kept: Mapping[str, Mapping[int, Known]],
+    ) -> None:
+        """Commit where first starts begin, keep what is read from here on, then read."""
+        begun = [each for each, start in found.items() if not isinstance(start, SourceMoved) and not each.lost]
+        await self._commit_first(found)
+        if settings.book is not None and self._settings.topic_ids:
+            known = {each.key: Known(each.topic_id, each.generation) for each in begun}
+            new = {key: each for key, each in known.items() if kept.get(key[0], {}).get(key[1]) != each}
+            await settings.book.keep(new)
+        for each in begun:
+            self._known[each.topic] = each.topic_id
+        await self._apply(found)

@@ -124,7 +124,8 @@ class ConsumerService(Service):
         self._exit_seconds_max = exit_seconds_max
         self._routes = Routes()
         self._partitions = Partitions(self._routes, incremental=settings.incremental)
-        self._resolver = Resolver(settings, topic_admin, self._apply, self._tell)
+        steps = (partial(self._take, PollThread.commit_first_starts), partial(self._take, PollThread.begin_at))
+        self._resolver = Resolver(settings, topic_admin, *steps, self._tell)
         self._watch = Watch(settings, self._tell)
         self._channels: dict[str, Any] = {}
         self._poller = PollThread(settings, self._routes, self._partitions, self)
@@ -148,9 +149,8 @@ class ConsumerService(Service):
         self._routes.add(name, list(topics))
         ladder = Ladder(name, step, self, on_poison=settings.on_poison, report=self._tell)
         lane = self.lanes[name] = Lane(name, settings, ladder, self._partitions.lock)
-        self._partitions.add_lane(
-            name, settings.bytes_max, commits=settings.commits, transactional=settings.transactional
-        )
+        kinds = {"commits": settings.commits, "transactional": settings.transactional}
+        self._partitions.add_lane(name, settings.bytes_max, **kinds)
         channel = self._channels[name] = self.app.channel(maxsize=_CHANNEL_SIZE)
 
         async def work(stream: Any) -> None:
@@ -312,8 +312,8 @@ class ConsumerService(Service):
         except Exception as error:  # noqa: BLE001 - what the resolver lets through ends the worker
             await self.fail(error)
 
-    async def _apply(self, found: Mapping[Assignment, int | SourceMoved]) -> None:
-        await self._ask(lambda thread: thread.begin_at(found))
+    async def _take(self, step: Callable[..., None], found: Mapping[Assignment, int | SourceMoved]) -> None:
+        await self._ask(partial(step, found=found))
 
     async def _watch_topics(self) -> None:
         """Compare the topics' ids, now and then, and at once for those that may have been made anew."""

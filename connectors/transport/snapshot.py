@@ -31,6 +31,7 @@ class PartitionView:
     idle_seconds: float
     paused: str  # why nothing is read; empty if it is
     hint: str
+    stopped: bool = False  # this worker paused it by itself, until somebody decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def view_partition(partition: Partition, partitions: Partitions, resolving: str,
         idle_seconds=now - partition.last_arrival,
         paused=why,
         hint=hint,
+        stopped=partition.status is Status.HELD or partition.key[0] in partitions.paused_topics,
     )
 
 

@@ -13,18 +13,22 @@ from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_c
 from schemas.errors import TableStopped
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from schemas.config import Config
     from schemas.table import TableEntry
+    from streams.decide import Found
 
 app = typer.Typer(help="The registered tables: list, pause, resume.", no_args_is_help=True, rich_markup_mode=None)
 
 PAUSED_BY_HAND = "paused by hand"
+TROUBLES_SHOWN = 20
 # Going on after these would mix rows of two lives of the source: only a resync mends it.
 NEEDS_RESYNC = frozenset({"source_read_anew", "topic_changed", "source_moved", "truncate", "offset_out_of_range"})
 
 _CODES = {
     ExitCode.OK: "done",
-    ExitCode.FOUND: "no such table, or it needs a resync first",
+    ExitCode.FOUND: "no such table or topic, or a topic of it waits for --anew or --from",
     ExitCode.CONFIGURATION: "the configuration is not right",
     ExitCode.UNAVAILABLE: "Kafka does not answer",
 }
@@ -75,18 +79,74 @@ def pause(
 
 
 @app.command(
-    "resume", short_help="Go on with a paused table.", epilog=epilog(["headgate tables resume patients"], _CODES)
+    "resume",
+    short_help="Go on with a paused table.",
+    epilog=epilog(
+        [
+            "headgate tables resume patients",
+            "headgate tables resume patients --anew                     # its topic was made anew",
+            "headgate tables resume patients --from earliest            # retention took what was not read",
+            "headgate tables resume patients --from 0=4711,1=12 --topic clinic.public.patients",
+        ],
+        _CODES,
+    ),
 )
-def resume(table: TableArgument, config: ConfigOption = DEFAULT_FILE) -> None:
-    """Go on with a paused table, where it stopped. One that needs a resync stays paused."""
+def resume(
+    table: TableArgument,
+    anew: Annotated[
+        bool,
+        typer.Option("--anew", help="Read the topics in trouble as a new generation, and take up a new output topic."),
+    ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="WHERE", help="Where: earliest, latest, or offsets of partitions, as 0=4711,1=12."
+        ),
+    ] = None,
+    topic: Annotated[
+        list[str] | None, typer.Option(metavar="TOPIC", help="Only this source topic of the table; repeatable.")
+    ] = None,
+    config: ConfigOption = DEFAULT_FILE,
+) -> None:
+    """Go on with a paused table, where it stopped, in all stages; also what a worker paused by itself.
+
+    Where a topic is not what was read before, somebody has to say where to go on: --anew or --from.
+    """
+    from streams.decide import survey
+
     settings = load_config(config, os.environ)
     entry = _entry(settings, table)
-    if entry.paused is None:
-        say(f"{table} is not paused by hand; where `headgate status` shows a pause, its hint says what to do")
-        return
-    refuse_resync(table, entry.paused)
-    _write(settings, entry.model_copy(update={"paused": None}))
+    if entry.paused is not None:
+        refuse_resync(table, entry.paused)
+    found = survey(settings, entry)
+    is_decided = anew or start is not None or bool(topic)
+    if is_decided:
+        entry = _decided(settings, entry, found, anew=anew, start=start, topics=topic or ())
+    _write(settings, entry.model_copy(update={"paused": None, "resumed": entry.resumed + 1}))
     say(f"{table} goes on; workers follow within seconds")
+    if not is_decided and (troubles := [trouble for each in found for trouble in each.troubles.values()]):
+        for trouble in troubles[1:TROUBLES_SHOWN]:
+            say(f"stays paused: {trouble.message}")
+        raise troubles[0]
+
+
+def _decided(
+    settings: Config, entry: TableEntry, found: list[Found], *, anew: bool, start: str | None, topics: Collection[str]
+) -> TableEntry:
+    """Return the entry with what was decided, and say what that means."""
+    from streams.decide import accept_output, decide, output_of, read_start
+
+    place = read_start(start or "earliest")
+    entry, said = decide(entry, found, anew=anew, start=place, topics=topics)
+    if anew and found:
+        output, topic_id = output_of(settings, entry, found)
+        entry = accept_output(entry, output, topic_id)
+        said.append(f"{output} is taken up as it is now by the stages that had read another one of this name")
+    for line in said or [
+        f"no topic of {entry.spec.table} is in trouble; --topic TOPIC names one that is to be read anew"
+    ]:
+        say(line)
+    return entry
 
 
 def refuse_resync(table: str, reason: str) -> None:
@@ -120,6 +180,8 @@ def describe(entry: TableEntry) -> dict[str, Any]:
         "schema_version": entry.schema_version,
         "epoch": entry.epoch,
         "generation": entry.generation,
+        "decisions": {topic: decision.model_dump(mode="json") for topic, decision in entry.decisions.items()},
+        "resumed": entry.resumed,
         "paused": entry.paused,
         "applied_at": entry.applied_at,
     }

@@ -89,18 +89,23 @@ def written(stands: Mapping[int, Stand]) -> dict[str, str]:
     return {f"{PROPERTY_STAND}{partition}": stand.to_text() for partition, stand in stands.items()}
 
 
-def check_topic(stand: Stand, *, topic: str, topic_id: str, partition: int) -> None:
-    """Refuse a topic that is not the one the lake has read; an empty id on either side means that ids are off.
+def same_topic(stand: Stand, topic_id: str) -> bool:
+    """Tell whether `topic_id` is that of the topic that the lake has read; an empty id means that ids are off."""
+    return not stand.topic_id or not topic_id or stand.topic_id == topic_id
+
+
+def check_topic(stand: Stand, *, topic: str, topic_id: str, partition: int, accepted: bool = False) -> None:
+    """Refuse a topic that is not the one the lake has read, unless somebody `accepted` its other life.
 
     Raises:
         SourceMoved: the topic was deleted and made anew, or the table reads another one.
     """
-    same_id = not stand.topic_id or not topic_id or stand.topic_id == topic_id
-    if stand.topic == topic and same_id:
+    if stand.topic == topic and (accepted or same_topic(stand, topic_id)):
         return
     raise SourceMoved(
         "source_moved",
         f"the lake has read partition {partition} of {stand.topic} with id {stand.topic_id or 'none'}; "
         f"{topic} has id {topic_id or 'none'}",
-        hint="the topic was made anew: move the lake's table aside and let it be filled again",
+        hint="the topic was made anew: `headgate tables resume TABLE --anew` goes on with it, without what was lost; "
+        "or move the lake's table aside and let it be filled again",
     )

@@ -175,14 +175,16 @@ class Ledger:
         )
         return [[None if text is None else text.decode() for text in checked(reply)] for reply in replies]
 
-    async def begin(self, absent: Mapping[int, Sequence[tuple[str, str]]]) -> None:
+    async def begin(self, absent: Mapping[int, Sequence[tuple[str, str]]], *, anew: bool = False) -> None:
         """Write fields that are not there: the start of a view or partition, or of what Redis has lost.
+
+        With `anew` also over those that are there: they are of another life of their topic.
 
         Raises:
             SinkUnavailable: Redis does not answer.
         """
         calls = [
-            ("HSETNX", self.layout.offsets(bucket), field, offset_text(topic_id, 0))
+            ("HSET" if anew else "HSETNX", self.layout.offsets(bucket), field, offset_text(topic_id, 0))
             for bucket, fields in absent.items()
             for field, topic_id in fields
         ]

@@ -86,6 +86,21 @@ class FeatureStore:
             self._book.begin(field, fields[field], held)
         return {field: lowest(self._book.marks[field].seen) if field in ours else None for field in fields}
 
+    async def begin_anew(self, fields: Mapping[str, str]) -> None:
+        """Write the start of `fields`, given with their topic's id, where they are of another life of that topic.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+        """
+        texts = await self._read(list(fields))
+        other: dict[int, list[tuple[str, str]]] = {}
+        for field, by_bucket in texts.items():
+            for bucket, text in enumerate(by_bucket):
+                if not _is_of(fields[field], [text]):
+                    other.setdefault(bucket, []).append((field, fields[field]))
+        if other:
+            await self._ledger.begin(other, anew=True)
+
     def keep(self, fields: Container[str]) -> None:
         """Drop all fields but these: the others are no longer this worker's."""
         self._book.keep(fields)

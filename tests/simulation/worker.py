@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -80,7 +81,8 @@ class Service(ConsumerService):
         self._routes = Routes()
         self._partitions = Partitions(self._routes, incremental=settings.incremental)
         lookups = Lookups(worker, worker.around.network, worker.around.broker)
-        self._resolver = Resolver(settings, lookups, self._apply, self._tell)
+        steps = (partial(self._take, PollThread.commit_first_starts), partial(self._take, PollThread.begin_at))
+        self._resolver = Resolver(settings, lookups, *steps, self._tell)
         self._watch = Watch(settings, self._tell)
         self._thread = self._poller = Thread(settings, self._routes, self._partitions, self)
         self._suspected = asyncio.Event()

@@ -13,8 +13,6 @@ from headgate.cli.failures import report
 from headgate.cli.printing import print_table
 from headgate.cli.reference import reference
 from schemas.errors import BugError, ConfigurationError, SinkUnavailable, TableStopped
-from schemas.table import TableEntry, TableSpec
-from streams.tables import TableDirectory
 
 VERBS = (
     "demo", "run", "check", "status", "tables list", "tables pause", "tables resume", "features get",
@@ -117,19 +115,6 @@ def test_a_value_does_not_speak_to_the_terminal(capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().out
     assert "\\x1b]0;title\\x07Ada \\x9b2J\\x7f\\x0dBo" in said
     assert "größe Ω" in said
-
-
-def test_resume_does_not_deny_a_pause_that_it_cannot_see(
-    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A worker pauses a truncated table by itself, and only `status` knows."""
-    spec = TableSpec.model_validate({"table": "patients", "topics": ["t"], "columns": {"id": "long"}})
-    monkeypatch.setattr(
-        "streams.registration.load_tables", lambda _: TableDirectory({"patients": TableEntry(spec=spec)})
-    )
-
-    assert entry.run(["tables", "resume", "patients", "--config", str(config)]) == ExitCode.OK
-    assert "patients is not paused by hand; where `headgate status` shows a pause" in capsys.readouterr().err
 
 
 def test_status_where_nothing_runs_is_unavailable(

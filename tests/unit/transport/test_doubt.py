@@ -6,9 +6,9 @@ import pytest
 from confluent_kafka import KafkaError, Message
 
 from connectors.transport.chunk import Assignment, Run
+from connectors.transport.history import topic_made_anew
 from connectors.transport.partition import Partition, Status
 from connectors.transport.partitions import Partitions
-from connectors.transport.resolve import topic_made_anew
 from connectors.transport.routes import Routes
 from connectors.transport.settings import ConsumerSettings
 from connectors.transport.watch import Watch

@@ -9,10 +9,10 @@ import pytest
 from confluent_kafka import KafkaError, Message
 
 from connectors.transport.chunk import Assignment, Chunk, Run
+from connectors.transport.history import out_of_range, topic_made_anew
 from connectors.transport.partition import Partition, Status
 from connectors.transport.partitions import Partitions
 from connectors.transport.poll import PollThread
-from connectors.transport.resolve import out_of_range, topic_made_anew
 from connectors.transport.routes import Routes
 from connectors.transport.settings import ConsumerSettings
 from schemas.errors import SourceMoved, TransportFatal

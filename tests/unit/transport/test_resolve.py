@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from connectors.transport.chunk import Assignment
+from connectors.transport.history import Key
 from connectors.transport.lane import LaneSettings
-from connectors.transport.resolve import Committed, Key, Resolver
+from connectors.transport.resolve import Committed, Resolver
 from connectors.transport.settings import ConsumerSettings
 from schemas.errors import SourceMoved
 from tests.unit.transport.fakes import Events, assignment
@@ -50,8 +51,11 @@ async def test_a_quiet_topic_whose_last_marker_is_gone_lacks_nothing(
     async def apply(those: Mapping[Assignment, int | SourceMoved]) -> None:
         found.update(those)
 
+    async def nothing(those: Mapping[Assignment, int | SourceMoved]) -> None:
+        assert those
+
     settings = ConsumerSettings(bootstrap="b", group="g")
-    resolver = Resolver(settings, Broker(offset, low, high), apply, Events())
+    resolver = Resolver(settings, Broker(offset, low, high), nothing, apply, Events())
     await resolver.resolve("main", LaneSettings(transactional=transactional), [mine := assignment()])
 
     assert expected == (None if isinstance(found[mine], SourceMoved) else found[mine])

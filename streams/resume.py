@@ -1,0 +1,112 @@
+"""Going on: what people decided about topics that moved, and tables that a worker paused by itself taken up again.
+
+Both come through `headgate.tables`, which every worker follows. A table is taken up again by giving its topics a new
+life in this worker: where each partition begins is found out anew, from where the stage stands and from what was
+decided, and nothing of the old life is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from time import monotonic
+from typing import Protocol
+
+import structlog
+
+from connectors.transport.book import Book
+from connectors.transport.chunk import Assignment
+from connectors.transport.history import Decided
+from connectors.transport.snapshot import TransportView
+from schemas.config import Config
+from schemas.errors import TableStopped
+from schemas.table import Decision, TableEntry
+from schemas.topics import TopicNames
+from streams.registration import ensure_own_topics
+from streams.settings import client_settings
+from streams.tables import TableDirectory, reads
+
+LEAVE_SECONDS_MAX = 30.0  # a rebalance waits for what was begun
+_LOOK_SECONDS = 0.05
+
+log = structlog.get_logger("streams.resume")
+
+
+class Consumer(Protocol):
+    """What this asks of the transport."""
+
+    async def resume(self, topic: str) -> None:
+        """Read a topic again that a stage paused."""
+
+    async def remove_topics(self, topics: Collection[str]) -> None:
+        """Read topics no more."""
+
+    async def add_topics(self, lane: str, topics: Collection[str]) -> None:
+        """Read topics."""
+
+    def assignments(self) -> list[Assignment]:
+        """Return what this worker has."""
+
+    def snapshot(self) -> TransportView:
+        """Return how that stands."""
+
+
+def book_of(config: Config, stage: str) -> Book:
+    """Return what a stage that keeps its stand in Kafka alone remembers of partitions where Kafka forgets."""
+    topic = TopicNames(config.kafka.topic_prefix).stage_state(stage)
+    return Book(topic, client_settings(config), ensure=lambda: ensure_own_topics(config, [topic]))
+
+
+def decided(names: TopicNames, tables: TableDirectory) -> Decided:
+    """Return what tells the decision about a topic, as of the entries now."""
+
+    def find(topic: str) -> Decision | None:
+        entry = entry_of(topic, names, tables)
+        return entry.decisions.get(topic) if entry is not None else None
+
+    return find
+
+
+def entry_of(topic: str, names: TopicNames, tables: TableDirectory) -> TableEntry | None:
+    """Return the table that a topic belongs to, as its source or as its output; None where that is not certain."""
+    if topic.startswith(names.changes("")):
+        return tables.get(names.table_of(topic))
+    try:
+        return tables.of_topic(topic)
+    except TableStopped:  # two tables lay claim to it; that it is paused for
+        return None
+
+
+async def take_up_again(
+    consumer: Consumer, lane: str, entry: TableEntry, before: TableEntry | None, names: TopicNames
+) -> bool:
+    """Try again what this worker paused of a table if somebody has asked for it since `before`; tell whether it did."""
+    if before is None or entry.resumed <= before.resumed:
+        return False
+    output = names.changes(entry.spec.table)
+    view = consumer.snapshot()
+    assigned = {each.topic for each in view.partitions}
+    mine = {topic for topic in assigned | set(view.paused_topics) if topic == output or reads(entry.spec, topic)}
+    stopped = mine & {each.topic for each in view.partitions if each.stopped} | mine & set(view.paused_topics)
+    decided_anew = {topic for topic in mine if entry.decisions.get(topic) != before.decisions.get(topic)}
+    for topic in stopped:
+        await consumer.resume(topic)
+    topics = (stopped | decided_anew) & assigned
+    if not topics:
+        return bool(stopped)
+    log.info("taken_up_again", table=entry.spec.table, topics=sorted(topics)[:20])
+    subscribed = [output] if output in topics else entry.spec.topics
+    await consumer.remove_topics(subscribed)
+    await _left(consumer, topics)
+    await consumer.add_topics(lane, subscribed)
+    return True
+
+
+async def _left(consumer: Consumer, topics: Collection[str]) -> None:
+    """Wait until none of `topics` is this worker's; what comes back later than that is taken up at the next resume."""
+    deadline = monotonic() + LEAVE_SECONDS_MAX
+    while any(each.topic in topics for each in consumer.assignments()):
+        if monotonic() > deadline:
+            log.warning("not_taken_up_again", topics=sorted(topics)[:20])
+            return
+        await asyncio.sleep(_LOOK_SECONDS)

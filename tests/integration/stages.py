@@ -1,0 +1,194 @@
+"""Real stages in this process, on real services: begun and ended within a second, spoken to by the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from connectors.transport.settings import ClientSettings
+from connectors.transport.topics import TopicAdmin, TopicSettings
+from headgate.cli import main as entry
+from schemas.config import Config, read_config
+from sinks.lake.storage import open_catalog
+from sinks.lake.table import load_table
+from sinks.lake.verify import Report, verify
+from streams.app import Worker, build_worker
+from streams.apply import apply_folder
+from streams.registration import open_tables
+from tests.oracles import Shape, require
+from tests.oracles.topic import Change, check_streams, read_records, to_change
+
+COLUMNS = {"id": "int", "name": "string"}
+WAIT_SECONDS = 60.0
+
+
+class Installation:
+    """One table, `patients`, of a topic of its own; its stages run in this process."""
+
+    def __init__(self, kafka: str, redis: str, folder: Path) -> None:
+        self.kafka, self.folder = kafka, folder
+        self.prefix = f"jump{uuid.uuid4().hex[:8]}"
+        self.topic = f"{self.prefix}-clinic.patients"
+        self.output = f"{self.prefix}.changes.patients"
+        self.admin = TopicAdmin(ClientSettings(bootstrap=kafka))
+        self.file = folder / "headgate.yaml"
+        self.file.write_text(
+            f"kafka: {{bootstrap: '{kafka}', topic_prefix: {self.prefix}, group_prefix: {self.prefix}}}\n"
+            f"redis: {{url: '{redis}', key_prefix: {self.prefix}, buckets: 4}}\n"
+            f"lake: {{warehouse: {folder / 'lake'}, commit_age_seconds: 0.4}}\n"
+            f"web: {{state_folder: {folder / 'state'}}}\n"
+        )
+        self.config: Config = read_config(self.file.read_text(), name="headgate.yaml")
+        document = {
+            "table": "patients", "topics": [self.topic], "key": ["id"], "columns": COLUMNS,
+            "features": [{"view": "patient", "entity": "patient", "columns": ["name"]}],
+            "rules": [{"rule": "any", "when": "op = 'insert'", "max_age_seconds": 86_400}],
+        }  # fmt: skip
+        self.shape = Shape.of(document)
+        (folder / "state").mkdir()
+        (folder / "tables").mkdir()
+        (folder / "tables" / "patients.yaml").write_text(json.dumps(document))
+        self.rows = 0
+
+    # -- the source --------------------------------------------------------------------------------------------------
+
+    def make(self, partitions: int = 4) -> None:
+        """Make the source's topic."""
+        self.admin.ensure(self.topic, TopicSettings(partitions=partitions))
+
+    def remake(self, topic: str, partitions: int = 4) -> None:
+        """Delete a topic and make it anew."""
+        before = self.admin.ids_now([topic])[topic]
+        self.admin.delete([topic])
+        deadline = time.monotonic() + WAIT_SECONDS
+        while self.admin.ids_now([topic]).get(topic, before) == before:
+            assert time.monotonic() < deadline, f"{topic} was not made anew"
+            if topic not in self.admin.ids_now([topic]):
+                self.admin.create(topic, TopicSettings(partitions=partitions))
+            time.sleep(0.05)
+
+    def truncate(self) -> None:
+        """Say that the source's table was truncated, in the first partition."""
+        producer = Producer({"bootstrap.servers": self.kafka})
+        producer.produce(self.topic, event(self.rows).replace(b'"op": "c"', b'"op": "t"'), None, 0)
+        assert producer.flush(30) == 0, "the record was delivered"
+
+    def fill(self, records: int, partitions: int = 4) -> None:
+        """Insert so many new rows, one partition after the other."""
+        producer = Producer(
+            {"bootstrap.servers": self.kafka, "linger.ms": 5, "topic.metadata.refresh.interval.ms": 200}
+        )
+        for _ in range(records):
+            producer.produce(self.topic, event(self.rows), b'{"id":%d}' % self.rows, self.rows % partitions)
+            self.rows += 1
+        assert producer.flush(30) == 0, "every record was delivered"
+
+    def forget_records(self, below: Mapping[int, int]) -> None:
+        """Take what the source's topic holds below these offsets, as retention does."""
+        wanted = [TopicPartition(self.topic, number, offset) for number, offset in below.items()]
+        client = AdminClient({"bootstrap.servers": self.kafka})  # its futures need it
+        for future in client.delete_records(wanted).values():
+            future.result(30)
+
+    def forget_offsets(self, *stages: str) -> None:
+        """Delete the groups of stages that do not run, and their offsets with them, as the broker does in time."""
+        groups = [f"{self.prefix}-{stage}" for stage in stages]
+        client = AdminClient({"bootstrap.servers": self.kafka})  # its futures need it
+        for future in client.delete_consumer_groups(groups).values():
+            future.result(30)
+
+    # -- stages ------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def running(self, *stages: str) -> AsyncIterator[Mapping[str, Worker]]:
+        """Run a worker of each stage for as long as the block lasts."""
+        await asyncio.to_thread(apply_folder, self.config, self.folder / "tables")
+        workers: dict[str, Worker] = {}
+        try:
+            for stage in stages:
+                tables, reader = await asyncio.to_thread(open_tables, self.config)
+                worker = build_worker(stage, self.config, tables=tables, reader=reader, instance="test", slot=0)
+                worker.consumer._exit_seconds_max = None  # noqa: SLF001 - this process is the tests' own
+                await worker.app.start()
+                workers[stage] = worker
+            yield workers
+        finally:
+            for worker in workers.values():
+                await worker.app.stop()
+        assert [None] * len(workers) == [worker.consumer.failure for worker in workers.values()]
+
+    async def verb(self, *arguments: str) -> int:
+        """Run a verb of the command line; return its exit code."""
+        return await asyncio.to_thread(entry.run, [*arguments, "--config", str(self.file)])
+
+    # -- the ends ----------------------------------------------------------------------------------------------------
+
+    async def emitted(self, count: int, *, breaks: int = 0) -> list[Change]:
+        """Wait until so many changes stand on the output topic; return them, their chain with so many breaks."""
+        changes: list[Change] = []
+        deadline = time.monotonic() + WAIT_SECONDS
+        while len(changes) < count:
+            assert time.monotonic() < deadline, f"{len(changes)} of {count} changes were emitted"
+            records = await asyncio.to_thread(read_records, self.kafka, self.output)
+            changes = [to_change(self.shape, record) for record in records]
+            await asyncio.sleep(0.1)
+        assert len(changes) == count
+        verdict = check_streams(changes, name=self.output, at_least=count, repeats_allowed=True)  # a topic read again
+        if breaks:
+            assert breaks == len(verdict.differences), verdict
+        else:
+            require(verdict)
+        return changes
+
+    def lake(self) -> tuple[int, Report]:
+        """Return how many rows the lake has, and what is to be said of their chain."""
+        table = load_table(open_catalog(self.config.lake), "headgate", "patients")
+        report = verify(table)
+        return report.rows, report
+
+    def alerts(self) -> list[str]:
+        """Return the ids of the alerts that were written."""
+        return [json.loads(record.value or b"")["id"] for record in read_records(self.kafka, f"{self.prefix}.alerts")]
+
+    def close(self) -> None:
+        """Delete the topics."""
+        self.admin.delete([self.topic, self.output, *(f"{self.prefix}.{name}" for name in ("alerts", "tables"))])
+
+
+def event(row: int) -> bytes:
+    """The insert of a row, as Debezium sends it from PostgreSQL."""
+    source = {
+        "connector": "postgresql", "name": "clinic", "ts_us": int(time.time() * 1e6), "snapshot": "false", "db": "d",
+        "sequence": f'["{row}","{row + 1}"]', "schema": "public", "table": "patients", "txId": 7, "lsn": row + 1,
+    }  # fmt: skip
+    return json.dumps({"before": None, "after": {"id": row, "name": f"n{row}"}, "source": source, "op": "c"}).encode()
+
+
+def paused(worker: Worker) -> set[str]:
+    """Return why this worker paused what, in the words of its status."""
+    return {row["paused"] for row in worker.host.status()["tables"] if row["paused"]}
+
+
+async def until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> None:
+    """Wait until something is true."""
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends_at, f"{what}: not within {seconds} s"
+        await asyncio.sleep(0.03)
+
+
+async def until_off_loop(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> None:
+    """Wait until something is true that is asked of a service, beside the stages."""
+    ends_at = time.monotonic() + seconds
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < ends_at, f"{what}: not within {seconds} s"
+        await asyncio.sleep(0.1)

@@ -1,0 +1,135 @@
+"""Topics deleted, made anew, cut short or forgotten by Kafka under real stages: never a silent jump, and a way on."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from headgate.cli.codes import ExitCode
+from streams.app import Worker
+from tests.integration.stages import Installation, paused, until, until_off_loop
+from tests.services import Kafka, RedisServer
+
+# Faust makes a consumer that it never starts, with an event loop that nobody closes.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected() -> Iterator[None]:
+    """What Faust leaves open is collected while its warnings are ignored, not in somebody else's test."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def installation(kafka: Kafka, redis_server: RedisServer, tmp_path: Path) -> Iterator[Installation]:
+    """A table whose topic has four partitions and forty rows."""
+    made = Installation(kafka.address, redis_server.address, tmp_path)
+    made.make()
+    made.fill(40)
+    yield made
+    made.close()
+
+
+def _says(worker: Worker, text: str) -> bool:
+    """Tell whether this worker paused something and says why in these words."""
+    return any(text in why for why in paused(worker))
+
+
+async def test_a_topic_made_anew_while_nobody_looked_is_no_first_start(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kafka dropped its offsets; NORMALIZE stops, says why, and goes on in a new generation once somebody says so."""
+    async with installation.running("normalize"):
+        await installation.emitted(40)
+    await asyncio.to_thread(installation.remake, installation.topic)
+    installation.fill(20)
+
+    async with installation.running("normalize") as workers:
+        await until(partial(_says, workers["normalize"], "made anew"), "it stops")
+        assert ExitCode.FOUND == await installation.verb("tables", "resume", "patients")
+        assert "deleted and made anew" in capsys.readouterr().err
+        await until(partial(_says, workers["normalize"], "made anew"), "it stays so")
+        assert 40 == len(await installation.emitted(40))
+        assert ExitCode.OK == await installation.verb("tables", "resume", "patients", "--anew")
+        assert f"{installation.topic} is read from its beginning as generation 1: 20 records" in capsys.readouterr().err
+        await installation.emitted(60)
+    installation.fill(10)
+    async with installation.running("normalize") as workers:
+        changes = await installation.emitted(70)
+        assert set() == paused(workers["normalize"])
+
+    assert [40, 30] == [sum(change.origin[1] == generation for change in changes) for generation in (0, 1)]
+
+
+@pytest.mark.parametrize("records", [20, 80], ids=["shorter", "longer"])
+async def test_a_topic_made_anew_under_a_running_worker_is_gone_on_with_in_a_new_generation(
+    installation: Installation, records: int
+) -> None:
+    """Whether the old offset lies within the new log or beyond it; the lake keeps both lives apart, and whole."""
+    async with installation.running("normalize", "lake") as workers:
+        await installation.emitted(40)
+        await asyncio.to_thread(installation.remake, installation.topic)
+        installation.fill(records)
+        await until(lambda: paused(workers["normalize"]), "it stops")
+        assert ExitCode.OK == await installation.verb("tables", "resume", "patients", "--anew")
+        changes = await installation.emitted(40 + records)
+        await until_off_loop(lambda: installation.lake()[0] == 40 + records, "the lake has all")
+
+    assert [40, records] == [sum(change.origin[1] == generation for change in changes) for generation in (0, 1)]
+    assert installation.lake()[1].ok
+
+
+async def test_offsets_that_kafka_dropped_are_no_first_start(installation: Installation) -> None:
+    """Of NORMALIZE and ALERTS: they stop and wait. LAKE knows itself where it stands."""
+    async with installation.running("normalize", "alerts", "lake"):
+        await installation.emitted(40)
+        await until_off_loop(lambda: installation.lake()[0] == 40, "the lake has all")
+        await until_off_loop(lambda: len(installation.alerts()) == 40, "all fired")
+    installation.forget_offsets("normalize", "alerts", "lake")
+    installation.fill(8)
+
+    async with installation.running("normalize", "alerts", "lake") as workers:
+        for worker in (workers["normalize"], workers["alerts"]):
+            await until(partial(_says, worker, "dropped where"), "it stops")
+        assert ExitCode.OK == await installation.verb("tables", "resume", "patients", "--anew")
+        changes = await installation.emitted(88)
+        await until_off_loop(lambda: installation.lake()[0] == 88, "the lake has all")
+        await until_off_loop(lambda: len(set(installation.alerts())) == 48, "what is new has fired")
+        assert set() == paused(workers["alerts"]) | paused(workers["lake"])
+
+    assert [40, 48] == [sum(change.origin[1] == generation for change in changes) for generation in (0, 1)]
+    assert installation.lake()[1].ok
+
+
+async def test_records_that_retention_took_before_they_were_read_are_said_and_left_out_on_request(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """First under a worker that stood still, then while nobody looked; the chain of the others shows the gap."""
+    async with installation.running("normalize", "lake") as workers:
+        await installation.emitted(40)
+        installation.truncate()
+        installation.fill(40)
+        await until(partial(_says, workers["normalize"], "truncate"), "it stops at a truncate")
+        installation.forget_records({0: 14})
+        assert ExitCode.FOUND == await installation.verb("tables", "resume", "patients")
+        await until(partial(_says, workers["normalize"], "4 records are gone"), "it says so")
+        assert ExitCode.OK == await installation.verb("tables", "resume", "patients", "--from", "earliest")
+        assert f"{installation.topic}[0] goes on at 14: 4 records are gone" in capsys.readouterr().err
+        await installation.emitted(77, breaks=1)
+    installation.fill(40)
+    installation.forget_records({1: 25})
+
+    async with installation.running("normalize", "lake") as workers:
+        await until(partial(_says, workers["normalize"], "5 records are gone"), "it stops")
+        assert ExitCode.OK == await installation.verb("tables", "resume", "patients", "--from", "earliest")
+        changes = await installation.emitted(112, breaks=2)
+        await until_off_loop(lambda: installation.lake()[0] == 112, "the lake has all")
+
+    assert {0} == {change.origin[1] for change in changes}
+    assert (2, 0) == (installation.lake()[1].gaps, installation.lake()[1].overlaps)

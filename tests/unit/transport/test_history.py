@@ -1,0 +1,181 @@
+"""Whether a partition is the one that was read before: every way in which Kafka forgets, and what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from connectors.transport.book import read_record, record_of
+from connectors.transport.chunk import Assignment
+from connectors.transport.history import Key, Known
+from connectors.transport.lane import LaneSettings
+from connectors.transport.resolve import Committed, Resolver
+from connectors.transport.settings import ConsumerSettings
+from schemas.errors import ConfigurationError, SourceMoved
+from schemas.table import Decision
+from tests.unit.transport.fakes import Events
+
+
+@dataclass
+class World:
+    """A broker that knows topic `t`, a book, what was decided, and what became of partition 0, or the one asked for."""
+
+    id: str = "new"
+    log: tuple[int, int] = (0, 100)
+    offset: int | None = None
+    metadata: str = ""
+    kept: dict[int, Known] = field(default_factory=dict)
+    decision: Decision | None = None
+    rereads: bool = True
+    partition: int = 0
+    start: str = "earliest"
+    order: list[str] = field(default_factory=list)
+    written: dict[Key, Known] = field(default_factory=dict)
+    events: Events = field(default_factory=Events)
+
+    async def committed(self, group: str, keys: Iterable[Key]) -> Mapping[Key, Committed]:
+        assert group == "g"
+        return {key: Committed(self.offset, self.metadata) for key in keys}
+
+    async def ids(self, topics: Iterable[str]) -> Mapping[str, str]:
+        return dict.fromkeys(topics, self.id)
+
+    async def watermarks(self, keys: Iterable[Key]) -> Mapping[Key, tuple[int, int]]:
+        return dict.fromkeys(keys, self.log)
+
+    async def of_topics(self, topics: Iterable[str], *, fresh: bool) -> Mapping[str, Mapping[int, Known]]:
+        assert fresh == (self.offset is None)
+        return dict.fromkeys(topics, self.kept)
+
+    async def keep(self, known: Mapping[Key, Known]) -> None:
+        self.order.append("kept")
+        self.written |= known
+
+    async def resolve(self) -> tuple[Assignment, int | SourceMoved]:
+        """Resolve the partition; return it and its start."""
+        found: dict[Assignment, int | SourceMoved] = {}
+
+        async def commit_first(those: Mapping[Assignment, int | SourceMoved]) -> None:
+            new = [each for each, start in those.items() if each.committed is None and isinstance(start, int)]
+            self.order += ["committed"] * len(new)
+
+        async def apply(those: Mapping[Assignment, int | SourceMoved]) -> None:
+            self.order.append("begun")
+            found.update(those)
+
+        settings = LaneSettings(book=self, decided=lambda _: self.decision, rereads=self.rereads, start=self.start)
+        resolver = Resolver(ConsumerSettings(bootstrap="b", group="g"), self, commit_first, apply, self.events)
+        await resolver.resolve("main", settings, [mine := Assignment("main", "t", self.partition)])
+        return mine, found[mine]
+
+
+def anew(generation: int = 1, **said: Any) -> Decision:
+    """A decision about the topic as it is now."""
+    return Decision(topic_id="new", generation=generation, **said)
+
+
+NOTHING_KEPT: dict[int, Known] = {}
+READ = {0: Known("new", 0)}
+OF_OLD = {0: Known("old", 0)}
+
+
+@pytest.mark.parametrize(
+    ("world", "reason"),
+    [
+        (World(kept=OF_OLD), "topic_made_anew"),  # deleted and made anew: Kafka dropped the offset
+        (World(kept=READ), "offsets_lost"),
+        (World(kept=OF_OLD, partition=3), "topic_made_anew"),  # with more partitions than before
+        (World(offset=7, metadata="v1 old 0", kept=OF_OLD), "topic_made_anew"),
+        (World(offset=7, metadata="v1 new 0", kept=READ, log=(9, 100)), "offset_below_log"),
+        (World(offset=107, metadata="v1 new 0", kept=READ), "offset_above_log"),
+        # Decided about another life of the topic, or before what happened now.
+        (World(kept=OF_OLD, decision=Decision(topic_id="other", generation=1)), "topic_made_anew"),
+        (World(kept={0: Known("new", 1)}, decision=anew()), "offsets_lost"),
+        (World(kept={0: Known("old", 1)}, decision=anew()), "topic_made_anew"),
+        (
+            World(
+                offset=8, metadata="v1 new 0", kept=READ, log=(9, 100), decision=anew(0, gaps={0: 7})
+            ),
+            "offset_below_log",
+        ),
+    ],
+)  # fmt: skip
+async def test_what_is_not_as_it_was_stops_with_the_reason_and_is_never_a_first_start(
+    world: World, reason: str
+) -> None:
+    """Whatever Kafka has forgotten; nothing is committed, kept or read, and the hint names the verb."""
+    _, start = await world.resolve()
+
+    assert isinstance(start, SourceMoved)
+    assert (reason, True) == (start.reason, "headgate tables resume TABLE --" in start.hint)
+    assert ({}, 0) == (world.written, world.order.count("committed"))
+
+
+@pytest.mark.parametrize(
+    ("world", "start", "generation"),
+    [
+        (World(), 0, 0),
+        (World(start="latest"), 100, 0),
+        (World(start="latest", kept=READ, partition=3, log=(5, 100)), 5, 0),  # added to a topic that is read
+        (World(kept={0: Known("new", 2)}, partition=3), 0, 2),
+        (World(offset=7, metadata="v1 new 0", kept=READ), 7, 0),
+        (World(offset=7, metadata="v1 new 0"), 7, 0),  # of an older version, or dead before it could keep anything
+        # Decided.
+        (World(kept=OF_OLD, decision=anew()), 0, 1),
+        (World(kept=READ, decision=anew(start="latest")), 100, 1),
+        (World(kept=READ, decision=anew(start={0: 40})), 40, 1),
+        (World(offset=7, metadata="v1 old 0", kept=OF_OLD, decision=anew()), 0, 1),  # as a running worker left it
+        (World(offset=107, metadata="v1 new 0", kept=READ, decision=anew()), 0, 1),
+        (World(kept=READ, partition=3, decision=anew(start="latest")), 0, 1),  # added: it was never read
+        (World(offset=9, metadata="v1 new 1", kept={0: Known("new", 1)}, decision=anew()), 9, 1),  # already
+        (World(offset=7, metadata="v1 new 0", kept=READ, decision=anew()), 0, 1),
+        (World(offset=7, metadata="v1 new 0", kept=READ, decision=anew(), rereads=False), 7, 1),
+        (World(offset=7, metadata="v1 old 0", kept=OF_OLD, decision=anew(), rereads=False), 0, 1),
+    ],
+)
+async def test_where_a_partition_begins_and_in_which_generation(world: World, start: int, generation: int) -> None:
+    """Where it stood, where a first start begins, or where somebody decided; which is kept before a record is read."""
+    mine, found = await world.resolve()
+
+    kept = {**{("t", number): known for number, known in world.kept.items()}, **world.written}
+    assert (start, generation, "new") == (found, mine.generation, mine.topic_id)
+    assert Known("new", generation) == kept["t", world.partition]
+    assert ["committed", "kept", "begun"][world.offset is not None and mine.committed is not None :] == world.order
+
+
+@pytest.mark.parametrize(("start", "expected"), [("earliest", 9), ("latest", 100), ({0: 50}, 50), ({0: 3}, 9)])
+async def test_a_gap_that_somebody_accepted_is_passed_and_said(start: Any, expected: int) -> None:
+    """In the generation that it was read in; the gap is the one that was named, behind the committed offset."""
+    world = World(
+        offset=7, metadata="v1 new 0 said", kept=READ, log=(9, 100), decision=anew(0, start=start, gaps={0: 7})
+    )
+    mine, found = await world.resolve()
+
+    assert (expected, 0, (7, expected), "said") == (found, mine.generation, mine.gap, mine.metadata)
+    assert [("gap_accepted", {"topic": "t", "partition": 0, "from": 7, "records": expected - 7})] == world.events.said
+
+
+def test_an_entry_of_the_book_is_read_as_it_was_written() -> None:
+    """Also of topics with odd names."""
+    key, known = ('a"b.ü', 3), Known("id", 2)
+
+    assert (key, known) == read_record(*record_of(key, known))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"t", b'{"v":1,"id":"x","generation":0}'),
+        (b'["t"]', b'{"v":1,"id":"x","generation":0}'),
+        (b'["t",0]', b"{}"),
+        (b'["t",0]', b'{"v":1,"id":"x","generation":"0"}'),
+        (b'["t",0]', b'{"v":2,"id":"x","generation":0}'),
+    ],
+)
+def test_an_entry_that_cannot_be_read_ends_the_worker(key: bytes, value: bytes) -> None:
+    """Going on without it would be the silent jump that it is there against."""
+    with pytest.raises(ConfigurationError):
+        read_record(key, value)

@@ -206,7 +206,7 @@ def _notify(destination: str, parts: Parts) -> Wired:
         parts.config, destination=destination, names=parts.names, writer=writer_of(parts, transactional=False),
         consumer=parts.consumer, prepare=lambda: prepare(parts.config, destination),
     )  # fmt: skip
-    hooks = {"on_poison": stage.on_poison, "on_leaving": stage.on_leaving, "on_left": stage.on_left}
+    hooks = {"on_poison": stage.on_poison, "on_leaving": stage.on_leaving, "on_left": stage.on_left, "goes_on": True}
     by_transactions = {parts.names.alerts, parts.names.alerts_redrive} if is_transactional(parts.config) else set()
     for name, (topics, step) in stage.lanes().items():
         limits = _limits(parts)

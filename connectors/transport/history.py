@@ -81,6 +81,14 @@ def _trouble(assignment: Assignment, topic_id: str, *, was_read: bool) -> Source
     return None
 
 
+def go_on(assignment: Assignment, topic_id: str) -> int:
+    """Make a partition that moved one that is read from where its log begins, as a new generation; return where."""
+    assignment.topic_id, assignment.generation = topic_id, assignment.generation + 1
+    assignment.committed, assignment.metadata = None, ""
+    assignment.decided_start = assignment.low
+    return assignment.low
+
+
 def first_offset(assignment: Assignment, chosen: int | None, start: str) -> int:
     """Return where to begin: the stage's choice, else the committed offset, else where a first start begins."""
     if chosen is not None:

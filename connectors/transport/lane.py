@@ -37,6 +37,7 @@ class LaneSettings:
     starts: Starts | None = None
     book: Keeps | None = None  # what is kept of partitions that were begun, where the stage keeps it nowhere else
     decided: Decided | None = None  # what somebody decided about a topic that is not as it was
+    goes_on: bool = False  # where a topic moved nobody has to decide: it is read from where its log begins, and said
     rereads: bool = False  # a decision moves also partitions that can be read on where they stand
     on_leaving: OnAssignments | None = None  # partitions are about to leave: finish or give up what was begun
     on_left: OnAssignments | None = None

@@ -43,6 +43,7 @@ class Partitions:
         self.budgets: dict[str, Budget] = {}
         self.commits: dict[str, bool] = {}  # by lane: whether offsets are committed here, or with a transaction
         self.transactional: set[str] = set()  # lanes
+        self.going_on: set[str] = set()  # lanes
         self.paused_topics: dict[str, str | HeadgateError] = {}  # by the stage, with its reason; outlives assignments
         self.sought: set[Key] = set()  # partitions sought since the last poll(): what came before comes again
         self._routes = routes
@@ -54,12 +55,19 @@ class Partitions:
         self.broker_says = ""  # why one does not let us in
         self.troubled_at: float | None = None  # when a topic or broker last was in trouble
 
-    def add_lane(self, lane: str, bytes_max: int, *, commits: bool, transactional: bool = False) -> None:
-        """Let a lane hold so many bytes; the topics of a `transactional` one are written by transactions only."""
+    def add_lane(
+        self, lane: str, bytes_max: int, *, commits: bool, transactional: bool = False, goes_on: bool = False
+    ) -> None:
+        """Let a lane hold so many bytes; the topics of a `transactional` one are written by transactions only.
+
+        One that `goes_on` is not held where a topic moved: the worker begins it anew.
+        """
         self.budgets[lane] = Budget(lane, bytes_max)
         self.commits[lane] = commits
         if transactional:
             self.transactional.add(lane)
+        if goes_on:
+            self.going_on.add(lane)
 
     def get(self, key: Key) -> Partition | None:
         """Return one partition, if it is ours."""

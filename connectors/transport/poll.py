@@ -320,6 +320,10 @@ class PollThread(threading.Thread):
         anew = 0 if trouble.reason == TOPIC_MADE_ANEW else None  # the broker dropped its offsets: leave a mark
         for topic in topics:
             for partition in self.partitions.of_topic(topic):
+                if partition.assignment.lane in self.partitions.going_on:  # a new life begins where its log does
+                    hint = "the supervisor starts the worker again, and it reads on from where the log begins"
+                    self._failure = self._failure or TransportFatal(trouble.message, hint=hint)
+                    continue
                 if partition.status is Status.HELD:
                     if anew is not None:  # that its offset lies outside of the log was how it showed first
                         partition.trouble = trouble

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from connectors.transport.chunk import Assignment
 from connectors.transport.commit_metadata import read_commit_metadata
-from connectors.transport.history import Key, Known, beyond_gap, enter, first_offset, lacks_only_a_marker, moved
+from connectors.transport.history import Key, Known, beyond_gap, enter, first_offset, go_on, lacks_only_a_marker, moved
 from connectors.transport.lane import LaneSettings
 from connectors.transport.settings import ConsumerSettings
 from schemas.errors import SourceMoved, Unavailable
@@ -138,7 +138,7 @@ class Resolver:
             decision = settings.decided(each.topic) if settings.decided is not None and now_id else None
             trouble = enter(each, now_id, kept.get(each.topic, {}), decision, rereads=settings.rereads)
             if trouble is not None:
-                found[each] = trouble
+                found[each] = self._gone_on(each, trouble, now_id) if settings.goes_on else trouble
         asked = [each for each in known if each not in found]
         chosen = await settings.starts(asked) if settings.starts is not None and asked else {}
         for each in asked:
@@ -167,7 +167,15 @@ class Resolver:
             where = {"topic": assignment.topic, "partition": assignment.partition}
             self._report("gap_accepted", {**where, "from": offset, "records": beyond - offset})
             offset = beyond
-        return moved(assignment, assignment.topic_id, offset) or offset
+        trouble = moved(assignment, assignment.topic_id, offset)
+        if trouble is not None and settings.goes_on:
+            return self._gone_on(assignment, trouble, assignment.topic_id)
+        return trouble or offset
+
+    def _gone_on(self, assignment: Assignment, trouble: SourceMoved, topic_id: str) -> int:
+        hint = "it is read on from where its log begins"
+        self._report("source_moved", {"topic": assignment.topic, "reason": trouble.message, "hint": hint})
+        return go_on(assignment, topic_id)
 
     async def _begin(
         self,

@@ -13,11 +13,13 @@ from typing import Any
 
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from redis import Redis
 
 from connectors.transport.settings import ClientSettings
 from connectors.transport.topics import TopicAdmin, TopicSettings
 from headgate.cli import main as entry
 from schemas.config import Config, read_config
+from schemas.errors import TableStopped
 from sinks.lake.storage import open_catalog
 from sinks.lake.table import load_table
 from sinks.lake.verify import Report, verify
@@ -35,7 +37,7 @@ class Installation:
     """One table, `patients`, of a topic of its own; its stages run in this process."""
 
     def __init__(self, kafka: str, redis: str, folder: Path) -> None:
-        self.kafka, self.folder = kafka, folder
+        self.kafka, self.redis, self.folder = kafka, redis, folder
         self.prefix = f"jump{uuid.uuid4().hex[:8]}"
         self.topic = f"{self.prefix}-clinic.patients"
         self.output = f"{self.prefix}.changes.patients"
@@ -151,13 +153,20 @@ class Installation:
 
     def lake(self) -> tuple[int, Report]:
         """Return how many rows the lake has, and what is to be said of their chain."""
-        table = load_table(open_catalog(self.config.lake), "headgate", "patients")
-        report = verify(table)
+        try:
+            report = verify(load_table(open_catalog(self.config.lake), "headgate", "patients"))
+        except TableStopped:  # nothing was committed yet
+            report = Report("patients")
         return report.rows, report
 
     def alerts(self) -> list[str]:
         """Return the ids of the alerts that were written."""
         return [json.loads(record.value or b"")["id"] for record in read_records(self.kafka, f"{self.prefix}.alerts")]
+
+    def features(self) -> int:
+        """Return how many rows Redis holds."""
+        with Redis.from_url(self.redis) as client:
+            return sum(1 for _ in client.scan_iter(match=f"{self.prefix}:{{b*}}:f:patient.1:*", count=1_000))
 
     def close(self) -> None:
         """Delete the topics."""

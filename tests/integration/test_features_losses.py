@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import PoisonRecord
-from schemas.table import TableEntry
+from schemas.table import Decision, TableEntry
 from tests.integration.features_worker import SPEC, Worker, expected, history
 from tests.services import RedisServer, until
 from tests.unit.features.changes import change
@@ -144,6 +144,27 @@ async def test_a_stop_moves_quiet_buckets_though_its_partitions_left(worker: Mak
     await one.stage.stop()
 
     assert await worker([]).begin() == 10
+
+
+async def test_another_life_of_its_topic_is_gone_on_with_once_somebody_says_so(worker: Make) -> None:
+    """From its beginning: positions refuse what is older, and a worker of the old life moves nothing any more."""
+    one = worker(history(1_000))
+    await one.begin()
+    await one.read(0)
+    await one.stage.stop()
+    anew = worker(history(1_200)[900:])
+    anew.assignment.topic_id = "topic-2"
+    await anew.begin()
+    assert ("topic_id", True) == (
+        anew.consumer.paused[anew.assignment.topic].reason,
+        "resume TABLE --anew" in anew.consumer.paused[anew.assignment.topic].hint,
+    )
+
+    anew.assignment.decision = Decision(topic_id="topic-2", generation=1)
+    assert {anew.assignment: 0} == await anew.stage.starts([anew.assignment])
+    await anew.read_until_done(0)
+
+    assert expected(1_200) == await anew.rows()
 
 
 async def lose(one: Worker, server: RedisServer) -> None:

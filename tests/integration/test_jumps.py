@@ -133,3 +133,46 @@ async def test_records_that_retention_took_before_they_were_read_are_said_and_le
 
     assert {0} == {change.origin[1] for change in changes}
     assert (2, 0) == (installation.lake()[1].gaps, installation.lake()[1].overlaps)
+
+
+async def test_an_output_topic_that_was_deleted_is_made_again_and_taken_up_on_request(
+    installation: Installation, redis_server: RedisServer
+) -> None:
+    """By all that read it; the lake's chain shows what it lost, and nothing is there twice."""
+    stages = ("normalize", "features", "alerts", "lake")
+    async with installation.running(*stages) as workers:
+        await installation.emitted(40)
+        await until_off_loop(lambda: installation.lake()[0] == 40, "the lake has all")
+        await until_off_loop(lambda: len(installation.alerts()) == 40, "all fired")
+        await asyncio.to_thread(installation.remake, installation.output, 1)  # and smaller than its source
+        for stage in stages[1:]:
+            await until(lambda worker=workers[stage]: paused(worker), f"{stage} stops")  # type: ignore[misc]
+        installation.fill(40)
+        assert ExitCode.OK == await installation.verb("tables", "resume", "patients", "--anew")
+        await until_off_loop(lambda: installation.lake()[0] == 80, "the lake has all")
+        await until_off_loop(lambda: len(set(installation.alerts())) == 80, "all fired")
+        await until_off_loop(lambda: installation.features() == 80, "Redis has all")
+        assert [set()] * 4 == [paused(workers[stage]) for stage in stages]
+
+    assert (80, True) == (installation.lake()[0], installation.lake()[1].ok)
+
+
+async def test_partitions_added_under_load_lose_and_double_nothing(installation: Installation) -> None:
+    """From four to eight: the output grows first, and each stage reads the new ones from their first offset."""
+    stages = ("normalize", "features", "alerts", "lake")
+    async with installation.running(*stages) as workers:
+        await installation.emitted(40)
+        for number in range(40):
+            if number == 10:
+                await asyncio.to_thread(installation.admin.enlarge, installation.topic, 8)
+            installation.fill(20, 4 if number < 10 else 8)
+            await asyncio.sleep(0)
+        changes = await installation.emitted(840)
+        await until_off_loop(lambda: installation.lake()[0] == 840, "the lake has all")
+        await until_off_loop(lambda: len(set(installation.alerts())) == 840, "all fired")
+        await until_off_loop(lambda: installation.features() == 840, "Redis has all")
+        assert [set()] * 4 == [paused(workers[stage]) for stage in stages]
+
+    assert set(range(8)) == {change.record.partition for change in changes}
+    assert 840 == len(installation.alerts())
+    assert installation.lake()[1].ok

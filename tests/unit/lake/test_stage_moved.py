@@ -6,7 +6,7 @@ from pathlib import Path
 
 from connectors.transport.chunk import Group
 from schemas.errors import SourceMoved
-from schemas.table import TableEntry
+from schemas.table import Decision, TableEntry
 from sinks.lake.storage import open_catalog
 from sinks.lake.table import load_table
 from tests.services import until
@@ -52,3 +52,40 @@ async def test_a_table_whose_stand_cannot_be_read_is_held_alone(tmp_path: Path) 
     await stage.stop()
 
     assert {edited: SourceMoved} == {assignment: type(answer) for assignment, answer in answers.items()}
+
+
+async def test_another_life_of_its_topic_is_gone_on_with_once_somebody_says_so(tmp_path: Path) -> None:
+    """From the new log's beginning; what the lake has already is a repeat, and a dead worker leaves nothing behind."""
+    world = World(tmp_path, commit_rows_max=3)
+    first, consumer = await world.worker()
+    await give(first, consumer, assignment_of(), 0, 6)
+    await first.stop()
+
+    second, consumer = await world.worker()
+    undecided, anew = assignment_of(topic_id="topic-2"), assignment_of(topic_id="topic-2")
+    anew.low, anew.decision = 2, Decision(topic_id="topic-2", generation=1)
+    held = (await second.starts([undecided]))[undecided]
+    assert isinstance(held, SourceMoved)
+    assert ("source_moved", True) == (held.reason, "resume TABLE --anew" in held.hint)
+    assert {anew: 2} == await second.starts([anew])
+    await second.step(Group([consumer.run(anew, 2, values(4, 5))], consumer))  # offsets 4 and 5 were there before
+    await until(lambda: len(consumer.done_runs) == 1)
+    await second.stop()
+
+    third, _ = await world.worker()
+    assert {anew: 7} == await third.starts([anew])
+    await third.stop()
+    assert [*range(9)] == world.offsets()
+
+
+async def test_a_table_that_was_moved_aside_is_filled_from_what_the_log_holds(tmp_path: Path) -> None:
+    """What the group committed says nothing of a table that is not there any more; a log that is gone still stops."""
+    world = World(tmp_path)
+    stage, _ = await world.worker()
+    behind, below, fresh = (assignment_of(partition=number) for number in range(3))
+    behind.low, behind.committed = 5, 40
+    below.low, below.committed = 5, 3
+    fresh.low = 5
+
+    assert {behind: 5} == await stage.starts([behind, below, fresh])
+    await stage.stop()

@@ -32,6 +32,7 @@ class World:
     rereads: bool = True
     partition: int = 0
     start: str = "earliest"
+    goes_on: bool = False
     order: list[str] = field(default_factory=list)
     written: dict[Key, Known] = field(default_factory=dict)
     events: Events = field(default_factory=Events)
@@ -66,7 +67,9 @@ class World:
             self.order.append("begun")
             found.update(those)
 
-        settings = LaneSettings(book=self, decided=lambda _: self.decision, rereads=self.rereads, start=self.start)
+        settings = LaneSettings(
+            book=self, decided=lambda _: self.decision, rereads=self.rereads, start=self.start, goes_on=self.goes_on
+        )
         resolver = Resolver(ConsumerSettings(bootstrap="b", group="g"), self, commit_first, apply, self.events)
         await resolver.resolve("main", settings, [mine := Assignment("main", "t", self.partition)])
         return mine, found[mine]
@@ -156,6 +159,21 @@ async def test_a_gap_that_somebody_accepted_is_passed_and_said(start: Any, expec
 
     assert (expected, 0, (7, expected), "said") == (found, mine.generation, mine.gap, mine.metadata)
     assert [("gap_accepted", {"topic": "t", "partition": 0, "from": 7, "records": expected - 7})] == world.events.said
+
+
+@pytest.mark.parametrize(
+    ("offset", "metadata", "generation"),
+    [(7, "v1 old 2", 3), (None, "", 1), (2, "v1 new 0", 1), (107, "v1 new 0", 1)],
+)
+async def test_a_lane_that_goes_on_begins_where_the_log_does_and_says_so(
+    offset: int | None, metadata: str, generation: int
+) -> None:
+    """What NOTIFY sends again has the same id, and there is nobody to decide otherwise."""
+    world = World(offset=offset, metadata=metadata, kept=READ, log=(5, 100), goes_on=True)
+    mine, found = await world.resolve()
+
+    assert (5, generation, "new") == (found, mine.generation, mine.topic_id)
+    assert (["committed", "kept", "begun"], ["source_moved"]) == (world.order, world.events.names())
 
 
 def test_an_entry_of_the_book_is_read_as_it_was_written() -> None:

@@ -41,11 +41,14 @@ class Heard:
 class Bench:
     """A thread that is never started, with partitions of one topic that is read from 0."""
 
-    def __init__(self, count: int = 2, *, commits: bool = True, transactional: bool = False) -> None:
+    def __init__(
+        self, count: int = 2, *, commits: bool = True, transactional: bool = False, goes_on: bool = False
+    ) -> None:
         routes = Routes()
         routes.add("main", ["t"])
         self.partitions = Partitions(routes, incremental=False)
-        self.partitions.add_lane("main", 1 << 20, commits=commits, transactional=transactional)
+        kinds = {"commits": commits, "transactional": transactional, "goes_on": goes_on}
+        self.partitions.add_lane("main", 1 << 20, **kinds)
         self.client, self.heard = Client(), Heard()
         client: Any = self.client
         heard: Any = self.heard
@@ -203,3 +206,35 @@ def test_where_a_record_may_be_missing_the_topic_is_held(*, transactional: bool,
     _out_of_range_at_2(bench)
 
     assert (Status.HELD, 2) == (bench.partition(0).status, bench.partition(0).position)
+
+
+def test_a_topic_that_moved_under_a_lane_that_goes_on_ends_the_worker() -> None:
+    """The next one begins where the log does; nothing is held, for nobody would let it go."""
+    bench = Bench(goes_on=True)
+    bench.begin()
+    bench.thread.hold(["t"], GONE)
+
+    with pytest.raises(TransportFatal, match="deleted before they were read"):
+        bench.thread._raise_failure()  # noqa: SLF001 - what a round does behind its poll()
+    assert {Status.RUNNING} == {each.status for each in bench.partitions.all()}
+
+
+def test_what_a_log_lacks_is_said_by_its_numbers() -> None:
+    """How many records are gone, and where the log begins now."""
+    bench = Bench()
+    bench.begin()
+    bench.client.log = (7, 20)
+    trouble = bench.partitions.trouble_of(bench.thread.consumer, bench.partition(0))
+
+    assert ("offset_below_log", True) == (trouble.reason, "begins at 7: 7 records are gone" in trouble.message)
+
+
+def test_what_showed_first_as_an_offset_beyond_the_log_is_said_to_be_another_topic_once_that_is_known() -> None:
+    """The id is asked for later; what status says is the cause."""
+    bench = Bench()
+    bench.begin()
+    bench.thread.hold(["t"], out_of_range(bench.assignments[0], 5))
+    bench.thread.hold(["t"], topic_made_anew("t", "id", "other"))
+
+    said = {each.trouble.message for each in bench.partitions.all() if each.trouble is not None}
+    assert {"t: deleted and made anew (id id became other)"} == said

@@ -105,9 +105,17 @@ def table_status(topic: str, partitions: list[PartitionView], at: Standing, now:
         "oldest_unfinished_seconds": max((each.unfinished_age_seconds or 0.0 for each in partitions), default=0.0)
         or None,
         "paused": paused.paused if paused else None,
-        "hint": paused.hint if paused else "",
+        "hint": _hint(paused, table) if paused else "",
         "unknown_columns": sorted(unknown)[:UNKNOWN_COLUMNS_SHOWN],
     }
+
+
+def _hint(paused: PartitionView, table: str) -> str:
+    """Return what to do about a pause; one that this worker made by itself does not hold the table's other workers."""
+    if not paused.stopped or "tables resume" in paused.hint:
+        return paused.hint
+    again = f"this worker alone paused it: `headgate tables resume {table}` has all workers try again"
+    return f"{paused.hint}; {again}" if paused.hint else again
 
 
 def paused_status(entry: TableEntry) -> dict[str, Any]:

@@ -175,3 +175,20 @@ def test_a_table_that_somebody_paused_is_still_shown() -> None:
     status = status_of(_standing(name="normalize", tables=tables), now=NOW)
 
     assert [("patients", "for the night")] == [(row["table"], row["paused"]) for row in status["tables"]]
+
+
+@pytest.mark.parametrize(
+    ("hint", "stopped", "said"),
+    [
+        ("clean up", True, "clean up; this worker alone paused it: `headgate tables resume"),
+        ("", True, "this worker alone paused it: `headgate tables resume"),
+        ("`headgate tables resume TABLE --anew`", True, "`headgate tables resume TABLE --anew`"),
+        ("", False, ""),
+    ],
+)
+def test_a_pause_that_a_worker_made_by_itself_is_shown_as_such(hint: str, *, stopped: bool, said: str) -> None:
+    """With the verb that lifts it, which its own hint may have named already."""
+    standing = _standing(_partition(paused="truncate", hint=hint, stopped=stopped))
+    row = status_of(standing, now=0.0)["tables"][0]
+
+    assert ("truncate", True) == (row["paused"], row["hint"].startswith(said) if said else row["hint"] == "")

@@ -23,7 +23,7 @@ NAME_NOT_BY_COLUMN = re.compile(r'["\\\x00-\x1f]')  # msgspec has no field of su
 
 _CHANGE: dict[str, Any] = {"op": str, "position": str, "ts": str, "unavailable": tuple[str, ...]}
 _SOURCE: dict[str, Any] = {"tx": str | None, "snapshot": bool, "previous": int | None}
-_REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, pa.ArrowInvalid)
+REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, pa.ArrowInvalid)
 
 # What JSON has as text, and Arrow casts.
 _CAST = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ})
@@ -58,7 +58,7 @@ class ColumnReader:
 
     def __init__(self, rows: Mapping[str, Mapping[str, ColumnType]], schema: pa.Schema) -> None:
         self._schema = schema
-        self._rows = {name: _Rows(types, schema.field(name).type) for name, types in rows.items() if types}
+        self._rows = {name: RowReader(types, schema.field(name).type) for name, types in rows.items() if types}
         wanted = set(schema.names)
         self._change = _takes(wanted & _CHANGE.keys())
         self._source = _takes(wanted & _SOURCE.keys())
@@ -85,7 +85,7 @@ class ColumnReader:
             for _ in map(bytes.decode, filterfalse(bytes.isascii, values)):
                 pass
             return self._table(list(map(self._decode, values)))
-        except _REFUSED:
+        except REFUSED:
             return None
 
     def _table(self, changes: list[Any]) -> pa.Table:
@@ -102,7 +102,7 @@ class ColumnReader:
         return pa.Table.from_arrays([columns[name] for name in self._schema.names], schema=self._schema)
 
 
-class _Rows:
+class RowReader:
     """Reads one of the row objects; its struct's fields are numbered, since a column may have any name."""
 
     def __init__(self, types: Mapping[str, ColumnType], arrow: pa.StructType) -> None:

@@ -58,19 +58,19 @@ def read_rows(
             change = msgspec.convert(orjson.loads(value), ChangeValue)
             fields = {
                 **_change_fields(change),
-                **{name: _row(getattr(change, name), types) for name, types in rows.items()},
+                **{name: read_row(getattr(change, name), types) for name, types in rows.items()},
             }
         except (ValueError, TypeError, msgspec.MsgspecError) as exc:
             # The chained message may hold a piece of the value, which no error of ours carries.
             raise UnreadableChange(index, f"not a change of the contract ({type(exc).__name__})") from None
-        except _DoesNotFit as exc:
+        except DoesNotFit as exc:
             raise UnreadableChange(index, str(exc)) from None
         for name, found in columns.items():
             found.append(fields[name])
-    return pa.Table.from_arrays([_array(columns[field.name], field.type) for field in schema], schema=schema)
+    return pa.Table.from_arrays([array_of(columns[field.name], field.type) for field in schema], schema=schema)
 
 
-class _DoesNotFit(Exception):
+class DoesNotFit(Exception):
     """A column's value is not of its type; the text names the column."""
 
 
@@ -80,7 +80,7 @@ def _change_fields(change: ChangeValue) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "op": change.op,
         "position": change.position,
-        "ts": _timestamp(change.ts),
+        "ts": read_timestamp(change.ts),
         "tx": source.tx,
         "snapshot": source.snapshot,
         "unavailable": change.unavailable,
@@ -92,15 +92,16 @@ def _change_fields(change: ChangeValue) -> dict[str, Any]:
     }
     for name in ("origin_generation", "origin_partition", "origin_offset", "previous"):
         if fields[name] is not None and abs(fields[name]) > _LONG_MAX:
-            raise _DoesNotFit(f"{name} is above 64 bits")
+            raise DoesNotFit(f"{name} is above 64 bits")
     return fields
 
 
-def _row(row: Any, types: Mapping[str, ColumnType]) -> dict[str, Any] | None:
+def read_row(row: Any, types: Mapping[str, ColumnType]) -> dict[str, Any] | None:
+    """Return the values of a row object, by column; raises `DoesNotFit`."""
     if row is None or not types:
         return None
     if not isinstance(row, dict):
-        raise _DoesNotFit("a row is not an object")
+        raise DoesNotFit("a row is not an object")
     return {name: _column(row.get(name), type_, name) for name, type_ in types.items()}
 
 
@@ -110,7 +111,7 @@ def _column(value: Any, type_: ColumnType, name: str) -> Any:
     try:
         return _READ[type_.kind](value, type_)
     except (ValueError, TypeError, InvalidOperation):
-        raise _DoesNotFit(f"column {name} does not fit {type_}") from None
+        raise DoesNotFit(f"column {name} does not fit {type_}") from None
 
 
 def _boolean(value: Any, _: ColumnType) -> bool:
@@ -171,10 +172,10 @@ def _time(value: Any, _: ColumnType) -> int:
 
 
 def _moment(value: Any, _: ColumnType) -> int:
-    return _timestamp(_checked(value, isinstance(value, str)))
+    return read_timestamp(_checked(value, isinstance(value, str)))
 
 
-def _timestamp(text: str) -> int:
+def read_timestamp(text: str) -> int:
     """Return microseconds since 1970-01-01, of any year; all times of the contract are UTC, or zoneless."""
     day, _, time = text.removesuffix("Z").partition("T")
     micros = _date(day, _TEXT) * 86_400_000_000 + _time(time, _TEXT)
@@ -216,18 +217,18 @@ _READ: dict[Kind, Callable[[Any, ColumnType], Any]] = {
 }
 
 
-def _array(values: list[Any], type_: pa.DataType) -> pa.Array:
+def array_of(values: list[Any], type_: pa.DataType) -> pa.Array:
     """Build an array whose times come as integers, which Arrow takes for any year, unlike datetime."""
     if pa.types.is_struct(type_):
         missing = pa.array([value is None for value in values], pa.bool_())
         fields = [type_.field(index) for index in range(type_.num_fields)]
         if not fields:
             return pa.nulls(len(values), type_)
-        columns = [_array([value and value[field.name] for value in values], field.type) for field in fields]
+        columns = [array_of([value and value[field.name] for value in values], field.type) for field in fields]
         return pa.StructArray.from_arrays(columns, fields=fields, mask=missing)
     if pa.types.is_list(type_):
         offsets = pa.array(accumulate((len(value or ()) for value in values), initial=0), pa.int32())
-        elements = _array([item for value in values for item in value or ()], type_.value_type)
+        elements = array_of([item for value in values for item in value or ()], type_.value_type)
         missing = pa.array([value is None for value in values], pa.bool_())
         return pa.ListArray.from_arrays(offsets, elements, type=type_, mask=missing)
     if pa.types.is_temporal(type_):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import zoneinfo
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +19,7 @@ from schemas.types import ColumnType, parse_type
 
 TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,127}$")]
 COLUMNS_MAX = 2_000
+_OWN_VIEW_RULE_MAX = 49  # so that the whole name is one that a view may have
 OWN_PREFIX = "_hg_"  # the lake's own columns begin with it; a source's column may not
 
 
@@ -104,7 +107,18 @@ class TableSpec(Strict):
                 )
         self._check_unique("view", [view.view for view in self.features])
         self._check_unique("rule", [rule.rule for rule in self.rules])
+        for rule in self.rules:
+            self._check_view_of(rule)
         return self
+
+    def _check_view_of(self, rule: Rule) -> None:
+        if rule.reads_updates and not self.key:
+            raise ValueError(f"rule {rule.rule}: a table without a key has no features to compare with")
+        if rule.view is not None and rule.view not in (views := [view.view for view in self.features]):
+            raise ValueError(
+                f"rule {rule.rule}: this table has no view {rule.view}; it has {', '.join(views) or 'none'}; "
+                "without `view` the rule makes one of its own"
+            )
 
     def _check_columns(self, what: str, names: list[str]) -> None:
         missing = [name for name in names if name not in self.columns]
@@ -119,9 +133,36 @@ class TableSpec(Strict):
             raise ValueError(f"{what} named twice: {', '.join(sorted(twice))}")
 
 
+def own_view_name(table: str, rule: str) -> str:
+    """Return the name of the view that a rule makes for itself: one for each rule of each table."""
+    digest = hashlib.sha256(json.dumps([table, rule]).encode()).hexdigest()[:8]
+    return f"rule-{rule[:_OWN_VIEW_RULE_MAX]}-{digest}"
+
+
+def view_of(spec: TableSpec, rule: Rule) -> str:
+    """Return the name of the view whose updates a rule of `spec` reads."""
+    assert rule.reads_updates, "a match rule reads changes"
+    return rule.view or own_view_name(spec.table, rule.rule)
+
+
 def views_that_emit(spec: TableSpec) -> set[str]:
-    """Return the names of the views whose changes become feature updates."""
-    return {view.view for view in spec.features if view.emit}
+    """Return the views whose updates are wanted: those that say so, and those that a rule reads."""
+    wanted = {view.view for view in spec.features if view.emit}
+    return wanted | {view_of(spec, rule) for rule in spec.rules if rule.reads_updates}
+
+
+class RuleStart(Strict):
+    """Where the topic that a rule reads ended when the rule was applied: what lies below is not its business.
+
+    A partition that was not there then, or a topic with another id, is its business from the first record.
+    """
+
+    topic_id: str
+    offsets: list[Annotated[int, Field(ge=0)]]  # by partition
+
+    def first(self, topic_id: str, partition: int) -> int:
+        """Return the first offset that the rule judges."""
+        return self.offsets[partition] if topic_id == self.topic_id and partition < len(self.offsets) else 0
 
 
 class Decision(Strict):
@@ -153,4 +194,5 @@ class TableEntry(Strict):
     resumed: Annotated[int, Field(ge=0)] = 0
     paused: str | None = None
     applied_at: str = ""
+    rules_from: dict[str, RuleStart] = {}  # a rule without: from the first record of its topic
     v: int = versions.TABLE_ENTRY.writes

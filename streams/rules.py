@@ -1,4 +1,4 @@
-"""The rules of one table, evaluated by DuckDB over many changes at once.
+"""Rules over one scope, a table's changes or a view's updates, evaluated by DuckDB over many of them at once.
 
 Promise: a rule fires for exactly the rows where its condition is TRUE; NULL does not fire, an error does not fire and
 is counted. The same rows give the same firings at any time and in any grouping. One rule's trouble is no other's.
@@ -8,10 +8,8 @@ A query costs about a millisecond whatever its rows (parsing and planning): eval
 
 from __future__ import annotations
 
-import math
-from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,28 +20,13 @@ import pyarrow.compute as pc
 from schemas.errors import ConfigurationError
 from schemas.rule import Rule
 from schemas.table import OWN_PREFIX, TableSpec
-from schemas.types import ColumnType, Kind
-from streams.rule_sql import Functions, Reference, Rewriter, open_database
+from streams.rule_database import Functions, open_database
+from streams.rule_kinds import Compiled, compile_rule, known_column
+from streams.rule_sql import ROW_ROOTS, Reference, Rewriter, Scope
+from streams.rule_values import json_values, quoted, sql_type
 
 _VIEW = f"{OWN_PREFIX}changes"
 _ROW = f"{OWN_PREFIX}row"
-_INT_MAX = 2**31 - 1
-
-_SQL_TYPES: dict[Kind, str] = {
-    Kind.BOOLEAN: "BOOLEAN",
-    Kind.INT: "INTEGER",
-    Kind.LONG: "BIGINT",
-    Kind.FLOAT: "FLOAT",
-    Kind.DOUBLE: "DOUBLE",
-    Kind.DATE: "DATE",
-    Kind.TIME: "TIME",
-    Kind.TIMESTAMP: "TIMESTAMP",
-    Kind.TIMESTAMPTZ: "TIMESTAMP WITH TIME ZONE",
-    Kind.STRING: "VARCHAR",
-    Kind.JSON: "VARCHAR",
-    Kind.UUID: "VARCHAR",
-    Kind.BINARY: "BLOB",
-}
 # What a value may be as it is; anything else (intervals, enums, 128-bit integers, uuid, json) becomes text first.
 _HAVE_JSON_FORM = ("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER",
                    "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL", "DATE", "TIMESTAMP", "VARCHAR", "BLOB", "STRUCT",
@@ -67,6 +50,15 @@ class Evaluation:
     errors: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What rows mean to a rule that remembers, as columns: beyond its bound, so before, armed again; null: an error."""
+
+    fires: pa.BooleanArray
+    fired_before: pa.BooleanArray
+    rearms: pa.BooleanArray
+
+
 class RuleEngine:
     """The database that rules are compiled for and evaluated in; one per stage, used by one thread at a time."""
 
@@ -75,34 +67,29 @@ class RuleEngine:
         self.functions = Functions(self.database)
 
     def compile(self, spec: TableSpec) -> RuleSet:
-        """Return the rules of a table, ready to evaluate; raises what `RuleSet` raises."""
-        return RuleSet(spec, self)
+        """Return the match rules of a table, ready to evaluate; raises what `RuleSet` raises."""
+        types = {name: column.type for name, column in spec.columns.items()}
+        scope = Scope(types, {name: types[name] for name in spec.key}, before=spec.before != "none")
+        return RuleSet([rule for rule in spec.rules if not rule.reads_updates], scope, self)
 
     def close(self) -> None:
         """Let the database go; its rules can no longer be evaluated."""
         self.database.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Compiled:
-    rule: Rule
-    when: str
-    values: dict[str, str]
-
-
 class RuleSet:
-    """The rules of one table, compiled; `rows` and `columns` are what a `ContractReader` must read for them.
+    """Some rules over one scope, compiled; `rows` and `columns` are what must be read for them.
 
     Raises:
         ConfigurationError: it names rule and reason: not SQL, not pure, not BOOLEAN, of a column that is not there, or
             of `before` where the table does not log it.
     """
 
-    def __init__(self, spec: TableSpec, engine: RuleEngine) -> None:
-        self._database, self._spec = engine.database, spec
-        rewriter = Rewriter(spec, self._database, engine.functions)
-        self._compiled = [_compile(rule, rewriter) for rule in spec.rules]
+    def __init__(self, rules: Sequence[Rule], scope: Scope, engine: RuleEngine) -> None:
+        self._database, self._scope = engine.database, scope
+        rewriter = Rewriter(scope, self._database, engine.functions)
         self._references = rewriter.references
+        self._compiled = [compile_rule(rule, rewriter, self._type_of) for rule in rules]
         self._check_types()
 
     def __len__(self) -> int:
@@ -117,17 +104,25 @@ class RuleSet:
     @property
     def rows(self) -> frozenset[str]:
         """The row objects that the rules read."""
-        return frozenset(reference.root for reference in self._references)
+        return frozenset(reference.root for reference in self._references if reference.root in ROW_ROOTS)
 
     @property
     def columns(self) -> frozenset[str] | None:
         """The columns that the rules read of those rows; None: all. A row without columns would have no presence."""
-        if any(reference.column is None and not reference.presence for reference in self._references):
-            return None
-        names = {reference.column for reference in self._references if reference.column is not None}
-        if any(reference.presence for reference in self._references):
-            names.add(next(iter(self._spec.key or self._spec.columns)))
-        return frozenset(names)
+        names = self._columns_of(*ROW_ROOTS)
+        if names is not None and any(reference.presence for reference in self._references):
+            names |= {next(iter(self._scope.key or self._scope.columns))}
+        return names
+
+    @property
+    def compared(self) -> frozenset[str] | None:
+        """The columns that the rules read of before and after; None: all."""
+        return self._columns_of("before", "after")
+
+    def _columns_of(self, *roots: str) -> frozenset[str] | None:
+        found = [reference for reference in self._references if reference.root in roots and not reference.presence]
+        names = [reference.column for reference in found if reference.column is not None]
+        return frozenset(names) if len(names) == len(found) else None
 
     def evaluate(self, table: pa.Table) -> Evaluation:
         """Return what fired on `table`: `op`, `ts` and the structs of `rows`, as `ContractReader` gives them."""
@@ -145,7 +140,22 @@ class RuleSet:
             result.firings.sort(key=lambda firing: firing.row)
         return result
 
-    def _evaluate_apart(self, compiled: _Compiled, view: pa.Table, result: Evaluation) -> None:
+    def signals(self, table: pa.Table) -> list[Signals]:
+        """Return, for each of the rules, all of which remember, what each row of `table` means to it."""
+        found = self._signals(self._view(table))
+        columns = [found.column(at).combine_chunks() for at in range(3 * len(self._compiled))]
+        return [Signals(*columns[3 * at : 3 * at + 3]) for at in range(len(self._compiled))]
+
+    def _signals(self, view: pa.Table) -> pa.Table:
+        try:
+            return self._query(_signals(self._compiled), view)
+        except duckdb.Error:
+            half = len(view) // 2  # as in `_evaluate_apart`
+            if not half:
+                return pa.table({name: pa.nulls(1, pa.bool_()) for name in map(str, range(3 * len(self._compiled)))})
+            return pa.concat_tables([self._signals(view.slice(0, half)), self._signals(view.slice(half))])
+
+    def _evaluate_apart(self, compiled: Compiled, view: pa.Table, result: Evaluation) -> None:
         """Evaluate one rule, halving the rows until only those fail that cannot be evaluated."""
         try:
             self._fire([compiled], view, result)
@@ -157,7 +167,7 @@ class RuleSet:
             self._evaluate_apart(compiled, view.slice(0, half), result)
             self._evaluate_apart(compiled, view.slice(half), result)
 
-    def _fire(self, rules: list[_Compiled], view: pa.Table, result: Evaluation) -> None:
+    def _fire(self, rules: list[Compiled], view: pa.Table, result: Evaluation) -> None:
         """Find the rows first, by conditions alone: nearly always there are none, and that costs a third."""
         self._database.register(_VIEW, view)
         try:
@@ -182,6 +192,9 @@ class RuleSet:
         columns = {_ROW: counted, "op": table["op"], "ts": table["ts"]}
         flat = {root: table.select([root]).flatten() for root in self.rows}
         for reference, name in self._references.items():
+            if reference.root not in ROW_ROOTS:
+                columns[name] = table[known_column(reference.root, reference.column)]
+                continue
             rows = table[reference.root]
             if reference.presence:
                 columns[name] = pc.if_else(pc.is_valid(rows), pa.scalar(value=True), pa.scalar(None, pa.bool_()))
@@ -194,21 +207,22 @@ class RuleSet:
         return pa.table(columns)
 
     def _check_types(self) -> None:
-        """Let DuckDB bind every expression against an empty table of the spec's types."""
-        shape = {_ROW: "INTEGER", "op": "VARCHAR", "ts": "TIMESTAMP WITH TIME ZONE"}
-        shape |= {name: self._sql_type(reference) for reference, name in self._references.items()}
-        names = ", ".join(f"NULL::{type_} AS {name}" for name, type_ in shape.items())
+        """Let DuckDB bind every expression against an empty table of the scope's types."""
         for compiled in self._compiled:
             where = f"rule {compiled.rule.rule}"
-            found = self._bind(compiled.when, names, f"{where}: when")
+            found = self._type_of(compiled.when, f"{where}: when")
             if found != "BOOLEAN":
                 raise ConfigurationError(f"{where}: when gives {found}, not BOOLEAN", hint="write a comparison")
             for name, sql in compiled.values.items():
-                found = self._bind(sql, names, f"{where}: values.{name}")
+                found = self._type_of(sql, f"{where}: values.{name}")
                 if not found.startswith(_HAVE_JSON_FORM):
                     compiled.values[name] = f"CAST({sql} AS VARCHAR)"
 
-    def _bind(self, sql: str, names: str, where: str) -> str:
+    def _type_of(self, sql: str, where: str) -> str:
+        """Return the type of an expression over what is referred to so far."""
+        shape = {_ROW: "INTEGER", "op": "VARCHAR", "ts": "TIMESTAMP WITH TIME ZONE"}
+        shape |= {name: self._sql_type(reference) for reference, name in self._references.items()}
+        names = ", ".join(f"NULL::{type_} AS {name}" for name, type_ in shape.items())
         try:
             query = f"DESCRIBE SELECT TRY({sql}) FROM (SELECT {names})"  # noqa: S608  # made anew from the checked tree
             return str(self._database.sql(query).fetchall()[0][1])
@@ -217,28 +231,21 @@ class RuleSet:
             raise ConfigurationError(f"{where}: {str(exc).splitlines()[0]}", hint=hint) from exc
 
     def _sql_type(self, reference: Reference) -> str:
-        if reference.presence:
+        if reference.presence or reference.root not in ROW_ROOTS:
             return "BOOLEAN"
-        types = {name: column.type for name, column in self._spec.columns.items()}
+        types = self._scope.of(reference.root)
         if reference.column is not None:
-            return _sql_type(types[reference.column])
-        names = self._spec.key if reference.root == "key" else list(types)
-        return f"STRUCT({', '.join(f'{_quoted(name)} {_sql_type(types[name])}' for name in names)})"
+            return sql_type(types[reference.column])
+        return f"STRUCT({', '.join(f'{quoted(name)} {sql_type(type_)}' for name, type_ in types.items())})"
 
 
-def _compile(rule: Rule, rewriter: Rewriter) -> _Compiled:
-    where = f"rule {rule.rule}"
-    values = {name: rewriter.rewrite(text, f"{where}: values.{name}") for name, text in rule.values.items()}
-    return _Compiled(rule, rewriter.rewrite(rule.when, f"{where}: when"), values)
-
-
-def _search(rules: list[_Compiled]) -> str:
+def _search(rules: list[Compiled]) -> str:
     """Return the query of the rows where a rule fired (TRUE) or failed (NULL)."""
     wanted = " OR ".join(f"TRY(coalesce({compiled.when}, false)) IS DISTINCT FROM false" for compiled in rules)
     return f"SELECT {_ROW} FROM {_VIEW} WHERE {wanted}"  # noqa: S608  # made anew from checked trees
 
 
-def _select(rules: list[_Compiled]) -> str:
+def _select(rules: list[Compiled]) -> str:
     """Return the query of some rules: rows where one fired (TRUE) or failed (NULL), and the values where it fired.
 
     A list around a value tells a NULL value, `[NULL]`, from one that failed, NULL.
@@ -255,6 +262,13 @@ def _select(rules: list[_Compiled]) -> str:
     return f"SELECT {names} FROM ({source}) WHERE {wanted} ORDER BY {_ROW}"  # noqa: S608 - the same
 
 
+def _signals(rules: Sequence[Compiled]) -> str:
+    """Return the query of three columns for each rule, a row for each row."""
+    wanted = [sql for compiled in rules for sql in (compiled.when, compiled.was, compiled.rearms)]
+    names = ", ".join(f'TRY(coalesce({sql}, false)) AS "{at}"' for at, sql in enumerate(wanted))
+    return f"SELECT {names} FROM {_VIEW} ORDER BY {_ROW}"  # noqa: S608 - names of ours, conditions from checked trees
+
+
 def _fired(at: int) -> str:
     return f"{OWN_PREFIX}fired_{at}"
 
@@ -263,93 +277,19 @@ def _value(at: int, index: int) -> str:
     return f"{OWN_PREFIX}value_{at}_{index}"
 
 
-def _collect(found: pa.Table, rules: list[_Compiled], result: Evaluation) -> None:
+def _collect(found: pa.Table, rules: list[Compiled], result: Evaluation) -> None:
     """Take firings and errors out of the rows that the query gave: few, so Python objects are affordable."""
     rows = found[_ROW].to_pylist()
     firings: list[Firing] = []
     for at, compiled in enumerate(rules):
-        values = [(name, _values(found[_value(at, index)])) for index, name in enumerate(compiled.values)]
+        values = [(name, json_values(found[_value(at, index)])) for index, name in enumerate(compiled.values)]
         for place, fired in enumerate(found[_fired(at)].to_pylist()):
             if fired is None:
                 result.errors[compiled.rule.rule] += 1
             elif fired:
                 row_values = {name: column[place] for name, column in values}
                 result.errors[compiled.rule.rule] += sum(value is None for value in row_values.values())
-                json_values = {name: None if value is None else value[0] for name, value in row_values.items()}
-                firings.append(Firing(rows[place], compiled.rule, json_values))
+                forms = {name: None if value is None else value[0] for name, value in row_values.items()}
+                firings.append(Firing(rows[place], compiled.rule, forms))
     result.firings += sorted(firings, key=lambda firing: firing.row)
     result.errors += Counter()  # leaves out the rules without any
-
-
-# ── JSON forms ──
-
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    return _json_forms(column.combine_chunks() if column.num_chunks != 1 else column.chunk(0))
-
-
-def _json_forms(array: pa.Array) -> list[Any]:
-    """Return the values in the JSON forms of the contract."""
-    kind = array.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return _lists(array)
-    if pa.types.is_map(kind):
-        return [None if item is None else _json_forms(item) for item in _map_entries(array)]
-    if pa.types.is_struct(kind):
-        columns = {kind.field(index).name: _json_forms(column) for index, column in enumerate(array.flatten())}
-        present = enumerate(array.is_valid().to_pylist())
-        return [{name: values[at] for name, values in columns.items()} if here else None for at, here in present]
-    return _each(array, kind)
-
-
-def _each(array: pa.Array, kind: pa.DataType) -> list[Any]:
-    if pa.types.is_timestamp(kind):
-        micro = array.cast(pa.timestamp("us"), safe=False).cast(pa.string())
-        return _mapped(micro, lambda text: text.replace(" ", "T") + ("Z" if kind.tz else ""))
-    if pa.types.is_time(kind):
-        return _mapped(array.cast(pa.time64("us"), safe=False).cast(pa.string()), str)
-    if pa.types.is_integer(kind):
-        wide = pa.types.is_int64(kind) or pa.types.is_uint64(kind) or pa.types.is_uint32(kind)
-        return _mapped(array, str if wide else int)
-    if pa.types.is_floating(kind):
-        return _mapped(array, _float_form)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return _mapped(array, lambda value: b64encode(value).decode())
-    if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_null(kind):
-        return list(array.to_pylist())
-    if pa.types.is_decimal(kind):
-        return _mapped(array, lambda value: f"{value:f}")
-    if pa.types.is_date(kind):
-        return _mapped(array.cast(pa.string()), str)
-    return _mapped(array, str)  # rare types inside of lists, as Arrow writes them
-
-
-def _mapped(array: pa.Array, form: Callable[[Any], Any]) -> list[Any]:
-    return [None if value is None else form(value) for value in array.to_pylist()]
-
-
-def _lists(array: pa.Array) -> list[Any]:
-    return [None if not item.is_valid else _json_forms(item.values) for item in array]
-
-
-def _map_entries(array: pa.Array) -> Iterable[pa.Array | None]:
-    return (item.values if item.is_valid else None for item in array)
-
-
-def _float_form(value: float) -> float | str:
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def _sql_type(column: ColumnType) -> str:
-    if column.kind is Kind.DECIMAL:
-        return f"DECIMAL({column.precision},{column.scale})"
-    if column.kind is Kind.LIST:
-        assert column.element is not None, "a list has an element"
-        return f"{_sql_type(column.element)}[]"
-    return _SQL_TYPES[column.kind]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -327,6 +328,6 @@ def test_no_text_of_a_rule_reaches_a_query() -> None:
             rules = _ENGINE.compile(spec)
         except ConfigurationError:
             continue
-        sql = rules._compiled[0].when  # noqa: SLF001  # what would be run
+        sql = re.sub("'(?:[^']|'')*'", "''", rules._compiled[0].when)  # noqa: SLF001  # what would be run, without texts
         assert not {";", "SELECT", "FROM", "read_csv"} & set(sql.split()), text
         assert len(rules.evaluate(changes(rules, spec, {"after": {"name": "x"}})).firings) <= 1

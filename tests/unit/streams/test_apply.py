@@ -12,7 +12,7 @@ from schemas.config import Config, read_config
 from schemas.document import read_document
 from schemas.errors import ConfigurationError
 from schemas.table import TableSpec
-from streams import rule_sql, rules
+from streams import rule_database, rules
 from streams.apply import check_specs, read_specs
 from tests.bench.events import bench_spec
 
@@ -35,7 +35,7 @@ def test_the_rules_of_many_tables_are_compiled_in_one_database(monkeypatch: pyte
         opened.append(real())
         return opened[-1]
 
-    real = rule_sql.open_database
+    real = rule_database.open_database
     monkeypatch.setattr(rules, "open_database", open_database)
 
     check_specs(_specs("a", "b", "c"), CONFIG)

@@ -38,10 +38,6 @@ class TopicNames:
         assert topic.startswith(start), f"{topic} is not an output topic"
         return topic[len(start) :]
 
-    def features(self, view: str) -> str:
-        """Return the topic of a view's updates."""
-        return f"{self.prefix}.features.{view}"
-
     def alerts_state(self, view: str) -> str:
         """Return what rules remember of a view's entities, compacted."""
         return f"{self.prefix}.alerts.state.{view}"

@@ -83,6 +83,7 @@ STATUS = Form("a worker's state", "`headgate.status`", "`v` of the value")
 QUARANTINED = Form("a quarantined record", "`headgate.quarantine`", "`v` of the value")
 WAITING = Form("an alert that waits", "`headgate.notify.retry`", "`v` of the value")
 DEAD_LETTER = Form("a dead letter", "`headgate.notify.dead`", "`v` of the value")
+ALERTS_STATE = Form("what rules remember", "`headgate.alerts.state.<view>`", "`v` of the value")
 STATE_FILE = Form("a worker's address", "`<web.state_folder>/<slot>.json`", "`v` of the JSON")
 
 FORMS = (
@@ -95,5 +96,6 @@ FORMS = (
     QUARANTINED,
     WAITING,
     DEAD_LETTER,
+    ALERTS_STATE,
     STATE_FILE,
 )

@@ -1,69 +1,49 @@
-"""ALERTS: changes of output topics in, alerts of the tables' rules out.
+"""ALERTS: changes of output topics and updates of views in, alerts of the tables' rules out.
 
-Promise: alerts and input offsets of a group are one Kafka transaction, so a firing is on `headgate.alerts` once, under
-an id that is the same on every replay. Snapshots, replays and floors fire nothing. A change that stands on the output
-topic twice (`at_least_once`) is dropped by the subscriber's rule, as long as its origin stream is remembered.
+Promise: alerts, what rules remember and input offsets of a group are one Kafka transaction, so a firing is on
+`headgate.alerts` once, under an id that is the same on every replay. Snapshots, replays and floors fire nothing, nor
+does what a topic held when the rule was applied.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-import zlib
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
 import structlog
 
-from connectors.contract import ContractReader
 from connectors.transport.chunk import Assignment, Group, Run
 from connectors.transport.transaction import Advance, Outbox
-from schemas.change import HEADER_REPLAY, HEADER_TABLE, ChangeValue, Operation
+from schemas.change import HEADER_TABLE
 from schemas.config import Config
-from schemas.errors import ConfigurationError, RecordTooLarge, TableStopped
-from schemas.rule import ALERT_ENVELOPE_BYTES, Alert, alert_id
+from schemas.errors import ConfigurationError, SourceMoved, TableStopped
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
-from streams.origins import ORIGIN_COLUMNS, OriginHeights, read_heights, unrepeated
+from streams.alert_state import STATE_BYTES_MAX, PartitionState
+from streams.alerts_of_changes import WatchedTable, heights_of
+from streams.alerts_of_updates import WatchedView, state_of
+from streams.fired import Fired, last_of_each, partition_of
 from streams.poison import quarantined
-from streams.rules import Firing, RuleEngine, RuleSet
-from streams.stage import BaseStage
+from streams.rule_starts import topic_of
+from streams.rules import RuleEngine
+from streams.settings import is_transactional
+from streams.stage import MAIN_LANE, BaseStage
 
-_FIELDS = ("op", "snapshot", "ts")
+UPDATES_LANE = "updates"
 
-_ENCODER = msgspec.json.Encoder(order=None)
-_DECODER = msgspec.json.Decoder(ChangeValue)
+LoadStates = Callable[[str, Sequence[int]], Awaitable[Mapping[int, PartitionState]]]
+
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    """A table with rules: its entry, the rules compiled, and a reader of just the columns that they use."""
-
-    entry: TableEntry
-    rules: RuleSet
-    reader: ContractReader
-
-
-@dataclass(slots=True)
-class _Fired:
-    """What came of a group, before anything is written: encoded alerts by run, and the origins' heights after it."""
-
-    records: dict[Run, list[tuple[bytes, bytes, bytes]]] = field(default_factory=dict)
-    heights: dict[Assignment, OriginHeights] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-
-
 class AlertsStage(BaseStage):
-    """The stage; `writer` is the transport's, transactional or plain, `partitions` are those of `headgate.alerts`."""
+    """The stage; `writer` is the transport's, transactional or plain, `partitions` are those of `headgate.alerts`.
+
+    `load_states` reads what is remembered of some partitions of a view.
+    """
 
     name = "alerts"
 
@@ -75,6 +55,7 @@ class AlertsStage(BaseStage):
         tables: Mapping[str, TableEntry],
         writer: Any,
         consumer: Any,
+        load_states: LoadStates,
         partitions: int = 4,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -83,11 +64,15 @@ class AlertsStage(BaseStage):
         assert partitions > 0, "a topic has partitions"
         self._config, self._names, self._tables = config, names, tables
         self._writer, self._consumer, self._partitions, self._clock = writer, consumer, partitions, clock
+        self._load_states = load_states
         self._at_least_once = config.kafka.guarantee == "at_least_once"
+        self._transactional = is_transactional(config)
         self._engine = RuleEngine()
         self._engine_free = asyncio.Lock()  # DuckDB's connection serves one thread at a time
-        self._watched: dict[str, _Watched] = {}
-        self._refused: dict[str, TableStopped] = {}
+        self._watched: dict[str, WatchedTable | WatchedView] = {}  # by topic
+        self._table_of: dict[str, str] = {}  # by topic
+        self._refused: dict[str, TableStopped] = {}  # by table
+        self._paused: set[str] = set()
         for table in tables:
             self._watch(table)
 
@@ -100,42 +85,54 @@ class AlertsStage(BaseStage):
         await self._writer.close()
 
     def topics(self) -> list[str]:
-        """Return the output topics of the tables that have rules; of a paused table what was emitted is still read."""
-        return sorted(self._names.changes(table) for table, entry in self._tables.items() if entry.spec.rules)
+        """Return the topics that rules read; of a paused table what was emitted is still read."""
+        return sorted(topic for entry in self._tables.values() for topic in self._topics_of(entry))
+
+    def lane_of(self, topic: str) -> str:
+        """Return the lane that reads `topic`: views' updates are not written by transactions, changes may be."""
+        return UPDATES_LANE if topic.startswith(self._names.features("")) else MAIN_LANE
+
+    async def starts(self, assignments: Sequence[Assignment]) -> dict[Assignment, int | SourceMoved]:
+        """Take up what is remembered of partitions of views, and pass over what lies below the starts of all rules."""
+        found: dict[Assignment, int | SourceMoved] = {}
+        for assignment in assignments:
+            if (start := self._start_of(assignment)) is not None:
+                found[assignment] = start
+        views: dict[str, list[Assignment]] = {}
+        for assignment in assignments:
+            if self.lane_of(assignment.topic) == UPDATES_LANE:
+                views.setdefault(assignment.topic, []).append(assignment)
+        for topic, those in views.items():
+            found |= await self._take_up(topic, those)
+        return found
 
     async def tables_changed(self, changed: set[str]) -> None:
-        """Compile the rules of changed tables; they hold for what is read from now on."""
+        """Compile the rules of changed tables; each holds from where its topic ended when it was applied."""
         async with self._engine_free:
             for table in sorted(changed):
-                was_refused = self._refused.pop(table, None) is not None
                 self._watch(table)
-                if was_refused and table in self._watched:
-                    await self._consumer.resume(self._names.changes(table))
+            for topic in sorted(self._paused):
+                if self._table_of.get(topic) not in self._refused:
+                    self._paused.discard(topic)
+                    await self._consumer.resume(topic)
 
     async def step(self, group: Group) -> None:
-        """Evaluate the group's changes, and write what fired together with the offsets."""
+        """Evaluate the group's records, and write what fired and is remembered together with the offsets."""
         runs = await self._readable(group)
+        fired = Fired(self._clock, self._config.kafka.message_bytes_max)
         async with self._engine_free:
-            fired = await asyncio.to_thread(self._evaluate, runs)
+            await asyncio.to_thread(self._evaluate, runs, fired)
         metadata = {run: fired.heights[run.assignment].to_text() for run in runs if run.assignment in fired.heights}
-        written: list[Run] = []
-
-        def work(outbox: Outbox, live: Sequence[Run]) -> list[Advance]:
-            written[:] = live
-            for run in live:
-                for key, value, table in fired.records.get(run, ()):
-                    outbox.produce(self._names.alerts, self._partition(key), key, value, [(HEADER_TABLE, table)])
-            return [Advance(run.assignment, run.next, metadata.get(run, "")) for run in _last_of_each(live)]
-
-        if runs:
-            await self._writer.write(runs, work)
-        for run in written:  # a run that was lost meanwhile is read again: its origins must not count as seen
-            run.assignment.state = fired.heights.get(run.assignment, run.assignment.state)
+        for run in await self._write(runs, fired, metadata):  # of a run that was lost meanwhile nothing counts as seen
+            if run.assignment in fired.heights:
+                run.assignment.state = fired.heights[run.assignment]
+            if (change := fired.changes.pop(run.assignment, None)) is not None:
+                state_of(run.assignment).apply(change)
         self.counts.update(fired.counts)
         group.done(runs, metadata=metadata)
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
-        """Put one record in quarantine that is no change of the contract; its successors go on."""
+        """Put one record in quarantine that is not what its topic holds; its successors go on."""
 
         def work(outbox: Outbox, live: Sequence[Run]) -> list[Advance]:
             for one in live:
@@ -147,191 +144,142 @@ class AlertsStage(BaseStage):
 
     # ── tables ──
 
+    def _topics_of(self, entry: TableEntry) -> set[str]:
+        return {topic_of(entry.spec, rule, self._names) for rule in entry.spec.rules}
+
     def _watch(self, table: str) -> None:
+        self._refused.pop(table, None)
+        for topic in [topic for topic, of in self._table_of.items() if of == table]:
+            self._watched.pop(topic, None)
         entry = self._tables.get(table)
-        self._watched.pop(table, None)
-        if entry is None or not entry.spec.rules:
+        if entry is None:
             return
-        try:
-            rules = self._engine.compile(entry.spec)
-        except ConfigurationError as exc:
-            hint = exc.hint or "correct the rule and apply"
-            self._refused[table] = TableStopped("rules_refused", exc.message, hint=hint)
-            return
-        fields = {*_FIELDS, *(ORIGIN_COLUMNS if self._at_least_once else ())}
-        reader = ContractReader(entry.spec, rows=rules.rows, columns=rules.columns, fields=fields)
-        self._watched[table] = _Watched(entry, rules, reader)
+        for topic in sorted(self._topics_of(entry)):
+            self._table_of[topic] = table
+            try:
+                self._watched[topic] = self._compiled(topic, entry)
+            except ConfigurationError as exc:
+                hint = exc.hint or "correct the rule and apply"
+                self._refused[table] = TableStopped("rules_refused", exc.message, hint=hint)
+
+    def _compiled(self, topic: str, entry: TableEntry) -> WatchedTable | WatchedView:
+        if self.lane_of(topic) == UPDATES_LANE:
+            return WatchedView(entry, topic.removeprefix(self._names.features("")), self._engine)
+        return WatchedTable(entry, self._engine, may_repeat=self._at_least_once)
 
     async def _readable(self, group: Group) -> list[Run]:
-        """Return the runs to evaluate; those of a table whose rules were refused are paused where they stand."""
+        """Return the runs to evaluate; those of a table that cannot go on are paused where they stand."""
         readable: list[Run] = []
-        refused: dict[Assignment, int] = {}
+        stopped: dict[Assignment, tuple[int, TableStopped]] = {}
         for run in group.runs:
-            if self._names.table_of(run.topic) in self._refused:
-                refused[run.assignment] = min(run.first, refused.get(run.assignment, run.first))
+            if (stop := self._stop_of(run.assignment)) is not None:
+                first, _ = stopped.get(run.assignment, (run.first, stop))
+                stopped[run.assignment] = min(run.first, first), stop
             else:
                 readable.append(run)
-        for assignment, first in refused.items():
-            self.last_error = stop = self._refused[self._names.table_of(assignment.topic)]
+        for assignment, (first, stop) in stopped.items():
+            self.last_error = stop
+            self._paused.add(assignment.topic)
             await self._consumer.pause(assignment.topic, stop)
             await self._consumer.seek(assignment, first)
         return readable
 
-    # ── evaluation: on a thread of its own, so that a large group does not hold up the event loop ──
-
-    def _evaluate(self, runs: Sequence[Run]) -> _Fired:
-        fired = _Fired()
-        by_table: dict[str, list[Run]] = {}
-        for run in runs:
-            by_table.setdefault(self._names.table_of(run.topic), []).append(run)
-        for table, table_runs in by_table.items():
-            fired.counts["read"] += sum(map(len, table_runs))
-            if (watched := self._watched.get(table)) is not None:
-                self._evaluate_table(watched, table_runs, fired)
-        return fired
-
-    def _evaluate_table(self, watched: _Watched, runs: list[Run], fired: _Fired) -> None:
-        values = _Values(runs)
-        changes = watched.reader.read(values.present)
-        wanted = _may_fire(changes)
-        if self._at_least_once:
-            wanted = pc.and_(wanted, self._not_repeated(changes, values, fired))
-        changes, rows = changes.filter(wanted), pc.indices_nonzero(wanted)
-        evaluation = watched.rules.evaluate(changes)
-        for rule, errors in evaluation.errors.items():
-            fired.counts["rule_errors"] += errors
-            _log.warning("rule_failed", table=watched.entry.spec.table, rule=rule, changes=errors)
-        times = changes["ts"].cast(pa.int64())
-        for firing in evaluation.firings:
-            run, index = values.place(rows[firing.row].as_py())
-            late = self._clock() - times[firing.row].as_py() / 1e6 > firing.rule.max_age_seconds
-            self._record(watched, run, index, firing, late=late, fired=fired)
-
-    def _record(self, watched: _Watched, run: Run, index: int, firing: Firing, *, late: bool, fired: _Fired) -> None:
-        if any(name == HEADER_REPLAY for name, _ in run.headers(index)):
-            fired.counts["replays_ignored"] += 1
-            return
-        value = run.values()[index]
-        assert value is not None, "a tombstone fires nothing"
-        table = watched.entry.spec.table
-        alert = _alert(table, _DECODER.decode(value), firing, late=late)
-        key = _ENCODER.encode([table, alert.key])
-        fired.records.setdefault(run, []).append((key, self._encoded(alert, key, fired), table.encode()))
-        fired.counts["alerts"] += 1
-        fired.counts["alerts_late"] += late
-
-    def _encoded(self, alert: Alert, key: bytes, fired: _Fired) -> bytes:
-        """Return the alert's JSON within the limit of a record, with room for what NOTIFY may lay around it.
-
-        Values that do not fit are left out and counted.
-        """
-        limit = self._config.kafka.message_bytes_max - len(key) - ALERT_ENVELOPE_BYTES
-        encoded = _ENCODER.encode(alert)
-        if len(encoded) > limit and alert.values:
-            fired.counts["alerts_without_values"] += 1
-            encoded = _ENCODER.encode(msgspec.structs.replace(alert, values={}))
-        if len(encoded) > limit:
-            raise RecordTooLarge(
-                f"an alert of rule {alert.rule} takes {len(encoded)} bytes", hint="raise kafka.message_bytes_max"
-            )
-        return encoded
-
-    def _partition(self, key: bytes) -> int:
-        """Return where the alerts of one row go: always the same partition, so that they stay in order."""
-        return zlib.crc32(key) % self._partitions
-
-    # ── the subscriber's rule ──
-
-    def _not_repeated(self, changes: pa.Table, values: _Values, fired: _Fired) -> pa.Array:
-        """Return which rows are above the highest offset seen of their origin stream, partition by partition."""
-        masks = []
-        for run, start, stop in values.spans():
-            assignment = run.assignment
-            heights = fired.heights.get(assignment) or _heights_of(assignment)
-            mask, fired.heights[assignment] = unrepeated(changes.slice(start, stop - start), heights)
-            masks.append(mask)
-        kept = pa.concat_arrays(masks) if masks else pa.array([], pa.bool_())
-        fired.counts["repeats_dropped"] += len(kept) - kept.true_count
-        return kept
-
-    def _metadata(self, assignment: Assignment) -> str:
-        return _heights_of(assignment).to_text() if self._at_least_once else ""
-
-    def _quarantined(self, run: Run, error: BaseException) -> bytes:
-        return quarantined(
-            self._config, run, error, stage=self.name, table=self._names.table_of(run.topic), at=self._clock()
+    def _stop_of(self, assignment: Assignment) -> TableStopped | None:
+        refused = self._refused.get(self._table_of.get(assignment.topic, ""))
+        if refused is not None or self.lane_of(assignment.topic) != UPDATES_LANE:
+            return refused
+        if (nbytes := state_of(assignment).nbytes) <= STATE_BYTES_MAX:
+            return None
+        return TableStopped(
+            "state_full",
+            f"rules remember {nbytes} bytes of {assignment.topic}[{assignment.partition}], {STATE_BYTES_MAX} are taken",
+            hint="too many entities are beyond the bounds of threshold rules: take one away, or give the view more "
+            "partitions",
         )
 
+    # ── where reading begins ──
 
-class _Values:
-    """The values of some runs, side by side and without tombstones, and the way back to run and index."""
+    def _start_of(self, assignment: Assignment) -> int | None:
+        """Return where the first of the rules of a topic starts, if that lies ahead."""
+        entry = self._tables.get(self._table_of.get(assignment.topic, ""))
+        if entry is None or (self._at_least_once and self.lane_of(assignment.topic) == MAIN_LANE):
+            return None  # where changes may repeat, those of the history must be known
+        rules = [rule for rule in entry.spec.rules if topic_of(entry.spec, rule, self._names) == assignment.topic]
+        starts = [entry.rules_from.get(rule.rule) for rule in rules]
+        offsets = [start.first(assignment.topic_id, assignment.partition) if start else 0 for start in starts]
+        first = min(offsets, default=0)
+        if assignment.committed is None:
+            return max(first, assignment.low) if first else None
+        return first if first > assignment.committed else None
 
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self._runs = runs
-        self._indexes: list[list[int] | None] = []
-        self.present: list[bytes] = []
-        lengths = []
+    async def _take_up(self, topic: str, assignments: Sequence[Assignment]) -> dict[Assignment, int | SourceMoved]:
+        view = topic.removeprefix(self._names.features(""))
+        try:
+            states = await self._load_states(view, [each.partition for each in assignments])
+        except ConfigurationError as exc:
+            return dict.fromkeys(assignments, SourceMoved("state_unreadable", exc.message, hint=exc.hint))
+        for assignment in assignments:
+            assignment.state = states[assignment.partition]
+        return {}
+
+    # ── evaluation: on a thread of its own, so that a large group does not hold up the event loop ──
+
+    def _evaluate(self, runs: Sequence[Run], fired: Fired) -> None:
+        by_topic: dict[str, list[Run]] = {}
         for run in runs:
-            values = run.values()
-            found = [value for value in values if value is not None]
-            gaps = len(found) < len(values)
-            self._indexes.append([at for at, value in enumerate(values) if value is not None] if gaps else None)
-            self.present += found
-            lengths.append(len(found))
-        self._starts = list(accumulate(lengths, initial=0))
+            by_topic.setdefault(run.topic, []).append(run)
+        for topic, those in by_topic.items():
+            fired.counts["read"] += sum(map(len, those))
+            if (watched := self._watched.get(topic)) is not None:
+                watched.evaluate(those, fired)
 
-    def place(self, row: int) -> tuple[Run, int]:
-        """Return the run of a row, and the index of its record within it."""
-        at = bisect_right(self._starts, row) - 1
-        within, indexes = row - self._starts[at], self._indexes[at]
-        return self._runs[at], within if indexes is None else indexes[within]
+    # ── writing ──
 
-    def spans(self) -> list[tuple[Run, int, int]]:
-        """Return each run with its first row and the row behind its last."""
-        return list(zip(self._runs, self._starts[:-1], self._starts[1:], strict=True))
+    async def _write(self, runs: Sequence[Run], fired: Fired, metadata: Mapping[Run, str]) -> list[Run]:
+        """Write alerts, state and offsets, and return the runs that were still ours.
 
+        Without transactions the alerts are durable before the state is written that says that they fired.
+        """
+        written: list[Run] = []
 
-def _may_fire(changes: pa.Table) -> pa.Array:
-    """Return which rows are changes: not rows that were only read, nor floors."""
-    nothing = pc.is_in(changes["op"], value_set=pa.array([Operation.SNAPSHOT.value, Operation.FLOOR.value]))
-    mask = pc.invert(pc.or_(changes["snapshot"], nothing))
-    return mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask
+        def alerts(outbox: Outbox, live: Sequence[Run]) -> list[Advance]:
+            for run in live:
+                for key, value, table in fired.records.get(run, ()):
+                    place = partition_of(key, self._partitions)
+                    outbox.produce(self._names.alerts, place, key, value, [(HEADER_TABLE, table)])
+            return []
 
+        def state(outbox: Outbox, live: Sequence[Run]) -> list[Advance]:
+            written[:] = whole = _whole(live, runs)
+            for assignment in dict.fromkeys(run.assignment for run in whole):
+                if (change := fired.changes.get(assignment)) is not None:
+                    topic = self._names.alerts_state(assignment.topic.removeprefix(self._names.features("")))
+                    for key, value in change.records(assignment.partition):
+                        outbox.produce(topic, assignment.partition, key, value)
+            return [Advance(run.assignment, run.next, metadata.get(run, "")) for run in last_of_each(whole)]
 
-def _alert(table: str, change: ChangeValue, firing: Firing, *, late: bool) -> Alert:
-    rule, origin = firing.rule, change.source.origin
-    # Rows without a key may share a position (PostgreSQL logs rows of a COPY together): their origin tells them apart.
-    identity = change.key if change.key is not None else [origin[0], origin[2], origin[3]]
-    return Alert(
-        id=alert_id(rule.rule, rule.version, table, identity, change.position),
-        rule=rule.rule,
-        rule_version=rule.version,
-        severity=rule.severity,
-        title=rule.title,
-        table=table,
-        key=change.key,
-        op=change.op,
-        position=change.position,
-        ts=change.ts,
-        values=firing.values,
-        origin=origin,
-        late=late,
-        destinations=rule.destinations,
-    )
+        def both(outbox: Outbox, live: Sequence[Run]) -> list[Advance]:
+            whole = _whole(live, runs)
+            return [*alerts(outbox, whole), *state(outbox, whole)]
 
+        if runs and fired.changes and not self._transactional:
+            await self._writer.write(runs, alerts)
+            await self._writer.write(runs, state)
+        elif runs:
+            await self._writer.write(runs, both)
+        return written
 
-def _last_of_each(runs: Sequence[Run]) -> list[Run]:
-    """Return the run that ends highest of each partition."""
-    last: dict[Assignment, Run] = {}
-    for run in runs:
-        if run.assignment not in last or last[run.assignment].next < run.next:
-            last[run.assignment] = run
-    return list(last.values())
+    def _metadata(self, assignment: Assignment) -> str:
+        may_repeat = self._at_least_once and self.lane_of(assignment.topic) == MAIN_LANE
+        return heights_of(assignment).to_text() if may_repeat else ""
+
+    def _quarantined(self, run: Run, error: BaseException) -> bytes:
+        table = self._table_of.get(run.topic, run.topic)
+        return quarantined(self._config, run, error, stage=self.name, table=table, at=self._clock())
 
 
-def _heights_of(assignment: Assignment) -> OriginHeights:
-    """Return the highest origin offsets of a partition: this worker's, else those committed with its offset."""
-    if assignment.state is None:
-        assignment.state = read_heights(assignment.metadata)
-    heights: OriginHeights = assignment.state
-    return heights
+def _whole(live: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of the partitions of which none was lost: what is remembered of one is of all its runs."""
+    alive = set(map(id, live))
+    broken = {run.assignment for run in runs if id(run) not in alive}
+    return [run for run in live if run.assignment not in broken]

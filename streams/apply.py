@@ -16,8 +16,11 @@ from connectors.formats import format_of
 from schemas.config import Config, LimitsConfig
 from schemas.document import read_document
 from schemas.errors import ConfigurationError, VersionRefused
-from schemas.table import TableEntry, TableSpec
-from streams.registration import load_tables, write_entries
+from schemas.table import RuleStart, TableEntry, TableSpec
+from schemas.topics import TopicNames
+from streams.registration import load_tables, open_admin, write_entries
+from streams.rule_starts import rules_from, starts_now, topics_to_ask
+from streams.rule_views import check_rules, with_own_views
 from streams.rules import RuleEngine
 from streams.tables import check_topics
 
@@ -57,24 +60,30 @@ def read_specs(folder: Path) -> dict[str, TableSpec]:
     return specs
 
 
-def check_specs(specs: Mapping[str, TableSpec], config: Config) -> None:
+def check_specs(specs: Mapping[str, TableSpec], config: Config) -> dict[str, TableSpec]:
     """Check what one spec alone cannot tell: topics apart, encodings known, rules that compile, views named once.
+
+    Returns the specs as they are registered: with the views that their rules make for themselves.
 
     Raises:
         ConfigurationError: the first mistake, with its table.
     """
     check_topics(specs, config.kafka.topic_prefix)
     views: dict[str, str] = {}
+    complete: dict[str, TableSpec] = {}
     with closing(RuleEngine()) as engine:  # one for all: opening a database costs more than a table's rules
-        for spec in specs.values():
+        for table, written in specs.items():
+            spec = written
             try:
                 format_of(spec.format).decoder(TableEntry(spec=spec), LimitsConfig())
-                engine.compile(spec)
+                spec = complete[table] = with_own_views(written, engine)
+                check_rules(spec, engine)
             except ConfigurationError as exc:
                 raise ConfigurationError(f"{spec.table}: {exc.message}", hint=exc.hint) from exc
             _check_start(spec)
             _check_views(spec, views)
             _check_destinations(spec, config)
+    return complete
 
 
 def _check_start(spec: TableSpec) -> None:
@@ -104,29 +113,39 @@ def _check_destinations(spec: TableSpec, config: Config) -> None:
 
 
 def merge(
-    entries: Mapping[str, TableEntry], specs: Mapping[str, TableSpec], *, at: str
+    entries: Mapping[str, TableEntry],
+    specs: Mapping[str, TableSpec],
+    *,
+    at: str,
+    starts: Mapping[str, RuleStart],
+    names: TopicNames,
 ) -> dict[str, tuple[TableChange, TableEntry]]:
-    """Return what becomes of each of `specs`; pure. What the verbs set (pause, epoch, generation) stays as it is."""
+    """Return what becomes of each of `specs`; pure. What the verbs set (pause, epoch, generation) stays as it is.
+
+    `starts` are the ends of the topics that new and changed rules read, by topic.
+    """
     result = {}
     for table, spec in specs.items():
         old = entries.get(table)
         if old is None:
-            entry, action = TableEntry(spec=spec, applied_at=at), "added"
+            entry = TableEntry(spec=spec, applied_at=at, rules_from=rules_from(None, spec, starts, names))
+            action = "added"
         elif old.spec == spec:
             entry, action = old, "unchanged"
         else:
             same = old.spec.columns == spec.columns and old.spec.key == spec.key
             version = old.schema_version + (0 if same else 1)
-            entry, action = (
-                old.model_copy(update={"spec": spec, "schema_version": version, "applied_at": at}),
-                "changed",
-            )
+            begin = rules_from(old, spec, starts, names)
+            update = {"spec": spec, "schema_version": version, "applied_at": at, "rules_from": begin}
+            entry, action = old.model_copy(update=update), "changed"
         result[table] = (TableChange(table, action, entry.schema_version), entry)  # type: ignore[arg-type]
     return result
 
 
 def apply_folder(config: Config, folder: Path) -> list[TableChange]:
     """Apply the specs of a folder; running workers take them up within seconds. The same files again change nothing.
+
+    A rule that is new or changed starts at the end of the topic that it reads, as it is now.
 
     Raises:
         ConfigurationError: a mistake in a file, or between files and what is registered; nothing was written.
@@ -136,8 +155,12 @@ def apply_folder(config: Config, folder: Path) -> list[TableChange]:
     for table in specs:  # the entry of a newer release says what we would forget: pause, epoch, generation
         if isinstance(refused := registered.unreadable.get(table), VersionRefused):
             raise refused
-    check_specs({**{name: entry.spec for name, entry in registered.items()}, **specs}, config)
+    complete = check_specs({**{name: entry.spec for name, entry in registered.items()}, **specs}, config)
+    specs = {table: complete[table] for table in specs}
+    names = TopicNames(config.kafka.topic_prefix)
+    asked = topics_to_ask(registered, specs, names)
+    starts = starts_now(open_admin(config), asked) if asked else {}
     at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    merged = merge(registered, specs, at=at)
+    merged = merge(registered, specs, at=at, starts=starts, names=names)
     write_entries(config, [entry for change, entry in merged.values() if change.action != "unchanged"])
     return [change for change, _ in merged.values()]

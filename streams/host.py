@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -23,11 +23,12 @@ from streams.memory import TRIM_SECONDS, give_back
 from streams.page import Installation
 from streams.registration import ensure_own_topics, own_topics
 from streams.resume import take_up_again
+from streams.stage import MAIN_LANE
 from streams.status import Standing, status_of
 from streams.tables import TableDirectory
 from streams.telling import Teller
 from streams.web import StageServer
-from streams.wiring import MAIN_LANE, Wired, stage_names
+from streams.wiring import Wired, stage_names
 from streams.workers import TELL_SECONDS, read_workers
 
 _BACKOFF_SECONDS_MAX = 10.0
@@ -147,12 +148,20 @@ class StageHost(Service):
             if gone := before - after:
                 await self.consumer.remove_topics(gone)
             if new := after - before:
-                await self.consumer.add_topics(MAIN_LANE, new)
+                await self._add_topics(new)
             for table in sorted(changed & self.tables.keys()):
-                await take_up_again(self.consumer, MAIN_LANE, self.tables[table], entries.get(table), self.names)
+                await take_up_again(self.consumer, self._add_topics, self.tables[table], entries.get(table), self.names)
             log.info(
                 "tables_changed", tables=sorted(changed)[:20], added=len(after - before), removed=len(before - after)
             )
+
+    async def _add_topics(self, topics: Collection[str]) -> None:
+        lane_of = getattr(self.wired.stage, "lane_of", lambda _: MAIN_LANE)
+        lanes: dict[str, list[str]] = {}
+        for topic in sorted(topics):
+            lanes.setdefault(lane_of(topic), []).append(topic)
+        for lane, some in lanes.items():
+            await self.consumer.add_topics(lane, some)
 
     async def _gathered(self) -> dict[bytes, bytes | None]:
         """Return what came up to a short silence: an apply of many tables is one change of the subscription."""

@@ -48,14 +48,18 @@ def unrepeated(changes: pa.Table, heights: OriginHeights) -> tuple[pa.Array, Ori
     for stream in _streams(changes):
         rows = _rows_of(changes, stream)
         offsets = changes["origin_offset"].combine_chunks()
-        here = pc.if_else(rows, offsets, pa.scalar(-1, pa.int64()))
-        seen = after.get(stream, -1)
-        highest = pc.cumulative_max(here)
-        before = pc.max_element_wise(pa.concat_arrays([pa.array([-1], pa.int64()), highest])[: len(here)], seen)
-        keep = pc.or_(keep, pc.and_(rows, pc.greater(here, before)))
-        after.pop(stream, None)
-        after[stream] = max(seen, pc.max(here).as_py())
+        above, highest = above_highest(rows, offsets, after.pop(stream, -1))
+        keep = pc.or_(keep, above)
+        after[stream] = highest
     return keep, OriginHeights(after)
+
+
+def above_highest(rows: pa.Array, numbers: pa.Array, seen: int) -> tuple[pa.Array, int]:
+    """Return which of `rows` (a mask) are above `seen` and all before them, and the highest number after them."""
+    here = pc.if_else(rows, numbers, pa.scalar(-1, pa.int64()))
+    highest = pc.cumulative_max(here)
+    before = pc.max_element_wise(pa.concat_arrays([pa.array([-1], pa.int64()), highest])[: len(here)], seen)
+    return pc.and_(rows, pc.greater(here, before)), max(seen, pc.max(here).as_py())
 
 
 def _streams(changes: pa.Table) -> list[Stream]:

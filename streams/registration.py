@@ -130,6 +130,8 @@ def own_topic(config: Config, topic: str, *, partitions: int | None = None) -> T
         return _settings(
             config, partitions=_spread(config.redis.buckets), days=config.kafka.changes_retention_hours / 24
         )
+    if topic.startswith(names.alerts_state("")):
+        return _settings(config, partitions=partitions or 1, days=None)
     assert topic.startswith(names.changes("")), f"{topic} is no topic of ours"
     return _settings(config, partitions=partitions or 1, days=config.kafka.changes_retention_hours / 24)
 

@@ -8,7 +8,7 @@ decided, and nothing of the old life is left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from time import monotonic
 from typing import Protocol
 
@@ -32,6 +32,9 @@ _LOOK_SECONDS = 0.05
 log = structlog.get_logger("streams.resume")
 
 
+AddTopics = Callable[[Collection[str]], Awaitable[None]]
+
+
 class Consumer(Protocol):
     """What this asks of the transport."""
 
@@ -40,9 +43,6 @@ class Consumer(Protocol):
 
     async def remove_topics(self, topics: Collection[str]) -> None:
         """Read topics no more."""
-
-    async def add_topics(self, lane: str, topics: Collection[str]) -> None:
-        """Read topics."""
 
     def assignments(self) -> list[Assignment]:
         """Return what this worker has."""
@@ -78,15 +78,18 @@ def entry_of(topic: str, names: TopicNames, tables: TableDirectory) -> TableEntr
 
 
 async def take_up_again(
-    consumer: Consumer, lane: str, entry: TableEntry, before: TableEntry | None, names: TopicNames
+    consumer: Consumer, add_topics: AddTopics, entry: TableEntry, before: TableEntry | None, names: TopicNames
 ) -> bool:
-    """Try again what this worker paused of a table if somebody has asked for it since `before`; tell whether it did."""
+    """Try again what this worker paused of a table if somebody has asked for it since `before`; tell whether it did.
+
+    `add_topics` reads topics in the lanes that they belong to.
+    """
     if before is None or entry.resumed <= before.resumed:
         return False
-    output = names.changes(entry.spec.table)
+    own = {names.changes(entry.spec.table), *(names.features(each.view) for each in entry.spec.features)}
     view = consumer.snapshot()
     assigned = {each.topic for each in view.partitions}
-    mine = {topic for topic in assigned | set(view.paused_topics) if topic == output or reads(entry.spec, topic)}
+    mine = {topic for topic in assigned | set(view.paused_topics) if topic in own or reads(entry.spec, topic)}
     stopped = mine & {each.topic for each in view.partitions if each.stopped} | mine & set(view.paused_topics)
     decided_anew = {topic for topic in mine if entry.decisions.get(topic) != before.decisions.get(topic)}
     for topic in stopped:
@@ -95,10 +98,10 @@ async def take_up_again(
     if not topics:
         return bool(stopped)
     log.info("taken_up_again", table=entry.spec.table, topics=sorted(topics)[:20])
-    subscribed = [output] if output in topics else entry.spec.topics
+    subscribed = sorted(own & topics) or entry.spec.topics
     await consumer.remove_topics(subscribed)
     await _left(consumer, topics)
-    await consumer.add_topics(lane, subscribed)
+    await add_topics(subscribed)
     return True
 
 

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from schemas.errors import HeadgateError
+from schemas.errors import HeadgateError, SourceMoved
+
+MAIN_LANE = "main"
 
 
 @runtime_checkable
@@ -32,7 +34,7 @@ class Stage(Protocol):
     async def step(self, group: Any) -> None:
         """Work on one group of runs; see the promise."""
 
-    async def starts(self, assignments: Sequence[Any]) -> Mapping[Any, int]:
+    async def starts(self, assignments: Sequence[Any]) -> Mapping[Any, int | SourceMoved]:
         """Return where to begin reading, for the partitions where the sink knows better than Kafka's commit."""
 
     async def tables_changed(self, changed: set[str]) -> None:
@@ -58,7 +60,12 @@ class BaseStage:
     async def stop(self) -> None:
         """Close nothing."""
 
-    async def starts(self, assignments: Sequence[Any]) -> Mapping[Any, int]:
+    def lane_of(self, topic: str) -> str:
+        """Return the lane that a topic added at run time is read by."""
+        del topic
+        return MAIN_LANE
+
+    async def starts(self, assignments: Sequence[Any]) -> Mapping[Any, int | SourceMoved]:
         """Leave the start of all `assignments` to Kafka's commit."""
         del assignments
         return {}

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from schemas import versions
 from schemas.errors import ConfigurationError, TableStopped
-from schemas.table import TableEntry, TableSpec
+from schemas.table import TableEntry, TableSpec, views_that_emit
 from schemas.topics import TopicNames
 
 # librdkafka matches patterns by POSIX: it refuses `(?…`, and takes `\d` for a d. Nothing would come of such topics.
@@ -131,7 +131,9 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
     waiting = names.all_alerts_retry("destination")
     own = [names.tables, names.alerts, names.quarantine, names.alerts_redrive, names.alerts_dead, names.status]
     own += [names.normalize_state, names.stage_state("alerts")]
-    for topic in [*map(names.changes, specs), *own, *waiting]:
+    views = [view for spec in specs.values() for view in sorted(views_that_emit(spec))]
+    emitted = [*map(names.features, views), *map(names.alerts_state, views)]
+    for topic in [*map(names.changes, specs), *emitted, *own, *waiting]:
         if caught := readers(topic):
             raise ConfigurationError(
                 f"{caught[0]}: its pattern also catches {topic}, a topic of ours",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +19,13 @@ from streams.poison import Quarantine
 from streams.registration import ensure_fixed_topics, own_topic
 from streams.resume import book_of, decided
 from streams.settings import is_transactional, producer_settings
-from streams.stage import Stage
+from streams.stage import MAIN_LANE, Stage
 from streams.tables import TableDirectory
 
 if TYPE_CHECKING:
     from streams.relay import Relay
 
 STAGES = ("normalize", "features", "alerts", "lake")
-MAIN_LANE = "main"
 ALERTS_GATHER_SECONDS = 0.05  # an evaluation costs 6 ms however few the changes
 LAKE_GROUP_RECORDS_MAX = 4_000  # what is read at once costs several times its bytes
 LAKE_LANE_SHARE = 4  # of a lane's bytes LAKE needs a quarter: it has a buffer of its own behind it
@@ -133,21 +132,33 @@ def _normalize(parts: Parts) -> Wired:
 
 
 def _alerts(parts: Parts) -> Wired:
-    from streams.alerts import AlertsStage
+    from streams.alert_state import PartitionState
+    from streams.alert_state_topic import load_states
+    from streams.alerts import UPDATES_LANE, AlertsStage
 
     transactional = is_transactional(parts.config)
+
+    async def states(view: str, partitions: Sequence[int]) -> Mapping[int, PartitionState]:
+        return await asyncio.to_thread(load_states, parts.config, parts.admin, view, partitions)
+
     stage = AlertsStage(
         parts.config, names=parts.names, tables=parts.tables, writer=writer_of(parts, transactional=transactional),
-        consumer=parts.consumer,
+        consumer=parts.consumer, load_states=states,
     )  # fmt: skip
-    _lane(
-        parts,
-        stage,
-        commits=not transactional,
-        group_wait=ALERTS_GATHER_SECONDS,
-        transactional=transactional,
-        book=book_of(parts.config, "alerts"),
-    )
+    for lane in (MAIN_LANE, UPDATES_LANE):
+        topics = [topic for topic in stage.topics() if stage.lane_of(topic) == lane]
+        # Updates are not written by transactions, and are remembered by their numbers wherever their topic begins.
+        special = {"transactional": transactional, "book": book_of(parts.config, "alerts")}
+        _lane(
+            parts,
+            stage,
+            lane=lane,
+            topics=topics,
+            starts=stage.starts,
+            commits=not transactional,
+            group_wait=ALERTS_GATHER_SECONDS,
+            **(special if lane == MAIN_LANE else {"goes_on": True}),
+        )
     return Wired(stage)
 
 
@@ -221,11 +232,15 @@ def _quarantine(parts: Parts, stage: Stage) -> Quarantine:
     return Quarantine(parts.config, names=parts.names, stage=stage, writer=writer_of(parts, transactional=False))
 
 
-def _lane(parts: Parts, stage: Any, **options: Any) -> None:
+def _lane(
+    parts: Parts, stage: Any, *, lane: str = MAIN_LANE, topics: Sequence[str] | None = None, **options: Any
+) -> None:
+    """Give the consumer a lane of the stage, for all its topics unless some are named."""
     defaults = {
         "on_poison": getattr(stage, "on_poison", None), "decided": decided(parts.names, parts.tables), **_limits(parts)
     }  # fmt: skip
-    parts.consumer.lane(MAIN_LANE, stage.topics(), stage.step, **{**defaults, **options})
+    chosen = stage.topics() if topics is None else topics
+    parts.consumer.lane(lane, chosen, stage.step, **{**defaults, **options})
 
 
 def _limits(parts: Parts) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from schemas.errors import PoisonRecord, SinkUnavailable
 from schemas.rule import alert_id
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
+from streams.alert_state import PartitionState, read_states
 from streams.alerts import AlertsStage
 from tests.unit.fakes import Consumer, Message, Writer
 
@@ -79,9 +80,16 @@ class Bench:
             tables=self.tables,
             writer=self.writer,
             consumer=self.consumer,
+            load_states=self.load_states,
             partitions=4,
             clock=lambda: NOW,
         )
+
+    async def load_states(self, view: str, partitions: Sequence[int]) -> dict[int, PartitionState]:
+        """Return what is remembered, as it was written."""
+        topic = NAMES.alerts_state(view)
+        entries = {r.key: r.value for r in self.writer.records if r.topic == topic and r.partition in partitions}
+        return read_states({key: value for key, value in entries.items() if key and value is not None}, partitions)
 
     def run(
         self,
@@ -138,6 +146,8 @@ async def test_an_alert_says_what_fired_and_where() -> None:
         "origin": ["src", 0, 0, 7],
         "late": False,
         "destinations": None,
+        "view": None,
+        "entity": None,
     } == alert
 
 

@@ -24,8 +24,8 @@ from schemas.feature_update import FeatureUpdate
 from schemas.table import TableSpec
 from schemas.topics import TopicNames
 from schemas.versions import FORMS
+from streams.apply import check_specs
 from streams.registration import own_topic, own_topics
-from streams.rules import RuleEngine
 from tests.services import Connector, Kafka, RedisServer
 from tests.unit.docs.pages import (
     PAGES,
@@ -44,6 +44,7 @@ from tests.unit.docs.pages import (
 )
 
 LANGUAGES = {"yaml", "json", "sh", "python", "text", ""}
+DESTINATION = {"url": "https://example.org/hooks/ward", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
 HOSTS = {"www.standardwebhooks.com", "example.org"}
 HOST = re.compile(r"\b(?:[a-z0-9-]+\.)+(?:com|org|net|io|dev)\b")
 FILE_OF_OURS = re.compile(r"`((?:schemas|connectors|sinks|streams|headgate|tests|docs|docker)/[\w./-]*)`")
@@ -82,7 +83,8 @@ def topic_row(topic: str, config: Config) -> list[str]:
         days = f"`kafka.changes_retention_hours` ({days})"
     cleanup = made.config()["cleanup.policy"].replace(",", " and ")
     told = {names.features("<view>"): "8, or fewer that divide `redis.buckets`", names.relay: "as `redis.buckets`"}
-    partitions = told.get(topic) or str(made.partitions).replace("4711", "as its largest source topic")
+    of = "the view's topic" if topic == names.alerts_state("<view>") else "its largest source topic"
+    partitions = told.get(topic) or str(made.partitions).replace("4711", f"as {of}")
     return [f"`{topic}`", partitions, f"{cleanup}, {days}" if days else cleanup]
 
 
@@ -113,7 +115,7 @@ def test_yaml_is_what_its_model_takes(block: Block) -> None:
     read = read_yaml(block)
 
     if isinstance(read, TableSpec):
-        assert [rule.rule for rule in read.rules] == [rule.rule for rule in RuleEngine().compile(read).rules]
+        check_specs({read.table: read}, Config.model_validate({"notify": {"ward": DESTINATION}}))
 
 
 @pytest.mark.parametrize("block", blocks("json"), ids=block_id)
@@ -251,7 +253,7 @@ def test_the_table_of_topics_is_what_the_code_makes() -> None:
     """Names, partitions and retention of all our topics."""
     config, names = Config(), TopicNames()
     waiting = f"{names.alerts_retry_prefix}<destination>.<delay>s"
-    by_need = [names.changes("<table>"), names.features("<view>"), names.relay, waiting]
+    by_need = [names.changes("<table>"), names.features("<view>"), names.relay, names.alerts_state("<view>"), waiting]
     made = sorted([*own_topics(config), *by_need])
 
     found = [row[:3] for row in rows(ROOT / "docs" / "topics.md", "topic")]

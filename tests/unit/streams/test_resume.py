@@ -14,7 +14,9 @@ from schemas.topics import TopicNames
 from streams.resume import decided, take_up_again
 from streams.tables import TableDirectory
 
-ENTRY = TableEntry.model_validate({"spec": {"table": "patients", "topics": ["a", "^b.*"], "columns": {"id": "long"}}})
+SPEC = {"table": "patients", "topics": ["a", "^b.*"], "key": ["id"], "columns": {"id": "long"}}
+VIEW = {"view": "visits", "entity": "patient", "columns": ["id"]}
+ENTRY = TableEntry.model_validate({"spec": {**SPEC, "features": [VIEW]}})
 ASKED = ENTRY.model_copy(update={"resumed": 1})
 
 
@@ -34,8 +36,7 @@ class Transport:
         self.asked.append(("remove", list(topics)))
         self.mine = []
 
-    async def add_topics(self, lane: str, topics: Collection[str]) -> None:
-        assert lane == "main"
+    async def add_topics(self, topics: Collection[str]) -> None:
         self.asked.append(("add", list(topics)))
 
     def assignments(self) -> list[Assignment]:
@@ -59,6 +60,10 @@ def _view(topic: str, *, stopped: bool) -> PartitionView:
             Transport({"headgate.changes.patients": True}), ASKED,
             [("remove", ["headgate.changes.patients"]), ("add", ["headgate.changes.patients"])],
         ),
+        (
+            Transport({"headgate.features.visits": True, "headgate.changes.patients": False}), ASKED,
+            [("remove", ["headgate.features.visits"]), ("add", ["headgate.features.visits"])],
+        ),
         (Transport({"a": False, "x": True}), ASKED, []),  # nothing of it is in trouble here
         (Transport({"a": True}), ENTRY, []),  # nobody asked
         (Transport({}, paused=["a"]), ASKED, []),  # paused, and not this worker's now
@@ -73,7 +78,7 @@ async def test_what_is_stopped_or_decided_gets_a_new_life(
     transport: Transport, entry: TableEntry, asked: list[tuple[str, Any]]
 ) -> None:
     """In this worker; other topics, and other tables, are not touched."""
-    await take_up_again(transport, "main", entry, ENTRY, TopicNames())
+    await take_up_again(transport, transport.add_topics, entry, ENTRY, TopicNames())
 
     assert asked == transport.asked
     assert set() == transport.paused or entry is ENTRY

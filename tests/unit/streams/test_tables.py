@@ -7,6 +7,7 @@ import pytest
 from schemas.document import read_document
 from schemas.errors import ConfigurationError, TableStopped
 from schemas.table import TableEntry, TableSpec
+from schemas.topics import TopicNames
 from streams.apply import merge
 from streams.tables import TableDirectory, check_topics, reads
 
@@ -102,11 +103,23 @@ def test_one_topic_feeds_one_table_and_none_is_ours(topic: str, said: str) -> No
         check_topics({"patients": _spec(), "other": _spec("other", topic)}, "headgate")
 
 
+@pytest.mark.parametrize("topic", [r"^.*features\.latest$", r"^.*state\.latest$"])
+def test_no_pattern_catches_what_a_view_emits(topic: str) -> None:
+    """Updates, nor what rules remember of them."""
+    view = {"view": "latest", "entity": "p", "columns": ["name"], "emit": True}
+    emits = TableSpec.model_validate({**_spec().model_dump(mode="json"), "features": [view]})
+
+    with pytest.raises(ConfigurationError, match="also catches headgate"):
+        check_topics({"patients": emits, "other": _spec("other", topic)}, "headgate")
+
+
 def test_applying_the_same_specs_again_changes_nothing() -> None:
     """People apply from their pipelines on each merge."""
     entry = TableEntry(spec=_spec(), schema_version=3, applied_at="then")
 
-    change, merged = merge({"patients": entry}, {"patients": _spec()}, at="now")["patients"]
+    change, merged = merge({"patients": entry}, {"patients": _spec()}, at="now", starts={}, names=TopicNames())[
+        "patients"
+    ]
 
     assert "unchanged" == change.action
     assert entry is merged
@@ -117,7 +130,11 @@ def test_a_change_of_columns_raises_the_schema_version_and_keeps_what_verbs_set(
     entry = TableEntry(spec=_spec(), schema_version=3, epoch=2, paused="for the night")
 
     change, merged = merge(
-        {"patients": entry}, {"patients": _spec(columns="{id: long, name: string, age: int}")}, at="now"
+        {"patients": entry},
+        {"patients": _spec(columns="{id: long, name: string, age: int}")},
+        at="now",
+        starts={},
+        names=TopicNames(),
     )["patients"]
 
     assert ("changed", 4) == (change.action, change.schema_version)

@@ -1,0 +1,153 @@
+"""Rules that remember: fired once until armed again, whatever is repeated, lost or tried anew."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from connectors.transport.chunk import Group
+from schemas.errors import SinkUnavailable
+from tests.unit.alerts.chain import VIEW, Chain, row
+from tests.unit.alerts.updates import HIGH, NAMES, Bench, entry_of, keys
+from tests.unit.fakes import Writer
+
+
+async def levels(bench: Bench, chain: Chain, *values: str | None, key: int = 0, **fields: Any) -> list[str | None]:
+    """Feed an entity's levels one by one; return those that fired."""
+    fired: list[str | None] = []
+    for value in values:
+        update = chain.update(key, row(level=value), **fields)
+        fired += [value for _ in await bench.feed(update, first=chain.position)]
+    return fired
+
+
+async def test_a_threshold_fires_once_until_it_is_armed_again() -> None:
+    """In the band between the bounds nothing happens; null and a delete in between do what they say."""
+    bench, chain = Bench(entry_of(HIGH)), Chain()
+
+    found = await levels(
+        bench, chain, "1", "6", "6.10", "7", "5.70", "6.20", "5.50", "6.30", "5.49", "5.90", "6.40", None
+    )
+    found += await levels(bench, chain, "6.50", "5.00", "6.60")
+    bench_two = Bench(entry_of(HIGH), writer=bench.writer)
+    await bench_two.feed(chain.update(0, None), first=chain.position)
+    found += await levels(bench_two, chain, "6.70")
+
+    assert ["6.10", "6.40", "6.60", "6.70"] == found
+
+
+async def test_a_falling_threshold_is_the_mirror() -> None:
+    """Below, and armed again above."""
+    low = {"rule": "low", "kind": "threshold", "of": "level * 2", "below": -1, "rearm_above": 0, "view": VIEW}
+    bench, chain = Bench(entry_of(low)), Chain()
+
+    assert ["-1", "-2"] == await levels(bench, chain, "1", "-0.50", "-1", "-3", "0", "-3", "0.01", "-2")
+
+
+async def test_a_threshold_in_one_run_is_the_same_as_one_by_one() -> None:
+    """Several entities, several crossings, in a single group."""
+    values = ["5", "7", "8", "5.60", "7", "5", "6.50", "6.80", "1", "9"]
+    one, together = Bench(entry_of(HIGH)), Bench(entry_of(HIGH))
+    chain, same = Chain(), Chain()
+    for at, value in enumerate(values):
+        for key in range(3):
+            await one.feed(chain.update(key, row(level=str(Decimal(value) - key))), first=3 * at + key)
+
+    alerts = await together.feed(
+        *[same.update(key, row(level=str(Decimal(value) - key))) for value in values for key in range(3)]
+    )
+
+    assert alerts == one.alerts()
+    assert [0, 1, 0, 0, 1, 2] == keys(alerts)
+
+
+async def test_a_slot_outlives_the_worker() -> None:
+    """It is in the state topic, in the partition of the update; the state is gone from there once it is armed again."""
+    one, chain = Bench(entry_of(HIGH)), Chain()
+    assert ["7"] == await levels(one, chain, "7", "5.60")
+    two = Bench(entry_of(HIGH), writer=one.writer)
+
+    assert ["6.20"] == await levels(two, chain, "8", "5", "6.20", "5")
+
+    topic = NAMES.alerts_state(VIEW)
+    slots = [r for r in one.writer.records if r.topic == topic and r.key is not None and b"slot" in r.key]
+    assert [True, False, True, False] == [record.value is not None for record in slots]
+    assert {0} == {record.partition for record in slots}
+
+
+async def test_snapshots_move_what_is_remembered() -> None:
+    """What was beyond the bound in a snapshot is not news when it changes later."""
+    bench, chain = Bench(entry_of(HIGH)), Chain()
+
+    assert [] == await levels(bench, chain, "7", snapshot=True)
+    assert ["6.10"] == await levels(bench, chain, "8", "5", "6.10")
+    assert [] == await levels(bench, chain, "5", snapshot=True)
+    assert ["9"] == await levels(bench, chain, "9")
+
+
+async def test_what_is_not_known_moves_no_threshold() -> None:
+    """Neither across the bound nor back."""
+    bench, chain = Bench(entry_of(HIGH)), Chain()
+    await levels(bench, chain, "7")
+
+    assert [] == await levels(bench, chain, "1", unavailable=["level"])
+    assert ["9"] == await levels(bench, chain, "8", "5", "9")
+
+
+async def test_a_changed_threshold_forgets_what_it_was() -> None:
+    """Its slots were of another bound; an entity beyond the new one already has not crossed it."""
+    bench, chain = Bench(entry_of(HIGH)), Chain()
+    await levels(bench, chain, "7", key=0)
+    await levels(bench, chain, "9", key=1)
+    bench.tables["patients"] = entry_of({**HIGH, "above": 8.0})
+    await bench.stage.tables_changed({"patients"})
+
+    assert ["8.10"] == await levels(bench, chain, "7.50", "8.10", key=0)
+    assert [] == await levels(bench, chain, "9.50", key=1)
+
+
+async def test_nothing_is_remembered_of_a_write_that_failed() -> None:
+    """The group comes again and fires then, once."""
+    writer = Writer(SinkUnavailable("away"))
+    bench, chain = Bench(entry_of(HIGH), writer=writer), Chain()
+    run = await bench.run(chain.update(0, row(level="7")))
+    with pytest.raises(SinkUnavailable):
+        await bench.stage.step(Group([run], bench.consumer))
+    assert ([], []) == (bench.alerts(), writer.records)
+
+    await bench.stage.step(Group([run], bench.consumer))
+
+    assert 1 == len(bench.alerts())
+    assert [] == await levels(bench, chain, "8")
+
+
+async def test_nothing_is_remembered_of_a_partition_that_was_lost_in_part() -> None:
+    """Its next owner reads all of it."""
+    bench, chain = Bench(entry_of(HIGH)), Chain()
+    runs = [await bench.run(chain.update(at, row(level="7"), bucket=0), first=at) for at in range(2)]
+    runs[1].lose()
+
+    await bench.stage.step(Group(runs, bench.consumer))
+
+    assert ([], [], []) == (bench.alerts(), bench.writer.records, bench.writer.advances)
+
+
+async def test_without_transactions_alerts_are_durable_before_what_says_so() -> None:
+    """A crash in between repeats an alert, and loses none."""
+
+    class Interrupted(Writer):
+        """Fails in its second write."""
+
+        async def write(self, runs: Any, work: Any) -> Any:
+            if self.records:
+                raise SinkUnavailable("away")
+            return await super().write(runs, work)
+
+    bench, chain = Bench(entry_of(HIGH), writer=Interrupted(), guarantee="at_least_once"), Chain()
+
+    with pytest.raises(SinkUnavailable):
+        await levels(bench, chain, "7")
+
+    assert {NAMES.alerts} == {record.topic for record in bench.writer.records}

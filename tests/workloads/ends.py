@@ -10,7 +10,6 @@ import orjson
 import redis
 from kafka import TopicPartition
 
-from schemas.topics import TopicNames
 from tests.oracles import (
     AlertKey,
     Change,
@@ -170,7 +169,8 @@ def lags(installation: Installation, consumer: Any, admin: Any) -> dict[str, int
     prefix = installation.topic_prefix
     outputs = [installation.changes_topic(table) for table in installation.shapes]
     sources = [topic for shape in installation.shapes.values() for topic in shape.topics]
-    delivered = [f"{prefix}.alerts", *TopicNames(prefix).all_alerts_retry(DESTINATION)]
+    waiting = (topic for topic in admin.list_topics() if topic.startswith(f"{prefix}.notify.retry.{DESTINATION}."))
+    delivered = [f"{prefix}.alerts", *sorted(waiting)]
     reads = {"normalize": sources, "features": outputs, "alerts": outputs, "lake": outputs, NOTIFY_STAGE: delivered}
     ends = {topic: _ends(consumer, topic) for topics in reads.values() for topic in topics}
     gaps: dict[str, dict[Any, tuple[int, int]]] = {}

@@ -21,6 +21,7 @@ from sinks.lake.stand import Stand, read_stand
 from sinks.quarantine import Suspect, quarantine_value, read_quarantined
 from sinks.redis.layout import Layout
 from sinks.redis.migrate import check_readable, read_marker
+from streams.alert_state import StateChange, read_states
 from streams.retry import DeadLetter, Waiting, read_dead_letter, read_waiting
 from streams.tables import read_entry
 from streams.workers import state_of_record
@@ -33,6 +34,8 @@ QUARANTINED = quarantine_value(
     ValueError(), Suspect(("t", 0, 0, 1), None, b"{", []), stage="lake", table="p", at=1.0, message_bytes_max=100_000
 )
 LAYOUT = Layout("hg", 64)
+((_, HEIGHTS),) = StateChange(heights={3: {"a": 7}}).records(0)
+assert HEIGHTS is not None, "a height is written, not taken away"
 STAND = Stand("t", "id", 5, {})
 
 # How each form is read, and what this release writes.
@@ -41,6 +44,7 @@ JSON_FORMS: dict[Form, tuple[Callable[[bytes], Any], bytes]] = {
     versions.QUARANTINED: (read_quarantined, QUARANTINED),
     versions.WAITING: (read_waiting, WAITING.encoded()),
     versions.DEAD_LETTER: (read_dead_letter, DEAD.encoded()),
+    versions.ALERTS_STATE: (lambda value: read_states({b'[0,"height",3]': value}, [0]), HEIGHTS),
     versions.LAKE_STAND: (lambda value: read_stand(value.decode()), STAND.to_text().encode()),
 }
 

@@ -19,6 +19,7 @@ from connectors.transport.transaction import Advance, Outbox
 from schemas.change import HEADER_TABLE
 from schemas.config import Config
 from schemas.errors import ConfigurationError, SourceMoved, TableStopped
+from schemas.failpoints import failpoint
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
@@ -122,6 +123,7 @@ class AlertsStage(BaseStage):
         fired = Fired(self._clock, self._config.kafka.message_bytes_max)
         async with self._engine_free:
             await asyncio.to_thread(self._evaluate, runs, fired)
+        failpoint("alerts.after_decode")
         metadata = {run: fired.heights[run.assignment].to_text() for run in runs if run.assignment in fired.heights}
         for run in await self._write(runs, fired, metadata):  # of a run that was lost meanwhile nothing counts as seen
             if run.assignment in fired.heights:
@@ -267,6 +269,7 @@ class AlertsStage(BaseStage):
             await self._writer.write(runs, state)
         elif runs:
             await self._writer.write(runs, both)
+        failpoint("alerts.after_write")
         return written
 
     def _metadata(self, assignment: Assignment) -> str:

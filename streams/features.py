@@ -19,6 +19,7 @@ from connectors.transport.history import lacks_only_a_marker
 from schemas.change import is_replay
 from schemas.config import Config
 from schemas.errors import HeadgateError, SourceMoved, TableStopped
+from schemas.failpoints import failpoint
 from schemas.table import TableEntry, views_that_emit
 from schemas.topics import TopicNames
 from sinks.redis.fold import Gatherer
@@ -143,8 +144,10 @@ class FeaturesStage:
         new = {run.assignment: run.first for run in reversed(runs) if self._is_new(run.assignment)}
         taken_up = await self._take_up(list(new))
         await self._seek({assignment: offset for assignment, offset in taken_up.items() if offset < new[assignment]})
+        failpoint("features.before_write")
         if await self._write([run for run in runs if not run.lost]):
             await self._go_back(await self._store.read_again())
+        failpoint("features.after_write")
         for run in runs:
             if self._stands_by(run):
                 self._store.reach(self._fields(run.assignment), run.next)
@@ -218,6 +221,7 @@ class FeaturesStage:
                 self._gather_piece(gatherer, reader, piece)
                 if self._stands_by(piece.run):
                     behind.update(dict.fromkeys(self._fields(piece.run.assignment), piece.next))
+        failpoint("features.after_decode")
         return gatherer, behind
 
     def _stands_by(self, run: Any) -> bool:

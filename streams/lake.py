@@ -21,6 +21,7 @@ from connectors.contract import ContractReader
 from connectors.transport.chunk import by_topic
 from schemas.config import Config
 from schemas.errors import BugError, HeadgateError, SourceMoved, TableStopped
+from schemas.failpoints import failpoint
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from sinks.lake.commit import LakeBatch
@@ -174,6 +175,7 @@ class LakeStage(BaseStage):
             if table is not None:
                 work.append((table, runs))
         read = await asyncio.to_thread(_read_all, work, self._now())
+        failpoint("lake.after_decode")
         for (table, runs), rows in zip(work, read, strict=True):
             self._hold(table.buffer, runs, rows)
             group.taken(runs)
@@ -301,6 +303,7 @@ class LakeStage(BaseStage):
         except TableStopped as stopped:
             await self._pause(self._names.changes(table.spec.table), stopped)
             return
+        failpoint("lake.after_write")
         for part in parts:
             if part.run.assignment in self._places:  # else it has left and was forgotten meanwhile
                 self._places[part.run.assignment].reset(batch.after[part.run.partition])

@@ -22,6 +22,7 @@ from schemas.batch import Batch, Decoded
 from schemas.change import HEADER_SCHEMA_VERSION, HEADER_TABLE
 from schemas.config import Config
 from schemas.errors import PoisonRecord, RecordTooLarge, TableStopped, TransactionAborted
+from schemas.failpoints import failpoint
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
@@ -126,11 +127,13 @@ class NormalizeStage(BaseStage):
             return
         await self._ensure_read(runs)
         work = _Work()
+        failpoint("normalize.before_write")
         try:
             report: WriteReport = await self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live))
         except TransactionAborted as exc:
             await self._blame(exc, runs)
             raise
+        failpoint("normalize.after_write")
         self._wide = report.partitions > GATHER_PARTITIONS
         self._settle(work)
         # Done before paused: a pause reads again from the first record that is not done, and these are written.
@@ -176,6 +179,7 @@ class NormalizeStage(BaseStage):
         work.__init__()  # type: ignore[misc]  # after an abort everything is counted anew
         for of_topic in by_topic(runs).values():
             self._topic(work, outbox, of_topic)
+        failpoint("normalize.after_decode")
         return [Advance(a, offset, _metadata(work.states[a])) for a, offset in work.nexts.items()]
 
     def _topic(self, work: _Work, outbox: Outbox, runs: list[Run]) -> None:

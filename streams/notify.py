@@ -23,6 +23,7 @@ from connectors.transport.chunk import Assignment, Group, Run
 from connectors.transport.transaction import Advance, Outbox
 from schemas.config import Config
 from schemas.errors import HeadgateError, PoisonRecord, SinkUnavailable, TableStopped
+from schemas.failpoints import failpoint
 from schemas.rule import Alert
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
@@ -247,6 +248,7 @@ class NotifyStage(BaseStage):
                 return []
 
             await self._writer.write(portion.runs, work)
+        failpoint("notify.before_done")
         group.done(portion.take_settled())
 
     # ── one alert ──
@@ -263,7 +265,9 @@ class NotifyStage(BaseStage):
                     return None
                 if self._health.resting():
                     break
+                failpoint("notify.before_delivery")
                 attempt = await self._sink.deliver(item.alert)
+                failpoint("notify.after_delivery")
             made += 1
             if attempt.verdict is not Verdict.RETRY:
                 self._health.succeeded()

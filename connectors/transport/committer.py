@@ -16,6 +16,7 @@ from connectors.transport.chunk import Assignment
 from connectors.transport.partition import Partition
 from connectors.transport.partitions import Partitions
 from schemas.errors import SourceMoved, SourceUnavailable
+from schemas.failpoints import failpoint
 
 Key = tuple[str, int]
 Report = Callable[[str, Mapping[str, object]], None]
@@ -72,6 +73,7 @@ class Committer:
             return
         self._in_flight, self._wanted = self._wanted, {}
         self._in_flight_since = now
+        failpoint("commit.before_send")
         for batch in self._batches(self._in_flight.values()):
             try:
                 consumer.commit(offsets=[wanted.ours() for wanted in batch], asynchronous=True)
@@ -86,6 +88,7 @@ class Committer:
             if (wanted := self._in_flight.get((each.topic, each.partition))) is not None
             and wanted.offset == each.offset
         ]
+        failpoint("commit.after_answer")
         if error is None:
             self._stored(batch)
         else:
@@ -93,6 +96,7 @@ class Committer:
 
     def commit_now(self, consumer: Consumer, keys: Iterable[Key]) -> bool:
         """Commit what is asked for of `keys` and wait for the answer; False if some of it was not stored."""
+        failpoint("commit.before_wait")
         chosen = set(keys)
         merged = {**self._in_flight, **self._wanted}
         batch = [wanted for key, wanted in merged.items() if key in chosen]

@@ -21,6 +21,7 @@ from connectors.transport.history import lacks_only_a_marker, moved, out_of_rang
 from connectors.transport.partition import Budget, Partition, Status
 from connectors.transport.routes import Routes
 from schemas.errors import HeadgateError, SourceMoved, TransportFatal
+from schemas.failpoints import failpoint
 
 Key = tuple[str, int]
 
@@ -116,6 +117,7 @@ class Partitions:
         if places:
             consumer.pause(places)
         self._by_key.update({each.key: each for each in added})
+        failpoint("rebalance.assigned")
         return [each.assignment for each in added]
 
     def start(self, consumer: Consumer, assignment: Assignment, offset: int) -> Partition | None:
@@ -295,6 +297,7 @@ class Partitions:
 
     def undo_pauses(self, consumer: Consumer, partitions: Iterable[Partition]) -> None:
         """Resume at the client what is about to be unassigned: a pause would outlive it."""
+        failpoint("rebalance.committed")
         paused = [TopicPartition(*each.key) for each in partitions if each.paused]
         if paused:
             consumer.resume(paused)

@@ -20,6 +20,7 @@ from connectors.transport.chunk import Assignment, Headers, Run
 from connectors.transport.hearing import NOT_ALLOWED, made, not_allowed
 from connectors.transport.settings import ClientSettings, ProducerSettings
 from schemas.errors import RecordTooLarge, SourceUnavailable, TransportFatal
+from schemas.failpoints import failpoint
 
 RECORD_OVERHEAD_BYTES = (
     128  # of one record alone in a batch: batch header 61, lengths and timestamps, with room to spare
@@ -224,6 +225,7 @@ class PlainWriter:
         outbox = Outbox(lambda *record: records.append(record), self._settings.message_bytes_max)
         advances = work(outbox)
         self._produce(records)
+        failpoint("plain.before_flush")
         while len(self._producer) and not self._closing:
             self._producer.flush(_FLUSH_SECONDS)
             self._check()
@@ -232,6 +234,7 @@ class PlainWriter:
             raise TransportFatal(
                 "closed with records that were not delivered", hint="they are written again by the next worker"
             )
+        failpoint("plain.after_flush")
         return outbox.report(advances, began)
 
     def _produce(self, records: Sequence[tuple[Any, ...]]) -> None:

@@ -21,6 +21,7 @@ from connectors.transport.hearing import RIGHTS_HINT, made
 from connectors.transport.producer import Advance, Deliveries, Outbox, Work, WriteReport, produce_into
 from connectors.transport.settings import ProducerSettings
 from schemas.errors import ConfigurationError, SourceUnavailable, TransactionAborted, TransportFatal
+from schemas.failpoints import failpoint
 
 Report = Callable[[str, Mapping[str, object]], None]
 
@@ -163,8 +164,11 @@ class TransactionalWriter:
             raise TransactionAborted(f"{lost[0]!r} left in the middle of a transaction", hint="its next owner does it")
         offsets = [_offset(each) for each in advances]
         if offsets:
+            failpoint("transaction.before_offsets")
             self._until_known("offsets", lambda: producer.send_offsets_to_transaction(offsets, metadata, seconds))
+        failpoint("transaction.before_commit")
         self._until_known("commit", lambda: producer.commit_transaction(seconds))
+        failpoint("transaction.after_commit")
 
     def _until_known(self, what: str, call: Callable[[], object]) -> None:
         """Repeat a call for as long as librdkafka says that it can be: until then its outcome is not known."""

@@ -15,6 +15,7 @@ from headgate.cli.codes import ExitCode, epilog
 from headgate.cli.printing import say
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, load_config
 from schemas.errors import ConfigurationError
+from schemas.failpoints import VARIABLE, arm
 
 if TYPE_CHECKING:
     from schemas.config import Config
@@ -127,6 +128,7 @@ def _in_slot(settings: Config, stage: str, number: int | None, instance: str) ->
     from headgate.slot import Slot, take_first_free
 
     follow(os.environ)
+    arm(os.environ.get(VARIABLE, ""))
     folder = Path(settings.web.state_folder)
     if number is None:
         slot = take_first_free(folder, stage=stage, instance=instance)

@@ -40,6 +40,7 @@ from pyiceberg.table.update import (
 )
 
 from schemas.errors import SinkUnavailable
+from schemas.failpoints import failpoint
 from sinks.base import Written
 from sinks.lake.files import write_files
 from sinks.lake.manifests import ManifestWriter
@@ -107,6 +108,7 @@ class LakeTable:
             self.load()
         for _ in range(CONFLICTS_MAX):
             self._refuse_moved(batch)
+            failpoint("lake.before_write")
             self._write_files(batch)
             nbytes = sum(file.file_size_in_bytes for file in batch.files or ())
             if self._commit_once(batch):
@@ -164,6 +166,7 @@ class LakeTable:
         if expired:
             updates.append(RemoveSnapshotsUpdate.model_validate({"snapshot-ids": [one.snapshot_id for one in expired]}))
         was_unsure, batch.unsure = batch.unsure, True
+        failpoint("lake.before_commit")
         try:
             response = table.catalog.commit_table(table, requirements, tuple(updates))
         except CommitFailedException:
@@ -174,6 +177,7 @@ class LakeTable:
                 self._sweeper.discard(writer.paths)
             batch.unsure = was_unsure or came_through
             return False
+        failpoint("lake.after_commit")
         batch.unsure, batch.files = False, None  # the files are the table's now, whatever becomes of the batch
         table.metadata, table.metadata_location = response.metadata, response.metadata_location
         self._manifests[snapshot_id] = _numbered(manifests, snapshot)

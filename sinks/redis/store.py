@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping, 
 
 from schemas.config import MIB, RedisConfig
 from schemas.errors import OutboxFull, SinkUnavailable
+from schemas.failpoints import failpoint
 from sinks.redis.fold import Gatherer, Sections
 from sinks.redis.layout import offset_text, read_offset, view_of
 from sinks.redis.ledger import Applied, Arguments, Call, Ledger, Move, OutboxTerms, commands
@@ -135,6 +136,7 @@ class FeatureStore:
                 raise SinkUnavailable("the connection to Redis is lost", hint="the rows are sent again")
             calls = self._calls(sharing, {})
             applied = await self._exchange(calls, {}, opened)
+            failpoint("features.before_entities")
             plans = {section.plan.id: section.plan for views in sharing.values() for section in views.values()}
             entities = tellings(self._ledger.layout, applied.told, plans)
             touched = {b: {*sharing.get(b, ()), *entities.get(b, ())} for b in {*sharing, *entities}}

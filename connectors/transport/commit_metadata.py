@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from schemas import versions
 from schemas.errors import BugError
 
-COMMIT_METADATA_BYTES_MAX = 4096  # the broker's default of offset.metadata.max.bytes
+# The broker takes 4096 by default (offset.metadata.max.bytes), and the client puts a NUL behind what it commits.
+COMMIT_METADATA_BYTES_MAX = 4095
 _VERSION = f"v{versions.COMMIT_METADATA.writes}"
 _NO_ID = "-"  # a broker without topic ids
 _OURS = re.compile(r"v(\d+) (\S+) (\d+)(?: (.*))?", re.DOTALL)

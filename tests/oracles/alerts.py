@@ -50,17 +50,18 @@ def expected_alerts(
         for (rule, version), condition in rules.items():
             values = condition(change)
             if values is not None:
-                expected[AlertKey(rule, version, table, _key_text(change.key_json), change.position)] = values
+                expected[AlertKey(rule, version, table, key_text(change.key_json), change.position)] = values
     return expected
 
 
-def _key_text(key: Any) -> str:
+def key_text(key: Any) -> str:
+    """Return a key's JSON, columns in alphabetical order."""
     return json.dumps(key, sort_keys=True, ensure_ascii=False)
 
 
 def identity_of(alert: Mapping[str, Any]) -> AlertKey:
     """Return what identifies an alert as it was delivered."""
-    return AlertKey(alert["rule"], alert["rule_version"], alert["table"], _key_text(alert["key"]), alert["position"])
+    return AlertKey(alert["rule"], alert["rule_version"], alert["table"], key_text(alert["key"]), alert["position"])
 
 
 def check_deliveries(

@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-
 FAST_TESTS := tests/unit tests/property tests/contract tests/simulation
 
 .DEFAULT_GOAL := check
-.PHONY: check format lint types imports fast-tests test demo bench system-packages services help clean
+.PHONY: check format lint types imports fast-tests test demo bench chaos system-packages services help clean
 
 check: $(VENV)/.test-ready ## What must hold before a commit: format, lint, types, imports, fast tests (the default)
 	@$(MAKE) --no-print-directory -j2 fast-tests lint types imports
@@ -37,6 +37,9 @@ demo: $(VENV)/.demo-ready ## See it work, with nothing but Python: two minutes, 
 
 bench: $(VENV)/.test-ready services ## One table of speed and memory
 	$(BIN)/python -m tests.bench
+
+chaos: $(VENV)/.test-ready services ## Faults under load, a verdict line each; SCALE=night, CASES=1,3 and SEED=7 say more
+	$(BIN)/python -m tests.chaos --scale $(or $(SCALE),small) $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
 
 system-packages: ## Install what the tests' services need (or say the command)
 	$(PYTHON) -P tests/services/system.py

@@ -52,6 +52,8 @@ FAILPOINTS: Mapping[str, str] = {
     "plain.before_flush": "records are with the producer, without a transaction",
     "rebalance.assigned": "partitions came, within the rebalance",
     "rebalance.committed": "partitions leave: their offsets are committed, they are not given back",
+    "relay.after_write": "feature updates are durable in Kafka, and still in the outbox",
+    "relay.before_write": "feature updates are read from the outbox, and not written",
     "transaction.after_commit": "a transaction is committed, nobody knows of it yet",
     "transaction.before_commit": "records and offsets are in a transaction that is not committed",
     "transaction.before_offsets": "records are in a transaction, offsets are not",

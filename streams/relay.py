@@ -20,6 +20,7 @@ from connectors.transport.chunk import Headers
 from connectors.transport.producer import Outbox
 from schemas.config import KIB, MIB, Config
 from schemas.errors import HeadgateError, RecordTooLarge, Unavailable
+from schemas.failpoints import failpoint
 from schemas.feature_update import HEADER_VIEW
 from schemas.table import TableEntry, views_that_emit
 from schemas.topics import TopicNames
@@ -208,8 +209,10 @@ class Relay:
         await self._ensure(
             *{self._names.features(update.value.view) for update in updates}
         )  # also of what emits no more
+        failpoint("relay.before_write")
         if updates:
             await self._writer.put(lambda outbox: self._fill(outbox, updates))
+        failpoint("relay.after_write")
         await self._outboxes.remove(entries)
         self._counts["updates_relayed"] += len(updates)
         return True

@@ -45,7 +45,7 @@ def open_lake_sql(config: LakeConfig, tables: Collection[str] | None = None) -> 
 
 def add_table(connection: duckdb.DuckDBPyConnection, table: Table, name: str) -> None:
     """Create the views of one table under `name`, over the files that it has now."""
-    connection.execute(f"CREATE VIEW {quoted(name)} AS {_changes(connection, table, name)}")
+    connection.execute(f"CREATE VIEW {quoted(name)} AS {changes_sql(connection, table, name)}")
     key = lake.key_of(table)
     if key:
         columns = [field.name for field in table.schema().fields if not field.name.startswith(OWN_PREFIX)]
@@ -94,7 +94,7 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _changes(connection: duckdb.DuckDBPyConnection, table: Table, name: str) -> str:
+def changes_sql(connection: duckdb.DuckDBPyConnection, table: Table, name: str) -> str:
     """Return the SELECT of all rows; files of an older schema have null where they lack a column."""
     schema = table.schema()
     files = [file.file_path for file in live_files(table)]

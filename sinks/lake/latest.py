@@ -1,0 +1,225 @@
+"""What the lake says of the rows that are there, at one snapshot, written as the contract's values.
+
+For each key: its last delete, and of the changes from there on those that say something of a column which no newer one
+says. Applied in any order, by a ledger where the higher position wins, they leave what the whole history leaves.
+
+Promise: memory holds a batch of rows and what DuckDB needs for one aggregate per key, above `MEMORY` on disk.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from schemas.config import LakeConfig
+from schemas.table import TableSpec
+from schemas.types import ColumnType, Kind
+from sinks.lake import table as lake
+from sinks.lake.stand import Stand, read_stands
+from sinks.lake.storage import file_system, is_s3, open_catalog
+from sinks.lake.view import changes_sql, literal, quoted
+
+MEMORY = "192MB"
+THREADS = 2
+BATCH_ROWS = 16_000
+
+_FLOATS = frozenset({Kind.FLOAT, Kind.DOUBLE})
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class LatestBatch:
+    """Changes as the contract's values, the output partition of each, and whether it is a delete without a row since.
+
+    `expired` are such deletes of which the lake has heard before the moment given: nothing older comes any more.
+    """
+
+    values: list[bytes]
+    partitions: list[int]
+    expired: list[bool]
+
+
+class LatestChanges:
+    """The changes behind the current rows of one table, of the snapshot that was current when this was opened."""
+
+    def __init__(self, config: LakeConfig, spec: TableSpec, columns: Collection[str]) -> None:
+        """Open the table; only its key and `columns` are read.
+
+        Raises:
+            TableStopped: there is no such table in the lake, or none that we can read.
+            Exception: whatever a catalogue or a file system raises that does not answer.
+        """
+        catalog = open_catalog(config)
+        try:
+            self._table = lake.load_table(catalog, config.namespace, spec.table)
+        finally:
+            catalog.close()
+        self.stands: dict[int, Stand] = read_stands(self._table.properties)
+        self._spec = spec
+        there = {field.name for field in self._table.schema().fields}
+        self._columns = [name for name in spec.columns if name in there and (name in columns or name in spec.key)]
+        self._folder = tempfile.TemporaryDirectory(prefix="headgate-rebuild-")
+        self._connection = duckdb.connect(
+            config={
+                "memory_limit": MEMORY,
+                "threads": THREADS,
+                "temp_directory": self._folder.name,
+                "preserve_insertion_order": False,
+                "enable_external_file_cache": False,
+            }
+        )
+        if is_s3(config):
+            self._connection.register_filesystem(file_system(config))
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def interrupt(self) -> None:
+        """End what runs on another thread; it raises there."""
+        self._connection.interrupt()
+
+    def close(self) -> None:
+        """Give back memory and disk."""
+        self._connection.close()
+        self._folder.cleanup()
+
+    def prepare(self, partitions: Collection[int]) -> int:
+        """Find the newest changes of each key; return how many keys there are whose newest is in `partitions`."""
+        name = quoted("rows of the lake")
+        self._connection.execute(f"CREATE VIEW {name} AS {changes_sql(self._connection, self._table, 'lake')}")
+        partial = self._partial(name)
+        self._connection.execute(newest_sql(name, self._spec.key, partial))
+        ((keys,),) = self._connection.execute(
+            f"SELECT count(*) FROM newest WHERE list_contains({_numbers(partitions)}, home)"  # noqa: S608  numbers
+        ).fetchall()
+        self._select = self._select_sql(name, partial, partitions)
+        return int(keys)
+
+    def _partial(self, rows: str) -> list[str]:
+        """Return the columns that some change did not carry."""
+        found = self._connection.execute(
+            f"SELECT DISTINCT unnest({lake.UNAVAILABLE}) FROM {rows} WHERE len({lake.UNAVAILABLE}) > 0"  # noqa: S608  quoted
+        ).fetchall()
+        missing = {name for (name,) in found}
+        return [name for name in self._columns if name in missing]
+
+    def _select_sql(self, rows: str, partial: Sequence[str], partitions: Collection[int]) -> str:
+        same_key = " AND ".join(f"r.{quoted(name)} = n.{quoted(name)}" for name in self._spec.key)
+        filled = "".join(f" OR r.{lake.POSITION} = n._m{index}" for index in range(len(partial)))
+        columns = ", ".join(
+            f"{contract_sql('r.' + quoted(name), self._spec.columns[name].type)} AS {quoted(name)}"
+            for name in self._columns
+        )
+        return f"""
+        SELECT r.{lake.OP}, r.{lake.POSITION}, CAST(r.{lake.PARTITION} AS INTEGER), r.{lake.UNAVAILABLE},
+            r.{lake.OP} = 'delete' AND (n._p IS NULL OR n._p < n._d) AND r.{lake.INGESTED} < $before, {columns}
+        FROM {rows} r JOIN newest n ON {same_key}
+        WHERE list_contains({_numbers(partitions)}, r.{lake.PARTITION}) AND (
+            (r.{lake.OP} = 'delete' AND r.{lake.POSITION} = n._d)
+            OR ({_IS_ROW.format(op=f"r.{lake.OP}")} AND (n._d IS NULL OR r.{lake.POSITION} >= n._d)
+                AND (r.{lake.POSITION} = n._p{filled})))"""  # noqa: S608  every name is quoted
+
+    def batches(self, *, expired_before: datetime) -> Iterator[LatestBatch]:
+        """Yield what `prepare` found, of its partitions, a bounded number at a time, in no order."""
+        reader = self._connection.sql(self._select, params={"before": expired_before}).to_arrow_reader(BATCH_ROWS)
+        for batch in reader:
+            yield self._batch(batch)
+
+    def _batch(self, batch: pa.RecordBatch) -> LatestBatch:
+        ops, positions, partitions, unavailable, expired, *columns = (column.to_pylist() for column in batch.columns)
+        shown = [
+            _json_floats(values) if _has_floats(self._spec.columns[name].type) else values
+            for name, values in zip(self._columns, columns, strict=True)
+        ]
+        keys = [index for index, name in enumerate(self._columns) if name in self._spec.key]
+        key_names = [self._columns[index] for index in keys]
+        values = []
+        for op, position, missing, row in zip(ops, positions, unavailable, zip(*shown, strict=True), strict=True):
+            after = None if op == "delete" else dict(zip(self._columns, row, strict=True))
+            key = dict(zip(key_names, (row[index] for index in keys), strict=True))
+            values.append(_encode({"op": op, "key": key, "position": position, "after": after, "unavailable": missing}))
+        return LatestBatch(values, partitions, expired)
+
+
+_IS_ROW = "{op} NOT IN ('delete', 'floor', 'truncate')"
+_FLOORS = "('floor', 'truncate')"
+
+
+def newest_sql(rows: str, key: Collection[str], partial: Sequence[str]) -> str:
+    """Return the statement that makes `newest`: for each key its last delete, its newest change, and where that is.
+
+    `_m<n>` is the position of the newest change that says something of the n-th of `partial`.
+    """
+    keys = ", ".join(quoted(name) for name in key)
+    is_row = _IS_ROW.format(op=lake.OP)
+    sent = "".join(
+        f", max({lake.POSITION}) FILTER ({is_row} AND NOT list_contains({lake.UNAVAILABLE}, {literal(name)})) AS _m{n}"
+        for n, name in enumerate(partial)
+    )
+    return f"""
+    CREATE TEMP TABLE newest AS
+    SELECT {keys}, max({lake.POSITION}) FILTER ({lake.OP} = 'delete') AS _d,
+        max({lake.POSITION}) FILTER ({is_row}) AS _p,
+        arg_max(CAST({lake.PARTITION} AS INTEGER), {lake.POSITION}) AS home{sent}
+    FROM {rows}
+    WHERE {lake.OP} NOT IN {_FLOORS} AND {lake.POSITION} >= coalesce(
+        (SELECT max({lake.POSITION}) FROM {rows} WHERE {lake.OP} IN {_FLOORS}), '')
+    GROUP BY {keys}"""  # noqa: S608  every name is quoted
+
+
+def contract_sql(value: str, column: ColumnType) -> str:
+    """Return the expression that writes `value`, an expression too, as the contract's JSON has it."""
+    match column.kind:
+        case Kind.LONG | Kind.DECIMAL:
+            return f"CAST({value} AS VARCHAR)"
+        case Kind.DATE:
+            return f"strftime({value}, '%Y-%m-%d')"
+        case Kind.TIME:
+            return f"strftime(make_timestamp(epoch_us({value})), '%H:%M:%S.%f')"
+        case Kind.TIMESTAMP:
+            return f"strftime({value}, '%Y-%m-%dT%H:%M:%S.%f')"
+        case Kind.TIMESTAMPTZ:
+            return f"strftime(make_timestamp(epoch_us({value})), '%Y-%m-%dT%H:%M:%S.%fZ')"
+        case Kind.BINARY:
+            return f"to_base64({value})"
+        case Kind.FLOAT:  # by its shortest text: as a double it would show digits that nobody wrote
+            return f"CAST(CAST({value} AS VARCHAR) AS DOUBLE)"
+        case Kind.LIST:
+            assert column.element is not None, "a list has an element"
+            return f"list_transform({value}, lambda x: {contract_sql('x', column.element)})"
+        case _:
+            return value
+
+
+def _has_floats(column: ColumnType) -> bool:
+    return column.kind in _FLOATS or (column.element is not None and _has_floats(column.element))
+
+
+def _json_floats(values: Sequence[Any]) -> list[Any]:
+    """Return numbers, also in lists, with the texts that the contract has for what is no JSON number."""
+    return [_json_float(value) for value in values]
+
+
+def _json_float(value: Any) -> Any:
+    if isinstance(value, list):
+        return _json_floats(value)
+    if value is None or math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _numbers(numbers: Collection[int]) -> str:
+    return "[" + ", ".join(str(int(number)) for number in sorted(numbers)) + "]"

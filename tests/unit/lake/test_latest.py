@@ -1,0 +1,116 @@
+"""The lake's current rows written as the contract has them: what is read back is what was written."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from schemas.config import LakeConfig
+from schemas.errors import TableStopped
+from sinks.lake.commit import LakeBatch, LakeTable
+from sinks.lake.latest import LatestBatch, LatestChanges
+from sinks.lake.stand import Stand
+from sinks.lake.storage import open_catalog
+from sinks.lake.table import open_table
+from tests.unit.lake.changes import TOPIC, change, deletion, rows_of, spec_of
+
+NEVER, ALWAYS = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+TYPED = {
+    "id": ("long", "9007199254740993"),
+    "yes": ("boolean", True),
+    "small": ("int", -5),
+    "ratio": ("double", 0.1),
+    "short": ("float", 1.1),
+    "odd": ("double", "NaN"),
+    "far": ("float", "-Infinity"),
+    "price": ("decimal(12,3)", "-1234.500"),
+    "day": ("date", "1899-02-28"),
+    "hour": ("time", "13:45:06.000009"),
+    "local": ("timestamp", "9999-12-31T23:59:59.999999"),
+    "at": ("timestamptz", "1950-01-01T00:00:00.000001Z"),
+    "text": ("string", 'é "quoted" \n'),
+    "document": ("json", '{"a": [1]}'),
+    "uid": ("uuid", "123e4567-e89b-12d3-a456-426614174000"),
+    "bytes": ("binary", "AP8="),
+    "days": ("list<date>", ["2024-02-29", None]),
+    "ratios": ("list<list<double>>", [[0.5, "NaN"], None, []]),
+    "nothing": ("string", None),
+}
+
+
+def lake_of(folder: Path, spec: Any, changes: list[dict[str, Any]]) -> LakeConfig:
+    """Return a lake that holds changes."""
+    config = LakeConfig(warehouse=str(folder))
+    catalog = open_catalog(config)
+    table = LakeTable(
+        open_table(catalog, config.namespace, spec), snapshots_kept=2, sweep_grace_seconds=0, clock=time.time
+    )
+    stand = Stand("t", "id", len(changes), {})
+    table.commit(LakeBatch("patients", rows_of(changes, spec), {0: None}, {0: stand}))
+    catalog.close()
+    return config
+
+
+def read(latest: LatestChanges, partitions: list[int], before: datetime = NEVER) -> tuple[int, LatestBatch]:
+    """Return what is said to be there, and all of it."""
+    with latest:
+        keys, batches = latest.prepare(partitions), list(latest.batches(expired_before=before))
+    return keys, LatestBatch(
+        [value for batch in batches for value in batch.values],
+        [partition for batch in batches for partition in batch.partitions],
+        [flag for batch in batches for flag in batch.expired],
+    )
+
+
+def test_every_type_comes_back_as_the_contract_has_it(tmp_path: Path) -> None:
+    """Digits, fractions, zones, what is no number, lists within lists, and null."""
+    spec = spec_of(columns={name: type_ for name, (type_, _) in TYPED.items()})
+    row = {name: value for name, (_, value) in TYPED.items()}
+    config = lake_of(tmp_path, spec, [change(0, 1, key={"id": row["id"]}, after=row)])
+
+    keys, found = read(LatestChanges(config, spec, list(TYPED)), [0])
+
+    assert keys == 1
+    (value,) = map(orjson.loads, found.values)
+    assert row == value["after"]
+    assert {"id": row["id"]} == value["key"]
+
+
+def test_an_owner_reads_its_partitions_as_all_of_them_together_stand(tmp_path: Path) -> None:
+    """A key whose newest change lies in another partition is that owner's; its old row here is not sent."""
+    elsewhere = {"source": {"origin": [TOPIC, 0, 3, 0]}}
+    changes = [change(1, 1), change(2, 2), deletion(3, 1, **elsewhere), change(4, 3, **elsewhere)]
+    spec = spec_of()
+    config = lake_of(tmp_path, spec, changes)
+
+    keys, found = read(LatestChanges(config, spec, ["name"]), [0])
+    keys_there, found_there = read(LatestChanges(config, spec, ["name"]), [3])
+
+    assert (1, ["2"]) == (keys, [orjson.loads(value)["key"]["id"] for value in found.values])
+    assert (2, ["1", "3"]) == (keys_there, sorted(orjson.loads(value)["key"]["id"] for value in found_there.values))
+    assert [3, 3] == found_there.partitions
+
+
+def test_an_old_delete_without_a_row_since_is_named(tmp_path: Path) -> None:
+    """One whose row lives again is not: its position is kept with the row."""
+    spec = spec_of()
+    config = lake_of(tmp_path, spec, [deletion(1, 1), deletion(2, 2), change(3, 2)])
+
+    _, found = read(LatestChanges(config, spec, ["name"]), [0], ALWAYS)
+
+    said = {
+        (orjson.loads(v)["key"]["id"], orjson.loads(v)["op"]): flag
+        for v, flag in zip(found.values, found.expired, strict=True)
+    }
+    assert {("1", "delete"): True, ("2", "delete"): False, ("2", "update"): False} == said
+
+
+def test_a_table_that_is_not_in_the_lake_is_said_to_be_so(tmp_path: Path) -> None:
+    """Nothing is created in its place."""
+    with pytest.raises(TableStopped, match="no table patients"):
+        LatestChanges(LakeConfig(warehouse=str(tmp_path)), spec_of(), ["name"])

@@ -16,6 +16,7 @@ from connectors.formats import format_of
 from schemas.config import Config, LimitsConfig
 from schemas.document import read_document
 from schemas.errors import ConfigurationError, VersionRefused
+from schemas.feature import View
 from schemas.table import RuleStart, TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.registration import load_tables, open_admin, write_entries
@@ -112,6 +113,27 @@ def _check_destinations(spec: TableSpec, config: Config) -> None:
         )
 
 
+def check_versions(entries: Mapping[str, TableEntry], specs: Mapping[str, TableSpec]) -> None:
+    """Check that a view of other columns than before has another version: the rows of before would stay as they are.
+
+    Raises:
+        ConfigurationError: the first such view, with the version to give it.
+    """
+    for table, spec in specs.items():
+        known = {view.view: view for view in entries[table].spec.features} if table in entries else {}
+        for view in spec.features:
+            old = known.get(view.view)
+            if old is not None and old.version == view.version and _read_by(old) != _read_by(view):
+                raise ConfigurationError(
+                    f"{table}: view {view.view} is not as it was registered, and has the same version {view.version}",
+                    hint=f"write version: {view.version + 1}; it is filled anew, and read under that version",
+                )
+
+
+def _read_by(view: View) -> tuple[object, ...]:
+    return sorted(view.columns), view.entity_key, view.event_time
+
+
 def merge(
     entries: Mapping[str, TableEntry],
     specs: Mapping[str, TableSpec],
@@ -157,6 +179,7 @@ def apply_folder(config: Config, folder: Path) -> list[TableChange]:
             raise refused
     complete = check_specs({**{name: entry.spec for name, entry in registered.items()}, **specs}, config)
     specs = {table: complete[table] for table in specs}
+    check_versions(registered, specs)
     names = TopicNames(config.kafka.topic_prefix)
     asked = topics_to_ask(registered, specs, names)
     starts = starts_now(open_admin(config), asked) if asked else {}

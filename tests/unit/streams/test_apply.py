@@ -11,9 +11,10 @@ import pytest
 from schemas.config import Config, read_config
 from schemas.document import read_document
 from schemas.errors import ConfigurationError
-from schemas.table import TableSpec
+from schemas.feature import View
+from schemas.table import TableEntry, TableSpec
 from streams import rule_database, rules
-from streams.apply import check_specs, read_specs
+from streams.apply import check_specs, check_versions, read_specs
 from tests.bench.events import bench_spec
 
 CONFIG: Config = read_config("kafka: {bootstrap: 'x:9092'}\nnotify: {}\n", name="headgate.yaml")
@@ -107,3 +108,22 @@ def test_a_spec_in_json_is_read_as_it_was_written(tmp_path: Path) -> None:
 
     assert {"a": spec} == read_specs(tmp_path)
     assert spec == read_document(spec.model_dump_json(indent=2), TableSpec, name="a")
+
+
+def test_a_view_of_other_columns_needs_another_version() -> None:
+    """Rows that are in Redis would stay as they are until they change; the order of columns says nothing."""
+    spec = bench_spec("a", "t")
+    (view, *others) = spec.features
+    fewer = view.model_copy(update={"columns": view.columns[1:]})
+    turned = view.model_copy(update={"columns": view.columns[::-1]})
+    entries = {"a": TableEntry(spec=spec)}
+
+    def with_view(changed: View) -> dict[str, TableSpec]:
+        return {"a": spec.model_copy(update={"features": [changed, *others]})}
+
+    with pytest.raises(ConfigurationError, match="has the same version") as refused:
+        check_versions(entries, with_view(fewer))
+    assert f"version: {view.version + 1}" in refused.value.hint
+    check_versions(entries, with_view(fewer.model_copy(update={"version": view.version + 1})))
+    check_versions(entries, with_view(turned))
+    check_versions({}, with_view(fewer))

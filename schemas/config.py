@@ -140,6 +140,8 @@ class LimitsConfig(Strict):
     record_depth_max: Annotated[int, Field(ge=4, le=900)] = 100
     record_bytes_max: Bytes = 4 * MIB
     drain_seconds: Seconds = 8.0
+    redrive_max_age_hours: Annotated[int, Field(ge=1)] = 7 * 24  # older changes of a row are not sent again
+    rebuild_bytes_max: Bytes = 256 * MIB  # what DuckDB holds while Redis is filled from the lake
 
 
 class Config(Strict):

@@ -2,30 +2,35 @@
 
 Promise: a group is done once Redis has acknowledged every row of it. One script per bucket writes rows and the bucket's
 offsets; positions decide inside Redis, so what comes again, or late, changes nothing. Redis may come back with less
-than it acknowledged: the offsets that it keeps show that, and the partitions go back to the lowest of them.
+than it acknowledged: the offsets that it keeps show that, and the partitions go back to the lowest of them (places.py),
+or are filled from the lake where the log does not reach that far (rebuild.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import structlog
 
-from connectors.transport.history import lacks_only_a_marker
 from schemas.change import is_replay
 from schemas.config import Config
-from schemas.errors import HeadgateError, SourceMoved, TableStopped
+from schemas.errors import HeadgateError, TableStopped
 from schemas.failpoints import failpoint
 from schemas.table import TableEntry, views_that_emit
 from schemas.topics import TopicNames
 from sinks.redis.fold import Gatherer
 from sinks.redis.layout import offset_field
 from sinks.redis.rows import TableRows
-from sinks.redis.store import Fallen, FeatureStore
+from sinks.redis.standing import Standing
+from sinks.redis.store import FeatureStore
+from streams.places import Lags, Logs, Places
+from streams.rebuild import Rebuild
 from streams.relay import Relay
 from streams.settings import is_transactional
 
@@ -36,6 +41,7 @@ ROUND_ARGUMENTS = 200_000  # a command may have about a million
 ROUNDS_IN_FLIGHT = 3
 MOVE_SECONDS = 30.0  # how often buckets without rows are moved, and all are looked at
 MOVE_AGAIN_SECONDS = 1.0  # where Redis did not answer
+SETTLE_SECONDS = 1.0  # how often it is said how far views are that are not complete
 
 
 class Consumer(Protocol):
@@ -46,6 +52,9 @@ class Consumer(Protocol):
 
     async def pause(self, topic: str, reason: TableStopped) -> None:
         """Stop reading a table."""
+
+    async def resume(self, topic: str) -> None:
+        """Read a table again that was paused."""
 
 
 class Piece(NamedTuple):
@@ -71,20 +80,39 @@ class FeaturesStage:
         consumer: Consumer,
         relay: Relay | None = None,
         clock: Callable[[], float] = time.time,
+        logs: Logs | None = None,
+        lags: Lags = dict,
     ) -> None:
+        """Ask `logs` where topics begin and end now, `lags` what is still to be read of them."""
         self._config = config
         self._names = names
         self._tables = tables
         self._consumer = consumer
         self._relay = relay
         self._store = FeatureStore(config.redis, clock=clock, message_bytes_max=config.kafka.message_bytes_max)
-        self._transactional = is_transactional(config)
         self._readers: dict[str, TableRows | None] = {}
-        self._assignments: dict[tuple[str, int], Any] = {}
         self._stopped: dict[str, TableStopped] = {}  # topics whose views cannot be kept
-        self._halted: set[Any] = set()  # assignments whose rows Redis lost and the log no longer has
-        self._back: dict[Any, int] = {}  # where assignments must go back to; until they have, their offsets stand still
-        self._mover: asyncio.Task[None] | None = None
+        self._places = Places(
+            self._store,
+            consumer,
+            fields_of=self._fields,
+            transactional=is_transactional(config),
+            logs=logs,
+            lags=lags,
+        )
+        self._rebuild = Rebuild(
+            config,
+            names=names,
+            tables=tables,
+            store=self._store,
+            places=self._places,
+            reader_of=self._reader,
+            pause=self._pause,
+            clock=clock,
+        )
+        self._places.on_held = self._rebuild.want
+        self._resumed: dict[str, int] = {}
+        self._tasks: list[asyncio.Task[None]] = []
         self._counts: Counter[str] = Counter()
 
     async def start(self) -> None:
@@ -98,16 +126,21 @@ class FeaturesStage:
         await self._store.ensure()
         if self._relay is not None:
             await self._relay.start()
-        self._mover = asyncio.create_task(self._keep_moving())
+        self._resumed = {table: entry.resumed for table, entry in self._tables.items()}
+        self._tasks = [
+            asyncio.create_task(self._again_and_again(MOVE_SECONDS, self._move)),
+            asyncio.create_task(self._again_and_again(SETTLE_SECONDS, self._settle)),
+            asyncio.create_task(self._rebuild.run()),
+        ]
 
     async def stop(self) -> None:
         """Move all offsets to what is done, so that a successor repeats nothing, and leave."""
         if self._relay is not None:
             await self._relay.stop()
-        if self._mover is not None:
-            self._mover.cancel()
-            await asyncio.gather(self._mover, return_exceptions=True)
-            self._mover = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
         try:
             async with asyncio.timeout(self._config.limits.drain_seconds / 2):
                 await self._store.ensure()
@@ -125,11 +158,20 @@ class FeaturesStage:
     def counters(self) -> dict[str, float]:
         """Return what was counted since the start."""
         relayed = self._relay.counters() if self._relay is not None else {}
-        return {**self._counts, **self._store.counts, **relayed}
+        return {**self._counts, **self._store.counts, **self._rebuild.counts, **relayed}
 
     def waits_for(self) -> HeadgateError | None:
         """Return what the relay waits for, None if nothing."""
         return self._relay.trouble if self._relay is not None else None
+
+    @property
+    def last_error(self) -> HeadgateError | None:
+        """What a rebuild waits for."""
+        return next(iter(self._rebuild.trouble.values()), None)
+
+    def filling(self) -> dict[str, Standing]:
+        """Return how far the tables are whose views are not complete."""
+        return {self._names.table_of(topic): at for topic, at in self._places.filling().items()}
 
     async def step(self, group: Any) -> None:
         """Write a group and say that it is done.
@@ -138,55 +180,60 @@ class FeaturesStage:
             SinkUnavailable: Redis does not answer; nothing is known of the group's rows.
             PoisonRecord: a value is not the contract's, or a row is too large.
         """
-        await self._go_back(await self._store.ensure())
+        await self._places.go_back(await self._store.ensure())
         await self._pause_stopped({run.topic for run in group.runs})
         runs = [run for run in group.runs if not run.lost and len(run) and run.topic not in self._stopped]
-        new = {run.assignment: run.first for run in reversed(runs) if self._is_new(run.assignment)}
-        taken_up = await self._take_up(list(new))
-        await self._seek({assignment: offset for assignment, offset in taken_up.items() if offset < new[assignment]})
+        new = {run.assignment: run.first for run in reversed(runs) if self._places.is_new(run.assignment)}
+        if new:
+            await self._places.begin(new)
         failpoint("features.before_write")
         if await self._write([run for run in runs if not run.lost]):
-            await self._go_back(await self._store.read_again())
+            await self._places.go_back(await self._store.read_again())
         failpoint("features.after_write")
         for run in runs:
-            if self._stands_by(run):
-                self._store.reach(self._fields(run.assignment), run.next)
+            self._places.read(run)
+        await self._places.settle()
         group.done(runs)
 
     async def starts(self, assignments: Sequence[Any]) -> dict[Any, int]:
         """Return where to begin: the lowest offset that Redis has for a partition, where that is below Kafka's.
 
-        A partition of which a bucket knows nothing begins at 0: its view is new there, or Redis lost it.
+        A partition of which a bucket knows nothing begins at 0: its view is new there, or Redis lost it. Where the log
+        does not reach back to that offset, it is filled from the lake.
 
         Raises:
             SinkUnavailable: Redis does not answer.
         """
-        await self._go_back(await self._store.ensure())
+        await self._places.go_back(await self._store.ensure())
         await self._pause_stopped({assignment.topic for assignment in assignments})
-        starts: dict[Any, int] = {}
-        for assignment, offset in (await self._take_up(assignments)).items():
-            if assignment.committed is None or offset < assignment.committed:
-                starts[assignment] = max(offset, assignment.low)
-                if self._is_gone(assignment, offset):
-                    await self._history_gone(assignment, offset)
-        return starts
+        return await self._places.starts(assignments)
 
     async def tables_changed(self, changed: set[str]) -> None:
-        """Take up specs that changed; for a view that is new, its table is read from the beginning.
+        """Take up specs that changed; for a view that is new, its table is read from the beginning, or from the lake.
 
         Raises:
             SinkUnavailable: Redis does not answer.
         """
         self._stopped.clear()
         self._readers.clear()  # any of them may own, or no longer own, a view's name
-        self._drop_lost()
         if self._relay is not None:
             await self._relay.tables_changed()
-        topics = {self._names.changes(table) for table in changed}
-        again = [a for a in self._assignments.values() if a.topic in topics and self._is_new(a)]
-        if again:
-            await self._go_back(await self._store.ensure())
-            await self._seek(await self._take_up(again))
+        await self._places.go_back(await self._store.ensure())
+        await self._places.change({self._names.changes(table) for table in changed})
+        for table in changed & self._tables.keys():
+            resumed = self._tables[table].resumed
+            if resumed > self._resumed.get(table, 0):
+                await self._resume(self._names.changes(table))
+            self._resumed[table] = resumed
+
+    async def _pause(self, topic: str, reason: TableStopped) -> None:
+        await self._consumer.pause(topic, reason)
+
+    async def _resume(self, topic: str) -> None:
+        """Go on with a table whose history is gone: from the lake if that has it now, else without it."""
+        if self._places.held(topic):
+            await self._consumer.resume(topic)
+            self._rebuild.accept(topic)
 
     async def _write(self, runs: Sequence[Any]) -> bool:
         """Send `runs`, a few rounds at a time; return whether Redis turned out to have lost something."""
@@ -219,14 +266,10 @@ class FeaturesStage:
             reader = self._reader(piece.run.topic)
             if reader is not None:
                 self._gather_piece(gatherer, reader, piece)
-                if self._stands_by(piece.run):
+                if self._places.stands_by(piece.run):
                     behind.update(dict.fromkeys(self._fields(piece.run.assignment), piece.next))
         failpoint("features.after_decode")
         return gatherer, behind
-
-    def _stands_by(self, run: Any) -> bool:
-        """Say whether all that comes before `run` is in Redis, or on its way there."""
-        return not run.lost and run.assignment not in self._halted and run.assignment not in self._back
 
     def _gather_piece(self, gatherer: Gatherer, reader: TableRows, piece: Piece) -> None:
         values = piece.run.values()[piece.start : piece.stop]
@@ -237,15 +280,17 @@ class FeaturesStage:
             values, offsets = [values[index] for index in kept], [offsets[index] for index in kept]
         if not values:
             return
-        changes = reader.decode(values)
-        where = f"{piece.run.assignment.topic_id}|{piece.run.partition}|"
-        gatherer.add(
-            reader,
-            changes,
-            lambda index: f"{where}{offsets[index]}",
-            value_bytes_max=max(map(len, values)),
-            replayed=lambda index: is_replay(piece.run.headers(piece.start + kept[index])),
-        )
+        changes, longest = reader.decode(values), max(map(len, values))
+        assignment = piece.run.assignment
+        news = bisect_left(offsets, self._places.news_begin(assignment))
+        where = f"{assignment.topic_id}|{assignment.partition}|"
+        for part in filter(len, (range(news), range(news, len(offsets)))):
+            for plan in reader.plans:
+                plan.loading = offsets[part[0]] < self._places.history_below(assignment, plan.id)
+            origin = partial(_origin, where, offsets[part.start : part.stop])
+            replayed = partial(_replayed, piece, kept[part.start : part.stop])
+            some = changes[part.start : part.stop]
+            gatherer.add(reader, some, origin, value_bytes_max=longest, replayed=replayed)
         self._counts["changes"] += len(changes)
 
     def _reader(self, topic: str) -> TableRows | None:
@@ -283,91 +328,37 @@ class FeaturesStage:
         plans = reader.plans if reader is not None else []
         return [offset_field(plan.id, assignment.topic, assignment.partition) for plan in plans]
 
-    def _is_new(self, assignment: Any) -> bool:
-        known = self._assignments.get((assignment.topic, assignment.partition)) is assignment
-        return not known or not self._store.knows(self._fields(assignment))
-
-    def _drop_lost(self) -> None:
-        """Forget partitions that left, and views that are gone: their fields are another worker's to move."""
-        for key in [key for key, assignment in self._assignments.items() if assignment.lost]:
-            self._halted.discard(self._assignments.pop(key))
-        self._store.keep({field for assignment in self._assignments.values() for field in self._fields(assignment)})
-
-    async def _take_up(self, assignments: Sequence[Any]) -> dict[Any, int]:
-        """Read the fields of partitions and return the lowest offset of each; of another topic: pause."""
-        if not assignments:
-            return {}
-        self._drop_lost()
-        fields = {assignment: self._fields(assignment) for assignment in assignments}
-        accepted = {field: a.topic_id for a in assignments if a.decision is not None for field in fields[a]}
-        if accepted:
-            await self._store.begin_anew(accepted)
-        offsets = await self._store.take_up({field: a.topic_id for a in assignments for field in fields[a]})
-        found: dict[Any, int] = {}
-        moved: list[Any] = []
-        for assignment in assignments:
-            own = [offsets[field] for field in fields[assignment]]
-            if None in own:
-                moved.append(assignment)
-                continue
-            self._assignments[assignment.topic, assignment.partition] = assignment
-            if known := [offset for offset in own if offset is not None]:
-                found[assignment] = min(known)
-        for assignment in moved:
-            await self._consumer.pause(assignment.topic, _moved(assignment))
-        return found
-
-    async def _go_back(self, fallen: Fallen) -> None:
-        """Go back in the partitions for which Redis holds less than it acknowledged."""
-        back: dict[Any, int] = {}
-        for assignment in self._assignments.values():
-            offsets = [fallen[field] for field in self._fields(assignment) if field in fallen]
-            if offsets and not assignment.lost:
-                back[assignment] = min(offsets)
-        await self._seek(back)
-
-    async def _seek(self, back: Mapping[Any, int]) -> None:
-        """Go back in partitions, also in those that could not before: one refuses that does not read yet."""
-        for assignment, offset in back.items():
-            LOG.warning("features.go_back", topic=assignment.topic, partition=assignment.partition, offset=offset)
-            self._back[assignment] = min(offset, self._back.get(assignment, offset))
-        for assignment, offset in list(self._back.items()):
-            if self._back.get(assignment) != offset:  # it went there meanwhile
-                continue
-            if self._is_gone(assignment, offset):
-                self._halted.add(assignment)
-                await self._history_gone(assignment, offset)
-            elif not await self._consumer.seek(assignment, offset) and not assignment.lost:
-                continue
-            if self._back.get(assignment) == offset:
-                del self._back[assignment]
-
-    def _is_gone(self, assignment: Any, offset: int) -> bool:
-        """Say whether the log no longer holds what comes at `offset`; a last transaction's marker is no loss."""
-        only_a_marker = self._transactional and lacks_only_a_marker(offset, assignment.low, assignment.high)
-        return offset < assignment.low and not only_a_marker
-
-    async def _history_gone(self, assignment: Any, offset: int) -> None:
-        where = f"{assignment.topic}[{assignment.partition}]"
-        stopped = TableStopped(
-            "history_gone",
-            f"Redis needs {where} from offset {offset}, and its log begins at {assignment.low}",
-            hint="a rebuild comes in a later version; after a resume, rows that never change again are missing",
-        )
-        await self._consumer.pause(assignment.topic, stopped)
-
-    async def _keep_moving(self) -> None:
-        seconds = MOVE_SECONDS
+    async def _again_and_again(self, every_seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        seconds = every_seconds
         while True:
             await asyncio.sleep(seconds)
-            seconds = MOVE_SECONDS
+            seconds = every_seconds
             try:
-                await self._go_back(await self._store.ensure())
-                self._drop_lost()
-                await self._go_back(await self._store.move_all())
+                await work()
             except Exception as exc:  # noqa: BLE001 - the next step meets the same trouble and says so; this goes on
                 LOG.warning("features.offsets_not_moved", error=type(exc).__name__)
-                seconds = min(MOVE_SECONDS, MOVE_AGAIN_SECONDS)  # its connection broke: what else did Redis lose?
+                seconds = min(every_seconds, MOVE_AGAIN_SECONDS)  # its connection broke: what else did Redis lose?
+
+    async def _move(self) -> None:
+        """Move the offsets of buckets without rows, and look whether all are there: else a quiet loss is not seen."""
+        await self._places.go_back(await self._store.ensure())
+        self._places.drop_lost()
+        await self._places.go_back(await self._store.move_all())
+
+    async def _settle(self) -> None:
+        """Say of views that are not complete how far they are, or that they are complete."""
+        if self._places.filling():
+            await self._places.go_back(await self._store.ensure())
+            await self._places.settle(quiet=True)
+            await self._places.tell()
+
+
+def _replayed(piece: Piece, kept: Sequence[int], index: int) -> bool:
+    return is_replay(piece.run.headers(piece.start + kept[index]))
+
+
+def _origin(where: str, offsets: Sequence[int], index: int) -> str:
+    return f"{where}{offsets[index]}"
 
 
 def rounds(runs: Sequence[Any], rows_max: int) -> Iterator[list[Piece]]:
@@ -386,11 +377,3 @@ def rounds(runs: Sequence[Any], rows_max: int) -> Iterator[list[Piece]]:
                 pieces, room = [], rows_max
     if pieces:
         yield pieces
-
-
-def _moved(assignment: Any) -> SourceMoved:
-    return SourceMoved(
-        "topic_id",
-        f"{assignment.topic} is not the topic whose changes are in Redis: its id is another",
-        hint="it was made anew: `headgate tables resume TABLE --anew` goes on with it, without what was lost",
-    )

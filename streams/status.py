@@ -95,6 +95,7 @@ def table_status(topic: str, partitions: list[PartitionView], at: Standing, now:
     paused = next((each for each in partitions if each.paused and each.paused != "its lane is full"), None)
     table = _table_of(topic, at.names, at.tables)
     unknown = getattr(at.stage, "unknown_columns", {}).get(table, ())
+    filling = at.stage.filling().get(table) if hasattr(at.stage, "filling") else None
     return {
         "table": table,
         "topic": topic,
@@ -107,6 +108,7 @@ def table_status(topic: str, partitions: list[PartitionView], at: Standing, now:
         "paused": paused.paused if paused else None,
         "hint": _hint(paused, table) if paused else "",
         "unknown_columns": sorted(unknown)[:UNKNOWN_COLUMNS_SHOWN],
+        "pending": {"done": filling.done, "total": filling.total} if filling is not None else None,
     }
 
 
@@ -131,6 +133,7 @@ def paused_status(entry: TableEntry) -> dict[str, Any]:
         "paused": entry.paused,
         "hint": f"headgate tables resume {entry.spec.table}",
         "unknown_columns": [],
+        "pending": None,
     }
 
 

@@ -166,7 +166,11 @@ def _features(parts: Parts) -> Wired:
     from streams.features import FeaturesStage
 
     relay = _relay(parts)
-    stage = FeaturesStage(parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer, relay=relay)
+    stage = FeaturesStage(
+        parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer, relay=relay,
+        logs=parts.admin.watermarks,
+        lags=lambda: {(each.topic, each.partition): each.lag for each in parts.consumer.snapshot().partitions},
+    )  # fmt: skip
     quarantine = _quarantine(parts, stage)
     transactional = is_transactional(parts.config)
     _lane(parts, stage, on_poison=quarantine.put, starts=stage.starts, transactional=transactional)

@@ -180,7 +180,14 @@ def _sum(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "paused": paused["paused"] if paused else None,
         "hint": paused.get("hint", "") if paused else "",
         "unknown_columns": sorted({column for row in rows for column in row.get("unknown_columns") or ()}),
+        "pending": _pending(rows),
     }
+
+
+def _pending(rows: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
+    """Return how far views are of which a part is still to be filled; None where all are complete."""
+    pending = [row["pending"] for row in rows if row.get("pending")]
+    return {name: sum(each[name] for each in pending) for name in ("done", "total")} if pending else None
 
 
 def _over(fold: Any, rows: Sequence[Mapping[str, Any]], name: str) -> Any:

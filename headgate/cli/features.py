@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from schemas.config import Config
     from schemas.feature import View
     from schemas.table import TableEntry
-    from sinks.redis.read import FeatureRow
+    from sinks.redis.read import EntityRead, FeatureRow
+    from sinks.redis.standing import Standing
 
 app = typer.Typer(help="Features in Redis: read an entity.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -57,20 +58,34 @@ def get(
     config: ConfigOption = DEFAULT_FILE,
     as_json: JsonOption = False,
 ) -> int:
-    """Print the latest values of an entity; null and unavailable (the source did not send it) are told apart."""
+    """Print the latest values of an entity; null and unavailable (the source did not send it) are told apart.
+
+    A view that is still being filled is PENDING: what it says may be old, and what it does not say may be there.
+    """
     from streams.registration import load_tables
 
     settings = load_config(config, os.environ)
     views = views_of(entity, load_tables(settings))
     rows = asyncio.run(read_rows(settings, views, identity))
+    pending = [(view.view.view, found.standing) for view, found in rows if found.standing.pending]
     if as_json:
-        print_json({"entity": entity, "id": identity, "views": [as_document(view, row) for view, row in rows]})
+        print_json({"entity": entity, "id": identity, "views": [as_document(view, found) for view, found in rows]})
     else:
         _print_rows(rows)
-    if all(row is None for _, row in rows):
-        say(f"error: no {entity} {identity} in Redis\nhint: it was never seen, or its row was deleted")
+        for name, standing in pending:
+            say(f"PENDING: view {name} is being filled, {progress(standing)}")
+    if all(found.row is None for _, found in rows):
+        hint = "its view is being filled, ask again later" if pending else "it was never seen, or its row was deleted"
+        say(f"error: no {entity} {identity} in Redis\nhint: {hint}")
         return ExitCode.FOUND
     return ExitCode.OK
+
+
+def progress(standing: Standing) -> str:
+    """Return how far a view is that is not complete."""
+    if not standing.total:
+        return "nothing is known of it yet: does FEATURES run?"
+    return f"{standing.done} of {standing.total} ({standing.done * 100 // standing.total} %)"
 
 
 def views_of(entity: str, tables: Mapping[str, TableEntry]) -> list[EntityView]:
@@ -108,10 +123,8 @@ def key_parts(view: EntityView, identity: str) -> list[str]:
     return [pairs[name] for name in view.key]
 
 
-async def read_rows(
-    config: Config, views: Sequence[EntityView], identity: str
-) -> list[tuple[EntityView, FeatureRow | None]]:
-    """Return each view's row of the entity; None where it has none.
+async def read_rows(config: Config, views: Sequence[EntityView], identity: str) -> list[tuple[EntityView, EntityRead]]:
+    """Return what each view says of the entity.
 
     Raises:
         SinkUnavailable: Redis does not answer.
@@ -122,7 +135,7 @@ async def read_rows(
 
     from sinks.redis.layout import Layout
     from sinks.redis.migrate import check_readable
-    from sinks.redis.read import get_entity
+    from sinks.redis.read import read_entity
 
     keys = [key_parts(view, identity) for view in views]
     timeout = config.redis.timeout_seconds
@@ -136,7 +149,7 @@ async def read_rows(
             layout = Layout(config.redis.key_prefix, config.redis.buckets)
             check_readable(await client.get(layout.marker), layout)
             return [
-                (view, await get_entity(client, config.redis, view.view, key))
+                (view, await read_entity(client, config.redis, view.view, key))
                 for view, key in zip(views, keys, strict=True)
             ]
         except (RedisError, OSError, TimeoutError) as exc:
@@ -145,9 +158,11 @@ async def read_rows(
             ) from exc
 
 
-def as_document(view: EntityView, row: FeatureRow | None) -> dict[str, Any]:
-    """Return what `--json` says of one view; `row` is null where the entity has none."""
-    head = {"view": view.view.view, "version": view.view.version, "table": view.table}
+def as_document(view: EntityView, found: EntityRead) -> dict[str, Any]:
+    """Return what `--json` says of one view: null are `row` where it has none, `pending` where the view is complete."""
+    row, standing = found.row, found.standing
+    pending = {"done": standing.done, "total": standing.total} if standing.pending else None
+    head = {"view": view.view.view, "version": view.view.version, "table": view.table, "pending": pending}
     if row is None:
         return {**head, "row": None}
     return {
@@ -172,11 +187,11 @@ def column_state(column: str, row: FeatureRow) -> str:
     return "(absent)"
 
 
-def _print_rows(rows: Sequence[tuple[EntityView, FeatureRow | None]]) -> None:
+def _print_rows(rows: Sequence[tuple[EntityView, EntityRead]]) -> None:
     lines = [
         (view.view.view, column, column_state(column, row))
-        for view, row in rows
-        if row is not None
+        for view, found in rows
+        if (row := found.row) is not None
         for column in view.view.columns
     ]
     if lines:

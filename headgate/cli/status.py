@@ -138,10 +138,18 @@ def _tables_table(sums: Iterable[Mapping[str, Any]]) -> Table:
     table = _table("stage", "table", "topic", "partitions", "lag", "freshness", "source silent", "oldest open", "state")
     for row in sums:
         ages = (row[name] for name in ("freshness_seconds", "silence_seconds", "oldest_unfinished_seconds"))
-        state = Text(f"paused: {shown(row['paused'])}", style="red") if row["paused"] else Text("runs")
+        state = _state_of(row)
         cells = [row["stage"], row["table"], row["topic"], row["partitions"], row["lag"], *map(duration, ages)]
         table.add_row(*_plain(cells), state)
     return table
+
+
+def _state_of(row: Mapping[str, Any]) -> Text:
+    if row["paused"]:
+        return Text(f"paused: {shown(row['paused'])}", style="red")
+    if pending := row["pending"]:
+        return Text(shown(f"pending: {pending['done']} of {pending['total']}"), style="yellow")
+    return Text("runs")
 
 
 def _plain(cells: Sequence[Any]) -> list[Text]:

@@ -3,7 +3,7 @@
 For each key: its last delete, and of the changes from there on those that say something of a column which no newer one
 says. Applied in any order, by a ledger where the higher position wins, they leave what the whole history leaves.
 
-Promise: memory holds a batch of rows and what DuckDB needs for one aggregate per key, above `MEMORY` on disk.
+Promise: memory holds a batch of rows and what DuckDB needs for one aggregate per key, above `bytes_max` on disk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from schemas.config import LakeConfig
+from schemas.config import MIB, LakeConfig
 from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
 from sinks.lake import table as lake
@@ -27,9 +27,9 @@ from sinks.lake.stand import Stand, read_stands
 from sinks.lake.storage import file_system, is_s3, open_catalog
 from sinks.lake.view import changes_sql, literal, quoted
 
-MEMORY = "192MB"
+BYTES_MAX = 256 * MIB
 THREADS = 2
-BATCH_ROWS = 16_000
+BATCH_ROWS = 2_048
 
 _FLOATS = frozenset({Kind.FLOAT, Kind.DOUBLE})
 _encode = msgspec.json.Encoder().encode
@@ -50,7 +50,9 @@ class LatestBatch:
 class LatestChanges:
     """The changes behind the current rows of one table, of the snapshot that was current when this was opened."""
 
-    def __init__(self, config: LakeConfig, spec: TableSpec, columns: Collection[str]) -> None:
+    def __init__(
+        self, config: LakeConfig, spec: TableSpec, columns: Collection[str], *, bytes_max: int = BYTES_MAX
+    ) -> None:
         """Open the table; only its key and `columns` are read.
 
         Raises:
@@ -69,11 +71,13 @@ class LatestChanges:
         self._folder = tempfile.TemporaryDirectory(prefix="headgate-rebuild-")
         self._connection = duckdb.connect(
             config={
-                "memory_limit": MEMORY,
+                "memory_limit": f"{bytes_max}B",
                 "threads": THREADS,
                 "temp_directory": self._folder.name,
                 "preserve_insertion_order": False,
                 "enable_external_file_cache": False,
+                # Whole rows are looked up in `newest`, as it is written; the other way round they would all be held.
+                "disabled_optimizers": "join_order,build_side_probe_side",
             }
         )
         if is_s3(config):

@@ -18,8 +18,9 @@ TOMBSTONES = "x"
 OFFSETS = "at"
 OUTBOX = "out"  # feature updates that are not relayed yet
 COUNTER = "in"  # their incarnation and last number
-# Kept free for what comes later: floors, states of views (PENDING, SWEEPING), windows.
-RESERVED = ("floor", "view", "w")
+STANDINGS = "view"
+# Kept free for what comes later: floors, windows.
+RESERVED = ("floor", "w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,14 @@ class Layout:
     def counter(self, bucket: int) -> str:
         """Return the key that holds incarnation and last number of a bucket's feature updates."""
         return self.base(bucket) + COUNTER
+
+    def standings(self, bucket: int) -> str:
+        """Return the hash of how each view stands in this bucket: pending or complete."""
+        return self.base(bucket) + STANDINGS
+
+    def ledger(self, kind: str, view: str, key: str) -> str:
+        """Return the hash that holds a row's ledger; `kind` is that of its view's plan."""
+        return f"{self.base(self.bucket(key))}{kind}:{view}:{key}"
 
     def values(self, view: str, entity: str) -> str:
         """Return the hash of latest values of an entity; `view` is its id, `<name>.<version>`."""

@@ -126,9 +126,36 @@ class Ledger:
             raise
 
     async def _prepare(self) -> None:
-        await brought_up(self.wire.exchange, self.layout)
-        (loaded,) = await self.wire.exchange([("SCRIPT", "LOAD", SCRIPT)])
-        assert checked(loaded).decode() == SCRIPT_SHA, "Redis names a script by its SHA-1"
+        await self.mark()
+        (loaded,) = await self.ask([("SCRIPT", "LOAD", SCRIPT)])
+        assert loaded.decode() == SCRIPT_SHA, "Redis names a script by its SHA-1"
+
+    async def mark(self) -> None:
+        """Have the layout's marker there, also after Redis has lost it.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+            ConfigurationError: the layout there is not one that this release reads, or has another number of buckets.
+        """
+        try:
+            await brought_up(self.wire.exchange, self.layout)
+        except BaseException:
+            await self.wire.close()
+            raise
+
+    async def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send `commands` and return their replies, none of which is an error.
+
+        Raises:
+            SinkUnavailable: Redis does not answer, or cannot take one now. The connection ends: what is promoted in the
+                place of a server that is READONLY is found by a new one only.
+        """
+        replies = await self.wire.exchange(commands)
+        try:
+            return [checked(reply) for reply in replies]
+        except BaseException:
+            await self.wire.close()
+            raise
 
     async def close(self) -> None:
         """Leave; what is in flight fails with SinkUnavailable."""
@@ -170,10 +197,8 @@ class Ledger:
         """
         if not fields:
             return [[] for _ in range(self.layout.buckets)]
-        replies = await self.wire.exchange(
-            [("HMGET", self.layout.offsets(b), *fields) for b in range(self.layout.buckets)]
-        )
-        return [[None if text is None else text.decode() for text in checked(reply)] for reply in replies]
+        replies = await self.ask([("HMGET", self.layout.offsets(b), *fields) for b in range(self.layout.buckets)])
+        return [[None if text is None else text.decode() for text in reply] for reply in replies]
 
     async def begin(self, absent: Mapping[int, Sequence[tuple[str, str]]], *, anew: bool = False) -> None:
         """Write fields that are not there: the start of a view or partition, or of what Redis has lost.
@@ -188,8 +213,7 @@ class Ledger:
             for bucket, fields in absent.items()
             for field, topic_id in fields
         ]
-        for reply in await self.wire.exchange(calls):
-            checked(reply)
+        await self.ask(calls)
 
     async def count_anew(self, buckets: Iterable[int]) -> None:
         """Have the updates of `buckets` counted under a new incarnation: Redis has lost something there.
@@ -197,8 +221,7 @@ class Ledger:
         Raises:
             SinkUnavailable: Redis does not answer.
         """
-        for reply in await self.wire.exchange([("DEL", self.layout.counter(bucket)) for bucket in buckets]):
-            checked(reply)
+        await self.ask([("DEL", self.layout.counter(bucket)) for bucket in buckets])
 
 
 def _refuse_full(bucket: int, reply: Any) -> None:

@@ -37,9 +37,9 @@ class Mark:
         self.sent[bucket] = move.new
         return move
 
-    def lagging(self) -> list[tuple[int, Move]]:
-        """Return the moves of every bucket that stands below `reached`, and count on them."""
-        moves = ((bucket, self.move(bucket, self.reached)) for bucket in range(len(self.sent)))
+    def moves(self, next_offset: int) -> list[tuple[int, Move]]:
+        """Return the moves of every bucket that stands below `next_offset`, and count on them."""
+        moves = ((bucket, self.move(bucket, next_offset)) for bucket in range(len(self.sent)))
         return [(bucket, move) for bucket, move in moves if move is not None]
 
 

@@ -1,4 +1,4 @@
-"""The read side: latest values of an entity, with null and unavailable told apart."""
+"""The read side: latest values of an entity, with null and unavailable told apart, and whether its view is complete."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from schemas.config import RedisConfig
 from schemas.feature import View
 from sinks.redis.layout import Layout, entity_text
 from sinks.redis.rows import EVENT_TIME, view_id
+from sinks.redis.standing import Standing, standing_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,14 @@ def row_of(fields: Mapping[bytes, bytes]) -> FeatureRow | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class EntityRead:
+    """What a view says of one entity, and how the view stands: while that is pending, the row may be old or missing."""
+
+    row: FeatureRow | None
+    standing: Standing
+
+
 async def get_entity(redis: Redis, config: RedisConfig, view: View, entity_key: Sequence[str]) -> FeatureRow | None:
     """Return the latest values of an entity, or None if it does not live.
 
@@ -51,6 +60,17 @@ async def get_entity(redis: Redis, config: RedisConfig, view: View, entity_key: 
     layout = Layout(config.key_prefix, config.buckets)
     fields = await redis.hgetall(layout.values(view_id(view), entity_text(entity_key)))
     return row_of(cast("Mapping[bytes, bytes]", fields))
+
+
+async def read_entity(redis: Redis, config: RedisConfig, view: View, entity_key: Sequence[str]) -> EntityRead:
+    """Return the latest values of an entity, as `get_entity` does, and whether its view holds what its table does."""
+    layout = Layout(config.key_prefix, config.buckets)
+    name, entity = view_id(view), entity_text(entity_key)
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.hgetall(layout.standings(layout.bucket(entity)))
+        pipe.hgetall(layout.values(name, entity))
+        standings, fields = await pipe.execute()
+    return EntityRead(row_of(fields), standing_of(name, standings))
 
 
 def _names(text: str | None) -> frozenset[str]:

@@ -163,8 +163,8 @@ class TableRows:
 
     def __init__(self, spec: TableSpec, views: Sequence[View], emitting: Container[str] = ()) -> None:
         """Read what `views` need; those that `emitting` names emit feature updates."""
-        self._used = _used_columns(views)
-        position_of = {name: index for index, name in enumerate(self._used)}
+        self.used = _used_columns(views)  # of the table's columns
+        position_of = {name: index for index, name in enumerate(self.used)}
         self.plans = [
             (ViewPlan if is_own_entity(spec, view) else SharingPlan)(
                 spec, view, position_of, emits=view.view in emitting
@@ -173,7 +173,7 @@ class TableRows:
         ]
         self.arguments = sum(4 + len(plan.columns) for plan in self.plans)  # per change, at most
         emits = any(plan.emits for plan in self.plans)
-        self._decode: Callable[[bytes], Any] = _decoder(spec, self._used, causes=emits).decode
+        self._decode: Callable[[bytes], Any] = _decoder(spec, self.used, causes=emits).decode
         self._key = [Reader(f"k{index}", spec.columns[name].type.kind) for index, name in enumerate(spec.key)]
 
     def decode(self, values: Sequence[bytes]) -> list[Any]:

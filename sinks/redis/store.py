@@ -19,6 +19,7 @@ from sinks.redis.layout import offset_text, read_offset, view_of
 from sinks.redis.ledger import Applied, Arguments, Call, Ledger, Move, OutboxTerms, commands
 from sinks.redis.offsets import Mark, OffsetBook, lowest
 from sinks.redis.sharing import tellings
+from sinks.redis.standing import Standings
 from sinks.redis.updates import update_row_bytes_max
 
 COUNTS = ("rows", "rows_changed", "calls", "moves_refused", "fields_fallen_back", "updates", "outbox_full")
@@ -40,6 +41,7 @@ class FeatureStore:
         self._incarnation = incarnation
         self._emitted_row_bytes_max = update_row_bytes_max(config.row_bytes_max, message_bytes_max)
         self._ledger = Ledger(config)
+        self.standings = Standings(self._ledger)
         self._book = OffsetBook()
         self._connection = 0  # the one on which the fields were read
         self._checking = asyncio.Lock()
@@ -66,6 +68,20 @@ class FeatureStore:
             fallen = await self.read_again()
             self._connection = opened
             return fallen
+
+    @property
+    def connection(self) -> int:
+        """The number of the connection, 0 while there is none: what was acknowledged on another one may be lost."""
+        return self._ledger.wire.opened if self._ledger.wire.is_open else 0
+
+    async def are_there(self, rows: Sequence[tuple[str, str, str]]) -> list[bool]:
+        """Say of rows (kind and id of the view, key) which of them Redis has.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+        """
+        keys = [self._ledger.layout.ledger(*row) for row in rows]
+        return [bool(found) for found in await self._ledger.ask([("EXISTS", key) for key in keys])]
 
     def knows(self, fields: Iterable[str]) -> bool:
         """Say whether all of `fields` were taken up."""
@@ -165,18 +181,30 @@ class FeatureStore:
         """Move every bucket, also those without rows, to what was reached; return what Redis has lost.
 
         Every field is read, also where nothing is to be moved: a worker to which nothing comes would else never learn
-        of a loss, nor that its connection is dead.
+        of a loss, nor that its connection is dead. The layout's marker is there afterwards.
 
         Raises:
             SinkUnavailable: Redis does not answer.
         """
-        moves: Moves = {}
-        for mark in self._book.marks.values():
-            for bucket, move in mark.lagging():
-                moves.setdefault(bucket, []).append(move)
-        if moves:
-            await self._send({}, moves)
+        await self._move({field: mark.reached for field, mark in self._book.marks.items()})
+        await self._ledger.mark()
         return await self.read_again()
+
+    async def move(self, offsets: Mapping[str, int]) -> Fallen:
+        """Move fields in every bucket to an offset each, where they stand below it; return what Redis has lost.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+        """
+        return await self.read_again() if await self._move(offsets) else {}
+
+    async def _move(self, offsets: Mapping[str, int]) -> bool:
+        moves: Moves = {}
+        for field, offset in offsets.items():
+            mark = self._book.marks.get(field)
+            for bucket, move in mark.moves(offset) if mark is not None else ():
+                moves.setdefault(bucket, []).append(move)
+        return bool(moves) and await self._send({}, moves)
 
     async def read_again(self) -> Fallen:
         """Read every field anew and write those that are gone; return those that hold less than was acknowledged.
@@ -239,6 +267,7 @@ class FeatureStore:
                 if text is None:
                     absent.setdefault(bucket, []).append((field, ids[field]))
         if absent:
+            await self._ledger.mark()
             await self._ledger.begin(absent)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
@@ -31,14 +33,24 @@ SEEN = "2026-11-20T19:45:57.123456Z"
 class Worker:
     """A stage with a transport in memory: what was produced can be read again from any offset."""
 
-    def __init__(self, address: str, prefix: str, log: list[bytes | None], **redis: Any) -> None:
-        self.config = Config.model_validate({"redis": {"url": address, "key_prefix": prefix, "buckets": 8, **redis}})
+    def __init__(
+        self,
+        address: str,
+        prefix: str,
+        log: list[bytes | None],
+        *,
+        lake: Path | None = None,
+        clock: Callable[[], float] = lambda: 1_000.0,
+        **redis: Any,
+    ) -> None:
+        config: dict[str, Any] = {"redis": {"url": address, "key_prefix": prefix, "buckets": 8, **redis}}
+        self.config = Config.model_validate(config | ({"lake": {"warehouse": str(lake)}} if lake else {}))
         self.tables = {"patients": TableEntry.model_validate({"spec": SPEC})}
         self.consumer = Consumer()
         self.log = log
         self.assignment = assignment_of()
         self.stage = FeaturesStage(
-            self.config, names=TopicNames(), tables=self.tables, consumer=self.consumer, clock=lambda: 1_000.0
+            self.config, names=TopicNames(), tables=self.tables, consumer=self.consumer, clock=clock
         )
 
     async def begin(self) -> int:
@@ -79,6 +91,21 @@ class Worker:
             return {key: await get_entity(client, self.config.redis, view, [str(key)]) for key in range(KEYS)}
         finally:
             await client.aclose()
+
+
+async def flow(one: Worker, *, until_complete: bool = True) -> None:
+    """Hand on the log from where the consumer stands, as the transport does, until all is read and complete."""
+    async with asyncio.timeout(60):
+        while True:
+            at = one.consumer.at.get(one.assignment, 0)
+            if at < len(one.log):
+                try:
+                    await one.read(at, at + 100)
+                except SinkUnavailable:  # the transport waits, and sends the same again
+                    one.consumer.rewind(one.assignment)
+            elif not until_complete or not one.stage.filling():
+                return
+            await asyncio.sleep(0.01)
 
 
 def history(count: int) -> list[bytes | None]:

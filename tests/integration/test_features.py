@@ -218,22 +218,6 @@ async def test_a_topic_made_anew_pauses_its_table(worker: Make) -> None:
     assert [("headgate.changes.patients", "topic_id")] == two.consumer.pauses
 
 
-async def test_history_that_is_gone_pauses_its_table(worker: Make, redis_server: RedisServer) -> None:
-    """What Redis lost and the log no longer has is not skipped in silence."""
-    one = worker(history(2_000))
-    await one.begin()
-    await one.read(0, 1_000)
-    one.assignment.low = 500
-    with redis_server.client() as client:
-        client.delete(f"{one.config.redis.key_prefix}:{{b3}}:at")
-
-    await one.read(1_000)
-
-    assert [("headgate.changes.patients", "history_gone")] == one.consumer.pauses
-    two = worker(history(2_000))
-    assert await two.begin() == 0
-
-
 async def test_another_number_of_buckets_is_refused(worker: Make) -> None:
     """Entities would be looked for where they are not."""
     one, two = worker([]), worker([], buckets=16)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
 from functools import partial
 from multiprocessing import get_context
 from typing import Any
@@ -24,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line says; 1 if a seed failed."""
     asked = _parser().parse_args(arguments)
     began = time.monotonic()
-    outcomes = _many(asked) if asked.seed is None else [run_planted(asked.seed, _worlds(asked), asked.bug)]
+    with redirect_stdout(sys.stderr):  # what the product logs is no part of the summary
+        outcomes = _many(asked) if asked.seed is None else [run_planted(asked.seed, _worlds(asked), asked.bug)]
     seconds = time.monotonic() - began
     failed = [outcome for outcome in outcomes if outcome.error]
     if asked.json:

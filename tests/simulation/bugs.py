@@ -112,7 +112,7 @@ def _quiet_worker_asks_nothing() -> AbstractContextManager[Any]:
     async def move_all(self: FeatureStore) -> Fallen:
         moves: Moves = {}
         for mark in self._book.marks.values():
-            for bucket, move in mark.lagging():
+            for bucket, move in mark.moves(mark.reached):
                 moves.setdefault(bucket, []).append(move)
         return await self.read_again() if moves and await self._send({}, moves) else {}
 

@@ -13,11 +13,13 @@ from typing import Any
 import msgspec
 
 from schemas.errors import SinkUnavailable
+from sinks.redis.layout import STANDINGS
 from sinks.redis.ledger import SCRIPT_SHA
 from tests.simulation.loop import PROCESS
 from tests.simulation.network import Network
 
 UNAVAILABLE = object()
+STANDING = "standing "  # before the name of what is written to a bucket's other hash
 Said = tuple[str, dict[str, Any] | None]  # a position, and what it says of each column; None: a delete
 Row = tuple[str, dict[str, Any]]
 
@@ -42,7 +44,15 @@ class Bucket:
 
     def fields(self) -> dict[str, str]:
         """Return what the hash of offsets holds."""
-        return {name: text for _, name, text in self.wrote if isinstance(text, str)}
+        return self._texts(standings=False)
+
+    def standings(self) -> dict[str, str]:
+        """Return what the hash of standings holds."""
+        return {name.removeprefix(STANDING): text for name, text in self._texts(standings=True).items()}
+
+    def _texts(self, *, standings: bool) -> dict[str, str]:
+        texts = ((name, text) for _, name, text in self.wrote if isinstance(text, str))
+        return {name: text for name, text in texts if name.startswith(STANDING) is standings}
 
     def rows(self) -> dict[str, list[Said]]:
         """Return what is known of each key."""
@@ -92,12 +102,17 @@ class Redis:
             case ("GET", _):
                 return self.marker
             case ("HMGET", key, *names):
-                held = self.buckets[_number(key)].fields()
+                bucket = self.buckets[_number(key)]
+                held = bucket.standings() if key.endswith(STANDINGS) else bucket.fields()
                 return [text.encode() if (text := held.get(name)) is not None else None for name in names]
             case ("HSETNX", key, name, text):
                 if name not in self.buckets[_number(key)].fields():
                     self._set(_number(key), name, text)
                 return 1
+            case ("HSET", key, *flat) if key.endswith(STANDINGS):
+                wrote = self.buckets[_number(key)].wrote
+                wrote += [(self.clock(), STANDING + name, text) for name, text in zip(*[iter(flat)] * 2, strict=True)]
+                return len(flat) // 2
             case ("EVALSHA", _, 1, key, packed):
                 return self._script(_number(key), msgspec.msgpack.decode(packed))
         raise AssertionError(f"no command of ours: {command[0]}")

@@ -20,6 +20,15 @@ def change(key: int, position: int, after: dict[str, Any] | None, unavailable: S
         "position": f"0001{position:041d}",
         "ts": "2026-11-20T19:45:57.123456Z",
         "unavailable": list(unavailable),
-        "source": {"connector": "postgresql", "origin": ["clinic.public.patients", 0, 0, position]},
+        "source": {
+            "connector": "postgresql",
+            "name": "clinic",
+            "table": "public.patients",
+            "tx": str(position),
+            "snapshot": False,
+            "origin": ["clinic.public.patients", 0, 0, position],
+            "first_origin": None,
+            "previous": position - 1,
+        },
     }
     return msgspec.json.encode(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from schemas.config import LakeConfig
+from schemas.config import MIB, LakeConfig
 from schemas.errors import TableStopped
 from sinks.lake.commit import LakeBatch, LakeTable
 from sinks.lake.latest import LatestBatch, LatestChanges
@@ -43,15 +44,17 @@ TYPED = {
 }
 
 
-def lake_of(folder: Path, spec: Any, changes: list[dict[str, Any]]) -> LakeConfig:
-    """Return a lake that holds changes."""
+def lake_of(folder: Path, spec: Any, changes: list[dict[str, Any]], *, commits: int = 1) -> LakeConfig:
+    """Return a lake that holds changes, written in so many commits."""
     config = LakeConfig(warehouse=str(folder))
     catalog = open_catalog(config)
     table = LakeTable(
         open_table(catalog, config.namespace, spec), snapshots_kept=2, sweep_grace_seconds=0, clock=time.time
     )
-    stand = Stand("t", "id", len(changes), {})
-    table.commit(LakeBatch("patients", rows_of(changes, spec), {0: None}, {0: stand}))
+    step = len(changes) // commits
+    for first in range(0, len(changes), step):
+        rows, stand = rows_of(changes[first : first + step], spec), Stand("t", "id", first + step, {})
+        table.commit(LakeBatch("patients", rows, {0: first or None}, {0: stand}))
     catalog.close()
     return config
 
@@ -114,3 +117,16 @@ def test_a_table_that_is_not_in_the_lake_is_said_to_be_so(tmp_path: Path) -> Non
     """Nothing is created in its place."""
     with pytest.raises(TableStopped, match="no table patients"):
         LatestChanges(LakeConfig(warehouse=str(tmp_path)), spec_of(), ["name"])
+
+
+def test_wide_rows_pass_through_little_memory(tmp_path: Path) -> None:
+    """All of them together are larger than what DuckDB may hold; they are not kept, so it need not put them on disk."""
+    spec = spec_of()
+    wide = [{"id": str(n), "name": "x", "note": os.urandom(4_000).hex()} for n in range(12_000)]
+    config = lake_of(tmp_path, spec, [change(n, n, after=row) for n, row in enumerate(wide)], commits=24)
+
+    with LatestChanges(config, spec, ["note"], bytes_max=64 * MIB) as latest:
+        latest.prepare([0])
+        sent = sum(len(batch.values) for batch in latest.batches(expired_before=NEVER))
+
+    assert len(wide) == sent

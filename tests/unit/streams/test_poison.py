@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -115,7 +116,7 @@ def test_the_stages_without_a_topic_are_wired_with_one(name: str, monkeypatch: p
     """What the lane calls is what the stage's counters and its stop know of."""
     monkeypatch.setattr("streams.wiring.map_large_pieces", lambda: None)  # it is for a process of its own
     lanes: Any = Lanes()
-    admin: Any = None
+    admin: Any = SimpleNamespace(watermarks=None)
 
     wired = wire(name, Parts(CONFIG, TopicNames(), TableDirectory(), lanes, admin, f"{name}-0"))
 

@@ -129,6 +129,7 @@ class LatestChanges:
         )
         return f"""
         SELECT r.{lake.OP}, r.{lake.POSITION}, CAST(r.{lake.PARTITION} AS INTEGER), r.{lake.UNAVAILABLE},
+            {contract_sql("r." + lake.TS, _TS)}, r.{lake.TOPIC}, r.{lake.GENERATION}, r.{lake.OFFSET},
             r.{lake.OP} = 'delete' AND (n._p IS NULL OR n._p < n._d) AND r.{lake.INGESTED} < $before, {columns}
         FROM {rows} r JOIN newest n ON {same_key}
         WHERE list_contains({_numbers(partitions)}, r.{lake.PARTITION}) AND (
@@ -143,7 +144,11 @@ class LatestChanges:
             yield self._batch(batch)
 
     def _batch(self, batch: pa.RecordBatch) -> LatestBatch:
-        ops, positions, partitions, unavailable, expired, *columns = (column.to_pylist() for column in batch.columns)
+        ops, positions, partitions, unavailable, ts, topics, generations, offsets, expired, *columns = (
+            column.to_pylist() for column in batch.columns
+        )
+        origins = zip(topics, generations, partitions, offsets, strict=True)
+        heads = zip(ops, positions, unavailable, ts, origins, strict=True)
         shown = [
             _json_floats(values) if _has_floats(self._spec.columns[name].type) else values
             for name, values in zip(self._columns, columns, strict=True)
@@ -151,14 +156,16 @@ class LatestChanges:
         keys = [index for index, name in enumerate(self._columns) if name in self._spec.key]
         key_names = [self._columns[index] for index in keys]
         values = []
-        for op, position, missing, row in zip(ops, positions, unavailable, zip(*shown, strict=True), strict=True):
+        for (op, position, missing, at, origin), row in zip(heads, zip(*shown, strict=True), strict=True):
             after = None if op == "delete" else dict(zip(self._columns, row, strict=True))
             key = dict(zip(key_names, (row[index] for index in keys), strict=True))
-            values.append(_encode({"op": op, "key": key, "position": position, "after": after, "unavailable": missing}))
+            said = {"op": op, "key": key, "position": position, "ts": at, "after": after, "unavailable": missing}
+            values.append(_encode({**said, "source": {"snapshot": True, "origin": origin}}))
         return LatestBatch(values, partitions, expired)
 
 
 _IS_ROW = "{op} NOT IN ('delete', 'floor', 'truncate')"
+_TS = ColumnType(Kind.TIMESTAMPTZ)
 _FLOORS = "('floor', 'truncate')"
 
 

@@ -24,13 +24,6 @@ from tests.oracles.verdict import Verdict, compare
 _SCAN_COUNT = 2_000
 # Offsets, standings, what rows told entities and where they were before, feature updates that wait and their numbers.
 _OWN_KINDS = (b"at", b"view", b"e", b"m", b"out", b"in")
-    b"at",
-    b"view",
-    b"e",
-    b"m",
-    b"out",
-    b"in",
-)  # of ours, and no rows
 _KEY = re.compile(rb"(?P<prefix>[^:{}]+):\{b(?P<bucket>\d+)\}:(?P<kind>[a-z]+)(?::(?P<rest>.*))?", re.DOTALL)
 
 

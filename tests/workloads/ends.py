@@ -111,17 +111,24 @@ class Ends:
             )
         )
         verdicts.append(self.check_later_stages())
-        views = [view for shape in installation.shapes.values() for view in ViewShape.all_of(shape)]
-        with self.redis.client() as client:
-            stored = read_stored(client, installation.key_prefix)
-        verdicts += check_all_views(views, stored, rows, buckets=BUCKETS)
-        emitting = [view for view in views if view.emits]
-        updates = {
-            view.view: read_records(installation.kafka, installation.features_topic(view.view)) for view in emitting
-        }
-        verdicts += check_updates(emitting, updates, stored, buckets=BUCKETS)
+        verdicts += self.verdicts_of_redis(rows)
         verdicts.append(check_deliveries(self.alerts(), self.webhook.deliveries, alert_of=lambda body: body["data"]))
         return verdicts
+
+    def verdicts_of_redis(self, rows: Rows) -> list[Verdict]:
+        """Ask what Redis holds, and that it is the source's rows and nothing else."""
+        views = [view for shape in self.installation.shapes.values() for view in ViewShape.all_of(shape)]
+        with self.redis.client() as client:
+            stored = read_stored(client, self.installation.key_prefix)
+        emitting = [view for view in views if view.emits]
+        updates = {view.view: self._updates_of(view.view) for view in emitting}
+        return [
+            *check_all_views(views, stored, rows, buckets=BUCKETS),
+            *check_updates(emitting, updates, stored, buckets=BUCKETS),
+        ]
+
+    def _updates_of(self, view: str) -> Any:
+        return read_records(self.installation.kafka, self.installation.features_topic(view))
 
 
 def wait_quiet(installation: Installation, *, records: int, deadline_seconds: float) -> None:

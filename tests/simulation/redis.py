@@ -109,10 +109,15 @@ class Redis:
                 if name not in self.buckets[_number(key)].fields():
                     self._set(_number(key), name, text)
                 return 1
-            case ("HSET", key, *flat) if key.endswith(STANDINGS):
+            case ("HSET", key, name, text) if not key.endswith(STANDINGS):  # of another life of its topic
+                self._set(_number(key), name, text)
+                return 1
+            case ("HSET", key, *flat):
                 wrote = self.buckets[_number(key)].wrote
                 wrote += [(self.clock(), STANDING + name, text) for name, text in zip(*[iter(flat)] * 2, strict=True)]
                 return len(flat) // 2
+            case ("DEL", _):  # the counter of feature updates, which are not modelled
+                return 0
             case ("EVALSHA", _, 1, key, packed):
                 return self._script(_number(key), msgspec.msgpack.decode(packed))
         raise AssertionError(f"no command of ours: {command[0]}")
@@ -122,7 +127,7 @@ class Redis:
         self.buckets[bucket].wrote.append((self.clock(), name, text))
 
     def _script(self, number: int, args: list[Any]) -> list[Any]:
-        at, rows = 3, []
+        at, rows = 7, []  # behind base, time, sections, the terms of the outbox, and how many moves there are
         for _ in range(args[2]):
             at, of_section = _section(args, at)
             rows += of_section
@@ -140,14 +145,14 @@ class Redis:
                 self._set(number, name, new)
             elif held.get(name) != new:
                 refused += [index, text.encode() if (text := held.get(name)) is not None else None]
-        return [changed, refused, []]
+        return [changed, refused, [], 0]
 
 
 def _section(args: list[Any], at: int) -> tuple[int, list[tuple[str, Said]]]:
     """Read a section as `ledger.lua` describes it."""
-    count = args[at + 2]
-    columns = args[at + 3 : at + 3 + 2 * count : 2]
-    at += 3 + 2 * count
+    count = args[at + 3]
+    columns = args[at + 4 : at + 4 + 2 * count : 2]
+    at += 4 + 2 * count
     stop = at + 1 + args[at]
     at += 1
     rows: list[tuple[str, Said]] = []
@@ -180,6 +185,7 @@ class Wire:
         self._turn = 0
         self._free_at = 0.0
         self.opened = 0
+        self.run_id = ""
 
     @property
     def is_open(self) -> bool:
@@ -193,17 +199,18 @@ class Wire:
         self._refuse_if_away()
         if not self.is_open:
             self._life = self._redis.life
+            self.run_id = f"life {self._life}"
             self.opened += 1
 
     async def close(self) -> None:
         self._life = None
         self._turn += 1
 
-    async def exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    async def exchange(self, commands: Sequence[Sequence[Any]], *, opened: int | None = None) -> list[Any]:
         process = PROCESS.get()
         assert process is not None, "a connection belongs to a process"
         life, turn = self._life, self._turn
-        if life is None:
+        if life is None or opened not in (None, self.opened):
             raise SinkUnavailable("the connection to Redis is lost")
         lost = self._network.loses(self._network.loop.world)
         self._free_at = max(self._free_at, self._network.clock() + self._network.delay())

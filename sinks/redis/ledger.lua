@@ -82,11 +82,16 @@ local function apply_one_by_one(section, kind, stop)
       tell(section.view, id, key, tombstones, columns, change)
       applied = applied + (change.applied and 1 or 0)
     else
-      local before, changed = outbox.shown(key, section.shown), apply_row(id, key)
+      local before, is_delete = outbox.shown(key, section.shown), args[at + 2] == 'd'
+      local changed = apply_row(id, key)
       local cause = cause_of()
       if changed then
         applied = applied + 1
-        outbox.note(section.about, id, cause, before, outbox.shown(key, section.shown))
+        if is_delete and not before then
+          outbox.note_gone(section.about, id, cause)
+        else
+          outbox.note(section.about, id, cause, before, outbox.shown(key, section.shown))
+        end
       end
     end
   end

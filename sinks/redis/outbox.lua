@@ -83,8 +83,7 @@ local function outbox_of(base, life, fresh, bytes_max)
     return same_names(a[1], b[1]) and same_names(a[2], b[2])
   end
 
-  function outbox.note(view, entity, cause, before, after)
-    if same(before, after) then return end
+  local function append(view, entity, cause, before, after)
     if not group or group[1] ~= view then
       group = { view, {} }
       groups[#groups + 1] = group
@@ -94,6 +93,17 @@ local function outbox_of(base, life, fresh, bytes_max)
     if held == ENTRY_UPDATES then
       write_entry()
     end
+  end
+
+  function outbox.note(view, entity, cause, before, after)
+    if not same(before, after) then
+      append(view, entity, cause, before, after)
+    end
+  end
+
+  -- A delete of what Redis does not know: before a loss the entity may have lived, and readers would never hear its end.
+  function outbox.note_gone(view, entity, cause)
+    append(view, entity, cause, false, false)
   end
 
   function outbox.close()

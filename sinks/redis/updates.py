@@ -141,14 +141,12 @@ class _Reader:
         """Return one update; `count` is bucket, incarnation and number."""
         old, unavailable_before = self._features(before)
         new, unavailable = self._features(after)
-        if old is None and new is None:
-            raise ValueError("an update of nothing")
         about = self._about
         value = FeatureUpdate(
             view=about.view,
             version=about.version,
             entity=self._entity(entity),
-            op="insert" if old is None else "delete" if new is None else "update",
+            op="delete" if new is None else "insert" if old is None else "update",
             before=old,
             after=new,
             unavailable_before=unavailable_before,

@@ -5,7 +5,7 @@ the lake's columns and the layout in Redis stands in docs/. An oracle compares m
 differences and their number, and fails where less moved than had to: a check of nothing is no check.
 """
 
-from tests.oracles.alerts import AlertKey, Delivery, check_deliveries, expected_alerts
+from tests.oracles.alerts import AlertKey, Delivery, check_deliveries, expected_alerts, expected_comparisons
 from tests.oracles.features import ViewShape, check_all_views, check_view, read_stored
 from tests.oracles.history import RowEvent, check_history, expected_rows
 from tests.oracles.lake import LakeChange, check_latest, check_origins, latest_rows, read_lake
@@ -34,6 +34,7 @@ __all__ = [
     "check_view",
     "compare",
     "expected_alerts",
+    "expected_comparisons",
     "expected_rows",
     "latest_rows",
     "read_lake",

@@ -54,6 +54,35 @@ def expected_alerts(
     return expected
 
 
+Row = Mapping[str, Any]
+Comparison = Callable[[Row | None, Row | None, Change], Mapping[str, Any] | None]
+"""The values of the alert that a row raises by what it was and is (None: it was not, or is no more), or None."""
+
+
+def expected_comparisons(
+    table: str, rules: Mapping[tuple[str, int], Comparison], changes: Iterable[Change]
+) -> dict[AlertKey, Mapping[str, Any]]:
+    """Return the alerts of rules that compare with what was; `changes` come in the order of each key.
+
+    What was read, not changed, raises none, and is what later changes are compared with. A column that a change does
+    not carry stays as it was.
+    """
+    expected: dict[AlertKey, Mapping[str, Any]] = {}
+    rows: dict[Any, Row] = {}
+    for change in changes:
+        was = rows.pop(change.key, None)
+        now = None if change.op == "delete" or change.after is None else {**(was or {}), **change.after}
+        if now is not None:
+            rows[change.key] = now
+        if change.snapshot or change.op == "snapshot" or was == now:
+            continue
+        for (rule, version), comparison in rules.items():
+            values = comparison(was, now, change)
+            if values is not None:
+                expected[AlertKey(rule, version, table, key_text(change.key_json), change.position)] = values
+    return expected
+
+
 def key_text(key: Any) -> str:
     """Return a key's JSON, columns in alphabetical order."""
     return json.dumps(key, sort_keys=True, ensure_ascii=False)

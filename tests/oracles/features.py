@@ -55,6 +55,22 @@ class ViewShape:
             for view in shape.document.get("features", [])
         ]
 
+    @classmethod
+    def made_by_rules(cls, shape: Shape, stored_ids: Iterable[str]) -> list[ViewShape]:
+        """Return the views of rules that compare and name none; of those that are stored, by their documented names.
+
+        Such a rule of the workload compares one column, which is all that its view has.
+        """
+        rules = [r for r in shape.document.get("rules", []) if r.get("kind", "match") != "match" and "view" not in r]
+        found: list[ViewShape] = []
+        for rule in rules:
+            pattern = re.compile(rf"(rule-{re.escape(rule['rule'])}-[0-9a-f]{{8}})\.(\d+)")
+            found += [
+                cls(shape, match[1], int(match[2]), (rule["of"],), None, shape.key, emits=True)
+                for match in filter(None, map(pattern.fullmatch, stored_ids))
+            ]
+        return found
+
     @property
     def shares(self) -> bool:
         """Whether several rows share an entity."""

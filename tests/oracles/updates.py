@@ -22,6 +22,7 @@ _FIELDS = {
     "position", "ts", "snapshot", "replay", "origin", "bucket", "incarnation", "number",
 }  # fmt: skip
 _GONE = None, frozenset[str]()
+_OPS = {(False, True): "insert", (True, True): "update", (True, False): "delete", (False, False): "delete"}
 
 Side = tuple[dict[str, Any] | None, frozenset[str]]
 
@@ -108,9 +109,9 @@ def _side(view: ViewShape, value: Mapping[str, Any], name: str) -> Side:
 def _wrong(view: ViewShape, update: Update, buckets: int) -> Iterable[str]:
     value = update.value
     alive = (update.before[0] is not None, update.after[0] is not None)
-    if value["op"] != {(False, True): "insert", (True, True): "update", (True, False): "delete"}.get(alive):
+    if value["op"] != _OPS[alive]:
         yield f"op is {value['op']}, alive before and after are {alive}"
-    if update.before == update.after:
+    if update.before == update.after != _GONE:  # gone before and after: a delete of what Redis did not know
         yield "before is after"
     if update.entity != entity_of(tuple(value["entity"][column] for column in view.entity_key)):
         yield "the record's key is not the entity's text"

@@ -114,6 +114,7 @@ def look(
     )
     unavailable.figures["key changes"] = sum(event.old_key is not None for event in player.ledger.events)
     unavailable.figures["alerts"] = len(ends.alerts())
+    unavailable.figures["moves between wards"] = sum(alert.rule == "ward-changed" for alert in ends.alerts())
     for figure in list(unavailable.figures):
         unavailable.at_least(figure, changes // 200)
     return [*verdicts, unavailable]

@@ -25,6 +25,7 @@ from tests.oracles import (
     check_streams,
     check_updates,
     expected_alerts,
+    expected_comparisons,
     read_lake,
     read_records,
     read_stored,
@@ -35,7 +36,7 @@ from tests.oracles.topic import Origin, Record
 from tests.services import RedisServer, wait_until
 from tests.workloads.installation import BUCKETS, DESTINATION, NAMESPACE, Installation
 from tests.workloads.model import OUT_OF_LINE
-from tests.workloads.rules import RULES
+from tests.workloads.rules import COMPARISONS, RULES
 from tests.workloads.webhook import Webhook
 
 NOTIFY_STAGE = f"notify-{DESTINATION}"
@@ -84,6 +85,7 @@ class Ends:
         expected: dict[AlertKey, Mapping[str, Any]] = {}
         for table, changes in self.changes.items():
             expected |= expected_alerts(table, RULES[table], changes)
+            expected |= expected_comparisons(table, COMPARISONS.get(table, {}), changes)
         return expected
 
     def verdicts(
@@ -117,9 +119,11 @@ class Ends:
 
     def verdicts_of_redis(self, rows: Rows) -> list[Verdict]:
         """Ask what Redis holds, and that it is the source's rows and nothing else."""
-        views = [view for shape in self.installation.shapes.values() for view in ViewShape.all_of(shape)]
         with self.redis.client() as client:
             stored = read_stored(client, self.installation.key_prefix)
+        shapes = self.installation.shapes.values()
+        views = [view for shape in shapes for view in ViewShape.all_of(shape)]
+        views += [view for shape in shapes for view in ViewShape.made_by_rules(shape, stored.rows)]
         emitting = [view for view in views if view.emits]
         updates = {view.view: self._updates_of(view.view) for view in emitting}
         return [
@@ -178,7 +182,13 @@ def lags(installation: Installation, consumer: Any, admin: Any) -> dict[str, int
     sources = [topic for shape in installation.shapes.values() for topic in shape.topics]
     waiting = (topic for topic in admin.list_topics() if topic.startswith(f"{prefix}.notify.retry.{DESTINATION}."))
     delivered = [f"{prefix}.alerts", *sorted(waiting)]
-    reads = {"normalize": sources, "features": outputs, "alerts": outputs, "lake": outputs, NOTIFY_STAGE: delivered}
+    own_view = f"{prefix}.features.rule-"  # of a rule that compares, and names no view
+    compared = [installation.features_topic(view) for view in installation.views_with_rules()]
+    compared += [topic for topic in admin.list_topics() if topic.startswith(own_view)]
+    reads = {
+        "normalize": sources, "features": outputs, "alerts": outputs + compared, "lake": outputs,
+        NOTIFY_STAGE: delivered,
+    }  # fmt: skip
     ends = {topic: _ends(consumer, topic) for topics in reads.values() for topic in topics}
     gaps: dict[str, dict[Any, tuple[int, int]]] = {}
     for stage, topics in reads.items():

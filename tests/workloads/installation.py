@@ -84,6 +84,11 @@ class Installation:
         """What its keys in Redis begin with."""
         return self.topic_prefix
 
+    def views_with_rules(self) -> list[str]:
+        """Return the views that rules name."""
+        documents = (shape.document for shape in self.shapes.values())
+        return sorted({rule["view"] for document in documents for rule in document.get("rules", []) if "view" in rule})
+
     def changes_topic(self, table: str) -> str:
         """Return the output topic of a table."""
         return f"{self.topic_prefix}.changes.{table}"

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from tests.oracles import Change
-from tests.oracles.alerts import Condition
+from tests.oracles.alerts import Comparison, Condition, Row
 
 HIGH_READING = Decimal(950)
 MUCH_REVISED = 9_000
@@ -47,4 +47,22 @@ RULES: dict[str, dict[tuple[str, int], Condition]] = {
     "patients": {("in-debt", 1): in_debt, ("even-removed", 2): even_removed},
     "notes": {("much-revised", 1): much_revised},
     "readings": {("high-reading", 1): high_reading},
+}
+
+
+def ward_changed(was: Row | None, now: Row | None, change: Change) -> Mapping[str, Any] | None:
+    """A patient was moved to another ward, or out of one; by a view of the rule's own."""
+    if was is None or now is None or was["ward"] == now["ward"]:
+        return None
+    return {"from": was["ward"], "to": now["ward"]}
+
+
+def released(was: Row | None, now: Row | None, change: Change) -> Mapping[str, Any] | None:
+    """A patient who was active is so no more; by the table's view, and however the row came to it."""
+    before, after = (row["active"] if row is not None else None for row in (was, now))
+    return {} if before is True and after is False else None
+
+
+COMPARISONS: dict[str, dict[tuple[str, int], Comparison]] = {
+    "patients": {("ward-changed", 1): ward_changed, ("released", 1): released},
 }

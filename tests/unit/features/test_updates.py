@@ -97,6 +97,13 @@ def test_updates_of_one_entry_count_on() -> None:
     assert [("1", 41), ("2", 42)] == [(entity, update.number) for entity, update in found]
 
 
+def test_a_delete_of_what_redis_does_not_know_has_no_sides() -> None:
+    """It may have lived before Redis lost it."""
+    ((_, update),) = updates_of(entry(spec(), ["1", CAUSE, False, False]))
+
+    assert ("delete", None, None) == (update.op, update.before, update.after)
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -108,7 +115,6 @@ def test_updates_of_one_entry_count_on() -> None:
         entry(spec(), ["1", "[]", False, [False, False, *VALUES]]).payload,
         entry(spec(), ["1", CAUSE, False, [False, False, "too few"]]).payload,
         entry(spec(), ["1", CAUSE, False, []]).payload,
-        entry(spec(), ["1", CAUSE, False, False]).payload,
         entry(spec(entity_key=["part", "small"]), ["one", CAUSE, False, [False, False, *VALUES]]).payload,
     ],
 )

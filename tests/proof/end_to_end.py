@@ -8,14 +8,14 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tests.oracles import Verdict, require
 from tests.proof.by_hand import parser_of, services_of_its_own
-from tests.services import Connect, Kafka, Postgres, RedisServer, register_postgres_connector, wait_until
+from tests.services import Connect, Connector, Kafka, Postgres, RedisServer, register_postgres_connector, wait_until
 from tests.workloads.ends import Ends, wait_quiet
 from tests.workloads.installation import SECRET, STAGES, Installation, shapes_for
 from tests.workloads.loader import Loader
@@ -27,6 +27,7 @@ PARTITIONS = 4
 ROWS_BEFORE = 25
 QUIET_SECONDS = 180.0
 CALM_CHANGES_PER_SECOND = 1_000.0
+SLOW_CHANGES_PER_SECOND = 200.0
 SEGMENT_SECONDS = 5.0  # how long the load lasts during which each stage is killed once
 
 
@@ -40,14 +41,38 @@ class RealParts:
     connect: Connect
 
 
-def prove(parts: RealParts, folder: Path, *, changes: int, kills: int, seed: int, again: bool = False) -> list[Verdict]:
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A proof under way, for what is tried beside it."""
+
+    installation: Installation
+    connector: Connector
+    model: Model
+    dsn: str
+
+
+Beside = Callable[[Running], None]
+
+
+def prove(
+    parts: RealParts,
+    folder: Path,
+    *,
+    changes: int,
+    kills: int,
+    seed: int,
+    again: bool = False,
+    under_load: Beside | None = None,
+    afterwards: Beside | None = None,
+) -> list[Verdict]:
     """Run the whole way with `changes` committed changes, each stage killed `kills` times meanwhile; ask every oracle.
 
-    With `again`, all stages are started once more afterwards, and nothing may change.
+    With `again`, all stages are started once more afterwards, and nothing may change. `under_load` is called while
+    changes are made, without kills; `afterwards` when all stages have ended and the oracles have looked.
     """
     print(f"seed {seed}, {changes:,} changes, {kills} kills of each of {len(STAGES)} stages")
     database = f"proof_{uuid.uuid4().hex[:10]}"
-    parts.postgres.create_database(database)
+    dsn = parts.postgres.create_database(database)
     model, player = Model(seed), PostgresPlayer(parts.postgres, database)
     player.play(model.initial(ROWS_BEFORE))
     connector = register_postgres_connector(
@@ -63,7 +88,11 @@ def prove(parts: RealParts, folder: Path, *, changes: int, kills: int, seed: int
             began = time.monotonic()
             installation.start()
             print(f"all stages run after {time.monotonic() - began:.1f} s")
-            play(installation, player, model, changes=changes, kills=kills, seed=seed)
+            running = Running(installation, connector, model, dsn)
+            if under_load is None:
+                play(installation, player, model, changes=changes, kills=kills, seed=seed)
+            else:
+                play_beside(player, model, partial(under_load, running), changes=changes)
             records = sum(player.ledger.records.values())
             wait_quiet(installation, records=records, deadline_seconds=QUIET_SECONDS)
             print(f"quiet after {time.monotonic() - began:.1f} s; {len(installation.kills)} processes killed")
@@ -72,7 +101,10 @@ def prove(parts: RealParts, folder: Path, *, changes: int, kills: int, seed: int
                 installation.start()
                 wait_quiet(installation, records=records, deadline_seconds=QUIET_SECONDS)
                 installation.stop()
-            return look(installation, parts.redis, webhook, player, model, changes)
+            verdicts = look(installation, parts.redis, webhook, player, model, changes)
+            if afterwards is not None:
+                afterwards(running)
+            return verdicts
     finally:
         player.close()
         connector.delete()
@@ -96,6 +128,14 @@ def play(
                 loader.wait_committed(round((number + moment) * segment))
                 assert not loader.finished(), "a stage is killed while changes are being made"
                 installation.kill_stage(stage)
+
+
+def play_beside(player: PostgresPlayer, model: Model, beside: Callable[[], None], *, changes: int) -> None:
+    """Commit `changes` changes, slowly, while something else is tried."""
+    with Loader(player.do, model.steps(changes), changes_per_second=SLOW_CHANGES_PER_SECOND) as loader:
+        loader.allow(changes)
+        loader.wait_committed(changes // 10)
+        beside()
 
 
 def look(

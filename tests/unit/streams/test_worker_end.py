@@ -51,7 +51,8 @@ def test_a_worker_ends_without_a_word_of_the_libraries(command: list[str], tmp_p
         process.kill()
         process.wait(10)
 
-    applied, *lines = log.read_text().splitlines()
+    written = log.read_text().splitlines()
+    applied, *lines = [line for line in written if not line.startswith("waiting")]  # Kafka may take its time
     assert 0 == code, lines
     assert "table results: added" == applied
     assert "stopped" in [json.loads(line)["event"] for line in lines]
@@ -66,4 +67,4 @@ def test_an_apply_that_is_refused_says_what_is_wrong_and_no_more(command: list[s
 
     assert 3 == done.returncode
     said = [line.split()[0] for line in done.stderr.splitlines()]
-    assert ["error:", "hint:"] == [word for word in said if word != "waiting"]  # on a busy machine Kafka takes its time
+    assert ["error:", "hint:"] == [word for word in said if word != "waiting"]  # Kafka may take its time

@@ -38,17 +38,19 @@ SETTINGS = {
 class Listener:
     """One more listener of a private broker, beside the plain one: its name, its protocol, and settings of its own.
 
-    The names in `settings` are those behind `listener.name.<name>.`; a value may be PEM text of several lines.
+    The names in `settings` are those behind `listener.name.<name>.`; a value may be PEM text of several lines. What
+    clients are told is `advertised`, such as the address of a proxy; its own if it is left out.
     """
 
     name: str
     protocol: str
     settings: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    advertised: str = ""
 
     @property
     def address(self) -> str:
-        """`host:port`, as `bootstrap.servers` wants it."""
+        """`host:port`, where it listens."""
         return f"127.0.0.1:{self.port}"
 
 
@@ -121,11 +123,12 @@ class Kafka(Service):
 def broker_settings(port: int, controller_port: int, listeners: Sequence[Listener] = ()) -> dict[str, str]:
     """The settings of one node that listens on 127.0.0.1: in plain text, and as `listeners` say."""
     more = "".join(f",{each.name}://{each.address}" for each in listeners)
+    told = "".join(f",{each.name}://{each.advertised or each.address}" for each in listeners)
     protocols = "".join(f",{each.name}:{each.protocol}" for each in listeners)
     return {
         **SETTINGS,
         "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{more}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}{more}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}{told}",
         "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}",
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
         **{

@@ -1,6 +1,6 @@
 """A receiver of webhooks: verifies signatures by its own reading of the Standard Webhooks rules, keeps what it took.
 
-It can refuse (an answer of 503) and be down (nobody listens), and comes back on the same port.
+It can refuse (an answer of 503) or answer in another manner, be down (nobody listens), and comes back on its port.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import hashlib
 import hmac
 import json
 import threading
+import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+from tests.faults.manners import Manner
 from tests.oracles import Delivery
 
 SECRET_PREFIX = "whsec_"
+POLL_SECONDS = 0.02
 
 
 class Webhook:
@@ -32,6 +36,9 @@ class Webhook:
         self._deliveries: list[Delivery] = []
         self.refusing = False
         self.refused = 0
+        self.slow_seconds = 0.2
+        self.did: Counter[Manner] = Counter()
+        self._manner = Manner.TAKE
 
     def __enter__(self) -> Self:
         """Go up."""
@@ -54,6 +61,10 @@ class Webhook:
         """Return what it has taken so far."""
         with self._lock:
             return list(self._deliveries)
+
+    def put(self, manner: Manner) -> None:
+        """Answer in this manner from now on; `did` counts."""
+        self._manner = manner
 
     def up(self) -> None:
         """Listen, on the same port as before if there was one."""
@@ -93,9 +104,14 @@ class Webhook:
             self._thread.join(10)
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Take one request, or refuse it with 503."""
+        """Take one request, or refuse it with 503; in the manner of the moment."""
         body = request.rfile.read(int(request.headers["Content-Length"]))
-        if self.refusing or self._server is None:
+        manner = Manner.REJECT if self.refusing or self._server is None else self._manner
+        with self._lock:
+            self.did[manner] += manner is not Manner.TAKE
+        if manner is Manner.SLOW:
+            time.sleep(self.slow_seconds)
+        if manner is Manner.REJECT:
             self.refused += 1
             request.send_response(503)
             request.send_header("Connection", "close")
@@ -103,6 +119,11 @@ class Webhook:
             delivery = Delivery(request.headers["webhook-id"], self._is_signed(request.headers, body), json.loads(body))
             with self._lock:
                 self._deliveries.append(delivery)
+            if manner is Manner.FAIL_AFTER_WRITE:  # no answer, and no more of this connection
+                request.close_connection = True
+                return
+            while manner is Manner.HOLD and self._manner is Manner.HOLD and self._server is not None:
+                time.sleep(POLL_SECONDS)
             request.send_response(204)
         request.send_header("Content-Length", "0")
         request.end_headers()

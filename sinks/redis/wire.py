@@ -104,8 +104,12 @@ class Wire:
                 raise SinkUnavailable("Redis does not answer", hint="is redis.url right, and the server up?") from exc
             self._connection, self._last = connection, None
             self.opened += 1
-            (reply,) = await self.exchange([("INFO", "server")])
-            self.run_id = _run_id(checked(reply))
+            try:
+                (reply,) = await self.exchange([("INFO", "server")])
+                self.run_id = _run_id(checked(reply))
+            except BaseException:
+                await self.close()  # a server that cannot say which life it lives is not taken for the one before
+                raise
 
     async def close(self) -> None:
         """Leave; what is in flight fails with SinkUnavailable."""

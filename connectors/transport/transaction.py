@@ -27,6 +27,8 @@ Report = Callable[[str, Mapping[str, object]], None]
 
 _AGAIN_SECONDS = 0.5
 _AGAIN_SECONDS_MAX = 5.0
+_LOOK_SECONDS = 1.0
+_BEYOND_SECONDS = 5.0
 _FENCED = frozenset(
     {
         KafkaError._FENCED,  # noqa: SLF001 - confluent-kafka's public names of local errors begin so
@@ -75,6 +77,7 @@ class TransactionalWriter:
         self._producer: Producer | None = None
         self._closing = threading.Event()
         self._metadata_refused = False
+        self._offsets_since: float | None = None  # when the call began that is under way
 
     async def start(self) -> None:
         """Return once the broker has ended what a dead predecessor of this slot left open, and fenced it off.
@@ -90,7 +93,7 @@ class TransactionalWriter:
     async def close(self) -> None:
         """End the thread; a transaction under way comes to its end first, unless the broker is away."""
         self._closing.set()
-        await asyncio.to_thread(self._thread.shutdown)
+        await asyncio.to_thread(self._thread.shutdown, wait=not self._hangs())
         self._producer = None
 
     async def write(self, runs: Sequence[Run], work: Work) -> WriteReport:
@@ -102,7 +105,26 @@ class TransactionalWriter:
             TransactionAborted: nothing was written; it names the topic at fault if there is one. Try again.
             TransportFatal: the worker must end: fenced, or a state that cannot be known.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, runs, work)
+        writing = asyncio.get_running_loop().run_in_executor(self._thread, self._write, runs, work)
+        try:
+            while not (await asyncio.wait([writing], timeout=_LOOK_SECONDS))[0]:
+                if self._hangs():
+                    raise TransportFatal(
+                        "the client does not come back from handing over offsets, and the transaction is over",
+                        hint="the supervisor starts the worker again, which does it again",
+                    )
+        except asyncio.CancelledError:
+            writing.cancel()
+            raise
+        return writing.result()
+
+    def _hangs(self) -> bool:
+        """Say whether librdkafka has forgotten its time-out, as it may where a coordinator goes (librdkafka #5456).
+
+        The broker has aborted the transaction by then: the call can no longer come to anything.
+        """
+        since = self._offsets_since
+        return since is not None and monotonic() - since > self._settings.transaction_timeout_seconds + _BEYOND_SECONDS
 
     # -- on the writer's thread --------------------------------------------------------------------------------------
 
@@ -165,10 +187,18 @@ class TransactionalWriter:
         offsets = [_offset(each) for each in advances]
         if offsets:
             failpoint("transaction.before_offsets")
-            self._until_known("offsets", lambda: producer.send_offsets_to_transaction(offsets, metadata, seconds))
+            self._until_known("offsets", lambda: self._send_offsets(offsets, metadata))
         failpoint("transaction.before_commit")
         self._until_known("commit", lambda: producer.commit_transaction(seconds))
         failpoint("transaction.after_commit")
+
+    def _send_offsets(self, offsets: Sequence[TopicPartition], metadata: Any) -> None:
+        assert self._producer is not None
+        self._offsets_since = monotonic()
+        try:
+            self._producer.send_offsets_to_transaction(list(offsets), metadata, self._settings.request_seconds)
+        finally:
+            self._offsets_since = None
 
     def _until_known(self, what: str, call: Callable[[], object]) -> None:
         """Repeat a call for as long as librdkafka says that it can be: until then its outcome is not known."""

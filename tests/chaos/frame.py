@@ -18,8 +18,10 @@ from tests.chaos.history import keep
 from tests.chaos.look import Look
 from tests.chaos.plan import Case, Plan, Scale
 from tests.chaos.stand import Stand
+from tests.chaos.wire import Wire
 from tests.oracles.verdict import DIFFERENCES_SHOWN, Verdict
-from tests.services import Kafka, RedisServer, Services
+from tests.services import S3, Kafka, Listener, RedisServer, Services
+from tests.services.waiting import free_port
 
 SESSION_SECONDS = 6.0
 BROKER_SETTINGS = {
@@ -86,11 +88,14 @@ class Frame:
     kafka_given: Kafka | None = None  # by a test, which has no fault for it
     redis_given: RedisServer | None = None
     services: Services = field(init=False)
+    listener: Listener = field(init=False)
     _kafka: Kafka | None = None
     _redis: RedisServer | None = None
+    _s3: S3 | None = None
 
     def __post_init__(self) -> None:
         self.services = Services(self.folder / "services")
+        self.listener = Listener("PROXIED", "PLAINTEXT", advertised=f"127.0.0.1:{free_port()}")
 
     @property
     def kafka(self) -> Kafka:
@@ -98,7 +103,7 @@ class Frame:
         if self.kafka_given is not None:
             return self.kafka_given
         if self._kafka is None:
-            self._kafka = self.services.kafka(BROKER_SETTINGS, private=True)
+            self._kafka = self.services.kafka(BROKER_SETTINGS, private=True, listeners=[self.listener])
         return self._kafka
 
     @property
@@ -109,6 +114,13 @@ class Frame:
         if self._redis is None:
             self._redis = self.services.redis(private=True)
         return self._redis
+
+    def wire(self, seed: int) -> Wire:
+        """Return what stands between workers and services; nothing of it listens yet."""
+        assert self.kafka_given is None, "a broker of our own has a listener for those who come through the wire"
+        if self._s3 is None:
+            self._s3 = self.services.s3(private=True)
+        return Wire(self.kafka, self.listener, self.redis, self._s3, seed, self.services)
 
     @contextmanager
     def open(self) -> Iterator[Frame]:
@@ -128,6 +140,8 @@ class Frame:
         name = f"case{case.number}" + (f"-{plan.name.replace(' ', '-')}" if plan.name else "")
         began, folder = time.monotonic(), self.folder / f"{name}-{seed}"
         stand = Stand(plan, seed, folder, self.kafka, self.redis, lambda text: self.say(f"{name}: {text}"))
+        if plan.wired:
+            stand.wire = self.wire(seed)
         verdicts: list[Verdict] = []
         try:
             if plan.whole is not None:

@@ -52,7 +52,7 @@ def _topics(stand: Stand, folder: Path) -> None:
     (folder / "topics").mkdir()
     places = {place for _, partitions in stand.groups().values() for place in partitions}
     prefix = stand.installation.topic_prefix
-    own = [(f"{prefix}.quarantine", 0), (f"{prefix}.tables", 0), (f"{prefix}.notify.retry", 0)]
+    own = [(f"{prefix}.quarantine", 0), (f"{prefix}.tables", 0), (f"{prefix}.notify.dead", 0)]
     for topic, partition in sorted([*places, *own]):
         with gzip.open(folder / "topics" / f"{topic}-{partition}.jsonl.gz", "wt", compresslevel=1) as file:
             _records(stand.kafka.address, topic, partition, file)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
+from schemas.topics import TopicNames
 from tests.chaos.stand import ALERTS_PARTITIONS, Stand
 from tests.chaos.tables import TABLES, raised
 from tests.oracles import AlertKey, Verdict, ViewShape, check_all_views, check_deliveries, read_records, read_stored
@@ -15,8 +16,8 @@ from tests.oracles.alerts import identity_of, key_text
 from tests.oracles.clients import independent_admin
 from tests.oracles.durable import DurableChecks, Partition, check_alerts_durable, check_rising
 from tests.oracles.sequence import Expected, Mark, check_sequence, read_partition
-from tests.oracles.whole_lake import check_lake, rows_of
-from tests.workloads.installation import BUCKETS, NAMESPACE
+from tests.oracles.whole_lake import Row, check_lake, rows_of
+from tests.workloads.installation import BUCKETS, DESTINATION, NAMESPACE
 
 MIB = 1024 * 1024
 RSS_BYTES_MAX = 640 * MIB
@@ -41,7 +42,7 @@ class Look:
         found = [self._sources(), *(self._output(table) for table in TABLES)]
         if self.stand.plan.uncommitted:
             found += [self._uncommitted(table) for table in TABLES]
-        found += [self._quarantine(), *self._redis(), *(self._lake(table) for table in TABLES), *self._alerts()]
+        found += [self._quarantine(), *self.redis(), *(self._lake(table) for table in TABLES), *self._alerts()]
         if self.stand.samples:
             found += [self.durable.features, self.durable.lake, check_rising(self.stand.samples)]
         return [*found, self._bounds(), self._progress(), *self.stand.plan.check(self.stand)]
@@ -118,7 +119,8 @@ class Look:
             )
         return verdict
 
-    def _redis(self) -> list[Verdict]:
+    def redis(self) -> list[Verdict]:
+        """Check that Redis is the source, now."""
         shapes = self.history.shapes
         rows = {table: self.history.live(table) for table in TABLES}
         with self.stand.redis.client() as client:
@@ -134,10 +136,13 @@ class Look:
             return None if change is None else (change, history.before(table, partition, offset))
 
         return check_lake(
-            history.shapes[table], rows_of(self.stand.installation.warehouse, NAMESPACE, table),
+            history.shapes[table], self._rows_of(table),
             {p: len(history.logs[table][p]) for p in partitions}, of,
             due={p: history.changes(table, p) for p in partitions},
         )  # fmt: skip
+
+    def _rows_of(self, table: str) -> Iterator[Row]:
+        return rows_of(self.stand.installation.warehouse, NAMESPACE, table, self.stand.lake_storage())
 
     def _alerts(self) -> list[Verdict]:
         topic, at, prefix = (
@@ -160,8 +165,8 @@ class Look:
         for key in self.expected_alerts:
             if str(key) not in at:
                 verdict.differ(f"missing: {key}")
-        waiting = [*read_records(self.stand.kafka.address, f"{prefix}.notify.retry")]
-        waiting += read_records(self.stand.kafka.address, f"{prefix}.notify.dead")
+        put_off = [*TopicNames(prefix).all_alerts_retry(DESTINATION), f"{prefix}.notify.dead"]
+        waiting = [record for topic in put_off for record in read_records(self.stand.kafka.address, topic)]
         waited = frozenset(str(identity_of(orjson.loads(record.value or b"{}")["alert"])) for record in waiting)
         received = check_deliveries(
             self.expected_alerts, self.stand.webhook.deliveries, alert_of=lambda body: body["data"]
@@ -172,7 +177,7 @@ class Look:
     def _bounds(self) -> Verdict:
         """Check what must stay small however long it runs: memory, threads, files of each worker; files of the lake."""
         sizes, stand = self.stand.watch.sizes, self.stand
-        files = sum(1 for _ in stand.installation.warehouse.rglob("*.parquet"))
+        files = len(stand.lake_files())
         # A table is committed once a second at most, in a file for each of the days that its changes name.
         seconds = stand.watch.times[-1] - stand.watch.times[0] + stand.plan.drain_seconds
         files_max = int(seconds * len(TABLES) * LAKE_FILES_PER_COMMIT_MAX)

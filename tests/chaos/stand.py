@@ -6,7 +6,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from tests.chaos.plan import Plan
 from tests.chaos.source import Source
 from tests.chaos.tables import TABLES
 from tests.chaos.watch import Watch
+from tests.chaos.wire import Wire
 from tests.chaos.workers import Workers
 from tests.oracles import ViewShape
 from tests.oracles.alerts import identity_of
@@ -59,6 +60,7 @@ class Stand:
     kafka: Kafka
     redis: RedisServer
     say: Say
+    wire: Wire | None = None
     chance: random.Random = field(init=False)
     source: Source = field(init=False)
     webhook: Webhook = field(init=False)
@@ -84,12 +86,7 @@ class Stand:
         self.source.snapshot(SNAPSHOT_ROWS)
         with ExitStack() as stack:
             self.webhook = stack.enter_context(Webhook(SECRET))
-            self.installation = stack.enter_context(
-                Installation(
-                    self.folder, self.kafka.address, self.redis.address, self.webhook.url, self.source.history.shapes,
-                    overrides=self.plan.overrides,
-                )
-            )  # fmt: skip
+            self.installation = stack.enter_context(self._installed(stack))
             self.workers = stack.enter_context(Workers(self.installation))
             if self.plan.supervised:
                 self.installation.start()
@@ -106,6 +103,37 @@ class Stand:
             if self.plan.afterwards is not None:
                 self.plan.afterwards(self)
             self.stop()
+
+    def _installed(self, stack: ExitStack) -> Installation:
+        """Return the installation, behind the wire if the plan has one."""
+        shapes, overrides = self.source.history.shapes, self.plan.overrides
+        if self.wire is None:
+            return Installation(
+                self.folder, self.kafka.address, self.redis.address, self.webhook.url, shapes, overrides=overrides
+            )
+        wire = stack.enter_context(self.wire)
+        wire.listen(self.webhook.url)
+        lake = wire.lake(f"sqlite:///{self.folder / 'lake' / 'catalog.db'}")
+        return Installation(
+            self.folder, wire.bootstrap, wire.redis_url, wire.webhook_url(self.webhook.url), shapes,
+            overrides={**overrides, "lake": {**lake, **overrides.get("lake", {})}},
+        )  # fmt: skip
+
+    @property
+    def wired(self) -> Wire:
+        """The wire of a plan that has one."""
+        assert self.wire is not None, "the plan is wired"
+        return self.wire
+
+    def lake_files(self) -> list[str]:
+        """Return the data files of the lake."""
+        if self.wire is None:
+            return [str(path) for path in self.installation.warehouse.rglob("*.parquet")]
+        return [path for path in self.wire.files().find(self.wire.bucket) if path.endswith(".parquet")]
+
+    def lake_storage(self) -> Mapping[str, str]:
+        """Return what an oracle reads the lake's files with."""
+        return {} if self.wire is None else self.wire.storage()
 
     def wait(self, seconds: float) -> None:
         """Let the load go on for a while."""
@@ -235,7 +263,7 @@ def take_sample(stand: Stand) -> Sample:
     sample = Sample(committed, ends=ends_of(stand))
     sample.delivered = frozenset(str(identity_of(delivery.body["data"])) for delivery in stand.webhook.deliveries)
     for table in TABLES:
-        sample.in_lake[table] = origins_of(installation.warehouse, NAMESPACE, table)
+        sample.in_lake[table] = origins_of(installation.warehouse, NAMESPACE, table, stand.lake_storage())
     with stand.redis.client() as client:
         for table, shape in installation.shapes.items():
             rows = [entity_of(tuple(TABLES[table].key(key).values())) for key in stand.source.some_keys(table, ROWS)]

@@ -1,5 +1,6 @@
-"""Faults that tests plant: at the wire (`proxy`, `s3_answers`, `redis_answers`)."""
+"""Faults that tests plant: in processes (`processes`), and at the wire (`proxy`, `s3_answers`, `redis_answers`)."""
 
+from tests.faults.processes import armed, freeze, frozen, is_frozen, kill, thaw
 from tests.faults.proxy import BOTH, DOWN, UP, Direction, Proxy
 from tests.faults.redis_answers import RedisAnswers
 from tests.faults.s3_answers import S3Answers
@@ -20,4 +21,10 @@ __all__ = [
     "S3Answers",
     "Slice",
     "Toxic",
+    "armed",
+    "freeze",
+    "frozen",
+    "is_frozen",
+    "kill",
+    "thaw",
 ]

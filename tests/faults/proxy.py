@@ -129,7 +129,7 @@ class Proxy(Listening):
         task.add_done_callback(self._accepted.discard)
         try:
             there = await asyncio.open_connection(*self._target, limit=READ_BYTES)
-        except OSError:  # nobody there: as near to a refusal as one who has accepted can come
+        except (OSError, asyncio.CancelledError):  # nobody there: as near to a refusal as one who accepted can come
             _abort(writer, reset=True)
             return
         connection = _Connection(self, (reader, writer), there)

@@ -78,6 +78,16 @@ class RedisAnswers(Listening):
         """Say whether a command of this name meets the manner of the moment."""
         return self._rule[1](name)
 
+    def switch(self, target: str) -> None:
+        """Have another server behind it from now on, and end the connections to the one before."""
+
+        async def change() -> None:
+            host, _, number = target.rpartition(":")
+            self._target = (host, int(number))
+            await self._end_all()
+
+        self.call(change)
+
     async def open(self) -> None:
         """Begin to listen."""
         self._server = await asyncio.start_server(self._accept, HOST, self.port, backlog=512)
@@ -86,6 +96,9 @@ class RedisAnswers(Listening):
         """End everything."""
         assert self._server is not None, "it listens"
         self._server.close()
+        await self._end_all()
+
+    async def _end_all(self) -> None:
         for task in list(self._standing):
             task.cancel()
         await asyncio.gather(*self._standing, return_exceptions=True)
@@ -97,7 +110,7 @@ class RedisAnswers(Listening):
         task.add_done_callback(self._standing.discard)
         try:
             there, to = await asyncio.open_connection(*self._target)
-        except OSError:  # nobody there: neither are we
+        except (OSError, asyncio.CancelledError):  # nobody there: neither are we; or `close` came first
             writer.transport.abort()
             return
         due: asyncio.Queue[_Due] = asyncio.Queue(PIPELINE_MAX)

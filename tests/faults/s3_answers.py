@@ -41,6 +41,7 @@ class S3Answers(Listening):
         self._session: aiohttp.ClientSession | None = None
         self.slow_seconds = 0.2
         self.requests = 0
+        self.writing = 0  # requests that write and are with the server now
         self.did: Counter[Manner] = Counter()
 
     @property
@@ -82,7 +83,11 @@ class S3Answers(Listening):
             return _refusal(self._chance.choice([*CODES]))
         if manner is Manner.SLOW:
             await asyncio.sleep(self.slow_seconds)
-        answer = await self._passed_on(request, body)
+        self.writing += request.method in WRITES
+        try:
+            answer = await self._passed_on(request, body)
+        finally:
+            self.writing -= request.method in WRITES
         if manner is Manner.FAIL_AFTER_WRITE:
             assert request.transport is not None, "the client waits"
             request.transport.abort()

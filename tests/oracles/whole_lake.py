@@ -19,19 +19,25 @@ from tests.oracles.values import from_python, row_from_contract
 from tests.oracles.verdict import Verdict
 
 Row = Mapping[str, Any]
+NOTHING: Mapping[str, str] = {}
 Of = Callable[[int, int], tuple[Expected, int | None] | None]
 """Return the change of a source partition and offset, with the offset before it; None: there is no such change."""
 
 
-def rows_of(warehouse: Path, namespace: str, table: str) -> Iterator[Row]:
-    """Yield the rows of a table as they are now; nothing while there is no table."""
-    for batch in _batches(warehouse, namespace, table, ("*",)):
+def rows_of(warehouse: Path, namespace: str, table: str, storage: Mapping[str, str] = NOTHING) -> Iterator[Row]:
+    """Yield the rows of a table as they are now; nothing while there is no table.
+
+    `warehouse` is where the catalogue's file lies; `storage` says how to read a lake that lies on S3.
+    """
+    for batch in _batches(warehouse, namespace, table, ("*",), storage):
         yield from batch.to_pylist()
 
 
-def _batches(warehouse: Path, namespace: str, table: str, columns: tuple[str, ...]) -> Iterator[Any]:
+def _batches(
+    warehouse: Path, namespace: str, table: str, columns: tuple[str, ...], storage: Mapping[str, str]
+) -> Iterator[Any]:
     address = {"uri": f"sqlite:///{warehouse}/catalog.db", "warehouse": f"file://{warehouse}"}
-    catalog = load_catalog("headgate", type="sql", **address)
+    catalog = load_catalog("headgate", type="sql", **address, **storage)
     try:
         found = catalog.load_table((namespace, table))
     except NoSuchTableError:
@@ -60,10 +66,10 @@ class Offsets:
         return place[1] < len(bits) and bits[place[1]] == 1
 
 
-def origins_of(warehouse: Path, namespace: str, table: str) -> Offsets:
+def origins_of(warehouse: Path, namespace: str, table: str, storage: Mapping[str, str] = NOTHING) -> Offsets:
     """Return the origins that a table holds now."""
     found = Offsets()
-    for batch in _batches(warehouse, namespace, table, ("_hg_partition", "_hg_offset")):
+    for batch in _batches(warehouse, namespace, table, ("_hg_partition", "_hg_offset"), storage):
         columns = (batch.column(name).to_pylist() for name in ("_hg_partition", "_hg_offset"))
         for partition, offset in zip(*columns, strict=True):
             found.add(partition, offset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -180,3 +180,16 @@ def test_a_slow_one_loses_nothing(answers: RedisAnswers, client: redis.Redis) ->
 
     assert [1, 2, 3] == [client.incr("n") for _ in range(3)]
     assert 3 == answers.did[Manner.SLOW]
+
+
+def test_another_server_takes_its_place(
+    answers: RedisAnswers, client: redis.Redis, private_redis: Callable[[], RedisServer]
+) -> None:
+    """As where a replica is promoted: no connection to the one before is left."""
+    client.set("who", "first")
+    other = private_redis()
+    with other.client() as direct:
+        direct.set("who", "second")
+    answers.switch(f"{other.host}:{other.port}")
+
+    assert client.get("who") == b"second"

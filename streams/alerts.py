@@ -18,7 +18,7 @@ from connectors.transport.chunk import Assignment, Group, Run
 from connectors.transport.transaction import Advance, Outbox
 from schemas.change import HEADER_TABLE
 from schemas.config import Config
-from schemas.errors import ConfigurationError, SourceMoved, TableStopped
+from schemas.errors import ConfigurationError, HeadgateError, SourceMoved, TableStopped
 from schemas.failpoints import failpoint
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
@@ -84,6 +84,11 @@ class AlertsStage(BaseStage):
     async def stop(self) -> None:
         """Close the producer."""
         await self._writer.close()
+
+    def waits_for(self) -> HeadgateError | None:
+        """Return what the producer waits for, None if nothing."""
+        found: HeadgateError | None = self._writer.waits_for()
+        return found
 
     def topics(self) -> list[str]:
         """Return the topics that rules read; of a paused table what was emitted is still read."""

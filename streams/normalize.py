@@ -21,7 +21,7 @@ from connectors.transport.transaction import Advance, Outbox, WriteReport
 from schemas.batch import Batch, Decoded
 from schemas.change import HEADER_SCHEMA_VERSION, HEADER_TABLE
 from schemas.config import Config
-from schemas.errors import PoisonRecord, RecordTooLarge, TableStopped, TransactionAborted
+from schemas.errors import HeadgateError, PoisonRecord, RecordTooLarge, TableStopped, TransactionAborted
 from schemas.failpoints import failpoint
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
@@ -101,6 +101,11 @@ class NormalizeStage(BaseStage):
     async def stop(self) -> None:
         """Close the producer."""
         await self._writer.close()
+
+    def waits_for(self) -> HeadgateError | None:
+        """Return what the producer waits for, None if nothing."""
+        found: HeadgateError | None = self._writer.waits_for()
+        return found
 
     def topics(self) -> list[str]:
         """Return the source topics of all tables that run."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from connectors.transport.producer import PlainWriter
 from connectors.transport.service import ConsumerService
 from connectors.transport.topics import TopicAdmin
@@ -31,6 +33,8 @@ LAKE_GROUP_RECORDS_MAX = 4_000  # what is read at once costs several times its b
 LAKE_LANE_SHARE = 4  # of a lane's bytes LAKE needs a quarter: it has a buffer of its own behind it
 NOTIFY_LANE_SHARE = 8  # of a lane's bytes, for each of the seven lanes in which alerts wait
 WIDE_GROUP_RECORDS_MAX = 64_000  # what a transaction over many output partitions gathers at most
+
+log = structlog.get_logger("streams.wiring")
 
 
 def stage_names(config: Config) -> list[str]:
@@ -85,8 +89,12 @@ def writer_of(parts: Parts, *, transactional: bool) -> TransactionalWriter | Pla
     """Return the producer of this worker's slot."""
     settings = producer_settings(parts.config, parts.slot, transactional=transactional)
     if transactional:
-        return TransactionalWriter(settings, parts.consumer)
+        return TransactionalWriter(settings, parts.consumer, on_event=_warn)
     return PlainWriter(settings)
+
+
+def _warn(event: str, fields: Mapping[str, object]) -> None:
+    log.warning(event, **fields)
 
 
 # Each worker loads only what its stage needs: DuckDB and pyiceberg cost 150 MB and a second. Hence the imports inside.

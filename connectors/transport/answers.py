@@ -69,8 +69,9 @@ class Administrator:
             ConfigurationError: no client can be made of the settings.
         """
         self._hearing = Hearing(settings)
-        config: dict[str, Any] = {**settings.librdkafka(), "error_cb": self._hearing.hear}
-        self.client = made(lambda: AdminClient(config))
+        self._config: dict[str, Any] = {**settings.librdkafka(), "error_cb": self._hearing.hear}
+        self._before: AdminClient | None = None  # its futures need it
+        self.client = made(lambda: AdminClient(self._config))
 
     def ask(self, question: Callable[[AdminClient], T]) -> T:
         """Return what a call to the client returns: an answer, or futures.
@@ -115,6 +116,7 @@ class Administrator:
             if (refusal := self._hearing.refusal()) is not None:
                 raise refusal
         if not future.done():
+            self._begin_anew()
             raise self._hearing.unanswered(_ASKED, "nothing came, not even that it takes too long")
         answer = future.result()
         self._hearing.welcomed()
@@ -134,8 +136,13 @@ class Administrator:
                 return None
             raise self._translated(error, what) from error
 
+    def _begin_anew(self) -> None:
+        """Ask by a new client from now on: the old one may have lost its brokers for good (lifeline.py)."""
+        self._before, self.client = self.client, AdminClient(self._config)
+
     def _translated(self, error: KafkaException, what: str) -> SourceUnavailable | ConfigurationError:
         if error.args[0].code() in _UNANSWERED:
+            self._begin_anew()
             return self._hearing.unanswered(what, error.args[0].str())
         return translated(error.args[0], what)
 

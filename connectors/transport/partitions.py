@@ -18,6 +18,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from connectors.transport.chunk import Assignment, Run
 from connectors.transport.hearing import is_refusal
 from connectors.transport.history import lacks_only_a_marker, moved, out_of_range
+from connectors.transport.lifeline import Brokers
 from connectors.transport.partition import Budget, Partition, Status
 from connectors.transport.routes import Routes
 from schemas.errors import HeadgateError, SourceMoved, TransportFatal
@@ -52,6 +53,7 @@ class Partitions:
         self._by_key: dict[Key, Partition] = {}
         self._full_since: float | None = None
         self._again_at: float | None = None  # a resume that failed is tried again
+        self.brokers = Brokers()
         self.broker_away = False  # no broker of the cluster answers
         self.broker_says = ""  # why one does not let us in
         self.troubled_at: float | None = None  # when a topic or broker last was in trouble
@@ -357,6 +359,7 @@ class Partitions:
     def hear_statistics(self, text: str) -> None:
         """Note from librdkafka's statistics how far each fetcher is, transaction markers included."""
         said = orjson.loads(text)
+        self.brokers.note(said)
         if any(broker["state"] == "UP" for broker in said.get("brokers", {}).values()):
             self.broker_away, self.broker_says = False, ""
         for topic, at in _fetchers(said):

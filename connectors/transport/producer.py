@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.transport.chunk import Assignment, Headers, Run
 from connectors.transport.hearing import NOT_ALLOWED, made, not_allowed
+from connectors.transport.lifeline import STATISTICS, Brokers, cut_off, lifeline_of
 from connectors.transport.settings import ClientSettings, ProducerSettings
 from schemas.errors import RecordTooLarge, SourceUnavailable, TransportFatal
 from schemas.failpoints import failpoint
@@ -177,12 +178,14 @@ class PlainWriter:
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, "plain-writer")
         self._deliveries = Deliveries()
+        self._brokers, self._lifeline = Brokers(), lifeline_of(settings.client)
         self._producer: Producer | None = None
         self._closing = False
 
     async def start(self) -> None:
         """Make the producer; it connects by itself."""
-        settings = {**self._settings.librdkafka(), "on_delivery": self._deliveries.failed}
+        heard = {**STATISTICS, "stats_cb": self._brokers.hear, "on_delivery": self._deliveries.failed}
+        settings = {**self._settings.librdkafka(), **heard}
         self._producer = made(lambda: Producer(settings))
 
     async def close(self) -> None:
@@ -190,6 +193,9 @@ class PlainWriter:
         self._closing = True
         await asyncio.to_thread(self._thread.shutdown)
         self._producer = None
+
+    def waits_for(self) -> None:
+        """Return what the writer waits for: nothing that its step does not tell."""
 
     async def write(self, runs: Sequence[Run], work: Work) -> WriteReport:
         """Write what `work` makes of those of `runs` that are still ours, and return once every record is durable.
@@ -229,6 +235,8 @@ class PlainWriter:
         while len(self._producer) and not self._closing:
             self._producer.flush(_FLUSH_SECONDS)
             self._check()
+            if self._lifeline.is_cut(self._brokers.alone_since):
+                raise cut_off("the producer")
         self._check()
         if len(self._producer):
             raise TransportFatal(

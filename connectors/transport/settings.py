@@ -145,7 +145,7 @@ class ProducerSettings:
     message_bytes_max: int = MIB
     transaction_timeout_seconds: float = 12.0  # above the drain's limit; how long readers wait for a killed worker
     message_timeout_seconds: float = 300.0
-    request_seconds: float = 60.0
+    request_seconds: float = 15.0  # then a call is repeated, for as long as the broker may yet answer it
     linger_seconds: float = 0.005
     compression: Literal["none", "lz4", "zstd", "gzip", "snappy"] = "lz4"
     queue_records_max: int = 200_000
@@ -166,6 +166,11 @@ class ProducerSettings:
             )
         if self.queue_bytes_max < self.message_bytes_max:
             raise ConfigurationError("queue_bytes_max is below message_bytes_max", hint="raise queue_bytes_max")
+
+    @property
+    def client(self) -> ClientSettings:
+        """What other clients of the same broker need."""
+        return ClientSettings(bootstrap=self.bootstrap, security=self.security, client_id=self.client_id)
 
     def librdkafka(self) -> dict[str, Any]:
         """Return the settings of the producer."""

@@ -11,6 +11,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.transport.hearing import NOT_ALLOWED, OF_NO_GROUP, made, not_allowed
+from connectors.transport.lifeline import STATISTICS, Brokers, cut_off, lifeline_of
 from connectors.transport.settings import ClientSettings
 from connectors.transport.topics import TopicAdmin, topic_admin
 from schemas.errors import ConfigurationError, SourceUnavailable
@@ -59,7 +60,9 @@ class CompactedReader:
         self._nbytes = 0
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        settings = {**client.reader(), "topic.metadata.refresh.interval.ms": 5_000, **client.overrides}
+        self._brokers, self._lifeline = Brokers(), lifeline_of(client)
+        own = {"topic.metadata.refresh.interval.ms": 5_000, **STATISTICS, "stats_cb": self._brokers.hear}
+        settings = {**client.reader(), **own, **client.overrides}
         self._consumer = made(lambda: Consumer(settings))
 
     def load(self, *, seconds_max: float = 60.0) -> dict[bytes, bytes]:
@@ -121,10 +124,15 @@ class CompactedReader:
             while not self._closing.is_set():
                 for entry in self._read():
                     callback(entry)
+                self._check_brokers()
         except BaseException as error:
             if on_error is None:
                 raise
             on_error(error)
+
+    def _check_brokers(self) -> None:
+        if self._lifeline.is_cut(self._brokers.alone_since):
+            raise cut_off(f"the reader of {self.topic}")
 
     def _numbers(self) -> list[int]:
         if self._partitions is not None:

@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from connectors.transport.chunk import Run
 from connectors.transport.commit_metadata import CommitMetadata
 from connectors.transport.hearing import RIGHTS_HINT, made
+from connectors.transport.lifeline import STATISTICS, Brokers, cut_off, lifeline_of
 from connectors.transport.producer import Advance, Deliveries, Outbox, Work, WriteReport, produce_into
 from connectors.transport.settings import ProducerSettings
 from schemas.errors import ConfigurationError, SourceUnavailable, TransactionAborted, TransportFatal
@@ -74,6 +75,7 @@ class TransactionalWriter:
         self._on_event = on_event
         self._thread = ThreadPoolExecutor(1, "transactions")
         self._deliveries = Deliveries()
+        self._brokers, self._lifeline = Brokers(), lifeline_of(settings.client)
         self._producer: Producer | None = None
         self._closing = threading.Event()
         self._metadata_refused = False
@@ -95,6 +97,12 @@ class TransactionalWriter:
         self._closing.set()
         await asyncio.to_thread(self._thread.shutdown, wait=not self._hangs())
         self._producer = None
+
+    def waits_for(self) -> SourceUnavailable | None:
+        """Return what the writer waits for, None where it goes on."""
+        if not (waiting := self.waiting):
+            return None
+        return SourceUnavailable(f"a transaction waits for the broker: {waiting}", hint="it goes on by itself")
 
     async def write(self, runs: Sequence[Run], work: Work) -> WriteReport:
         """Write what `work` makes of those of `runs` that are still ours together with its advances, or nothing at all.
@@ -129,7 +137,8 @@ class TransactionalWriter:
     # -- on the writer's thread --------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        settings = {**self._settings.librdkafka(), "on_delivery": self._deliveries.failed}
+        heard = {**STATISTICS, "stats_cb": self._brokers.hear, "on_delivery": self._deliveries.failed}
+        settings = {**self._settings.librdkafka(), **heard}
         producer = self._producer = made(lambda: Producer(settings))
         try:
             self._until_known("init", lambda: producer.init_transactions(self._settings.request_seconds))
@@ -212,6 +221,7 @@ class TransactionalWriter:
                     if not cause.retriable() or cause.txn_requires_abort() or cause.fatal():
                         raise
                     self._say_waiting(what, cause)
+                    self._check_brokers()
                     if self._closing.wait(wait):
                         raise _fatal(f"closed while the broker did not answer ({what})", cause) from error
                     wait = min(wait * 2, _AGAIN_SECONDS_MAX)
@@ -219,6 +229,12 @@ class TransactionalWriter:
                     return
         finally:
             self.waiting = ""
+
+    def _check_brokers(self) -> None:
+        assert self._producer is not None
+        self._producer.poll(0)  # statistics are heard in it
+        if self._lifeline.is_cut(self._brokers.alone_since):
+            raise cut_off("the producer")
 
     def _say_waiting(self, what: str, cause: KafkaError) -> None:
         if not self.waiting and self._on_event is not None:

@@ -1,4 +1,4 @@
-"""Watchdogs: no broker there, a run begun and not done for long, a partition below its end that brings nothing."""
+"""Watchdogs: a client without brokers, a run begun and not done for long, a partition that should bring something."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
 
+from connectors.transport.lifeline import Lifeline, cut_off, lifeline_of
 from connectors.transport.partition import Partition
 from connectors.transport.partitions import Partitions
 from connectors.transport.poll import PollThread
@@ -22,22 +23,33 @@ _TROUBLE_SECONDS = 60.0  # how long trouble is remembered
 class Watch:
     """Reports what stands still, once for each time it does."""
 
-    def __init__(self, settings: ConsumerSettings, report: Report) -> None:
+    def __init__(self, settings: ConsumerSettings, report: Report, *, lifeline: Lifeline | None = None) -> None:
         """Report through `report`."""
         self._settings = settings
+        self._lifeline = lifeline or lifeline_of(settings.client)
         self._report = report
         self._stuck: set[tuple[str, int]] = set()
         self._silent: set[tuple[str, int]] = set()
         self._away = False
 
     async def live(self, partitions: Partitions, poller: PollThread, should_stop: Callable[[], bool]) -> None:
-        """Look every second, until the service stops."""
+        """Look every second, until the service stops; a consumer that lost its brokers ends the worker."""
         while not should_stop():
             await asyncio.sleep(_LOOK_SECONDS)
             self.hear(partitions)
+            if await self._is_cut(partitions):
+                poller.listener.ended(cut_off("the consumer"))
+                return
             for silent in self.look(partitions.all(), monotonic(), self.patience(partitions, monotonic())):
                 # A seek to its own position makes the client fetch again; the order check goes on as before.
                 poller.call(partial(PollThread.fetch_again, partition=silent))
+
+    async def _is_cut(self, partitions: Partitions) -> bool:
+        alone = partitions.brokers.alone_since
+        if not self._lifeline.is_doubtful(alone):
+            return False
+        cut = await asyncio.to_thread(self._lifeline.is_cut, alone)
+        return cut and partitions.brokers.alone_since == alone  # it may have found one meanwhile
 
     def hear(self, partitions: Partitions) -> None:
         """Report that no broker answers, with the reason if one gave it, and that one answers again."""

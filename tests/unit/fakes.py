@@ -165,6 +165,11 @@ class Writer:
         self.records: list[Record] = []
         self.advances: list[Advance] = []
         self.lives: list[str] = []  # opened, closed
+        self.waits: HeadgateError | None = None
+
+    def waits_for(self) -> HeadgateError | None:
+        """Return what was set."""
+        return self.waits
 
     async def start(self) -> None:
         """Note it."""

@@ -12,7 +12,7 @@ import pytest
 from connectors.transport.chunk import Assignment, Group, Run
 from schemas.config import read_config
 from schemas.document import read_document
-from schemas.errors import TransactionAborted
+from schemas.errors import SourceUnavailable, TransactionAborted
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.normalize import NormalizeStage, Output
@@ -219,3 +219,14 @@ def test_records_of_no_registered_table_are_counted(policy: str, quarantined: in
 
     assert quarantined == len(writer.records)
     assert 2 == sum(n for name, n in stage.counters().items() if name.endswith("_unregistered"))
+
+
+def test_what_the_producer_waits_for_is_what_the_stage_waits_for() -> None:
+    """So `status` tells of a broker that holds a transaction up."""
+    writer, away = Writer(), SourceUnavailable("a transaction waits for the broker")
+    stage = _stage(writer, Consumer())
+    assert stage.waits_for() is None
+
+    writer.waits = away
+
+    assert away is stage.waits_for()

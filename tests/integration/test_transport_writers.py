@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from connectors.transport.chunk import Assignment, Run
+from connectors.transport.lifeline import answers_anew
 from connectors.transport.producer import Advance, Outbox, PlainWriter, plain_outbox
 from connectors.transport.settings import ClientSettings, ProducerSettings
 from connectors.transport.tail import CompactedReader, Entry
@@ -200,3 +201,8 @@ class _Record:
     def timestamp(self) -> tuple[int, int]:
         """None."""
         return (0, 0)
+
+
+async def test_brokers_that_are_there_answer_a_new_client(bench: Bench) -> None:
+    """Which is how a client that lost its own is known."""
+    assert await asyncio.to_thread(answers_anew, ClientSettings(bootstrap=bench.bootstrap))

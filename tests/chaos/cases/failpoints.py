@@ -50,6 +50,11 @@ MAY_FAIL: dict[str, tuple[str, ...]] = {
     "lake": POINTS["lake"][:5],
     NOTIFY_STAGE: ("notify.before_delivery", "plain.before_flush"),
 }
+# Where a worker does not come often: once, or in the leaving. A receiver that refused is left in peace for a while.
+SELDOM = {
+    "rebalance.assigned": 1, "rebalance.committed": 1, "commit.before_wait": 2, "plain.before_flush": 1,
+    "plain.after_flush": 1,
+}  # fmt: skip
 WHEN_LEAVING = frozenset({"rebalance.committed", "commit.before_wait"})
 
 
@@ -94,9 +99,7 @@ def _through(stand: Stand, stage: str, rounds: int) -> None:
 def die_at(stand: Stand, stage: str, point: str, chance: random.Random) -> None:
     """Start a worker that dies at `point`, and return once it has."""
     leaving = point in WHEN_LEAVING
-    hit = {"rebalance.assigned": 1, "rebalance.committed": 1, "commit.before_wait": 2}.get(
-        point, chance.randint(1, HITS_MAX)
-    )
+    hit = SELDOM.get(point, chance.randint(1, HITS_MAX))
     points = {point: f"kill@{hit}"}
     if chance.random() < 0.5 and (others := [name for name in MAY_FAIL[stage] if name != point]):
         points[chance.choice(others)] = "raise@1"

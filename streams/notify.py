@@ -231,9 +231,12 @@ class NotifyStage(BaseStage):
                     if not item.postponed:
                         portion.finish(item, record)
 
-        async with asyncio.TaskGroup() as senders:
-            for _ in range(min(PARALLEL, len(waiting))):
-                senders.create_task(send())
+        try:
+            async with asyncio.TaskGroup() as senders:
+                for _ in range(min(PARALLEL, len(waiting))):
+                    senders.create_task(send())
+        except ExceptionGroup as failed:  # what becomes of the alerts is decided by an error's kind: a group has none
+            raise failed.exceptions[0] from failed
 
     async def _settle(self, group: Group, portion: Portion) -> None:
         """Write what moves to another topic, then say done of everything that is settled."""

@@ -8,7 +8,8 @@ import pytest
 from aiohttp import web
 
 from connectors.transport.chunk import Assignment, Run
-from schemas.errors import PoisonRecord
+from schemas.errors import PoisonRecord, Unavailable
+from schemas.failpoints import arm
 from schemas.topics import RETRY_DELAYS_SECONDS
 from streams.portion import PORTION_RECORDS_MAX
 from tests.unit.fakes import Message
@@ -68,6 +69,21 @@ async def test_quick_attempts_come_before_the_retry_topic(receiver: Receiver) ->
         await bench.step(bench.run(alert(1)))
 
     assert ([alert(1).id] * 2, []) == (receiver.ids, bench.writer.records)
+
+
+async def test_what_fails_in_a_delivery_keeps_its_kind(receiver: Receiver) -> None:
+    """Something that is away is waited for; as a fault of ours it would end in quarantine after three attempts."""
+    arm("notify.before_delivery=raise@1")
+    async with Bench(receiver.url) as bench:
+        run = bench.run(alert(1))
+        try:
+            with pytest.raises(Unavailable):
+                await bench.step(run)
+        finally:
+            arm("")
+        await bench.step(run)
+
+    assert [alert(1).id] == receiver.ids
 
 
 async def test_what_waits_says_what_it_waits_for(receiver: Receiver) -> None:

@@ -14,6 +14,7 @@ from streams.registration import open_admin, own_topic, own_topics
 
 _FOR_EVER = -1
 _HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
 
 
 def differences(wanted: TopicSettings, found: Mapping[str, str]) -> dict[str, str]:
@@ -38,6 +39,9 @@ def differences(wanted: TopicSettings, found: Mapping[str, str]) -> dict[str, st
         told["max.message.bytes"] = (
             f"records above {found['max.message.bytes']} bytes are refused, ours may have {wanted.message_bytes_max}"
         )
+    ahead_ms = int(found.get("message.timestamp.after.max.ms", _DAY_MS))
+    if found.get("message.timestamp.type") == "CreateTime" and ahead_ms < _DAY_MS:
+        told["message.timestamp.type"] = f"nothing is taken of a worker whose clock is {_hours(ahead_ms)} ahead"
     return told
 
 

@@ -20,12 +20,10 @@ ALERTS_PARTITIONS = 4
 STATUS_DAYS = 7
 STAGES_WITH_A_BOOK = ("normalize", "alerts")  # the others' sinks know where they stand
 # Written all the time: small segments, or compaction, which leaves the newest alone, would leave a gigabyte to be read.
-# The broker's clock, since those of the machines may differ.
 _STATUS = {
     "segment.bytes": str(4 * 1024 * 1024),
     "segment.ms": str(10 * 60 * 1000),
     "min.cleanable.dirty.ratio": "0.1",
-    "message.timestamp.type": "LogAppendTime",
 }
 FEATURES_PARTITIONS = 8
 

@@ -63,6 +63,8 @@ class TopicSettings:
             "cleanup.policy": cleanup,
             "retention.ms": str(keep),
             "max.message.bytes": str(self.message_bytes_max),
+            # The broker's clock: it refuses for ever what a clock an hour ahead of its own has written.
+            "message.timestamp.type": "LogAppendTime",
         }
         return {**settings, **self.overrides}
 

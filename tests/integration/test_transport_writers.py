@@ -1,9 +1,11 @@
 """The writers beside the transport, compacted topics and the administration of topics, with a real Kafka."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from connectors.transport.chunk import Assignment, Run
 from connectors.transport.lifeline import answers_anew
@@ -158,6 +160,20 @@ def test_topics_are_made_as_said_and_enlarged(bench: Bench) -> None:
     assert 3 == bench.admin.ensure(topic, TopicSettings(partitions=3))
     assert 3 == bench.admin.ensure(topic, settings), "never made smaller"
     assert {topic} == set(bench.admin.ids_now([topic, f"{bench.group}-nothing"]))
+
+
+def test_a_clock_that_is_a_day_ahead_is_no_reason_to_refuse_a_record(bench: Bench) -> None:
+    """The broker's own clock is taken: else Kafka refuses such records for ever, and a stage would stand still."""
+    topic = f"{bench.group}-ahead"
+    bench.topics.append(topic)
+    bench.admin.ensure(topic, TopicSettings(partitions=1))
+    failures: list[Any] = []
+    producer = Producer({"bootstrap.servers": bench.bootstrap, "on_delivery": lambda error, _: failures.append(error)})
+
+    producer.produce(topic, b"value", partition=0, timestamp=int((time.time() + 86_400) * 1000))
+
+    assert 0 == producer.flush(30)
+    assert [None] == failures
 
 
 def test_a_topic_that_can_not_be_is_a_mistake_of_configuration(bench: Bench) -> None:

@@ -44,6 +44,12 @@ def test_a_topic_as_we_make_it_loses_nothing(topic: str) -> None:
         (NAMES.quarantine, {"retention_ms": str(7 * DAY_MS)}, ["retention.ms"]),
         (NAMES.alerts, {"max_message_bytes": "1000"}, ["max.message.bytes"]),
         (NAMES.alerts, {"max_message_bytes": "9000000"}, []),
+        (
+            CHANGES,
+            {"message_timestamp_type": "CreateTime", "message_timestamp_after_max_ms": "3600000"},
+            ["message.timestamp.type"],
+        ),
+        (CHANGES, {"message_timestamp_type": "CreateTime"}, []),  # a broker that takes any time
     ],
 )
 def test_only_what_loses_something_is_told(topic: str, changes: dict[str, str], expected: list[str]) -> None:

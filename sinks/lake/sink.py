@@ -12,10 +12,11 @@ import structlog
 from pyiceberg.catalog import Catalog
 
 from schemas.config import LakeConfig
-from schemas.errors import HeadgateError, SinkUnavailable
+from schemas.errors import HeadgateError
 from schemas.table import TableSpec
 from sinks.base import Written
 from sinks.lake.commit import LakeBatch, LakeTable
+from sinks.lake.reasons import not_taken
 from sinks.lake.storage import open_catalog
 from sinks.lake.table import open_table
 
@@ -72,10 +73,7 @@ class Lake:
         except Exception as exc:
             # Catalogues and file systems raise what they like; whatever it was, nothing is known of the write, and
             # writing it again is safe. The stage decides how long to go on.
-            raise SinkUnavailable(
-                f"the lake did not take table {table}: {type(exc).__name__}",
-                hint="see whether the warehouse and its catalogue answer: `headgate check`",
-            ) from exc
+            raise not_taken(table, exc) from exc
 
     def _open(self, spec: TableSpec, *, fresh: bool) -> LakeTable:
         known = self._tables.get(spec.table)

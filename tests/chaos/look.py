@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -16,6 +16,7 @@ from tests.oracles.alerts import identity_of, key_text
 from tests.oracles.clients import independent_admin
 from tests.oracles.durable import DurableChecks, Partition, check_alerts_durable, check_rising
 from tests.oracles.sequence import Expected, Mark, check_sequence, read_partition
+from tests.oracles.topic import Record
 from tests.oracles.whole_lake import Row, check_lake, rows_of
 from tests.workloads.installation import BUCKETS, DESTINATION, NAMESPACE
 
@@ -42,7 +43,8 @@ class Look:
         found = [self._sources(), *(self._output(table) for table in TABLES)]
         if self.stand.plan.uncommitted:
             found += [self._uncommitted(table) for table in TABLES]
-        found += [self._quarantine(), *self.redis(), *(self._lake(table) for table in TABLES), *self._alerts()]
+        lives = [(table, life) for table in TABLES for life in range(len(self.history.lives(table)))]
+        found += [self._quarantine(), *self.redis(), *(self._lake(*life) for life in lives), *self._alerts()]
         if self.stand.samples:
             found += [self.durable.features, self.durable.lake, check_rising(self.stand.samples)]
         return [*found, self._bounds(), self._progress(), *self.stand.plan.check(self.stand)]
@@ -51,9 +53,9 @@ class Look:
         """Check that the source topics hold what the source remembers: else nothing below means anything."""
         verdict = Verdict("conservation")
         totals = Counter[str]()
-        for table, made in TABLES.items():
-            for partition in range(made.partitions):
-                log, topic = self.history.logs[table][partition], self.stand.source.topic(table)
+        for table in TABLES:
+            for partition, log in enumerate(self.history.logs[table]):
+                topic = self.stand.source.topic(table)
                 totals["read"] += len(log)
                 totals["skipped"] += len(log) - self.history.changes(table, partition)
                 committed = self._committed.get((topic, partition), 0)
@@ -72,25 +74,37 @@ class Look:
 
     def _output(self, table: str) -> Verdict:
         verdict = Verdict(f"output topic of {table}")
-        topic, source = self.stand.output(table), self.stand.source.topic(table)
-        for partition in range(TABLES[table].partitions):
-            marks = [
-                Mark(sample.committed["normalize"].get((source, partition), 0), sample.ends.get((topic, partition), 0))
-                for sample in self.stand.samples
-            ]
-
-            def hear(offset: int, change: Expected, partition: int = partition) -> None:
-                self.durable.hear(table, topic, partition, offset, change)
-                self._note_alerts(table, (topic, partition), offset, change)
-
-            check_sequence(
-                verdict, (source, 0, partition), self.history.expected(table, partition),
-                read_partition(self.stand.kafka.address, topic, partition),
-                marks=marks, repeats=self.stand.plan.repeats, seen=[hear],
-            )  # fmt: skip
-        verdict.figures["due"] = sum(self.history.changes(table, p) for p in range(TABLES[table].partitions))
+        for life, logs in enumerate(self.history.lives(table)):
+            for partition in range(len(logs)):
+                self._partition(verdict, table, life, partition)
+                due = self.history.changes(table, partition, life)
+                verdict.figures["due"] = verdict.figures.get("due", 0) + due
         verdict.at_least("changes", 1)
         return verdict
+
+    def _partition(self, verdict: Verdict, table: str, life: int, partition: int) -> None:
+        """Compare one partition of a life; what is of no life at all is a difference of the last one."""
+        topic, source, generations = (
+            self.stand.output(table),
+            self.stand.source.topic(table),
+            self.history.generations[table],
+        )
+        marks = [
+            Mark(sample.committed["normalize"].get((source, partition), 0), sample.ends.get((topic, partition), 0))
+            for sample in self.stand.samples
+        ]
+
+        def hear(offset: int, change: Expected) -> None:
+            self.durable.hear(table, topic, partition, offset, change)
+            self._note_alerts(table, (topic, partition), offset, change)
+
+        records = read_partition(self.stand.kafka.address, topic, partition)
+        if len(generations) > 1:
+            records = (record for record in records if _belongs(_generation(record), life, generations))
+        check_sequence(
+            verdict, (source, generations[life], partition), self.history.expected(table, partition, life), records,
+            marks=marks, repeats=self.stand.plan.repeats, seen=[hear],
+        )  # fmt: skip
 
     def _uncommitted(self, table: str) -> Verdict:
         """Check that who reads also what was aborted sees no change twice."""
@@ -128,17 +142,19 @@ class Look:
         views = [view for shape in shapes.values() for view in ViewShape.all_of(shape)]
         return check_all_views(views, stored, rows, buckets=BUCKETS)
 
-    def _lake(self, table: str) -> Verdict:
-        history, partitions = self.history, range(TABLES[table].partitions)
+    def _lake(self, table: str, life: int) -> Verdict:
+        history, generations = self.history, self.history.generations[table]
+        logs, rows = history.lives(table)[life], self._rows_of(table)
 
         def of(partition: int, offset: int) -> tuple[Expected, int | None] | None:
-            change = history.at(table, partition, offset)
-            return None if change is None else (change, history.before(table, partition, offset))
+            change = history.at(table, partition, offset, life)
+            return None if change is None else (change, history.before(table, partition, offset, life))
 
         return check_lake(
-            history.shapes[table], self._rows_of(table),
-            {p: len(history.logs[table][p]) for p in partitions}, of,
-            due={p: history.changes(table, p) for p in partitions},
+            history.shapes[table],
+            (row for row in rows if _belongs(row["_hg_generation"], life, generations)),
+            {p: len(log) for p, log in enumerate(logs)}, of,
+            due={p: history.changes(table, p, life) for p in range(len(logs))}, generation=generations[life],
         )  # fmt: skip
 
     def _rows_of(self, table: str) -> Iterator[Row]:
@@ -202,3 +218,14 @@ class Look:
         verdict.at_least("changes made", stand.plan.changes)
         verdict.at_least("faults planted", stand.plan.faults)
         return verdict
+
+
+def _generation(record: Record) -> int | None:
+    """Return the generation that a record's origin names."""
+    origin = (orjson.loads(record.value or b"null") or {}).get("source", {}).get("origin")
+    return int(origin[1]) if origin else None
+
+
+def _belongs(found: int | None, life: int, generations: Sequence[int]) -> bool:
+    """Say whether what names generation `found` is looked at with a life: with the last one also what is of none."""
+    return found == generations[life] or (life == len(generations) - 1 and found not in generations)

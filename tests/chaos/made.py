@@ -35,6 +35,7 @@ class Log:
     firsts: array[int] = field(default_factory=lambda: array("q"))
     seconds: array[int] = field(default_factory=lambda: array("q"))
     moved: dict[int, Key] = field(default_factory=dict)  # the other key of a changed one, by offset
+    gone: range = range(0)  # what nobody has read before it was deleted
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -56,6 +57,8 @@ class History:
         """Begin empty."""
         self.prefix, self.seed, self.shapes = prefix, seed, shapes(prefix)
         self.logs = {name: [Log() for _ in range(table.partitions)] for name, table in TABLES.items()}
+        self.past: dict[str, list[list[Log]]] = {name: [] for name in TABLES}  # of topics that were made anew
+        self.generations: dict[str, list[int]] = {name: [0] for name in TABLES}  # of each life, as it was decided
         self.rows: dict[str, dict[Key, tuple[int, int]]] = {name: {} for name in TABLES}
         self.large: dict[int, int] = {}  # bytes of the note, by the change's number
 
@@ -63,21 +66,35 @@ class History:
         """Return how many records were written."""
         return sum(len(log) for logs in self.logs.values() for log in logs)
 
-    def changes(self, table: str, partition: int) -> int:
-        """Return how many changes a partition holds."""
-        log = self.logs[table][partition]
-        return len(log) - log.kinds.count(TOMBSTONE)
+    def lives(self, table: str) -> list[list[Log]]:
+        """Return the partitions of a table's topic, in each life that it had."""
+        return [*self.past[table], self.logs[table]]
 
-    def expected(self, table: str, partition: int) -> Iterator[Expected]:
+    def begin_anew(self, table: str) -> None:
+        """Take note that the table's topic was made anew, with as many partitions."""
+        self.past[table].append(self.logs[table])
+        self.logs[table] = [Log() for _ in self.logs[table]]
+        self.generations[table].append(self.generations[table][-1] + 1)
+
+    def enlarge(self, table: str, partitions: int) -> None:
+        """Take note that the table's topic has more partitions."""
+        self.logs[table] += [Log() for _ in range(partitions - len(self.logs[table]))]
+
+    def changes(self, table: str, partition: int, life: int = -1) -> int:
+        """Return how many changes a partition holds that could be read."""
+        log = self.lives(table)[life][partition]
+        return len(log) - log.kinds.count(TOMBSTONE) - sum(log.kinds[at] != TOMBSTONE for at in log.gone)
+
+    def expected(self, table: str, partition: int, life: int = -1) -> Iterator[Expected]:
         """Yield what the output topic must hold of one source partition."""
-        for offset in range(len(self.logs[table][partition])):
-            if (change := self.at(table, partition, offset)) is not None:
+        for offset in range(len(self.lives(table)[life][partition])):
+            if (change := self.at(table, partition, offset, life)) is not None:
                 yield change
 
-    def at(self, table: str, partition: int, offset: int) -> Expected | None:
-        """Return the change at one place; None for a tombstone, or where nothing is."""
-        log, made = self.logs[table][partition], TABLES[table]
-        if not 0 <= offset < len(log) or (kind := log.kinds[offset]) == TOMBSTONE:
+    def at(self, table: str, partition: int, offset: int, life: int = -1) -> Expected | None:
+        """Return the change at one place; None for a tombstone, or where nothing is, or nothing could be read."""
+        log, made = self.lives(table)[life][partition], TABLES[table]
+        if not 0 <= offset < len(log) or offset in log.gone or (kind := log.kinds[offset]) == TOMBSTONE:
             return None
         number, key = log.numbers[offset], (log.firsts[offset], log.seconds[offset])
         other = made.key(log.moved[offset]) if offset in log.moved else None
@@ -91,12 +108,17 @@ class History:
             moment(number), old_key=other if kind == INSERT_MOVED else None,
             new_key=other if kind == DELETE_MOVED else None,
             unavailable=unavailable, snapshot=kind == SNAPSHOT,
+            behind_gap=bool(log.gone) and offset >= log.gone.stop and self._before(log, offset) is None,
         )  # fmt: skip
 
-    def before(self, table: str, partition: int, offset: int) -> int | None:
-        """Return the offset of the change before one, None where it is the first."""
-        kinds = self.logs[table][partition].kinds
-        return next((at for at in range(offset - 1, -1, -1) if kinds[at] != TOMBSTONE), None)
+    def before(self, table: str, partition: int, offset: int, life: int = -1) -> int | None:
+        """Return the offset of the change before one, None where it is the first, also of those behind a gap."""
+        return self._before(self.lives(table)[life][partition], offset)
+
+    @staticmethod
+    def _before(log: Log, offset: int) -> int | None:
+        first = log.gone.stop if log.gone and offset >= log.gone.stop else 0
+        return next((at for at in range(offset - 1, first - 1, -1) if log.kinds[at] != TOMBSTONE), None)
 
     def _row(self, table: Table, key: Key, number: int) -> dict[str, Any]:
         row = table.row(key, number, mixed(number, self.seed))
@@ -250,7 +272,7 @@ class Maker:
 
     def _write(self, table: Table, kind: int, number: int, key: Key, other: Key | None) -> None:
         key_json = table.key_json(key)
-        partition = zlib.crc32(key_json) % table.partitions
+        partition = zlib.crc32(key_json) % len(self.history.logs[table.name])
         value = None if kind == TOMBSTONE else self._value(table, kind, number, key).encode()
         headers: Headers = []
         if other is not None:

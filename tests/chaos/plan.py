@@ -48,6 +48,7 @@ class Plan:
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     repeats: bool = False
     uncommitted: bool = False  # readers of aborted records must not see a double either
+    before: Plant | None = None  # what is done before anything of Headgate runs
     afterwards: Plant | None = None  # what is done once all is drained, while workers still run
     wired: bool = False  # a wire stands between the workers and their peers, and the lake lies on S3
     whole: Whole | None = None  # a run of its own, with a seed and services: nothing of the stand is used

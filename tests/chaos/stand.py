@@ -66,6 +66,7 @@ class Stand:
     webhook: Webhook = field(init=False)
     installation: Installation = field(init=False)
     workers: Workers = field(init=False)
+    closing: ExitStack = field(init=False)  # what a case has done at the end, when every worker has ended
     watch: Watch = field(init=False)
     feeder: Feeder = field(init=False)
     faults: int = 0
@@ -87,7 +88,10 @@ class Stand:
         with ExitStack() as stack:
             self.webhook = stack.enter_context(Webhook(SECRET))
             self.installation = stack.enter_context(self._installed(stack))
+            self.closing = stack.enter_context(ExitStack())
             self.workers = stack.enter_context(Workers(self.installation))
+            if self.plan.before is not None:
+                self.plan.before(self)
             if self.plan.supervised:
                 self.installation.start()
             else:

@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from tests.faults import armed, kill, thaw
@@ -24,6 +25,7 @@ from tests.workloads.installation import ROOT, STAGES, Installation
 INSTANCE = "proof"
 START_SECONDS = 120.0
 END_SECONDS = 30.0
+VERB_SECONDS = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +53,8 @@ class Workers:
 
     installation: Installation
     all: list[Worker] = field(default_factory=list)
+    tree: Path = ROOT  # the release that they run
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside their own
 
     def __enter__(self) -> Self:
         return self
@@ -64,17 +68,18 @@ class Workers:
             reaper.forget(worker.pid)
 
     def start(
-        self, stage: str, slot: int = 0, *, points: Mapping[str, str] | None = None, apply: bool = False
-    ) -> Worker:
+        self, stage: str, slot: int = 0, *, points: Mapping[str, str] | None = None, apply: bool = False,
+        config: str = "headgate.yaml",
+    ) -> Worker:  # fmt: skip
         """Start a worker; it does not run yet. `points` are failpoints, `apply` registers the tables first."""
-        entry = str(ROOT / "headgate" / "__main__.py")
-        command = [sys.executable, "-P", entry, "run", "--config", "headgate.yaml", "--instance", INSTANCE]
+        entry = str(self.tree / "headgate" / "__main__.py")
+        command = [sys.executable, "-P", entry, "run", "--config", config, "--instance", INSTANCE]
         command += ["--stage", stage, "--slot", str(slot), *(["--apply", "tables"] if apply else [])]
         with self.installation.log.open("ab") as log:
             process = subprocess.Popen(
                 command,
                 cwd=self.installation.folder,
-                env={**os.environ, **armed(points or {})},
+                env={**os.environ, "PYTHONPATH": str(self.tree), **self.environment, **armed(points or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -120,6 +125,16 @@ class Workers:
                     found: dict[str, Any] = json.load(answer)
                     return found
         return {}
+
+    def verb(self, *arguments: str) -> int:
+        """Run a verb of the command line and return its exit code."""
+        command = [sys.executable, "-P", str(self.tree / "headgate" / "__main__.py"), *arguments]
+        with self.installation.log.open("ab") as log:
+            return subprocess.run(
+                [*command, "--config", "headgate.yaml"],
+                cwd=self.installation.folder, stdout=log, stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": str(self.tree)}, timeout=VERB_SECONDS, check=False,
+            ).returncode  # fmt: skip
 
     def end(self, worker: Worker, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
         """Send a signal and wait; return the exit code and the seconds that it took."""

@@ -77,19 +77,18 @@ def origins_of(warehouse: Path, namespace: str, table: str, storage: Mapping[str
 
 
 def check_lake(
-    shape: Shape, rows: Iterator[Row], sizes: Mapping[int, int], of: Of, *, due: Mapping[int, int]
+    shape: Shape, rows: Iterator[Row], sizes: Mapping[int, int], of: Of, *, due: Mapping[int, int], generation: int = 0
 ) -> Verdict:
-    """Check `rows` against the changes of one source topic, generation 0.
+    """Check `rows` against the changes of one generation of a source topic.
 
     `sizes` are the records of each source partition, `due` how many changes each must have in the lake.
     """
     verdict = Verdict(f"lake, each change of {shape.table} in one row")
     seen = {partition: bytearray(size) for partition, size in sizes.items()}
     for row in rows:
-        topic, generation = row["_hg_topic"], row["_hg_generation"]
         partition, offset = row["_hg_partition"], row["_hg_offset"]
-        place = (topic, generation, partition, offset)
-        known = of(partition, offset) if (topic, generation) == (shape.topics[0], 0) and partition in seen else None
+        place = (row["_hg_topic"], row["_hg_generation"], partition, offset)
+        known = of(partition, offset) if place[:2] == (shape.topics[0], generation) and partition in seen else None
         if known is None:
             verdict.differ(f"{place}: too much, the source has no such change")
             continue

@@ -2,7 +2,10 @@
 
 from tests.chaos.cases import (
     broker,
+    clocks,
+    disk,
     failpoints,
+    jumps,
     kills,
     poison,
     rebalances,
@@ -10,9 +13,29 @@ from tests.chaos.cases import (
     replay,
     s3,
     signals,
+    slow_sinks,
+    twins,
+    upgrade,
     zombies,
 )
 from tests.chaos.plan import Case
 
-_MODULES = (kills, signals, failpoints, broker, redis_losses, s3, rebalances, zombies, replay, poison)
+_MODULES = (
+    kills,
+    signals,
+    failpoints,
+    broker,
+    redis_losses,
+    s3,
+    rebalances,
+    zombies,
+    replay,
+    poison,
+    slow_sinks,
+    jumps,
+    disk,
+    twins,
+    clocks,
+    upgrade,
+)
 CASES: dict[int, Case] = {module.CASE.number: module.CASE for module in _MODULES}

@@ -224,23 +224,31 @@ class Verification:
     def _judge(self, keys: Collection[Key]) -> bool:
         """Report the rows of `keys` that still differ, and look at them no more; return whether there was one."""
         found = {key: [n for n, noted in self._differing.items() if key in noted] for key in keys}
-        alone = self._agreed_against_source([key for key, names in found.items() if len(names) == len(self._places)])
+        alone = self._agreed_against_source(found)
         for key, names in found.items():
             kept = {name: self._differing[name].pop(key) for name in names}
             if key in alone:
-                columns = tuple(dict.fromkeys(c for each in kept.values() for c in each.columns))
                 kind = next(iter(kept.values())).kind
-                self._report.findings.append(Finding(SOURCE, key, kind, columns))
+                self._report.findings.append(Finding(SOURCE, key, kind, _columns_of(kept.values())))
             else:
                 self._report.findings += [Finding(name, key, each.kind, each.columns) for name, each in kept.items()]
         return any(found.values())
 
-    def _agreed_against_source(self, keys: Sequence[Key]) -> set[Key]:
-        """Return which of `keys` every place has the same row of, in the columns that they share."""
-        if len(self._places) == 1 or not keys:
-            return set()
+    def _agreed_against_source(self, found: Mapping[Key, Sequence[str]]) -> set[Key]:
+        """Return the keys in which every place that could differ does, and all have the same there."""
+        together: dict[tuple[str, ...], list[Key]] = {}
+        for key, names in found.items():
+            noted = [self._differing[name][key] for name in names]
+            columns = set(_columns_of(noted))
+            concerned = {p.name for p in self._places if not columns or columns & p.columns.keys()}
+            if len(names) > 1 and concerned == set(names):
+                together.setdefault(tuple(names), []).append(key)
+        return {key for names, keys in together.items() for key in self._agreeing(names, keys)}
+
+    def _agreeing(self, names: Collection[str], keys: Sequence[Key]) -> set[Key]:
+        """Return which of `keys` these places have the same row of, in the columns that they share."""
         table = keys_as_rows(keys, self._key, self._source.columns)
-        first, *others = ((place, place.rows(table)) for place in self._places)
+        first, *others = ((place, place.rows(table)) for place in self._places if place.name in names)
         agreed = set(keys)
         for place, rows in others:
             shared = [name for name in place.columns if name in first[0].columns]
@@ -266,6 +274,10 @@ def keys_as_rows(keys: Iterable[Key], names: Sequence[str], columns: Mapping[str
 def rows_as_keys(table: pa.Table) -> list[Key]:
     """Return the rows of a table of keys."""
     return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def _columns_of(differing: Iterable[Differing]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(column for each in differing for column in each.columns))
 
 
 def _as_place(rows: pa.Table) -> pa.Table:

@@ -42,9 +42,9 @@ class Session:
 class Place:
     """A place whose rows are a dict."""
 
-    def __init__(self, name: str, rows: Rows) -> None:
+    def __init__(self, name: str, rows: Rows, columns: Mapping[str, ColumnType] = COLUMNS) -> None:
         self.name, self.held = name, rows
-        self.columns: Mapping[str, ColumnType] = COLUMNS
+        self.columns = columns
 
     def rows(self, keys: pa.Table) -> pa.Table:
         found = [(key, self.held[key]) for key in keys["id"].to_pylist() if key in self.held]
@@ -128,7 +128,8 @@ def test_what_stays_different_is_found_with_its_place_key_and_columns() -> None:
     source[3] = "planted"
     del lake[4]
     redis[77] = "nobody's"
-    report = verify(source, [Place("lake", lake), Place("redis", redis)], Clock())
+    keys_only = Place("redis keys", people(8), {"id": COLUMNS["id"]})
+    report = verify(source, [Place("lake", lake), Place("redis", redis), keys_only], Clock())
     assert sorted(report.findings, key=lambda each: each.key) == [
         Finding("lake", (1,), "values", ("name",)),
         Finding("redis", (2,), "values", ("name",)),

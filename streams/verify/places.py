@@ -66,10 +66,7 @@ class LakePlace:
 
     def first_rows(self, keys: pa.Table) -> pa.Table:
         """Return what stood in the lake when it was first asked."""
-        if not self._read:
-            self._read = True
-            with_view = f"{self._select()} FROM {quoted(self._spec.table + LATEST)}"
-            self._workspace.execute(f"CREATE TEMP TABLE latest AS {with_view}")
+        self._read_once()
         return self._of(self._workspace, "latest", keys)
 
     def rows(self, keys: pa.Table) -> pa.Table:
@@ -82,6 +79,7 @@ class LakePlace:
 
     def others(self, seen: str, bounds: pa.Table) -> pa.Table:
         """Return keys of the beginning that the source did not show."""
+        self._read_once()  # a source without a row in the range has asked for none
         key = ", ".join(map(quoted, self._spec.key))
         self._workspace.register("_bounds", bounds)
         first = quoted(self._spec.key[0])
@@ -92,6 +90,12 @@ class LakePlace:
         ).to_arrow_table()
         self._workspace.unregister("_bounds")
         return spelled(found, {name: self.columns[name] for name in self._spec.key})
+
+    def _read_once(self) -> None:
+        if not self._read:
+            self._read = True
+            with_view = f"{self._select()} FROM {quoted(self._spec.table + LATEST)}"
+            self._workspace.execute(f"CREATE TEMP TABLE latest AS {with_view}")
 
     def _select(self) -> str:
         return f"SELECT {', '.join(map(quoted, self.columns))}, {quoted(UNAVAILABLE)}"

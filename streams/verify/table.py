@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 
 import duckdb
 
@@ -43,16 +44,15 @@ def verify_table(
         raise ConfigurationError(f"{spec.table} has no key", hint="rows can only be told apart by one")
     wanted = _wanted(spec, columns)
     source = open_source(dsn, source_name(spec, source_table), spec.key, wanted, bounds)
-    with tempfile.TemporaryDirectory(prefix="headgate-verify-") as folder:
-        workspace = open_lake_sql(config.lake, [spec.table]) if spec.lake.enabled else duckdb.connect()
-        try:
-            workspace.execute(f"SET memory_limit = '{WORKSPACE_MEMORY}'")
-            workspace.execute(f"SET temp_directory = '{folder}'")
-            places = places_of(config, spec, source.columns, workspace)
-            report = Verification(spec.table, source, places, workspace, options, progress=progress).run()
-        finally:
-            workspace.close()
-            source.session.close()
+    with (
+        closing(source.session),
+        tempfile.TemporaryDirectory(prefix="headgate-verify-") as folder,
+        closing(open_lake_sql(config.lake, [spec.table]) if spec.lake.enabled else duckdb.connect()) as workspace,
+    ):
+        workspace.execute(f"SET memory_limit = '{WORKSPACE_MEMORY}'")
+        workspace.execute(f"SET temp_directory = '{folder}'")
+        places = places_of(config, spec, source.columns, workspace)
+        report = Verification(spec.table, source, places, workspace, options, progress=progress).run()
     report.not_compared = [name for name in wanted if name not in source.columns]
     return report
 

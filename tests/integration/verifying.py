@@ -65,6 +65,8 @@ def finds_what_is_planted(running: Running, redis_server: RedisServer) -> None:
     code, said = verify(running, "patients", *within, settle=SETTLE_SECONDS_AT_REST)
     assert (code, said["rows"], [f["place"] for f in said["findings"]]) == (1, 1, ["redis patient.1"])
     assert said["findings"][0]["key"] != [str(in_redis)]
+    code, said = verify(running, "patients", f"--to={in_redis - 1}", settle=SETTLE_SECONDS_AT_REST)
+    assert (code, said["rows"], said["findings"]) == (0, 0, []), "a range without rows is equal"
 
 
 def expect_equal(running: Running, table: str, *, settle: float) -> None:

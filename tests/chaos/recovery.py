@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from confluent_kafka.admin import AdminClient
 
 from tests.chaos.stand import Stand
@@ -29,6 +31,18 @@ def wait_all_go_on(stand: Stand, after: str, *, seconds: float = GO_ON_SECONDS) 
         wait_until(lambda: not still(), "all stages go on", deadline_seconds=seconds, poll_seconds=0.2)
     except TimeoutError:
         raise TimeoutError(f"after {after} these stages do not go on within {seconds:g} s: {still()}") from None
+
+
+def go_through(stand: Stand, ways: Mapping[str, Callable[[Stand], None]]) -> None:
+    """Plant each of `ways`, in an order of the seed, until the plan's faults are done; after each all stages go on."""
+    names = list(ways)
+    for number in range(stand.plan.faults):
+        if number % len(names) == 0:
+            stand.chance.shuffle(names)
+        way = names[number % len(names)]
+        stand.fault(way)
+        ways[way](stand)
+        wait_all_go_on(stand, way)
 
 
 def members(stand: Stand) -> Members:

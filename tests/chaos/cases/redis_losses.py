@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from tests.chaos.look import Look
 from tests.chaos.plan import Case, Plan, Scale, figure
-from tests.chaos.recovery import ended, wait_all_go_on
+from tests.chaos.recovery import ended, go_through
 from tests.chaos.stand import Stand
 from tests.faults.manners import Manner
 from tests.faults.redis_answers import BUSY, LOADING, OOM, READONLY
@@ -96,14 +96,7 @@ WAYS: dict[str, Callable[[Stand], None]] = {
 
 def plant(stand: Stand) -> None:
     """Go through all ways, in an order of the seed."""
-    ways = list(WAYS)
-    for number in range(stand.plan.faults):
-        if number % len(ways) == 0:
-            stand.chance.shuffle(ways)
-        way = ways[number % len(ways)]
-        stand.fault(way)
-        WAYS[way](stand)
-        wait_all_go_on(stand, way)
+    go_through(stand, WAYS)
     stand.troubles += ended(stand)
 
 

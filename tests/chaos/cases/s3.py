@@ -14,7 +14,7 @@ from sinks.lake.commit import LakeTable
 from sinks.lake.storage import open_catalog
 from sinks.lake.table import load_table
 from tests.chaos.plan import Case, Plan, Scale, figure
-from tests.chaos.recovery import wait_all_go_on
+from tests.chaos.recovery import go_through
 from tests.chaos.stand import Stand
 from tests.chaos.tables import TABLES
 from tests.faults.manners import Manner
@@ -64,14 +64,7 @@ WAYS = {"500 and 503 on a tenth": fail, "answers lost after the write": lose, "r
 
 def plant(stand: Stand) -> None:
     """Go through the ways, in an order of the seed."""
-    ways = list(WAYS)
-    for number in range(stand.plan.faults):
-        if number % len(ways) == 0:
-            stand.chance.shuffle(ways)
-        way = ways[number % len(ways)]
-        stand.fault(way)
-        WAYS[way](stand)
-        wait_all_go_on(stand, way)
+    go_through(stand, WAYS)
     stand.sample()
 
 

@@ -40,6 +40,6 @@ def open_source(
         raise ConfigurationError(f"the driver {exc.name} is not installed", hint="install headgate[verify]") from exc
     try:
         return open_table(session, dialect, name, key, columns, bounds)
-    except BaseException:
+    except BaseException:  # not ours to decide: only the session is
         session.close()
         raise

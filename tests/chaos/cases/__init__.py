@@ -1,6 +1,7 @@
 """The cases of the list, by their numbers. One more is one module with a `CASE`, and its line here."""
 
 from tests.chaos.cases import (
+    answers,
     broker,
     clocks,
     disk,
@@ -14,6 +15,7 @@ from tests.chaos.cases import (
     s3,
     signals,
     slow_sinks,
+    toxics,
     twins,
     upgrade,
     zombies,
@@ -24,9 +26,11 @@ _MODULES = (
     kills,
     signals,
     failpoints,
+    answers,
     broker,
     redis_losses,
     s3,
+    toxics,
     rebalances,
     zombies,
     replay,

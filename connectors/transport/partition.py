@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from enum import StrEnum
+from operator import lt, methodcaller
 
 from connectors.transport.chunk import Assignment, Message, Run
 from connectors.transport.commit_metadata import CommitMetadata
 from connectors.transport.window import Window
 from schemas.errors import HeadgateError, TransportFatal
+
+_OFFSET = methodcaller("offset")
+_WENT_BACK_MAX = 5  # within one assignment
 
 
 class Status(StrEnum):
@@ -75,6 +79,7 @@ class Partition:
         "status",
         "suspect",
         "trouble",
+        "went_back",
         "window",
         "withheld",
     )
@@ -91,6 +96,7 @@ class Partition:
         self.withheld: list[Run] = []  # came while in doubt, oldest first: handed on once the id was compared
         self.paused = True  # at the client
         self.position = -1  # the next offset to come
+        self.went_back = 0  # how often the client brought what came before
         self.committed: int | None = None
         self.window: Window | None = None
         self.runs: deque[Run] = deque()  # delivered and not finished, oldest first
@@ -127,6 +133,28 @@ class Partition:
             self.assignment.metadata = self.window.note
         self.window = Window(offset)
         self.position = offset
+
+    def is_next(self, messages: Sequence[Message]) -> bool:
+        """Tell whether `messages` rise from the next offset to come on; there may be gaps."""
+        offsets = [self.position - 1, *map(_OFFSET, messages)]
+        return all(map(lt, offsets, offsets[1:]))
+
+    def bring_back(self) -> dict[str, object]:
+        """Note that the client brought again what came before; return what to say of it. It must be sought.
+
+        librdkafka asks where a log begins for each partition that it is assigned. An answer that a seek overtook makes
+        it ask again half a second later, and go there.
+
+        Raises:
+            TransportFatal: it goes back again and again.
+        """
+        self.went_back += 1
+        if self.went_back > _WENT_BACK_MAX:
+            raise TransportFatal(
+                f"{self.key[0]}[{self.key[1]}]: the client goes back from {self.position} again and again",
+                hint="the worker ends rather than repeat records; this is a bug of the client or ours",
+            )
+        return {"topic": self.key[0], "partition": self.key[1], "position": self.position}
 
     def deliver(self, messages: Sequence[Message], *, now: float) -> Run:
         """Take what came as a run.

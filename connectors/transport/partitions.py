@@ -47,6 +47,7 @@ class Partitions:
         self.transactional: set[str] = set()  # lanes
         self.going_on: set[str] = set()  # lanes
         self.paused_topics: dict[str, str | HeadgateError] = {}  # by the stage, with its reason; outlives assignments
+        self.went_back: list[Partition] = []  # of which the last round brought again what came before
         self.sought: set[Key] = set()  # partitions sought since the last poll(): what came before comes again
         self._routes = routes
         self._incremental = incremental
@@ -169,14 +170,19 @@ class Partitions:
 
         After `quiet_seconds` without records a topic may have been made anew. What comes then is kept back until the
         id was compared. It is not read a second time: the check must speak of the very records that came, else one
-        that comes late each time would be doubted for ever.
+        that comes late each time would be doubted for ever. What does not go on from where its partition stands is
+        left out, and its partition is in `went_back`.
         """
+        self.went_back.clear()
         runs: list[Run] = []
         doubted: set[str] = set()
         for key, records in by_partition(messages).items():
             partition = self._by_key.get(key)
             if partition is None or not partition.running or partition.paused:
                 continue  # given up or paused meanwhile: it is sought anew before it brings records again
+            if not partition.is_next(records):
+                self.went_back.append(partition)
+                continue
             if quiet_seconds is not None and now - partition.last_arrival > quiet_seconds:
                 partition.doubted_at = now
                 doubted.add(key[0])

@@ -163,6 +163,9 @@ class PollThread(threading.Thread):
         quiet_seconds = self.settings.quiet_seconds if self.settings.topic_ids else None
         fine = self._without_errors(messages)
         runs, doubted = self.partitions.deliver(fine, now=monotonic(), quiet_seconds=quiet_seconds)
+        for partition in self.partitions.went_back:
+            self.listener.report("consumer_went_back", partition.bring_back())
+            self.fetch_again(partition)
         if doubted:
             self.listener.suspected(doubted)
         self._hand_on(runs)

@@ -238,3 +238,42 @@ def test_what_showed_first_as_an_offset_beyond_the_log_is_said_to_be_another_top
 
     said = {each.trouble.message for each in bench.partitions.all() if each.trouble is not None}
     assert {"t: deleted and made anew (id id became other)"} == said
+
+
+@pytest.mark.parametrize("came", [[0, 1], [1, 2, 3, 4], [5, 6, 0, 1], [5, 6, 1, 2, 8, 9, 60]])
+def test_what_the_client_brings_again_is_left_out_and_the_partition_is_sought(came: list[int]) -> None:
+    """The client goes to the log's beginning where a seek overtook its question; also in the middle of a round."""
+    bench = Bench()
+    bench.begin()
+    bench.deliver(0, [3, 4])
+    bench.client.asked.clear()
+
+    assert bench.deliver(0, came) == []
+    assert bench.client.asked == [("resume", 1), ("seek", 5)]
+    assert bench.heard.report.said[-1] == ("consumer_went_back", {"topic": "t", "partition": 0, "position": 5})
+    assert [run.offsets() for run in bench.deliver(0, [5, 9])] == [[5, 9]]
+
+
+def test_a_neighbour_of_a_partition_that_went_back_is_handed_on() -> None:
+    """Only what came again is left out."""
+    bench = Bench()
+    bench.begin()
+    bench.deliver(0, [3])
+
+    messages = [Message(topic="t", partition=number, offset=1, value=b"v") for number in (0, 1)]
+    bench.thread._deliver(messages)  # noqa: SLF001 - what a round does with what came
+
+    assert [run.partition for run in bench.heard.runs] == [0, 1]
+    assert [run.offsets() for run in bench.heard.runs] == [[3], [1]]
+
+
+def test_a_client_that_goes_back_again_and_again_ends_the_worker() -> None:
+    """Its successor has another client."""
+    bench = Bench()
+    bench.begin()
+    bench.deliver(0, [3])
+    for _ in range(5):
+        assert bench.deliver(0, [0]) == []
+
+    with pytest.raises(TransportFatal, match=r"t\[0\]: the client goes back from 4 again and again"):
+        bench.deliver(0, [0])

@@ -12,12 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
 from tests.chaos.cases import CASES
-from tests.chaos.frame import Frame, Result
+from tests.chaos.frame import Result
+from tests.chaos.lanes import run_cases
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -30,6 +30,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cases", default="", help="numbers with commas; all that are built if left out")
     parser.add_argument("--scale", choices=["tiny", "small", "night"], default="small")
     parser.add_argument("--seed", type=int, default=random.randrange(2**31))
+    parser.add_argument("--lanes", type=int, default=1, help="so many cases side by side, each with its own services")
     parser.add_argument("--json", action="store_true", help="a JSON document per run instead of lines")
     parser.add_argument("--verdicts", action="store_true", help="also what each oracle says")
     kept = Path(tempfile.gettempdir()) / "headgate-chaos"
@@ -46,23 +47,20 @@ def main(given: Sequence[str] | None = None) -> int:
     """Run what was asked for; 0 where all holds, 1 where something does not, 130 on Ctrl-C."""
     options, began = arguments(given), time.monotonic()
     results: list[Result] = []
+    out = sys.stdout  # what proofs and installations print on the way is no answer
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:7.1f} s  {text}", file=sys.stderr, flush=True)
 
-    out = sys.stdout  # what proofs and installations print on the way is no answer
-    with tempfile.TemporaryDirectory(prefix="headgate-chaos-") as name, redirect_stdout(sys.stderr):
-        frame = Frame(Path(name), options.keep, say)
-        try:
-            with frame.open():
-                for case in options.chosen:
-                    say(f"case {case.number}: {case.title} ({options.scale}, seed {options.seed})")
-                    for result in frame.run(case, options.scale, options.seed):
-                        results.append(result)
-                        show(result, out, as_json=options.json, verdicts=options.verdicts)
-        except KeyboardInterrupt:
-            print("interrupted; everything that was started is ended", file=sys.stderr)
-            return 130
+    try:
+        for result in run_cases(
+            options.chosen, options.scale, options.seed, lanes=options.lanes, kept=options.keep, say=say
+        ):
+            results.append(result)
+            show(result, out, as_json=options.json, verdicts=options.verdicts)
+    except KeyboardInterrupt:
+        print("interrupted; everything that was started is ended", file=sys.stderr)
+        return 130
     failed = sum(not result.holds for result in results)
     if not options.json:
         print(f"{len(results)} runs, {failed} failed, {time.monotonic() - began:.0f} s, seed {options.seed}")

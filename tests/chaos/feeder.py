@@ -13,15 +13,19 @@ from tests.chaos.source import Source
 
 BATCH = 200
 AHEAD_RECORDS_MAX = 80_000  # so far it runs before the slowest reader of the source, and waits then
-SLOWER = 10.0  # once all is made and faults are still planted
 
 
 class Feeder:
     """A thread that makes changes; entering begins, leaving waits for the end, at once where something failed."""
 
-    def __init__(self, source: Source, *, changes: int, per_second: float, behind: Callable[[], int]) -> None:
-        """`behind` says how many records of the source are not read yet."""
-        self._source, self._changes, self._behind = source, changes, behind
+    def __init__(
+        self, source: Source, *, changes: int, per_second: float, slower: float, behind: Callable[[], int]
+    ) -> None:
+        """`slower` is by what the pace is divided once all is made and faults are still planted.
+
+        `behind` says how many records of the source are not read yet.
+        """
+        self._source, self._changes, self._behind, self._slower = source, changes, behind, slower
         self._seconds = 1 / per_second
         self._works: deque[Callable[[], None]] = deque()
         self._released, self._stop = threading.Event(), threading.Event()
@@ -79,7 +83,7 @@ class Feeder:
             self._source.make(BATCH)
             while self._works:
                 self._works.popleft()()
-            due = max(due + BATCH * self._seconds * (SLOWER if over else 1.0), time.monotonic() - 1)
+            due = max(due + BATCH * self._seconds * (self._slower if over else 1.0), time.monotonic() - 1)
             self._stop.wait(max(0.0, due - time.monotonic()))
             while self._behind() > AHEAD_RECORDS_MAX and not self._stop.wait(0.1):
                 continue

@@ -41,6 +41,7 @@ class Plan:
     supervised: bool = True
     slots: int = 1
     per_second: float = 5_000.0
+    slower: float = 10.0  # than that, once all changes are made and faults are still planted
     keys_max: int = 12_000
     warm_seconds: float = 5.0  # of load before the first fault
     back_seconds: float = 60.0  # how long is waited for stages that were taken away
@@ -61,6 +62,8 @@ class Case:
     number: int
     title: str
     plans: Callable[[Scale], Sequence[Plan]]
+    minutes: float = 1.0  # about, at the small scale: the longest begin first
+    alone: bool = False  # it asks how long something took: no other case runs beside it
 
 
 def figure(scale: Scale, *, tiny: int, small: int, night: int) -> int:

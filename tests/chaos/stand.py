@@ -98,8 +98,9 @@ class Stand:
                 self.workers.start_all(self.plan.slots)
             self.watch = stack.enter_context(Watch(self.kafka.address, self.groups(), self.pids))
             self.feeder = Feeder(
-                self.source, changes=self.plan.changes, per_second=self.plan.per_second, behind=self._behind
-            )
+                self.source, changes=self.plan.changes, per_second=self.plan.per_second, slower=self.plan.slower,
+                behind=self._behind,
+            )  # fmt: skip
             with self.feeder:
                 self.wait(self.plan.warm_seconds)
                 yield self

@@ -10,7 +10,7 @@ import random
 import signal
 import threading
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from tests.chaos.plan import Case, Plan, Scale, figure
@@ -103,7 +103,7 @@ def die_at(stand: Stand, stage: str, point: str, chance: random.Random) -> None:
     points = {point: f"kill@{hit}"}
     if chance.random() < 0.5 and (others := [name for name in MAY_FAIL[stage] if name != point]):
         points[chance.choice(others)] = "raise@1"
-    with _refusing(stand, point.startswith("plain.")):
+    with _refusing(stand) if point.startswith("plain.") else nullcontext():
         worker = stand.workers.start(stage, points=points)
         stand.workers.wait_runs(worker)
         other = stand.workers.start(stage, 1) if leaving else None  # its coming takes partitions away
@@ -116,9 +116,9 @@ def die_at(stand: Stand, stage: str, point: str, chance: random.Random) -> None:
 
 
 @contextmanager
-def _refusing(stand: Stand, on: bool) -> Iterator[None]:
-    """Have the receiver refuse: then alerts go to the retry topic."""
-    stand.webhook.refusing = on or stand.webhook.refusing
+def _refusing(stand: Stand) -> Iterator[None]:
+    """Have the receiver refuse: then alerts go to the topics of those that wait."""
+    stand.webhook.refusing = True
     try:
         yield
     finally:

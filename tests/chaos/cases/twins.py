@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import yaml
 
+from tests.chaos.cases.redis_losses import caught_up
 from tests.chaos.plan import Case, Plan, Scale, figure
 from tests.chaos.recovery import wait_all_go_on
 from tests.chaos.stand import Stand
@@ -78,16 +79,39 @@ def _state(worker: Worker) -> str:
 def while_recovering(stand: Stand) -> None:
     """Kill a worker, and its successors before they have recovered."""
     for number in range(stand.plan.faults):
-        (worker,) = stand.workers.running(STAGES[number % len(STAGES)])
-        stand.fault(f"{worker.stage} is killed, and {CRASHES_IN_A_ROW} times again while it recovers")
-        for _ in range(CRASHES_IN_A_ROW):
-            stand.workers.kill(worker)
-            worker = stand.workers.start(worker.stage)
-            time.sleep(stand.chance.uniform(*AGAIN_SECONDS))
-        stand.workers.kill(worker)
-        stand.workers.wait_runs(stand.workers.start(worker.stage))
+        stage = STAGES[number % len(STAGES)]
+        stand.fault(f"{stage} is killed, and {CRASHES_IN_A_ROW} times again while it recovers")
+        _crash(stand, stage)
     wait_all_go_on(stand, "crashes during recovery")
     stand.sample()
+    _only_killed(stand)
+
+
+def while_rebuilding(stand: Stand) -> None:
+    """Empty Redis under FEATURES, and kill the worker and its successors before what was lost is back."""
+    for _ in range(stand.plan.faults):
+        stand.fault(f"Redis is emptied, and features killed {CRASHES_IN_A_ROW + 1} times before it is full again")
+        stand.redis.flush()
+        time.sleep(stand.chance.uniform(*AGAIN_SECONDS))
+        _crash(stand, "features")
+        stand.wait(stand.chance.uniform(*AGAIN_SECONDS))
+    wait_all_go_on(stand, "crashes during a rebuild")
+    _only_killed(stand)
+
+
+def _crash(stand: Stand, stage: str) -> None:
+    """Kill a worker, and its successors at moments between the start of Python and their first commits."""
+    (worker,) = stand.workers.running(stage)
+    for _ in range(CRASHES_IN_A_ROW):
+        stand.workers.kill(worker)
+        worker = stand.workers.start(stage)
+        time.sleep(stand.chance.uniform(*AGAIN_SECONDS))
+    stand.workers.kill(worker)
+    stand.workers.wait_runs(stand.workers.start(stage))
+
+
+def _only_killed(stand: Stand) -> None:
+    """Note workers that ended by themselves."""
     for worker in stand.workers.all:
         if worker.ended() and worker.process.returncode != -signal.SIGKILL:
             stand.troubles.append(f"{worker.stage} {_state(worker)}")
@@ -101,7 +125,11 @@ def plans(scale: Scale) -> Sequence[Plan]:
         Plan("one machine", changes, len(STAGES), same_machine, supervised=False, per_second=2_000.0),
         Plan("two machines", changes, len(STAGES), two_machines, supervised=False, per_second=2_000.0),
         Plan("while recovering", changes, crashes, while_recovering, supervised=False, per_second=2_000.0),
-    ]
+        Plan(
+            "while rebuilding", changes, crashes // 2, while_rebuilding, supervised=False, per_second=1_000.0,
+            afterwards=caught_up,
+        ),
+    ]  # fmt: skip
 
 
-CASE = Case(16, "two workers in one slot; killed again while recovering", plans)
+CASE = Case(16, "two workers in one slot; killed again while recovering, while rebuilding", plans)

@@ -129,8 +129,8 @@ def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures: every point of every stage, 3 or 20 times."""
     once = sum(len(points_of(stage)) for stage in STAGES)
     rounds = figure(scale, tiny=1, small=3, night=20)
-    changes = figure(scale, tiny=4_000, small=100_000, night=1_000_000)
+    changes = figure(scale, tiny=4_000, small=60_000, night=1_000_000)
     return [Plan("", changes, once * rounds, plant, supervised=False, per_second=2_000.0, drain_seconds=90.0)]
 
 
-CASE = Case(3, "every failpoint of every stage", plans)
+CASE = Case(3, "every failpoint of every stage", plans, minutes=4)

@@ -159,4 +159,4 @@ def plans(scale: Scale) -> Sequence[Plan]:
     return [Plan("", changes, faults, plant, supervised=False, per_second=1_000.0, drain_seconds=120.0)]
 
 
-CASE = Case(14, "topics made anew, enlarged, cut by retention", plans)
+CASE = Case(14, "topics made anew, enlarged, cut by retention", plans, minutes=2)

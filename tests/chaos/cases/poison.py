@@ -27,14 +27,14 @@ def plant(stand: Stand) -> None:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return both."""
-    records = figure(scale, tiny=4_000, small=50_000, night=500_000)
+    records = figure(scale, tiny=4_000, small=30_000, night=500_000)
 
     def poisoned(kafka: Kafka, redis: RedisServer, folder: Path, seed: int) -> list[Verdict]:
         return prove(kafka, redis, folder, records=records, one_in=ONE_IN, seed=seed)
 
     large = {"kafka": {"message_bytes_max": MESSAGE_BYTES_MAX}, "limits": {"record_bytes_max": MESSAGE_BYTES_MAX}}
     faults = figure(scale, tiny=1, small=3, night=20)
-    changes = figure(scale, tiny=4_000, small=30_000, night=200_000)
+    changes = figure(scale, tiny=4_000, small=20_000, night=200_000)
     return [
         Plan("1 in 1000 broken", records, records // ONE_IN, _never, whole=poisoned),
         Plan("records of 10 MB", changes, faults, plant, overrides=large, per_second=2_000.0),
@@ -45,4 +45,4 @@ def _never(stand: Stand) -> None:
     raise AssertionError("its run is its own")
 
 
-CASE = Case(12, "poison 1 in 1,000; a 10 MB legal record", plans)
+CASE = Case(12, "poison 1 in 1,000; a 10 MB legal record", plans, minutes=2)

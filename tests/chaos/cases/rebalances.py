@@ -56,7 +56,7 @@ def plant(stand: Stand) -> None:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return a plan per protocol."""
-    changes = figure(scale, tiny=4_000, small=60_000, night=700_000)
+    changes = figure(scale, tiny=4_000, small=40_000, night=700_000)
     faults = figure(scale, tiny=2, small=7, night=100)
     return [
         Plan(name, changes, faults, plant, supervised=False, per_second=3_000.0, overrides={"kafka": dict(settings)})
@@ -64,4 +64,4 @@ def plans(scale: Scale) -> Sequence[Plan]:
     ]
 
 
-CASE = Case(9, "rebalance storm: 1 to 4 workers of each stage", plans)
+CASE = Case(9, "rebalance storm: 1 to 4 workers of each stage", plans, minutes=4)

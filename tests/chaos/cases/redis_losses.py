@@ -126,4 +126,4 @@ def plans(scale: Scale) -> Sequence[Plan]:
     ]  # fmt: skip
 
 
-CASE = Case(6, "Redis lost its last second, was wiped, is another server, refuses", plans)
+CASE = Case(6, "Redis lost its last second, was wiped, is another server, refuses", plans, minutes=3)

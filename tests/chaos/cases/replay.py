@@ -76,8 +76,8 @@ def nothing(stand: Stand) -> None:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures."""
-    changes = figure(scale, tiny=4_000, small=60_000, night=500_000)
+    changes = figure(scale, tiny=4_000, small=30_000, night=500_000)
     return [Plan("", changes, 3, nothing, check, supervised=False, repeats=True, afterwards=afterwards)]
 
 
-CASE = Case(11, "replay: the last tenth again, everything again, offsets to 0", plans)
+CASE = Case(11, "replay: the last tenth again, everything again, offsets to 0", plans, minutes=2)

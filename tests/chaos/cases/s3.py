@@ -97,9 +97,9 @@ def _later(clocks: list[float]) -> float:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures: each way twice, or a hundred times."""
-    changes = figure(scale, tiny=4_000, small=40_000, night=1_000_000)
+    changes = figure(scale, tiny=4_000, small=30_000, night=1_000_000)
     faults = figure(scale, tiny=3, small=6, night=300)
     return [Plan("", changes, faults, plant, check, wired=True, per_second=800.0, drain_seconds=120.0)]
 
 
-CASE = Case(7, "S3: 500 and 503 on a tenth, answers lost after the write, restart in mid upload", plans)
+CASE = Case(7, "S3: 500 and 503 on a tenth, answers lost after the write, restart in mid upload", plans, minutes=2)

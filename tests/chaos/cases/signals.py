@@ -29,7 +29,7 @@ def plant(stand: Stand) -> None:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures."""
-    changes = figure(scale, tiny=4_000, small=100_000, night=2_000_000)
+    changes = figure(scale, tiny=4_000, small=40_000, night=2_000_000)
     faults = figure(scale, tiny=2, small=10, night=200)
     return [Plan("", changes, faults, plant, supervised=False, uncommitted=True)]
 

@@ -69,4 +69,4 @@ def plans(scale: Scale) -> Sequence[Plan]:
     ]  # fmt: skip
 
 
-CASE = Case(13, "Redis, S3 and the webhook at a hundredth of their speed", plans)
+CASE = Case(13, "Redis, S3 and the webhook at a hundredth of their speed", plans, minutes=4)

@@ -63,7 +63,7 @@ def plant(stand: Stand, seconds: float) -> None:
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures: each toxic at each peer, once."""
     seconds = {"tiny": TINY_SECONDS, "small": SMALL_SECONDS, "night": NIGHT_SECONDS}[scale]
-    changes = figure(scale, tiny=4_000, small=100_000, night=800_000)
+    changes = figure(scale, tiny=4_000, small=30_000, night=800_000)
     return [
         Plan(
             "", changes, len(NAMES) * len(PEERS), lambda stand: plant(stand, seconds), wired=True, per_second=1_000.0,
@@ -72,4 +72,4 @@ def plans(scale: Scale) -> Sequence[Plan]:
     ]  # fmt: skip
 
 
-CASE = Case(8, "every toxic at every peer", plans)
+CASE = Case(8, "every toxic at every peer", plans, minutes=5)

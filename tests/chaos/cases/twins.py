@@ -132,4 +132,4 @@ def plans(scale: Scale) -> Sequence[Plan]:
     ]  # fmt: skip
 
 
-CASE = Case(16, "two workers in one slot; killed again while recovering, while rebuilding", plans)
+CASE = Case(16, "two workers in one slot; killed again while recovering, while rebuilding", plans, minutes=5)

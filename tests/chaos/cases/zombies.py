@@ -97,7 +97,7 @@ def _partitions(stand: Stand, worker: Worker) -> int:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures: so many of each stage."""
-    changes = figure(scale, tiny=4_000, small=100_000, night=1_000_000)
+    changes = figure(scale, tiny=4_000, small=40_000, night=1_000_000)
     each = figure(scale, tiny=1, small=3, night=30)
     session = {"kafka": {"session_timeout_seconds": SESSION_SECONDS}}
     return [
@@ -105,4 +105,4 @@ def plans(scale: Scale) -> Sequence[Plan]:
     ]
 
 
-CASE = Case(10, "zombies: a worker of each stage frozen beyond its session", plans)
+CASE = Case(10, "zombies: a worker of each stage frozen beyond its session", plans, minutes=2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -52,6 +53,8 @@ def main(given: Sequence[str] | None = None) -> int:
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:7.1f} s  {text}", file=sys.stderr, flush=True)
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as on Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has put it into the background
     try:
         for result in run_cases(
             options.chosen, options.scale, options.seed, lanes=options.lanes, kept=options.keep, say=say

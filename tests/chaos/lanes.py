@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -65,28 +68,35 @@ def _side_by_side(cases: Sequence[Case], scale: Scale, seed: int, *, lanes: int,
     for process in work:
         process.start()
     try:
-        left = lanes
-        while left:
-            try:
-                found = answers.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                if gone := [process for process in work if process.exitcode]:
-                    raise RuntimeError(f"{gone[0].name} ended with {gone[0].exitcode}") from None
-                continue
-            if found is None:
-                left -= 1
-            else:
-                yield found
+        yield from _gathered(work, answers)
+    except BaseException:
+        for process in work:  # Ctrl-C has reached them too, where it came from a terminal
+            process.terminate()
+        raise
     finally:
         for process in work:
             process.join(_END_SECONDS)
-            if process.is_alive():
-                process.kill()
+
+
+def _gathered(work: Sequence[BaseProcess], answers: Any) -> Iterator[Result]:
+    left = len(work)
+    while left:
+        try:
+            found = answers.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            if gone := [process for process in work if process.exitcode]:
+                raise RuntimeError(f"{gone[0].name} ended with {gone[0].exitcode}") from None
+            continue
+        if found is None:
+            left -= 1
+        else:
+            yield found
 
 
 def _lane(numbers: Any, answers: Any, scale: Scale, seed: int, kept: Path) -> None:
-    """Run cases until there are no more; on Ctrl-C, which reaches every lane, end what was started."""
+    """Run cases until there are no more; on Ctrl-C, which reaches every lane, or without a parent end all of it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=_follow, name="follows its parent", daemon=True).start()
     try:
         with opened(kept, _say) as frame:
             while (number := numbers.get()) is not None:
@@ -95,6 +105,14 @@ def _lane(numbers: Any, answers: Any, scale: Scale, seed: int, kept: Path) -> No
     except KeyboardInterrupt:
         return
     answers.put(None)
+
+
+def _follow() -> None:
+    """End this process when its parent has ended, for whatever reason."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a lane is a child"
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _say(text: str) -> None:

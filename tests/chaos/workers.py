@@ -12,12 +12,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
+
+from tests.chaos.template import Forked, Template
 from tests.faults import armed, kill, thaw
 from tests.services import reaper, wait_until
 from tests.workloads.installation import ROOT, STAGES, Installation
@@ -34,7 +37,7 @@ class Worker:
 
     stage: str
     slot: int
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     points: Mapping[str, str]
 
     @property
@@ -55,6 +58,7 @@ class Workers:
     all: list[Worker] = field(default_factory=list)
     tree: Path = ROOT  # the release that they run
     environment: Mapping[str, str] = field(default_factory=dict)  # beside their own
+    template: Template = field(default_factory=lambda: Template(ROOT))
 
     def __enter__(self) -> Self:
         return self
@@ -66,29 +70,37 @@ class Workers:
                 kill(worker.pid)
                 worker.process.wait(10)
             reaper.forget(worker.pid)
+        self.template.close()
 
     def start(
         self, stage: str, slot: int = 0, *, points: Mapping[str, str] | None = None, apply: bool = False,
         config: str = "headgate.yaml",
     ) -> Worker:  # fmt: skip
         """Start a worker; it does not run yet. `points` are failpoints, `apply` registers the tables first."""
-        entry = str(self.tree / "headgate" / "__main__.py")
-        command = [sys.executable, "-P", entry, "run", "--config", config, "--instance", INSTANCE]
-        command += ["--stage", stage, "--slot", str(slot), *(["--apply", "tables"] if apply else [])]
-        with self.installation.log.open("ab") as log:
-            process = subprocess.Popen(
+        arguments = ["run", "--config", config, "--instance", INSTANCE, "--stage", stage, "--slot", str(slot)]
+        process = self._process([*arguments, *(["--apply", "tables"] if apply else [])], armed(points or {}))
+        with suppress(psutil.NoSuchProcess):  # it has met its failpoint already
+            reaper.watch(process.pid)
+        worker = Worker(stage, slot, process, dict(points or {}))
+        self.all.append(worker)
+        return worker
+
+    def _process(self, arguments: Sequence[str], points: Mapping[str, str]) -> subprocess.Popen[bytes] | Forked:
+        """Start the process: forked, but where it is of another release or must begin in another environment."""
+        folder, path = self.installation.folder, self.installation.log
+        if self.tree == ROOT and not self.environment:
+            return self.template.start(arguments, folder=folder, log=path, environment=points)
+        command = [sys.executable, "-P", str(self.tree / "headgate" / "__main__.py"), *arguments]
+        with path.open("ab") as log:
+            return subprocess.Popen(
                 command,
-                cwd=self.installation.folder,
-                env={**os.environ, "PYTHONPATH": str(self.tree), **self.environment, **armed(points or {})},
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(self.tree), **self.environment, **points},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        reaper.watch(process.pid)
-        worker = Worker(stage, slot, process, dict(points or {}))
-        self.all.append(worker)
-        return worker
 
     def start_all(self, slots: int = 1) -> None:
         """Start `slots` workers of every stage and return once each of them runs."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tests.chaos.plan import Case, Plan, Scale, figure
 from tests.chaos.stand import Stand
+from tests.chaos.workers import Worker
 from tests.services import wait_until
 from tests.workloads.ends import NOTIFY_STAGE
 from tests.workloads.installation import STAGES
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REACHED_SECONDS = 120.0
+SESSION_SECONDS = 3.0
 HITS_MAX = 4
 REBALANCE = ("rebalance.assigned", "rebalance.committed", "commit.before_wait")
 TRANSACTION = ("transaction.before_offsets", "transaction.before_commit", "transaction.after_commit")
@@ -106,13 +108,22 @@ def die_at(stand: Stand, stage: str, point: str, chance: random.Random) -> None:
     with _refusing(stand) if point.startswith("plain.") else nullcontext():
         worker = stand.workers.start(stage, points=points)
         stand.workers.wait_runs(worker)
-        other = stand.workers.start(stage, 1) if leaving else None  # its coming takes partitions away
+        other = _another(stand, worker) if leaving else None  # its coming takes partitions away
         wait_until(worker.ended, f"{stage} dies at {points}", deadline_seconds=REACHED_SECONDS, poll_seconds=0.05)
     code = worker.process.returncode
     assert code == -signal.SIGKILL, f"{stage} ended with {code}, not at {points}"
     stand.fault(f"{stage} died at {point}")
     if other is not None:
         stand.workers.kill(other)
+
+
+def _another(stand: Stand, worker: Worker) -> Worker:
+    """Start a second worker of a stage once the first has partitions: else both get theirs at the same time."""
+    wait_until(
+        lambda: worker.ended() or stand.workers.status(worker).get("assigned"), f"{worker.stage} has partitions",
+        deadline_seconds=REACHED_SECONDS, poll_seconds=0.05,
+    )  # fmt: skip
+    return stand.workers.start(worker.stage, 1)
 
 
 @contextmanager
@@ -130,7 +141,13 @@ def plans(scale: Scale) -> Sequence[Plan]:
     once = sum(len(points_of(stage)) for stage in STAGES)
     rounds = figure(scale, tiny=1, small=3, night=20)
     changes = figure(scale, tiny=4_000, small=60_000, night=1_000_000)
-    return [Plan("", changes, once * rounds, plant, supervised=False, per_second=2_000.0, drain_seconds=90.0)]
+    session = {"kafka": {"session_timeout_seconds": SESSION_SECONDS}}  # each successor waits for it
+    return [
+        Plan(
+            "", changes, once * rounds, plant, supervised=False, per_second=1_000.0, drain_seconds=90.0,
+            overrides=session,
+        )
+    ]  # fmt: skip
 
 
 CASE = Case(3, "every failpoint of every stage", plans, minutes=4)

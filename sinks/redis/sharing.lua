@@ -14,7 +14,9 @@ local function kept_cause(section, id, key, change)
   return text and string.match(text, '^[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|(.*)$') or change.cause
 end
 
--- What an entity must know of a row after a change, applied or not: a repeat tells it again, in case it was lost.
+-- What entities must know of a row after a change, applied or not: a repeat tells them again, in case it was lost. The
+-- change by which a row left an entity tells that one; if it was lost, it comes again itself, as a repeat, and all hear it
+-- that the row has ever left. So a change that is new need not tell them: a row that moves often would cost ever more.
 local function tell(view, id, key, tombstones, columns, change)
   local before = change.before
   local flat, hash, fields = call('HGETALL', key), {}, {}
@@ -55,7 +57,11 @@ local function tell(view, id, key, tombstones, columns, change)
   else
     stamp = tombstone_position(tombstones, id)
   end
-  told[#told + 1] = { view, id, stamp, entity, text or '[]', hash['.s'] or '', fields, change.cause,
+  local left = text or '[]'
+  if change.applied then
+    left = before and before ~= entity and cjson.encode({ before }) or '[]'
+  end
+  told[#told + 1] = { view, id, stamp, entity, left, hash['.s'] or '', fields, change.cause,
     change.cause ~= '' and change.position or '' }
 end
 

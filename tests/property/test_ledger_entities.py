@@ -172,3 +172,26 @@ def test_what_a_frozen_worker_tells_late_changes_nothing(store: Store, history: 
     store.tell(late)
 
     assert winners(history) == store.rows()
+
+
+def test_a_row_that_moves_often_costs_no_more_than_one_that_moved_once(store: Store) -> None:
+    """A new change is told to two entities at most; a repeat to all that the row has ever left."""
+    moves: list[Change] = [(at, 1, ("ab"[at % 2] + str(at), at, True)) for at in range(1, 21)]
+    store.clear()
+    heard = [_heard(store, [change]) for change in moves]
+
+    assert heard == [1] + [2] * 19
+    assert _heard(store, moves[-1:]) == 20
+
+
+def _heard(store: Store, changes: Sequence[Change]) -> int:
+    """Return how many entities hear of changes."""
+    told = store.write(changes)
+    store.tell(told)
+    return len(set(_tellings(told)))
+
+
+def _tellings(told: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    for _, row, _, entity, left, *_ in told:
+        for text in [*msgspec.json.decode(left), *([entity.decode()] if entity else [])]:
+            yield text, row.decode()

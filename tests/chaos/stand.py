@@ -61,6 +61,8 @@ class Stand:
     redis: RedisServer
     say: Say
     wire: Wire | None = None
+    source_type: type[Source] = Source
+    webhook_type: type[Webhook] = Webhook
     chance: random.Random = field(init=False)
     source: Source = field(init=False)
     webhook: Webhook = field(init=False)
@@ -83,10 +85,10 @@ class Stand:
         """Have it run, with the load on; the body plants faults. On leaving, all is drained and every worker ended."""
         self.chance = random.Random(self.seed)
         prefix = f"chaos{uuid.uuid4().hex[:10]}"  # no part of what a seed decides
-        self.source = Source(self.kafka.address, prefix, self.seed, keys_max=self.plan.keys_max)
+        self.source = self.source_type(self.kafka.address, prefix, self.seed, keys_max=self.plan.keys_max)
         self.source.snapshot(SNAPSHOT_ROWS)
         with ExitStack() as stack:
-            self.webhook = stack.enter_context(Webhook(SECRET))
+            self.webhook = stack.enter_context(self.webhook_type(SECRET))
             self.installation = stack.enter_context(self._installed(stack))
             self.closing = stack.enter_context(ExitStack())
             self.workers = stack.enter_context(Workers(self.installation))

@@ -11,6 +11,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 TRIM_SECONDS = 1.0
@@ -44,6 +45,10 @@ def _malloc_option(name: int, value: int) -> None:
         option(name, value)
 
 
+@cache
 def _of_libc(name: str) -> Callable[..., Any] | None:
-    """Return a function of glibc, None elsewhere: musl has none of these, and needs none."""
+    """Return a function of glibc, None elsewhere: musl has none of these, and needs none.
+
+    Once for each name: a `CDLL` makes a class of its own for its functions, which only the garbage collector frees.
+    """
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

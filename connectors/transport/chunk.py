@@ -111,7 +111,7 @@ class Run:
         "_messages",
         "_parent",
         "_records",
-        "_root",
+        "_whole",
         "arrived_at",
         "assignment",
         "begun_at",
@@ -135,7 +135,7 @@ class Run:
         self._messages: Sequence[Message] = messages
         self._records = len(messages)
         self._parent: Run | None = None
-        self._root = self
+        self._whole: Run | None = None  # no reference to itself: that would keep every run until garbage is collected
         self._lost = False
         self._answered = 0  # how many records were said to be done or taken
         self.nbytes = sum(map(len, messages)) + _key_bytes(messages) + RECORD_OVERHEAD_BYTES * self._records
@@ -154,12 +154,12 @@ class Run:
     @property
     def lost(self) -> bool:
         """No longer ours to finish: the partition left, or is read again from an earlier offset."""
-        return self._root._lost or self.assignment.lost  # noqa: SLF001 - another run of the same class
+        return self.root._lost or self.assignment.lost  # noqa: SLF001 - another run of the same class
 
     @property
     def root(self) -> Run:
         """The run as delivered, of which this one is a slice; itself if it is none."""
-        return self._root
+        return self if self._whole is None else self._whole
 
     @property
     def answered(self) -> bool:
@@ -204,7 +204,7 @@ class Run:
         part.next = following
         part.first = self.first if start == 0 else part.first
         part.begun_at = self.begun_at
-        part._parent, part._root = self, self._root
+        part._parent, part._whole = self, self.root
         return part
 
     def answer(self) -> None:
@@ -217,7 +217,7 @@ class Run:
 
     def lose(self) -> None:
         """Make it and its slices no longer ours; by the owning thread, under the lock of `begin`."""
-        self._root._lost = True  # noqa: SLF001 - another run of the same class
+        self.root._lost = True  # noqa: SLF001 - another run of the same class
 
     def release(self) -> None:
         """Let the records go; by the owning thread, once the run is done or lost."""

@@ -1,10 +1,13 @@
 """Runs, their slices, and groups."""
 
+import gc
+import weakref
+
 import pytest
 
 from connectors.transport.chunk import RECORD_OVERHEAD_BYTES, Chunk, Group, Run
 from tests.unit.fakes import Message
-from tests.unit.transport.fakes import Answers, assignment, run_of
+from tests.unit.transport.fakes import Answers, assignment, messages, run_of
 
 
 def test_a_run_gives_its_records_column_by_column() -> None:
@@ -55,6 +58,27 @@ def test_a_run_is_answered_when_its_slices_are() -> None:
     right.answer()
 
     assert run.answered
+
+
+class Watched(Run):
+    """A run that can be asked whether it is still there."""
+
+    __slots__ = ("__weakref__",)
+
+
+def test_a_run_is_gone_with_the_last_that_holds_it() -> None:
+    """Without the garbage collector, which looks seldom: a worker makes a dozen runs a second, for months."""
+    gc.disable()
+    try:
+        run = Watched(assignment(), messages(range(4)))
+        seen, part = weakref.ref(run), run.slice(0, 2)
+        del run
+        assert seen() is part.root
+        del part
+    finally:
+        gc.enable()
+
+    assert seen() is None
 
 
 def test_a_run_that_is_done_can_not_be_read() -> None:

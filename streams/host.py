@@ -19,7 +19,7 @@ from connectors.transport.tail import CompactedReader, Entry
 from schemas.config import Config
 from schemas.errors import HeadgateError, Unavailable
 from schemas.topics import TopicNames
-from streams.memory import TRIM_SECONDS, give_back
+from streams.memory import COLLECT_SECONDS, TRIM_SECONDS, collect_young, give_back
 from streams.page import Installation
 from streams.registration import ensure_own_topics, own_topics
 from streams.resume import take_up_again
@@ -88,6 +88,7 @@ class StageHost(Service):
         await self._open()
         self.add_future(self._take_up())
         self.add_future(self._give_back())
+        self.add_future(self._collect())
         loop = asyncio.get_running_loop()
         self._reader.follow(
             lambda entry: _on(loop, self._records.put_nowait, entry),
@@ -134,6 +135,11 @@ class StageHost(Service):
         while not self.should_stop:
             await self.sleep(TRIM_SECONDS)
             await asyncio.to_thread(give_back)
+
+    async def _collect(self) -> None:
+        while not self.should_stop:
+            await self.sleep(COLLECT_SECONDS)
+            collect_young()
 
     async def _take_up(self) -> None:
         """Take up changes of the tables as they come, without a restart; those that come together, together."""

@@ -44,6 +44,27 @@ for _ in range(10):
 print(gc.collect())
 """
 
+COLLECTED = """
+import gc
+import weakref
+from streams.memory import collect_young
+
+class Node:
+    pass
+
+def cycle():
+    node = Node()
+    node.itself = node
+    return weakref.ref(node)
+
+gc.disable()
+collect_young()
+seen = [cycle() for _ in range(10)]
+kept = Node()
+collect_young()
+print([ref() for ref in seen] == [None] * 10, gc.get_count()[1])
+"""
+
 
 def _printed(program: str) -> str:
     return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
@@ -63,3 +84,8 @@ def test_free_memory_goes_back() -> None:
 def test_giving_back_leaves_nothing_behind() -> None:
     """It is done every second: what it left to the garbage collector was a quarter of a megabyte a minute."""
     assert "0" == _printed(LEFT_BEHIND)
+
+
+def test_cycles_are_freed_however_few_they_are() -> None:
+    """A calm worker makes too few for the collector to look by itself."""
+    assert "True 0" == _printed(COLLECTED)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import psutil
+from confluent_kafka import KafkaException
 
 from tests.bench.measure import Progress
 from tests.proof.slope import PERCENT_MAX, Growth, Slope, slope_of
@@ -55,9 +56,9 @@ class Sizes:
         try:
             process = psutil.Process(pid)
             rss, threads, files = process.memory_info().rss, process.num_threads(), process.num_fds()
-        except psutil.Error:
+            committed, ends = progress.committed(), progress.ends()
+        except (psutil.Error, KafkaException):  # it ended just now; a topic that was just made has no leader yet
             return None
-        committed, ends = progress.committed(), progress.ends()
         return Sample(time.monotonic() - self._began, pid, rss, threads, files, committed, max(ends - committed, 0))
 
 

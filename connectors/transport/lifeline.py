@@ -7,7 +7,10 @@ client helps, so a worker whose client is in that state ends and is started agai
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from time import monotonic
 from typing import Any
 
@@ -19,10 +22,36 @@ from connectors.transport.settings import ClientSettings
 from schemas.errors import TransportFatal
 
 STATISTICS: Mapping[str, Any] = {"statistics.interval.ms": 5_000}
+HEAR_SECONDS = 5.0
 ALONE_SECONDS = 8.0  # a client without a broker for so long is doubted
 AGAIN_SECONDS = 12.0  # more than a client waits before it connects anew
 TIMES = 2  # so often in a row the brokers answered another client, and still not this one
 _ANSWER_SECONDS = 3.0
+
+
+class Hearing:
+    """Has a producer hear its statistics while nothing is written; what it does not hear piles up in the client."""
+
+    def __init__(self, thread: Executor, hear: Callable[[], object]) -> None:
+        """`hear` is called on the producer's `thread`, behind what is being written."""
+        self._thread, self._hear = thread, hear
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Hear from now on."""
+        self._task = asyncio.create_task(self._run())
+
+    async def end(self) -> None:
+        """Hear no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(HEAR_SECONDS)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._hear)
 
 
 class Brokers:

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.transport.chunk import Assignment, Headers, Run
 from connectors.transport.hearing import NOT_ALLOWED, made, not_allowed
-from connectors.transport.lifeline import STATISTICS, Brokers, cut_off, lifeline_of
+from connectors.transport.lifeline import STATISTICS, Brokers, Hearing, cut_off, lifeline_of
 from connectors.transport.settings import ClientSettings, ProducerSettings
 from schemas.errors import RecordTooLarge, SourceUnavailable, TransportFatal
 from schemas.failpoints import failpoint
@@ -180,6 +180,7 @@ class PlainWriter:
         self._deliveries = Deliveries()
         self._brokers, self._lifeline = Brokers(), lifeline_of(settings.client)
         self._producer: Producer | None = None
+        self._hearing = Hearing(self._thread, lambda: self._producer and self._producer.poll(0))
         self._closing = False
 
     async def start(self) -> None:
@@ -187,10 +188,12 @@ class PlainWriter:
         heard = {**STATISTICS, "stats_cb": self._brokers.hear, "on_delivery": self._deliveries.failed}
         settings = {**self._settings.librdkafka(), **heard}
         self._producer = made(lambda: Producer(settings))
+        self._hearing.begin()
 
     async def close(self) -> None:
         """Stop waiting for deliveries, and let the thread go."""
         self._closing = True
+        await self._hearing.end()
         await asyncio.to_thread(self._thread.shutdown)
         self._producer = None
 

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from connectors.transport.chunk import Run
 from connectors.transport.commit_metadata import CommitMetadata
 from connectors.transport.hearing import RIGHTS_HINT, made
-from connectors.transport.lifeline import STATISTICS, Brokers, cut_off, lifeline_of
+from connectors.transport.lifeline import STATISTICS, Brokers, Hearing, cut_off, lifeline_of
 from connectors.transport.producer import Advance, Deliveries, Outbox, Work, WriteReport, produce_into
 from connectors.transport.settings import ProducerSettings
 from schemas.errors import ConfigurationError, SourceUnavailable, TransactionAborted, TransportFatal
@@ -77,6 +77,7 @@ class TransactionalWriter:
         self._deliveries = Deliveries()
         self._brokers, self._lifeline = Brokers(), lifeline_of(settings.client)
         self._producer: Producer | None = None
+        self._hearing = Hearing(self._thread, lambda: self._producer and self._producer.poll(0))
         self._closing = threading.Event()
         self._metadata_refused = False
         self._offsets_since: float | None = None  # when the call began that is under way
@@ -91,10 +92,12 @@ class TransactionalWriter:
             ConfigurationError: the broker does not allow this transactional id.
         """
         await asyncio.get_running_loop().run_in_executor(self._thread, self._start)
+        self._hearing.begin()
 
     async def close(self) -> None:
         """End the thread; a transaction under way comes to its end first, unless the broker is away."""
         self._closing.set()
+        await self._hearing.end()
         await asyncio.to_thread(self._thread.shutdown, wait=not self._hangs())
         self._producer = None
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Sequence
 
 import pytest
 
+from connectors.transport import lifeline, producer
 from connectors.transport.chunk import Run
 from connectors.transport.embedded import PARTITIONS, EmbeddedBroker
 from connectors.transport.producer import Advance, Outbox, PlainWriter, Work
@@ -61,3 +64,23 @@ async def test_what_comes_from_no_run_is_written_too_or_nothing_of_it() -> None:
         read += found
     reader.close()
     assert 2 == report.records == len(read)
+
+
+async def test_a_writer_that_has_nothing_to_write_hears_its_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come every five seconds, and would pile up in the client: two kilobytes a second, for ever."""
+    heard, thrice = list[str](), threading.Event()
+
+    def hear(_: lifeline.Brokers, text: str) -> None:
+        heard.append(text)
+        if len(heard) == 3:
+            thrice.set()
+
+    monkeypatch.setattr(lifeline, "HEAR_SECONDS", 0.02)
+    monkeypatch.setattr(producer, "STATISTICS", {"statistics.interval.ms": 20})
+    monkeypatch.setattr(lifeline.Brokers, "hear", hear)
+    broker = EmbeddedBroker()
+    writer = PlainWriter(ProducerSettings(bootstrap=broker.bootstrap))
+    await writer.start()
+
+    assert await asyncio.to_thread(thrice.wait, 20)
+    await writer.close()

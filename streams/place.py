@@ -1,15 +1,29 @@
-"""One partition as FEATURES sees it: how far it was read, what Redis lacks of it, which views are pending. Pure."""
+"""One partition as FEATURES sees it: how far it was read, what Redis or the log lacks of it, what is pending. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from connectors.transport.history import lacks_only_a_marker
 from schemas.errors import SourceMoved, TableStopped
 from sinks.redis.standing import Standing
 
+if TYPE_CHECKING:
+    from sinks.lake.stand import Stand
+
 Key = tuple[str, int]
+
+
+class Log(Protocol):
+    """The log of a partition of an output topic, as it is now: an assignment, or what was asked for."""
+
+    topic: str
+    partition: int
+    topic_id: str
+    low: int
+    high: int
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +71,24 @@ class TakenUp(NamedTuple):
         return [offset for name, offset in self.offsets.items() if name not in self.gone]
 
 
+def is_gone(log: Log, offset: int, *, transactional: bool) -> bool:
+    """Say whether a log no longer holds what comes at `offset`; a last transaction's marker is no loss."""
+    only_a_marker = transactional and lacks_only_a_marker(offset, log.low, log.high)
+    return offset < log.low and not only_a_marker
+
+
+def lake_lacks(log: Log, stand: Stand | None, *, transactional: bool) -> str:
+    """Return why the lake does not reach a log, given where it stands in that partition; empty if it does."""
+    if stand is None:
+        return "" if log.low <= 0 else "the lake has nothing of it"
+    same = not stand.topic_id or not log.topic_id or stand.topic_id == log.topic_id
+    if stand.topic != log.topic or not same:
+        return "the lake has read another topic"
+    if is_gone(log, stand.next_offset, transactional=transactional):
+        return f"the lake ends at {stand.next_offset}"
+    return ""
+
+
 def is_through(place: Place, lags: Mapping[Key, int | None]) -> bool:
     """Say whether a partition was read as far as it must; a log may end in markers, which are no records."""
     quiet = lags.get((place.assignment.topic, place.assignment.partition)) == 0
@@ -69,11 +101,11 @@ def new_place(assignment: Any) -> Place:
     return Place(assignment, target=int(assignment.high if committed is None else committed), news=int(committed or 0))
 
 
-def moved(assignment: Any) -> SourceMoved:
+def moved(topic: str) -> SourceMoved:
     """Return why a table stops whose offsets in Redis are of another topic."""
     return SourceMoved(
         "topic_id",
-        f"{assignment.topic} is not the topic whose changes are in Redis: its id is another",
+        f"{topic} is not the topic whose changes are in Redis: its id is another",
         hint="it was made anew: `headgate tables resume TABLE --anew` goes on with it, without what was lost",
     )
 

@@ -8,16 +8,18 @@ read, or stood in the log, before it began or was lost. What the log no longer r
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
-from connectors.transport.history import lacks_only_a_marker
 from schemas.errors import TableStopped
 from sinks.redis.layout import offset_field
 from sinks.redis.standing import Standing
 from sinks.redis.store import Fallen, FeatureStore
-from streams.place import Key, Place, TakenUp, is_through, moved, new_place
+from streams.place import Key, Place, TakenUp, is_gone, is_through, lake_lacks, moved, new_place
+
+if TYPE_CHECKING:
+    from sinks.lake.stand import Stand
 
 LOG = structlog.get_logger("streams.features")
 
@@ -183,7 +185,7 @@ class Places:
         for assignment in assignments:
             own = {name: offset for name in fields[assignment] if (offset := offsets[name]) is not None}
             if len(own) < len(fields[assignment]):
-                await self._consumer.pause(assignment.topic, moved(assignment))
+                await self._consumer.pause(assignment.topic, moved(assignment.topic))
                 continue
             place = self._of(assignment) or new_place(assignment)
             self._places[assignment.topic, assignment.partition] = place
@@ -272,9 +274,12 @@ class Places:
             self.on_held(place.assignment.topic)
 
     def is_gone(self, assignment: Any, offset: int) -> bool:
-        """Say whether the log no longer holds what comes at `offset`; a last transaction's marker is no loss."""
-        only_a_marker = self._transactional and lacks_only_a_marker(offset, assignment.low, assignment.high)
-        return offset < assignment.low and not only_a_marker
+        """Say whether the log no longer holds what comes at `offset`."""
+        return is_gone(assignment, offset, transactional=self._transactional)
+
+    def lake_lacks(self, assignment: Any, stand: Stand | None) -> str:
+        """Return why the lake does not reach the log of a partition; empty if it does."""
+        return lake_lacks(assignment, stand, transactional=self._transactional)
 
     async def ask_logs(self, places: Iterable[Place]) -> None:
         """Learn where logs begin and end now: retention went on since the assignment.

@@ -201,24 +201,12 @@ class Rebuild:
         except TableStopped as stopped:
             raise history_gone(where, first.low, stopped.message) from stopped
         for place in places:
-            why = self._lacks(place, latest.stands.get(place.assignment.partition))
+            why = self._places.lake_lacks(place.assignment, latest.stands.get(place.assignment.partition))
             if why:
                 await self._apart(latest.close)
                 at = place.assignment
                 raise history_gone(f"{at.topic}[{at.partition}]", at.low, why)
         return latest
-
-    def _lacks(self, place: Place, stand: Stand | None) -> str:
-        """Return why the lake does not reach the log of a partition; empty if it does."""
-        assignment = place.assignment
-        if stand is None:
-            return "" if assignment.low <= 0 else "the lake has nothing of it"
-        same = not stand.topic_id or not assignment.topic_id or stand.topic_id == assignment.topic_id
-        if stand.topic != assignment.topic or not same:
-            return "the lake has read another topic"
-        if self._places.is_gone(assignment, stand.next_offset):
-            return f"the lake ends at {stand.next_offset}"
-        return ""
 
     async def _send(self, latest: LatestChanges, fill: _Fill) -> None:
         """Send the rows of the lake, a bounded number at a time."""
@@ -252,6 +240,8 @@ class Rebuild:
                 gatherer = await self._gathered(batch.values[part], batch.partitions[part], batch.expired[part], fill)
                 if self._store.connection != fill.connection:
                     raise SinkUnavailable("Redis was connected to anew", hint="the rebuild begins again")
+                if any(place.losses != losses for place, losses in fill.began.items()):
+                    raise SinkUnavailable("Redis lost something meanwhile", hint="the rebuild begins again")
                 sent += len(batch.values[part])
                 flying.append(self._store.write(gatherer, {}))
                 await asyncio.sleep(0)  # live changes have their turn

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from sinks.redis.read import EntityRead, FeatureRow
     from sinks.redis.standing import Standing
 
-app = typer.Typer(help="Features in Redis: read an entity.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Features in Redis: read an entity, fill a table's views again.", no_args_is_help=True, rich_markup_mode=None
+)
 
 _CODES = {
     ExitCode.OK: "the entity is there",
@@ -39,11 +41,6 @@ class EntityView:
     table: str
     view: View
     key: list[str]
-
-
-@app.callback()
-def features() -> None:
-    """Keep `get` a verb of its own, though it is the only one."""
 
 
 @app.command(

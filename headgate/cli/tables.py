@@ -70,7 +70,7 @@ def pause(
 ) -> None:
     """Stop reading one table; the others go on. Its records wait in the source topic."""
     settings = load_config(config, os.environ)
-    entry = _entry(settings, table)
+    entry = entry_of(settings, table)
     if entry.paused is not None:
         say(f"{table} is paused already: {entry.paused}")
         return
@@ -115,7 +115,7 @@ def resume(
     from streams.decide import survey
 
     settings = load_config(config, os.environ)
-    entry = _entry(settings, table)
+    entry = entry_of(settings, table)
     if entry.paused is not None:
         refuse_resync(table, entry.paused)
     found = survey(settings, entry)
@@ -197,7 +197,13 @@ def _row(row: dict[str, Any]) -> list[Any]:
     return [row["table"], topics, key, row["columns"], views, rules, lake, state]
 
 
-def _entry(settings: Config, table: str) -> TableEntry:
+def entry_of(settings: Config, table: str) -> TableEntry:
+    """Return what is registered of a table.
+
+    Raises:
+        TableStopped: there is no such table; the hint has the nearest name.
+        ConfigurationError: its entry cannot be read.
+    """
     from streams.registration import load_tables
 
     tables = load_tables(settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from headgate.cli import alerts, check, demo, features, lake, quarantine, run, status, tables, verify, version
+from headgate.cli import alerts, check, demo, features, lake, quarantine, run, status, tables, verify, version, views
 
 app = typer.Typer(
     name="headgate",
@@ -20,6 +20,7 @@ app.command("run", short_help="Run the stages.", epilog=run.EPILOG)(run.run)
 app.command("check", short_help="Check configuration and connections.", epilog=check.EPILOG)(check.check)
 app.command("status", short_help="Show the workers of all machines.", epilog=status.EPILOG)(status.status)
 app.add_typer(tables.app, name="tables")
+features.app.command("rebuild", short_help="Fill a table's views again.", epilog=views.REBUILD_EPILOG)(views.rebuild)
 app.add_typer(features.app, name="features")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(lake.app, name="lake")

@@ -14,15 +14,18 @@ from typing import Any
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
 from connectors.transport.settings import ClientSettings
 from connectors.transport.topics import TopicAdmin, TopicSettings
 from headgate.cli import main as entry
 from schemas.config import Config, read_config
 from schemas.errors import TableStopped
+from schemas.feature import View
 from sinks.lake.storage import open_catalog
 from sinks.lake.table import load_table
 from sinks.lake.verify import Report, verify
+from sinks.redis.read import EntityRead, read_entity
 from streams.app import Worker, build_worker
 from streams.apply import apply_folder
 from streams.registration import open_tables
@@ -30,6 +33,7 @@ from tests.oracles import Shape, require
 from tests.oracles.topic import Change, check_streams, read_records, to_change
 
 COLUMNS = {"id": "int", "name": "string"}
+VIEW = {"view": "patient", "entity": "patient", "columns": ["name"]}
 WAIT_SECONDS = 60.0
 
 
@@ -52,7 +56,7 @@ class Installation:
         self.config: Config = read_config(self.file.read_text(), name="headgate.yaml")
         document = {
             "table": "patients", "topics": [self.topic], "key": ["id"], "columns": COLUMNS,
-            "features": [{"view": "patient", "entity": "patient", "columns": ["name"]}],
+            "features": [VIEW],
             "rules": [{"rule": "any", "when": "op = 'insert'", "max_age_seconds": 86_400}],
         }  # fmt: skip
         self.shape = Shape.of(document)
@@ -94,9 +98,9 @@ class Installation:
             self.rows += 1
         assert producer.flush(30) == 0, "every record was delivered"
 
-    def forget_records(self, below: Mapping[int, int]) -> None:
-        """Take what the source's topic holds below these offsets, as retention does."""
-        wanted = [TopicPartition(self.topic, number, offset) for number, offset in below.items()]
+    def forget_records(self, below: Mapping[int, int], *, topic: str = "") -> None:
+        """Take what a topic, the source's unless told otherwise, holds below these offsets, as retention does."""
+        wanted = [TopicPartition(topic or self.topic, number, offset) for number, offset in below.items()]
         client = AdminClient({"bootstrap.servers": self.kafka})  # its futures need it
         for future in client.delete_records(wanted).values():
             future.result(30)
@@ -167,6 +171,15 @@ class Installation:
         """Return how many rows Redis holds."""
         with Redis.from_url(self.redis) as client:
             return sum(1 for _ in client.scan_iter(match=f"{self.prefix}:{{b*}}:f:patient.1:*", count=1_000))
+
+    def view(self, row: int) -> EntityRead:
+        """Return what the read side says of a row."""
+
+        async def read() -> EntityRead:
+            async with AsyncRedis.from_url(self.redis) as client:
+                return await read_entity(client, self.config.redis, View.model_validate(VIEW), [str(row)])
+
+        return asyncio.run(read())
 
     def close(self) -> None:
         """Delete the topics."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import msgspec
 import pyarrow as pa
@@ -28,6 +29,8 @@ from streams.rule_kinds import KNOWN_AFTER, KNOWN_BEFORE, known_column
 from streams.rule_views import rules_on, scope_of
 from streams.rules import Firing, RuleEngine, RuleSet, Signals
 from streams.run_values import RunValues, offset_at
+
+GIVEN_BACK_MAX = 10_000  # slots of removed rules, with one group
 
 _DECODER = msgspec.json.Decoder(FeatureUpdate)
 _log = structlog.get_logger(__name__)
@@ -69,6 +72,7 @@ class WatchedView:
     def evaluate(self, runs: Sequence[Run], fired: Fired) -> None:
         """Add what the updates of `runs` fire, and what is remembered of them."""
         updates = self._read(RunValues(runs), fired)
+        self._give_back(runs, fired)
         if not len(updates.columns):
             return
         firings = self._fire_plain(updates, fired) if len(self._plain) else []
@@ -91,6 +95,19 @@ class WatchedView:
         mask = pc.and_(fresh, pc.equal(columns["version"], self._view.version))
         mask = mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask
         return _Updates(self._with_known(columns.filter(mask)), values, pc.indices_nonzero(mask))
+
+    def _give_back(self, runs: Sequence[Run], fired: Fired) -> None:
+        """Give back slots of rules that the view has no more: one of the same name may come again, and begins anew."""
+        room = GIVEN_BACK_MAX
+        for assignment in dict.fromkeys(run.assignment for run in runs):
+            for rule, slots in state_of(assignment).slots.items():
+                if slots and rule not in self._digests:
+                    gone = list(islice(slots, room))
+                    fired.changes.setdefault(assignment, StateChange()).slots.update(
+                        {(rule, entity): None for entity in gone}
+                    )
+                    fired.counts["slots_given_back"] += len(gone)
+                    room -= len(gone)
 
     def _with_known(self, columns: pa.Table) -> pa.Table:
         """Add, for each column that rules use, whether it is known of before and of after."""

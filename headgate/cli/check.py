@@ -18,6 +18,7 @@ from schemas.errors import ConfigurationError, HeadgateError, SinkUnavailable, S
 
 if TYPE_CHECKING:
     from schemas.config import Config, Destination
+    from streams.tables import TableDirectory
 
 EPILOG = epilog(
     ["headgate check", "headgate check --config production.yaml --json"],
@@ -27,6 +28,7 @@ EPILOG = epilog(
         ExitCode.CONFIGURATION: "the configuration is not right",
     },
 )
+LEFT_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def checks(settings: Config) -> list[tuple[str, Callable[[], str]]]:
             for name, destination in settings.notify.items()
         ),
         ("destinations", lambda: _removed_destinations(settings)),
+        ("views", lambda: _removed_views(settings)),
     ]
 
 
@@ -98,13 +101,10 @@ def _kafka(settings: Config) -> str:
 
 
 def _topics(settings: Config) -> str:
-    from schemas.topics import TopicNames
     from streams.policies import look_at_topics, mended
-    from streams.registration import load_tables, open_admin, own_topic
+    from streams.registration import own_topic
 
-    names = TopicNames(settings.kafka.topic_prefix)
-    tables = load_tables(settings) if open_admin(settings).describe([names.tables]) else {}
-    looked_at, differing = look_at_topics(settings, tables)
+    looked_at, differing = look_at_topics(settings, _tables(settings))
     if differing:
         told = [f"{topic}: {why}" for topic, whys in sorted(differing.items()) for why in whys.values()]
         topic, whys = min(differing.items())
@@ -187,6 +187,27 @@ def _removed_destinations(settings: Config) -> str:
         )
     named = ", ".join(f"{each.destination}{' (runs elsewhere)' if each.members else ''}" for each in found)
     return f"left over, and nothing waits: {named}" if found else "none is left over"
+
+
+def _removed_views(settings: Config) -> str:
+    from streams.left_views import left_views
+
+    found = asyncio.run(left_views(settings, _tables(settings)))
+    if not found:
+        return "none is left over"
+    shown = [f"{each.view} ({len(each.ids)} in Redis, {len(each.topics)} topics)" for each in found[:LEFT_SHOWN]]
+    more = f" and {len(found) - LEFT_SHOWN} more" if len(found) > LEFT_SHOWN else ""
+    return f"no table has them: {', '.join(shown)}{more}; `headgate features forget {found[0].view}` clears one"
+
+
+def _tables(settings: Config) -> TableDirectory:
+    """Return what is registered, without making the topic of it."""
+    from schemas.topics import TopicNames
+    from streams.registration import load_tables, open_admin
+    from streams.tables import TableDirectory
+
+    there = open_admin(settings).describe([TopicNames(settings.kafka.topic_prefix).tables])
+    return load_tables(settings) if there else TableDirectory()
 
 
 def _row(result: Checked) -> tuple[Any, ...]:

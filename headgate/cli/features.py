@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from sinks.redis.standing import Standing
 
 app = typer.Typer(
-    help="Features in Redis: read an entity, fill a table's views again.", no_args_is_help=True, rich_markup_mode=None
+    help="Features in Redis: read an entity, fill views again, clear removed ones.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 _CODES = {

@@ -1,4 +1,4 @@
-"""`headgate features rebuild TABLE`: views emptied in Redis, and filled again by the workers that run."""
+"""`headgate features rebuild` and `forget`: views emptied in Redis and filled again, and removed ones cleared."""
 
 from __future__ import annotations
 
@@ -27,6 +27,15 @@ REBUILD_EPILOG = epilog(
         ExitCode.FOUND: "no such table or view, it is paused, or not all of it could be filled again",
         ExitCode.CONFIGURATION: "the configuration is not right",
         ExitCode.UNAVAILABLE: "Kafka, Redis or the lake does not answer; what is empty is filled again all the same",
+    },
+)
+FORGET_EPILOG = epilog(
+    ["headgate features forget patient_ward --dry-run", "headgate features forget patient_ward"],
+    {
+        ExitCode.OK: "nothing is left of it, or of its versions that no table has",
+        ExitCode.FOUND: "nothing was left of it, or a table still has it",
+        ExitCode.CONFIGURATION: "the configuration is not right, or a table's entry cannot be read",
+        ExitCode.UNAVAILABLE: "Kafka or Redis does not answer; do it again",
     },
 )
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
@@ -62,6 +71,37 @@ def rebuild(
         )
         return
     _say(plan, keys, dry_run=dry_run)
+
+
+def forget(
+    view: Annotated[str, typer.Argument(metavar="VIEW", help="One that no table has, as `headgate check` names it.")],
+    config: ConfigOption = DEFAULT_FILE,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Remove what a view left behind that no table has any more: its rows in Redis, and its topics.
+
+    So of a view that was taken out of a spec, of one that a removed rule had made for itself, and of older versions.
+    """
+    from streams.left_views import forget_view
+    from streams.registration import load_tables
+
+    settings = load_config(config, os.environ)
+    found = asyncio.run(forget_view(settings, load_tables(settings), view, dry_run=dry_run))
+    if as_json:
+        print_json(
+            {
+                "dry_run": dry_run,
+                "view": found.view,
+                "redis": list(found.ids),
+                "topics": list(found.topics),
+                "keys_removed": found.keys,
+            }
+        )
+        return
+    rows = f"the rows of {', '.join(found.ids)} in Redis" if found.ids else "no rows in Redis"
+    topics = f"the topics {', '.join(found.topics)}" if found.topics else "no topics"
+    say(f"{found.view}: {rows} and {topics} {'would be' if dry_run else 'are'} removed")
 
 
 def _say(plan: Rebuild, keys: int, *, dry_run: bool) -> None:

@@ -22,13 +22,14 @@ from headgate.cli import main as entry
 from schemas.config import Config, read_config
 from schemas.errors import TableStopped
 from schemas.feature import View
+from schemas.table import TableSpec
 from sinks.lake.storage import open_catalog
 from sinks.lake.table import load_table
 from sinks.lake.verify import Report, verify
 from sinks.redis.read import EntityRead, read_entity
 from streams.app import Worker, build_worker
 from streams.apply import apply_folder
-from streams.registration import open_tables
+from streams.registration import load_tables, open_tables
 from tests.oracles import Shape, require
 from tests.oracles.topic import Change, check_streams, read_records, to_change
 
@@ -59,11 +60,19 @@ class Installation:
             "features": [VIEW],
             "rules": [{"rule": "any", "when": "op = 'insert'", "max_age_seconds": 86_400}],
         }  # fmt: skip
-        self.shape = Shape.of(document)
+        self.shape, self.document = Shape.of(document), document
         (folder / "state").mkdir()
         (folder / "tables").mkdir()
-        (folder / "tables" / "patients.yaml").write_text(json.dumps(document))
+        self.spec()
         self.rows = 0
+
+    def spec(self, **changes: Any) -> None:
+        """Write the table's spec, with these changes; the next `running` applies it."""
+        (self.folder / "tables" / "patients.yaml").write_text(json.dumps(self.document | changes))
+
+    def registered(self) -> TableSpec:
+        """Return the table's spec as it is registered."""
+        return load_tables(self.config)["patients"].spec
 
     # -- the source --------------------------------------------------------------------------------------------------
 

@@ -151,3 +151,25 @@ async def test_without_transactions_alerts_are_durable_before_what_says_so() -> 
         await levels(bench, chain, "7")
 
     assert {NAMES.alerts} == {record.topic for record in bench.writer.records}
+
+
+async def test_what_a_removed_rule_remembered_goes_with_the_next_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bounded number at a time; one of the same name that comes later begins anew, and another one's slots stay."""
+    monkeypatch.setattr("streams.alerts_of_updates.GIVEN_BACK_MAX", 2)
+    other = {**HIGH, "rule": "other"}
+    bench, chain = Bench(entry_of(HIGH, other)), Chain()
+    for key in range(3):
+        await levels(bench, chain, "7", key=key)
+    bench.tables["patients"] = entry_of(other)
+    await bench.stage.tables_changed({"patients"})
+    await levels(bench, chain, "5.80", key=0)
+    left = [len((await bench.assignment()).state.of_rule(rule)) for rule in ("high", "other")]
+    await levels(bench, chain, "1", key=9)
+
+    assert [1, 3] == left
+    written = (await bench.load_states(VIEW, [0]))[0]
+    assert [0, 3] == [len(written.of_rule(rule)) for rule in ("high", "other")]
+    assert 3 == bench.stage.counts["slots_given_back"]
+    bench.tables["patients"] = entry_of(HIGH, other)
+    await bench.stage.tables_changed({"patients"})
+    assert ["6.50"] == await levels(bench, chain, "6.50", key=0)

@@ -115,6 +115,11 @@ class TableStopped(HeadgateError):
         self.reason = reason
 
 
+def naming(hint: str, table: str) -> str:
+    """Return a hint with the table in the place of the word TABLE: who wrote it knew the topic alone."""
+    return hint.replace("tables resume TABLE", f"tables resume {table}")
+
+
 class SourceMoved(TableStopped):
     """The topic is not the one we read before: another id, or our offset is outside its log."""
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.config import Config
-from schemas.errors import HeadgateError, SinkUnavailable, SourceUnavailable, TableStopped
+from schemas.errors import HeadgateError, SinkUnavailable, SourceUnavailable, TableStopped, naming
 from schemas.feature import View
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
@@ -83,7 +83,9 @@ async def empty_views(config: Config, plan: Rebuild) -> int:
         for view in plan.views:
             for topic, topic_id in held.get(view, ()):
                 if topic == plan.topic and topic_id and plan.topic_id and topic_id != plan.topic_id:
-                    raise moved(topic)
+                    stopped = moved(topic)
+                    stopped.hint = naming(stopped.hint, plan.table)
+                    raise stopped
         return await views.empty(plan.views)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from connectors.transport.chunk import by_topic
 from connectors.transport.snapshot import LaneView, PartitionView, TransportView
-from schemas.errors import ErrorKind, HeadgateError, TableStopped, Unavailable
+from schemas.errors import ErrorKind, HeadgateError, TableStopped, Unavailable, naming
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.stage import Stage
@@ -115,7 +115,7 @@ def table_status(topic: str, partitions: list[PartitionView], at: Standing, now:
 def _hint(paused: PartitionView, table: str) -> str:
     """Return what to do about a pause; one that this worker made by itself does not hold the table's other workers."""
     if not paused.stopped or "tables resume" in paused.hint:
-        return paused.hint
+        return naming(paused.hint, table)
     again = f"this worker alone paused it: `headgate tables resume {table}` has all workers try again"
     return f"{paused.hint}; {again}" if paused.hint else again
 

@@ -18,6 +18,7 @@ from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_c
 if TYPE_CHECKING:
     from headgate.installation import Seen
     from schemas.config import Config
+    from streams.destinations import LeftOver
     from streams.workers import WorkerState
 
 EPILOG = epilog(
@@ -42,12 +43,16 @@ def status(
     as_json: JsonOption = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it anew every second until Ctrl-C.")] = False,
     sums: Annotated[
-        bool, typer.Option("--sums", help="With --json: per stage, and per stage and table, not per worker.")
+        bool,
+        typer.Option(
+            "--sums", help="With --json: per stage, per stage and table, and what is left over; not per worker."
+        ),
     ] = False,
 ) -> int:
     """Show the workers of all machines: tables, lag, freshness, silence of the source, last error and hint.
 
-    They write their state to Kafka every five seconds; those of this machine are asked directly.
+    They write their state to Kafka every five seconds; those of this machine are asked directly. Destinations that
+    were removed and have left something are named.
     """
     from headgate.installation import look
 
@@ -88,13 +93,14 @@ async def _watch(settings: Config) -> int:
 
 
 def as_sums(settings: Config, seen: Seen) -> dict[str, Any]:
-    """Return what `--sums --json` says: stages, also those without a worker, and tables."""
+    """Return what `--sums --json` says: stages, also those without a worker, tables, and removed destinations."""
     from headgate.supervisor import stage_names
     from streams.workers import stage_sums, table_sums
 
     return {
         "stages": stage_sums(seen.workers, stage_names(list(settings.notify))),
         "tables": table_sums(seen.workers),
+        "left_over": [{"destination": each.destination, "waiting": each.waiting} for each in seen.left_over],
     }
 
 
@@ -114,6 +120,7 @@ def render(seen: Seen) -> list[Table | Text]:
         _trouble(stage, "no worker works for this stage", f"`headgate run --stage {stage}` starts one")
         for stage in (seen.missing if seen.workers else ())
     ]
+    troubles += map(_left_over, seen.left_over)
     return [*parts, Text(), *troubles] if troubles else parts
 
 
@@ -180,6 +187,14 @@ def _troubles(worker: WorkerState) -> list[Text]:
     if error := worker.status.get("last_error"):
         lines.append(_trouble(name, f"{error['kind']} at {error['at']}: {error['message']}", error.get("hint") or ""))
     return lines
+
+
+def _left_over(left: LeftOver) -> Text:
+    clear = f"`headgate alerts forget {left.destination}` clears it"
+    if left.waiting:
+        what = f"it is not in `notify`, and {left.waiting} alerts to it wait"
+        return _trouble(f"notify-{left.destination}", what, f"name it in `notify` again, or {clear}")
+    return _trouble(f"notify-{left.destination}", "it is not in `notify`, and nothing waits", clear)
 
 
 def _trouble(name: str, what: str, hint: str) -> Text:

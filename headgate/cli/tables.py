@@ -10,7 +10,7 @@ import typer
 from headgate.cli.codes import ExitCode, epilog
 from headgate.cli.printing import print_json, print_table, say
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
-from schemas.errors import TableStopped
+from schemas.errors import TableStopped, naming
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -127,6 +127,7 @@ def resume(
     if not is_decided and (troubles := [trouble for each in found for trouble in each.troubles.values()]):
         for trouble in troubles[1:TROUBLES_SHOWN]:
             say(f"stays paused: {trouble.message}")
+        troubles[0].hint = naming(troubles[0].hint, table)
         raise troubles[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from connectors.transport.small_writes import SmallTransactions
 from headgate.cli import main as entry
 from headgate.cli.check import checks, try_one
 from headgate.cli.codes import ExitCode
+from headgate.installation import look, removed_destinations
 from schemas.config import Config
 from schemas.errors import SourceUnavailable, TableStopped
 from schemas.topics import TopicNames
@@ -161,7 +163,7 @@ def test_where_a_group_with_members_begins_is_not_said_from_outside(configured: 
 def test_what_a_removed_destination_leaves_is_named_and_cleared(
     configured: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By `check` as long as alerts wait; one that is configured, or runs elsewhere, is let be."""
+    """By `status`, and by `check` as long as alerts wait; one that is configured, or runs elsewhere, is let be."""
     both = configured("pager", "ward")
     for name in both.notify:
         prepare(both, name)
@@ -178,6 +180,7 @@ def test_what_a_removed_destination_leaves_is_named_and_cleared(
     ]
     checked = try_one(*next((what, look) for what, look in checks(one) if what == "destinations"))
     assert (False, "not in `notify`, with alerts that wait: ward (3 alerts wait)") == (checked.ok, checked.seen)
+    assert [("ward", 3)] == [(each.destination, each.waiting) for each in asyncio.run(look(one)).left_over]
     with pytest.raises(TableStopped, match="is a destination of this configuration"):
         forget(both, "ward")
 
@@ -188,7 +191,7 @@ def test_what_a_removed_destination_leaves_is_named_and_cleared(
     assert entry.run([*clear, "--json"]) == ExitCode.OK
 
     assert 3 == json.loads(capsys.readouterr().out)["waiting"]
-    assert [] == left_over(one)
+    assert [] == left_over(one) == removed_destinations(one)
     assert try_one(*next((what, look) for what, look in checks(one) if what == "destinations")).ok
     with pytest.raises(TableStopped, match="nothing is left"):
         forget(one, "ward")

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import SinkUnavailable, SourceMoved, VersionRefused
+from schemas.config import Config
+from schemas.errors import ConfigurationError, SinkUnavailable, SourceMoved, VersionRefused
 from schemas.table import TableEntry
 from sinks.redis.views import Views
+from streams.left_views import forget_view, left_views
 from streams.rebuild_by_hand import Rebuild, empty_views
+from streams.tables import TableDirectory
 from tests.integration.features_worker import SPEC, Worker, expected, flow, history
 from tests.services import RedisServer
 from tests.unit.fakes import CHANGES
@@ -164,3 +167,24 @@ async def test_a_layout_of_another_release_is_left_alone(one: Worker, redis_serv
 
     with pytest.raises(VersionRefused):
         await Views(one.config.redis).__aenter__()
+
+
+async def test_views_of_another_installation_are_not_called_left_over(one: Worker, redis_server: RedisServer) -> None:
+    """Whose topics have another prefix; nor is any where it is not known what tables have."""
+    await one.begin()
+    await flow(one)
+    await one.stage.stop()
+
+    def config(prefix: str) -> Config:
+        kafka = {"broker": "embedded", "guarantee": "at_least_once", "topic_prefix": prefix}
+        return Config.model_validate({"kafka": kafka}).model_copy(update={"redis": one.config.redis})
+
+    nobody, tables = TableDirectory(), TableDirectory(one.tables)
+    assert [("by_ward", ("by_ward.1",)), ("latest", ("latest.1",))] == [
+        (each.view, each.ids) for each in await left_views(config("headgate"), nobody)
+    ]
+    assert [] == await left_views(config("headgate"), tables) == await left_views(config("other"), nobody)
+    nobody.update({b"visits": b'{"spec": 1}'})
+    with pytest.raises(ConfigurationError):
+        await forget_view(config("headgate"), nobody, "latest")
+    assert expected(COUNT) == await one.rows()

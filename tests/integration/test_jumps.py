@@ -53,7 +53,9 @@ async def test_a_topic_made_anew_while_nobody_looked_is_no_first_start(
     async with installation.running("normalize") as workers:
         await until(partial(_says, workers["normalize"], "made anew"), "it stops")
         assert ExitCode.FOUND == await installation.verb("tables", "resume", "patients")
-        assert "deleted and made anew" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "deleted and made anew" in said
+        assert "`headgate tables resume patients --anew`" in said
         await until(partial(_says, workers["normalize"], "made anew"), "it stays so")
         assert 40 == len(await installation.emitted(40))
         assert ExitCode.OK == await installation.verb("tables", "resume", "patients", "--anew")

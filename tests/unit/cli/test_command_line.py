@@ -16,6 +16,7 @@ from schemas.errors import BugError, ConfigurationError, SinkUnavailable, TableS
 
 VERBS = (
     "demo", "run", "check", "status", "tables list", "tables pause", "tables resume", "features get",
+    "features rebuild", "features forget",
     "alerts dead list", "alerts dead redrive", "alerts forget",
     "lake sql", "lake verify", "quarantine list", "quarantine show", "version",
 )  # fmt: skip

@@ -182,7 +182,7 @@ def test_a_table_that_somebody_paused_is_still_shown() -> None:
     [
         ("clean up", True, "clean up; this worker alone paused it: `headgate tables resume"),
         ("", True, "this worker alone paused it: `headgate tables resume"),
-        ("`headgate tables resume TABLE --anew`", True, "`headgate tables resume TABLE --anew`"),
+        ("`headgate tables resume TABLE --anew`", True, "`headgate tables resume patients --anew`"),
         ("", False, ""),
     ],
 )

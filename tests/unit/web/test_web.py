@@ -10,12 +10,13 @@ import aiohttp
 import pytest
 from rich.table import Table
 
-from headgate.cli.status import render
+from headgate.cli.status import as_sums, render
 from headgate.installation import Seen
 from headgate.local_stages import ask_local_stages
 from headgate.slot import Slot
-from schemas.config import WebConfig
+from schemas.config import Config, WebConfig
 from schemas.errors import ConfigurationError, SourceUnavailable
+from streams.destinations import LeftOver
 from streams.page import Installation
 from streams.web import StageServer
 from streams.workers import WorkerState
@@ -176,6 +177,19 @@ def test_what_went_to_quarantine_is_shown_before_all_that_was_counted() -> None:
 
     assert isinstance(table, Table)
     assert "quarantined_broken_value 3, a0 0, a1 1" == "".join(map(str, table.columns[-1].cells))[:38]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "says"), [(3, "and 3 alerts to it wait\n  hint: name it"), (0, "and nothing waits")]
+)
+def test_what_a_removed_destination_left_is_told_with_how_to_clear_it(waiting: int, says: str) -> None:
+    """And with how to have sent what waits."""
+    seen = Seen([], [], left_over=[LeftOver("ward", ("t",), True, 0, waiting)])
+    said = str(render(seen)[-1])
+
+    assert f"notify-ward: it is not in `notify`, {says}" in said
+    assert "`headgate alerts forget ward` clears it" in said
+    assert [{"destination": "ward", "waiting": waiting}] == as_sums(Config(), seen)["left_over"]
 
 
 def test_columns_that_a_spec_does_not_name_are_told_without_speaking_to_the_terminal() -> None:

@@ -6,13 +6,14 @@ a statement of its own in a read-only session, so that no snapshot is held and n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, SourceUnavailable
 from schemas.types import ColumnType
 
 KEYS_AT_ONCE_MAX = 500  # of one statement that looks rows up by key
@@ -45,6 +46,35 @@ class Dialect:
 
     quote: Callable[[str], str]
     text_of: Callable[[str, ColumnType], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What a database's driver raises: where the server is `away`, and where it `refuses`; `said` is its own sentence.
+
+    A sentence has no value of a row.
+    """
+
+    away: tuple[type[Exception], ...]
+    refuses: type[Exception]
+    said: Callable[[Exception], str]
+
+    @contextmanager
+    def translated(self, *, hint: str = "run it again") -> Iterator[None]:
+        """Raise an error of ours for one of the driver's; `hint` is what to do about a server that is away.
+
+        Raises:
+            SourceUnavailable: the server does not answer, or ended the session.
+            ConfigurationError: it refuses.
+        """
+        try:
+            yield
+        except self.away as exc:
+            raise SourceUnavailable(f"the source database: {self.said(exc)}", hint=hint) from exc
+        except self.refuses as exc:  # without what it was raised from: that may show values
+            raise ConfigurationError(
+                f"the source database refuses: {self.said(exc)}", hint="may this user read it?"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import pymysql
 
-from connectors.sources.base import Dialect
+from connectors.sources.base import Dialect, Driver
 from schemas.errors import ConfigurationError, SourceUnavailable
 from schemas.types import ColumnType, Kind
 
@@ -20,7 +20,14 @@ _PORT = 3306
 _SESSION = ("SET SESSION TRANSACTION READ ONLY", "SET SESSION time_zone = '+00:00', SESSION sql_mode = ''")
 # 8.4 has only the first, MariaDB and older MySQLs only the second.
 _MOMENTS = ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS")
-_AWAY = (pymysql.err.OperationalError, pymysql.err.InterfaceError, OSError)
+
+
+def _said(error: Exception) -> str:
+    """Return number and sentence of the server."""
+    return " ".join(str(part) for part in error.args[:2]) or type(error).__name__
+
+
+DRIVER = Driver((pymysql.err.OperationalError, pymysql.err.InterfaceError, OSError), pymysql.Error, _said)
 
 
 class MySQLSession:
@@ -41,30 +48,19 @@ class MySQLSession:
         if not host:
             raise ConfigurationError("that is no address of a MySQL", hint="write mysql://user@host:3306/database")
         password = unquote(at.password) if at.password is not None else os.environ.get("MYSQL_PWD", "")
-        try:
+        with DRIVER.translated(hint="is the address right, and MYSQL_PWD set?"):
             self._connection = pymysql.connect(
                 host=host, port=port, user=unquote(at.username or "root"), password=password, autocommit=True,
                 connect_timeout=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS, charset="utf8mb4",
             )  # fmt: skip
             for statement in _SESSION:
                 self.run(statement)
-        except _AWAY as exc:
-            raise SourceUnavailable(
-                f"the source database: {_said(exc)}", hint="is the address right, and MYSQL_PWD set?"
-            ) from exc
 
     def run(self, query: str, parameters: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
         """Run one statement and return its rows; see `base.Session`."""
-        try:
-            with self._connection.cursor() as cursor:
-                cursor.execute(query, list(parameters))
-                return cursor.fetchall()
-        except _AWAY as exc:
-            raise SourceUnavailable(f"the source database: {_said(exc)}", hint="run it again") from exc
-        except pymysql.Error as exc:
-            raise ConfigurationError(
-                f"the source database refuses: {_said(exc)}", hint="may this user read it?"
-            ) from exc
+        with DRIVER.translated(), self._connection.cursor() as cursor:
+            cursor.execute(query, list(parameters))
+            return cursor.fetchall()
 
     def moment(self) -> str:
         """Return the place in the binary log, such as `binlog.000003:1543`; empty for a user who may not know it."""
@@ -80,11 +76,6 @@ class MySQLSession:
     def close(self) -> None:
         """Leave."""
         self._connection.close()
-
-
-def _said(error: Exception) -> str:
-    """Return number and sentence of the server."""
-    return " ".join(str(part) for part in error.args[:2]) or type(error).__name__
 
 
 def _quoted(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from connectors.sources.base import Dialect
+from connectors.sources.base import Dialect, Driver
 from schemas.errors import ConfigurationError, SourceUnavailable
 from schemas.types import ColumnType, Kind
 
@@ -21,6 +21,15 @@ _OPTIONS = (
 _MOMENT = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END"
 # What JSON has the same form for as the contract; lists of others have no text that can be compared.
 _ELEMENTS = frozenset({Kind.BOOLEAN, Kind.INT, Kind.LONG, Kind.STRING, Kind.UUID})
+
+
+def _said(error: Exception) -> str:
+    """Return the server's own sentence, values stand in its details only; of the driver itself the first line."""
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return primary or str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+DRIVER = Driver((psycopg.OperationalError,), psycopg.Error, _said)
 
 
 class PostgresSession:
@@ -40,7 +49,7 @@ class PostgresSession:
             )  # fmt: skip
         except psycopg.OperationalError as exc:
             raise SourceUnavailable(
-                f"the source database: {_first_line(exc)}", hint="is the address right, and PGPASSWORD set?"
+                f"the source database: {_said(exc)}", hint="is the address right, and PGPASSWORD set?"
             ) from exc
         except psycopg.Error:  # its text repeats the address, and with it the password
             raise ConfigurationError(
@@ -49,13 +58,8 @@ class PostgresSession:
 
     def run(self, query: str, parameters: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
         """Run one statement and return its rows; see `base.Session`."""
-        try:
+        with DRIVER.translated():
             return self._connection.execute(query.encode(), list(parameters)).fetchall()
-        except psycopg.OperationalError as exc:
-            raise SourceUnavailable(f"the source database: {_first_line(exc)}", hint="run it again") from exc
-        except psycopg.Error as exc:  # the server's own sentence; values stand in its details only
-            said = exc.diag.message_primary or type(exc).__name__
-            raise ConfigurationError(f"the source database refuses: {said}", hint="may this user read it?") from None
 
     def moment(self) -> str:
         """Return the LSN that was written, of a standby the one that was replayed."""
@@ -64,10 +68,6 @@ class PostgresSession:
     def close(self) -> None:
         """Leave."""
         self._connection.close()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _quoted(name: str) -> str:

@@ -5,20 +5,16 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pymysql
 
 from tests.services import reaper
 from tests.services.container import Container
-from tests.services.runner import NativeProcess, Runner, ServiceFailed
-from tests.services.service import Service
+from tests.services.runner import NativeProcess, ServiceFailed
+from tests.services.service import DATABASE, PASSWORD, USER, DatabaseServer
 from tests.services.system import require_program
 from tests.services.waiting import free_port
 
-USER = "headgate"
-PASSWORD = "headgate"
-DATABASE = "headgate"
 IMAGE = "mariadb:10.11"
 SERVER_USER = "mysql"  # the package makes it; the server refuses to run as root
 
@@ -32,20 +28,12 @@ SETTINGS = {
 }
 
 
-class MariaDB(Service):
+class MariaDB(DatabaseServer):
     """One server with one user, who may do all. A restart keeps its port and its data."""
 
     name = "mariadb"
-
-    def __init__(self, url: str, runner: Runner | None) -> None:
-        super().__init__(runner)
-        parts = urlsplit(url)
-        assert parts.hostname, f"{self.name}: mysql://user:password@host:port/database is wanted"
-        self.host = parts.hostname
-        self.port = parts.port or 3306
-        self.user = parts.username or USER
-        self.password = parts.password or PASSWORD
-        self.database = parts.path.lstrip("/") or DATABASE
+    scheme = "mysql"
+    own_port = 3306
 
     @classmethod
     def native(cls, folder: Path) -> "MariaDB":
@@ -74,7 +62,7 @@ class MariaDB(Service):
             *(f"--{name}={value}" for name, value in SETTINGS.items()),
         ]
         process = NativeProcess("mariadb", command, log_path=folder / "mariadb.log", user=user, data=home)
-        return cls(f"mysql://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}", process)
+        return cls(cls.own_url(port), process)
 
     @classmethod
     def container(cls) -> "MariaDB":
@@ -84,12 +72,7 @@ class MariaDB(Service):
         environment |= {"MARIADB_USER": USER, "MARIADB_PASSWORD": PASSWORD}
         command = [f"--port={port}", *(f"--{name}={value}" for name, value in SETTINGS.items())]
         container = Container("mariadb", IMAGE, environment=environment, command=command)
-        return cls(f"mysql://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}", container)
-
-    @property
-    def address(self) -> str:
-        """`mysql://user:password@host:port/database`."""
-        return f"mysql://{self.user}:{self.password}@{self.host}:{self.port}/{self.database}"
+        return cls(cls.own_url(port), container)
 
     def answers(self) -> bool:
         """Whether it takes connections of its user."""

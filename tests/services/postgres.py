@@ -8,21 +8,16 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
 
 from tests.services import reaper
 from tests.services.container import Container, image
-from tests.services.runner import NativeProcess, Runner, ServiceFailed
-from tests.services.service import Service
+from tests.services.runner import NativeProcess, ServiceFailed
+from tests.services.service import DATABASE, PASSWORD, USER, DatabaseServer
 from tests.services.system import require_program
 from tests.services.waiting import free_port
-
-USER = "headgate"
-PASSWORD = "headgate"
-DATABASE = "headgate"
 
 # docker-compose.yml has the first three too, and a test compares; the others make a throw-away server fast.
 SETTINGS = {
@@ -35,20 +30,12 @@ SETTINGS = {
 }
 
 
-class Postgres(Service):
+class Postgres(DatabaseServer):
     """One server with one superuser. A restart keeps its port, its data and its replication slots."""
 
     name = "postgres"
-
-    def __init__(self, url: str, runner: Runner | None) -> None:
-        super().__init__(runner)
-        parts = urlsplit(url)
-        assert parts.hostname, f"{self.name}: postgresql://user:password@host:port/database is wanted"
-        self.host = parts.hostname
-        self.port = parts.port or 5432
-        self.user = parts.username or USER
-        self.password = parts.password or PASSWORD
-        self.database = parts.path.lstrip("/") or DATABASE
+    scheme = "postgresql"
+    own_port = 5432
 
     @classmethod
     def native(cls, folder: Path) -> "Postgres":
@@ -83,7 +70,7 @@ class Postgres(Service):
             # Fast shutdown: SIGTERM would wait for every client, Debezium's connections among them.
             stop_signal=signal.SIGINT,
         )
-        return cls(f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}", process)
+        return cls(cls.own_url(port), process)
 
     @classmethod
     def container(cls) -> "Postgres":
@@ -93,16 +80,7 @@ class Postgres(Service):
         environment = {"POSTGRES_USER": USER, "POSTGRES_PASSWORD": PASSWORD, "POSTGRES_DB": DATABASE}
         command = ["postgres", "-p", str(port), "-h", "127.0.0.1", *options]
         container = Container("postgres", image("postgres"), environment=environment, command=command)
-        return cls(f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}", container)
-
-    @property
-    def address(self) -> str:
-        """`postgresql://user:password@host:port/database`."""
-        return self.url(self.database)
-
-    def url(self, database: str) -> str:
-        """The address of another database of the same server."""
-        return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
+        return cls(cls.own_url(port), container)
 
     def answers(self) -> bool:
         """Whether it takes connections to its first database (which a native server creates on first use)."""

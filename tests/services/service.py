@@ -2,8 +2,14 @@
 
 import time
 from typing import Self
+from urllib.parse import quote, unquote, urlsplit
 
 from tests.services.runner import Runner, ServiceFailed
+
+# Of the databases that we start.
+USER = "headgate"
+PASSWORD = "headgate"
+DATABASE = "headgate"
 
 
 class Service:
@@ -89,3 +95,36 @@ class Service:
         """End it for good and forget its data, if it is ours."""
         if self._runner is not None:
             self._runner.close()
+
+
+class DatabaseServer(Service):
+    """A server of databases at `<scheme>://user:password@host:port/database`; what an address leaves out is as ours."""
+
+    scheme = ""
+    own_port = 0
+
+    def __init__(self, url: str, runner: Runner | None) -> None:
+        """Be at `url`."""
+        super().__init__(runner)
+        parts = urlsplit(url)
+        assert parts.hostname, f"{self.name}: {self.scheme}://user:password@host:port/database is wanted"
+        self.host = parts.hostname
+        self.port = parts.port or self.own_port
+        self.user = unquote(parts.username or USER)
+        self.password = unquote(parts.password or PASSWORD)
+        self.database = parts.path.lstrip("/") or DATABASE
+
+    @classmethod
+    def own_url(cls, port: int) -> str:
+        """Return the address of a server that we start."""
+        return f"{cls.scheme}://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}"
+
+    @property
+    def address(self) -> str:
+        """`<scheme>://user:password@host:port/database`."""
+        return self.url(self.database)
+
+    def url(self, database: str) -> str:
+        """Return the address of another database of the same server."""
+        user, password = quote(self.user, safe=""), quote(self.password, safe="")
+        return f"{self.scheme}://{user}:{password}@{self.host}:{self.port}/{database}"

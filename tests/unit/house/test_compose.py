@@ -12,7 +12,7 @@ import yaml
 from schemas.config import read_config
 from schemas.document import read_document
 from schemas.table import TableSpec
-from tests.services import connect, kafka, postgres, s3
+from tests.services import connect, kafka, postgres, s3, service
 from tests.services.jars import version
 
 ROOT = Path(__file__).parents[3]
@@ -92,7 +92,7 @@ def test_passwords_agree() -> None:
     database = COMPOSE["postgres"]["environment"]
     config = read_config((ROOT / "docker" / "headgate" / "headgate.yaml").read_text(), name="headgate.yaml")
 
-    assert (postgres.USER, postgres.PASSWORD, postgres.DATABASE) == (
+    assert (service.USER, service.PASSWORD, service.DATABASE) == (
         database["POSTGRES_USER"],
         database["POSTGRES_PASSWORD"],
         database["POSTGRES_DB"],

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import Services, system
+from tests.services import MariaDB, Postgres, Services, system
+from tests.services.service import DatabaseServer
 from tests.services.waiting import PORTS, free_port, wait_until
 
 
@@ -92,3 +93,19 @@ def test_waiting_ends_with_what_was_waited_for() -> None:
     assert ["come"] == wait_until(lambda: next(answers), "an answer", poll_seconds=0.001)
     with pytest.raises(TimeoutError, match=r"a miracle: not within 0\.01 s; the last answer was False"):
         wait_until(lambda: False, "a miracle", deadline_seconds=0.01, poll_seconds=0.001)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "address"),
+    [
+        (Postgres, "postgresql://db", "postgresql://headgate:headgate@db:5432/headgate"),
+        (MariaDB, "mysql://a:b@db:7/c", "mysql://a:b@db:7/c"),
+        (MariaDB, "mysql://a%40b:p%2Fq@db", "mysql://a%40b:p%2Fq@db:3306/headgate"),
+    ],
+)
+def test_an_address_is_completed_by_what_ours_have(kind: type[DatabaseServer], given: str, address: str) -> None:
+    """A password may hold what separates the parts of an address."""
+    server = kind(given, None)
+
+    assert address == server.address
+    assert "%" not in server.user + server.password

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
+import pymysql
 import pytest
 
 from connectors.sources import mysql, postgresql
-from connectors.sources.base import KeyRange, SourceTable, open_table
+from connectors.sources.base import Driver, KeyRange, SourceTable, open_table
 from connectors.sources.opening import open_source
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, SourceUnavailable
 from schemas.table import TableSpec
 from schemas.types import parse_type
 from streams.verify.table import source_name
@@ -83,3 +85,30 @@ def test_the_sources_table_is_the_end_of_the_topic_unless_it_is_named() -> None:
     for topics in (["^clinic[.].*"], ["a.b.c", "a.b.d"], ["one"]):
         with pytest.raises(ConfigurationError, match="which table"):
             source_name(spec.model_copy(update={"topics": topics}), None)
+
+
+@pytest.mark.parametrize(
+    ("driver", "away", "refused"),
+    [
+        (postgresql.DRIVER, psycopg.OperationalError("gone\nsecond line"), psycopg.errors.SyntaxError("at 'secret'")),
+        (mysql.DRIVER, pymysql.err.OperationalError("gone"), pymysql.err.ProgrammingError("at 'secret'")),
+        (mysql.DRIVER, ConnectionResetError("gone"), pymysql.err.InternalError("at 'secret'")),
+    ],
+)
+def test_what_a_driver_raises_becomes_an_error_of_ours(driver: Driver, away: Exception, refused: Exception) -> None:
+    """Of a server that is away what to do; of one that refuses nothing that the driver knows beside."""
+    with (
+        pytest.raises(SourceUnavailable, match=r"the source database: gone \(wait\)$") as told,
+        driver.translated(hint="wait"),
+    ):
+        raise away
+    with pytest.raises(ConfigurationError, match="the source database refuses: ") as no, driver.translated():
+        raise refused
+
+    assert (away, None) == (told.value.__cause__, no.value.__cause__)
+
+
+def test_what_is_no_error_of_the_driver_is_nobodys_to_translate() -> None:
+    """A fault of ours is shown as one."""
+    with pytest.raises(ZeroDivisionError), postgresql.DRIVER.translated():
+        raise ZeroDivisionError

@@ -123,10 +123,10 @@ def private_kafka(private_services: Services) -> Callable[..., Kafka]:
 
 
 @pytest.fixture
-def private_redis(private_services: Services) -> Callable[[], RedisServer]:
-    """`private_redis()`: a Redis of this test alone, to stop, kill and freeze."""
+def private_redis(private_services: Services) -> Callable[..., RedisServer]:
+    """`private_redis(settings)`: a Redis of this test alone, to stop, kill and freeze."""
 
-    def start() -> RedisServer:
-        return private_services.redis(private=True)
+    def start(settings: dict[str, str] | None = None) -> RedisServer:
+        return private_services.redis(settings, private=True)
 
     return start

@@ -1,4 +1,4 @@
-"""The FEATURES stage on a Redis that fails over, is full, is busy or drops its connections."""
+"""The FEATURES stage on a Redis that fails over, is full, is busy, loads its dump or drops its connections."""
 
 from __future__ import annotations
 
@@ -97,6 +97,37 @@ async def test_what_a_server_answers_in_trouble_is_waited_for(
     await over
     await flow(one)
 
+    assert expected(2_600) == await one.rows()
+    await one.stage.stop()
+
+
+async def test_a_server_that_loads_its_dump_is_waited_for(private_redis: Callable[..., RedisServer]) -> None:
+    """It takes connections, and answers LOADING; what the dump did not hold is brought back after it."""
+    server = private_redis({"key-load-delay": "5000", "loading-process-events-interval-bytes": "1024"})
+    one = Worker(server.address, "features", history(2_600))
+    await one.begin()
+    one.log, later = one.log[:1_600], one.log[1_600:]
+    await flow(one)
+    server.save()
+    one.log += later[:500]
+    await flow(one)
+    one.log += later[500:]
+
+    server.kill()
+    over = asyncio.create_task(asyncio.to_thread(server.start))
+    refused = 0
+    while not over.done():
+        loading = await asyncio.to_thread(server.is_loading)
+        try:
+            await one.read(2_100, 2_200)
+        except SinkUnavailable:
+            refused += loading
+            one.consumer.rewind(one.assignment)
+        await asyncio.sleep(0.01)
+    await over
+    await flow(one)
+
+    assert refused > 0
     assert expected(2_600) == await one.rows()
     await one.stage.stop()
 

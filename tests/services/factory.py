@@ -39,15 +39,16 @@ class Services:
             return self._start(Kafka.container(settings, listeners))
         return self._start(Kafka.native(self._new_folder("kafka"), settings, listeners))
 
-    def redis(self, *, private: bool = False) -> RedisServer:
-        """An empty Redis that answers (the environment's is as it is)."""
+    def redis(self, settings: Mapping[str, str] | None = None, *, private: bool = False) -> RedisServer:
+        """An empty Redis that answers (the environment's is as it is); `settings` are a private one's."""
+        assert private or not settings, "the shared Redis has no settings of a test's own"
         if not private and (address := given_address("redis")):
             parts = urlsplit(address if "//" in address else f"redis://{address}")
             database = int(parts.path.lstrip("/") or 0)
             return RedisServer(parts.hostname or "127.0.0.1", parts.port or 6379, None, database=database).start()
         if docker_answers():
-            return self._start(RedisServer.container())
-        return self._start(RedisServer.native(self._new_folder("redis")))
+            return self._start(RedisServer.container(settings))
+        return self._start(RedisServer.native(self._new_folder("redis"), settings))
 
     def postgres(self, *, private: bool = False) -> Postgres:
         """A PostgreSQL with logical decoding that answers."""

@@ -1,5 +1,6 @@
 """Redis: one server without persistence, so that a restart loses everything, unless a dump was made."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import redis
@@ -27,20 +28,21 @@ class RedisServer(Service):
         self.database = database
 
     @classmethod
-    def native(cls, folder: Path) -> "RedisServer":
+    def native(cls, folder: Path, settings: Mapping[str, str] | None = None) -> "RedisServer":
         """The system's redis-server, with its dumps below `folder`. Not started yet."""
         port = free_port()
         data = folder / "data"
         data.mkdir(parents=True)
-        command = [require_program("redis-server"), *redis_settings(port), "--bind", "127.0.0.1", "--dir", str(data)]
+        own = redis_settings(port, settings or {})
+        command = [require_program("redis-server"), *own, "--bind", "127.0.0.1", "--dir", str(data)]
         return cls("127.0.0.1", port, NativeProcess("redis", command, log_path=folder / "redis.log", data=data))
 
     @classmethod
-    def container(cls) -> "RedisServer":
+    def container(cls, settings: Mapping[str, str] | None = None) -> "RedisServer":
         """A Redis in a container. Not started yet."""
         port = free_port()
-        container = Container("redis", image("redis"), command=["redis-server", *redis_settings(port)])
-        return cls("127.0.0.1", port, container)
+        command = ["redis-server", *redis_settings(port, settings or {})]
+        return cls("127.0.0.1", port, Container("redis", image("redis"), command=command))
 
     @property
     def address(self) -> str:
@@ -59,6 +61,17 @@ class RedisServer(Service):
             except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError):
                 return False
 
+    def is_loading(self) -> bool:
+        """Whether it runs, and answers that it still loads its dump."""
+        with self._client(timeout_seconds=2) as client:
+            try:
+                client.ping()
+            except redis.exceptions.BusyLoadingError:
+                return True
+            except (redis.ConnectionError, redis.TimeoutError):
+                return False
+        return False
+
     def _client(self, *, timeout_seconds: float) -> "redis.Redis":
         never = Retry(NoBackoff(), 0)  # the library's own retries would hide that the server is away
         return redis.Redis(
@@ -76,6 +89,7 @@ class RedisServer(Service):
             client.save()
 
 
-def redis_settings(port: int) -> list[str]:
+def redis_settings(port: int, settings: Mapping[str, str]) -> list[str]:
     """Nothing on disk unless asked, and SIGTERM does not ask: a loss in a fault test is a real one."""
-    return ["--port", str(port), "--save", "", "--appendonly", "no"]
+    given = [part for name, value in settings.items() for part in (f"--{name}", value)]
+    return ["--port", str(port), "--save", "", "--appendonly", "no", *given]

@@ -30,20 +30,29 @@ STAGE = "features"
 
 
 def prove(
-    kafka: Kafka, redis: RedisServer, folder: Path, *, entities: int, changes: int, kill: bool, seed: int
+    kafka: Kafka,
+    redis: RedisServer,
+    folder: Path,
+    *,
+    entities: int,
+    changes: int,
+    kill: bool,
+    seed: int,
+    workers: int = 1,
 ) -> list[Verdict]:
     """Fill `entities`, shorten the logs, empty Redis while `changes` come; ask every oracle.
 
-    With `kill` the worker that fills Redis again is killed in the middle of it.
+    With `kill` a worker that fills Redis again, one of `workers`, is killed in the middle of it.
     """
-    print(f"seed {seed}, {entities:,} entities, {CHANGES_PER_SECOND:g} changes/s meanwhile")
+    print(f"seed {seed}, {entities:,} entities, {CHANGES_PER_SECOND:g} changes/s meanwhile, {workers} workers")
     prefix = f"rebuild{uuid.uuid4().hex[:8]}"
     shapes = shapes_for(prefix, KEYS)
     player = DebeziumPlayer(kafka.address, prefix, shapes)
-    model = Model(seed)
+    model, partitions = Model(seed), player.partitions * len(shapes)
+    arguments = ("--workers", f"{STAGE}={workers}")
     with (
         Webhook(SECRET) as webhook,
-        Installation(folder, kafka.address, redis.address, webhook.url, shapes) as installation,
+        Installation(folder, kafka.address, redis.address, webhook.url, shapes, arguments=arguments) as installation,
     ):
         installation.start()
         began = time.monotonic()
@@ -59,9 +68,15 @@ def prove(
             redis.flush()
             began = time.monotonic()
             if kill:
-                wait_until(lambda: _pending(installation), "a table is pending", deadline_seconds=60, poll_seconds=0.02)
-                installation.kill_stage(STAGE)
-            wait_until(lambda: _is_rebuilt(installation), "all is there again", deadline_seconds=REBUILD_SECONDS)
+                pid = wait_until(
+                    lambda: _filling(installation), "a table is being filled", deadline_seconds=60, poll_seconds=0.02
+                )
+                installation.kill_worker(STAGE, pid)
+            wait_until(
+                lambda: _is_rebuilt(installation, partitions, workers),
+                "all is there again",
+                deadline_seconds=REBUILD_SECONDS,
+            )
             print(
                 f"complete again after {time.monotonic() - began:.1f} s; {forgotten:,} records gone from the logs; "
                 f"{_counter(installation, 'rebuilt_rows'):,} rows from the lake; Redis held {before}; "
@@ -85,22 +100,28 @@ def shorten_logs(bootstrap: str, topics: Sequence[str]) -> int:
     return sum(place.offset for place in half)
 
 
-def _pending(installation: Installation) -> bool:
-    tables = installation.status(STAGE).get("tables", [])
-    return any((table.get("pending") or {}).get("done", 0) > 0 for table in tables)
+def _filling(installation: Installation) -> int:
+    """Return the process of a worker that is filling a table; 0: none is."""
+    for status in installation.statuses(STAGE):
+        if any((table.get("pending") or {}).get("done", 0) > 0 for table in status["tables"]):
+            return int(status["pid"])
+    return 0
 
 
-def _is_rebuilt(installation: Installation) -> bool:
+def _is_rebuilt(installation: Installation, partitions: int, workers: int) -> bool:
+    """Tell whether all workers are there, have all partitions, and nothing of them is pending."""
     assert installation.is_running(), f"`headgate run` ended:\n{installation.log_tail()}"
-    status = installation.status(STAGE)
-    tables = status.get("tables", [])
+    statuses = installation.statuses(STAGE)
+    tables = [table for status in statuses for table in status["tables"]]
     assert not any(table["hint"] for table in tables), tables  # a pause that waits for somebody has one
-    whole = len(tables) == len(KEYS) and not any(table["pending"] or table["paused"] for table in tables)
-    return whole and _counter(installation, "rebuilds") >= 1 and status.get("state") == "running"
+    settled = not any(table["pending"] or table["paused"] for table in tables)
+    whole = settled and sum(table["partitions"] for table in tables) == partitions
+    running = [status["state"] for status in statuses] == ["running"] * workers
+    return whole and running and _counter(installation, "rebuilds") >= 1
 
 
 def _counter(installation: Installation, name: str) -> int:
-    return int(installation.status(STAGE).get("counters", {}).get(name, 0))
+    return sum(int(status["counters"].get(name, 0)) for status in installation.statuses(STAGE))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -108,12 +129,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--entities", type=int, default=200_000)
     parser.add_argument("--changes", type=int, default=12_000)
+    parser.add_argument("--workers", type=int, default=1, help="of FEATURES")
     parser.add_argument("--kill", action="store_true", help="kill the worker in the middle of it")
     options = parser.parse_args(arguments)
     with services_of_its_own() as (services, folder):
         kafka, redis = services.kafka(private=True), services.redis(private=True)
         entities, changes, kill, seed = options.entities, options.changes, options.kill, options.seed
-        require(*prove(kafka, redis, folder, entities=entities, changes=changes, kill=kill, seed=seed))
+        workers = options.workers
+        require(*prove(kafka, redis, folder, entities=entities, changes=changes, kill=kill, seed=seed, workers=workers))
 
 
 if __name__ == "__main__":

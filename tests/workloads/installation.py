@@ -170,6 +170,10 @@ class Installation:
     def kill_stage(self, stage: str) -> int:
         """SIGKILL the process of a stage, once it runs; return its pid."""
         pid = wait_until(lambda: self._fresh_pid(stage), f"{stage} was started again", deadline_seconds=START_SECONDS)
+        return self.kill_worker(stage, pid)
+
+    def kill_worker(self, stage: str, pid: int) -> int:
+        """SIGKILL this process of a stage; return its pid."""
         os.kill(pid, signal.SIGKILL)
         self.kills.append((stage, pid))
         return pid
@@ -185,14 +189,18 @@ class Installation:
 
     def status(self, stage: str) -> dict[str, Any]:
         """Return what a stage says of itself; {} if it does not answer."""
+        return next(iter(self.statuses(stage)), {})
+
+    def statuses(self, stage: str) -> list[dict[str, Any]]:
+        """Return what each worker of a stage says of itself; those that do not answer are left out."""
+        found: list[dict[str, Any]] = []
         for path in self.state_folder.glob("*.json"):
             with suppress(OSError, ValueError, KeyError):
                 state = json.loads(path.read_bytes())
                 if state["stage"] == stage:
                     with urllib.request.urlopen(f"{state['url']}/status", timeout=2) as answer:  # noqa: S310  loopback
-                        found: dict[str, Any] = json.load(answer)
-                        return found
-        return {}
+                        found.append(json.load(answer))
+        return found
 
     def is_running(self) -> bool:
         """Say whether the supervisor has not ended."""

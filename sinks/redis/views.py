@@ -19,7 +19,8 @@ SCAN_KEYS = 5_000  # looked at in one step, which takes the server a millisecond
 
 # KEYS: offsets, standings and counter of a bucket, then what is to go. ARGV: what the views' standings become (empty:
 # they go, too), then the views' ids. With the counter gone, feature updates are numbered under a new incarnation: what
-# an entity shows is not what it showed last. Answers how many keys went.
+# an entity shows is not what it showed last. A row that goes leaves the entity that it was at: where it comes back at
+# another one before that is gone as well, a repeat tells it. Answers how many keys went.
 _TAKE_AWAY = b"""
 local standing, wanted, gone = ARGV[1], {}, 0
 for i = 2, #ARGV do wanted[ARGV[i]] = true end
@@ -32,7 +33,20 @@ for i = 1, 2 do
   end
 end
 if standing ~= '' then redis.call('DEL', KEYS[3]) end
-for i = 4, #KEYS do gone = gone + redis.call('UNLINK', KEYS[i]) end
+for i = 4, #KEYS do
+  local base, view, id = string.match(KEYS[i], '^([^{]*{b%d+}:)r:([^:]*):(.*)$')
+  local entity = standing ~= '' and view and redis.call('HGET', KEYS[i], '.e')
+  if entity then
+    local left = {}
+    for _, name in ipairs(cjson.decode(redis.call('HGET', base .. 'm:' .. view, id) or '[]')) do
+      if name ~= entity then left[#left + 1] = name end
+    end
+    left[#left + 1] = entity
+    if #left > 32 then table.remove(left, 1) end -- LEFT_MAX of ledger.lua
+    redis.call('HSET', base .. 'm:' .. view, id, cjson.encode(left))
+  end
+  gone = gone + redis.call('UNLINK', KEYS[i])
+end
 return gone
 """
 
@@ -86,6 +100,8 @@ class Views:
     async def empty(self, views: Collection[str]) -> int:
         """Take away all rows of some views, which are pending from now on; return how many keys that were.
 
+        Which entities a row has ever left stays, as after any loss.
+
         Their workers find the offsets gone, at their next write or within half a minute, and fill them again.
 
         Raises:
@@ -103,9 +119,8 @@ class Views:
 
     async def _take_away(self, views: Collection[str], standing: str) -> int:
         ids, layout = sorted(views), self._layout
-        # What rows have left goes before the entities that they may still stand at.
-        shared = {b: [f"{layout.base(b)}{kind}:{id_}" for kind in (LEFT, TOMBSTONES) for id_ in ids]
-                  for b in range(layout.buckets)}  # fmt: skip
+        kinds = (TOMBSTONES,) if standing else (TOMBSTONES, LEFT)
+        shared = {b: [f"{layout.base(b)}{kind}:{id_}" for kind in kinds for id_ in ids] for b in range(layout.buckets)}
         gone = 0
         for reply in await self._ask([self._call(b, keys, ids, standing) for b, keys in shared.items()]):
             gone += reply

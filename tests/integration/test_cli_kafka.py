@@ -111,7 +111,7 @@ def test_check_tries_everything_and_names_what_fails(
     installation.write_text(installation.read_text().replace(redis_server.address, "redis://127.0.0.1:9/0"))
     code = verb("check", "--json")
 
-    assert ["configuration", "kafka", "topics", "redis", "lake", "destinations"] == [
+    assert ["configuration", "kafka", "topics", "redis", "lake", "destinations", "views"] == [
         result["what"] for result in results if result["ok"]
     ]
     assert code == ExitCode.FOUND

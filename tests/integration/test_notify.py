@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Producer
 
 from connectors.transport.producer import plain_outbox
 from schemas.config import Config
@@ -26,6 +26,7 @@ from streams.app import run_stage
 from streams.redrive import Wanted, dead_letters, redrive
 from streams.registration import ensure_own_topics, open_admin, own_topic, own_topics, write_entry
 from streams.settings import client_settings
+from tests.oracles import read_records
 from tests.services import Kafka, until
 from tests.unit.notify.receiver import SECRET, alert, receiving
 
@@ -155,27 +156,8 @@ def running(config: Config, stages: Sequence[str] = STAGES) -> Iterator[dict[str
 
 def read_alerts(config: Config) -> list[dict[str, Any]]:
     """Return what is committed on `headgate.alerts`, read by a consumer that is not ours."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": config.kafka.bootstrap,
-            "group.id": f"check-{uuid.uuid4().hex}",
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-        }
-    )
-    consumer.subscribe([TopicNames(config.kafka.topic_prefix).alerts])
-    found: list[dict[str, Any]] = []
-    ends: set[int | None] = set()
-    while len(ends) < 4:
-        message = consumer.poll(20)
-        assert message is not None, "the topic's ends come within 20 s"
-        if message.error():
-            ends.add(message.partition())
-        else:
-            found.append(json.loads(message.value() or b""))
-    consumer.close()
-    return found
+    records = read_records(config.kafka.bootstrap, TopicNames(config.kafka.topic_prefix).alerts)
+    return [json.loads(record.value or b"") for record in records]
 
 
 async def test_alerts_reach_their_receiver_through_an_outage_and_kills(installation: Callable[..., Config]) -> None:

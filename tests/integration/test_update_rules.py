@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Producer
 
 from connectors.transport.topics import TopicSettings
 from schemas.config import Config
@@ -29,6 +29,7 @@ from schemas.topics import TopicNames
 from streams.app import run_stage
 from streams.apply import apply_folder
 from streams.registration import ALERTS_PARTITIONS, ensure_own_topics, load_tables, open_admin, own_topics
+from tests.oracles import read_records
 from tests.services import Kafka, wait_until
 from tests.unit.alerts.chain import VIEW, Chain, row
 
@@ -122,27 +123,8 @@ class Installation:
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return what is committed on the alerts' topic, read by a consumer that is not ours."""
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.config.kafka.bootstrap,
-                "group.id": f"check-{uuid.uuid4().hex}",
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-            }
-        )
-        consumer.subscribe([self.names.alerts])
-        found: list[dict[str, Any]] = []
-        ends: set[int | None] = set()
-        while len(ends) < ALERTS_PARTITIONS:
-            message = consumer.poll(20)
-            assert message is not None, "the topic's ends come within 20 s"
-            if message.error():
-                ends.add(message.partition())
-            else:
-                found.append(json.loads(message.value() or b""))
-        consumer.close()
-        return found
+        records = read_records(self.config.kafka.bootstrap, self.names.alerts)
+        return [json.loads(record.value or b"") for record in records]
 
     def written(self) -> int:
         """Return how much was written to the alerts' topic, open transactions and their ends included."""

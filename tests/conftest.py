@@ -50,7 +50,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Services]:
     """Starts services; all of them end with the session."""
-    started = Services(tmp_path_factory.mktemp("services"))
+    started = Services(tmp_path_factory.mktemp("services"), brief=True)
     request.config.stash[SERVICES] = started
     try:
         yield started
@@ -105,7 +105,7 @@ def s3(services: Services) -> S3:
 @pytest.fixture
 def private_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """Services of one test alone."""
-    started = Services(tmp_path_factory.mktemp("private-services"))
+    started = Services(tmp_path_factory.mktemp("private-services"), brief=True)
     try:
         yield started
     finally:

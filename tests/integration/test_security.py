@@ -38,7 +38,7 @@ columns: {{id: int, name: string}}
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     """One broker for all of these tests; it ends with the last of them."""
-    own = Services(tmp_path_factory.mktemp("secured"))
+    own = Services(tmp_path_factory.mktemp("secured"), brief=True)
     try:
         with token_endpoint() as url:
             yield start_secured(own, tmp_path_factory.mktemp("authority"), url)

@@ -57,7 +57,7 @@ class Connect(Service):
         self._port = parts.port or 8083
 
     @classmethod
-    def native(cls, folder: Path, kafka_address: str) -> "Connect":
+    def native(cls, folder: Path, kafka_address: str, *, brief: bool = False) -> "Connect":
         """A worker from its jars, for the broker at `kafka_address`. Not started yet."""
         port = free_port()
         plugins = folder / "plugins"
@@ -72,9 +72,10 @@ class Connect(Service):
         }
         properties.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         main_class = "org.apache.kafka.connect.cli.ConnectDistributed"
+        java = java_command(jars("connect"), heap="384m", brief=brief)
         process = NativeProcess(
             "connect",
-            [*java_command(jars("connect"), heap="384m"), main_class, str(properties)],
+            [*java, main_class, str(properties)],
             log_path=folder / "connect.log",
         )
         return cls(f"http://127.0.0.1:{port}", process)

@@ -20,10 +20,14 @@ S = TypeVar("S", bound=Service)
 
 
 class Services:
-    """Starts services below one folder, and ends all it has started on `close`, the last first."""
+    """Starts services below one folder, and ends all it has started on `close`, the last first.
 
-    def __init__(self, folder: Path) -> None:
+    `brief` ones cost less and are slower in the long run: right for tests, wrong where speed is measured.
+    """
+
+    def __init__(self, folder: Path, *, brief: bool = False) -> None:
         self._folder = folder
+        self._brief = brief
         self._stack = ExitStack()
         self._number = 0
         self.started: list[Service] = []
@@ -37,7 +41,7 @@ class Services:
             return Kafka(address, None).start()
         if docker_answers():
             return self._start(Kafka.container(settings, listeners))
-        return self._start(Kafka.native(self._new_folder("kafka"), settings, listeners))
+        return self._start(Kafka.native(self._new_folder("kafka"), settings, listeners, brief=self._brief))
 
     def redis(self, settings: Mapping[str, str] | None = None, *, private: bool = False) -> RedisServer:
         """An empty Redis that answers (the environment's is as it is); `settings` are a private one's."""
@@ -72,7 +76,7 @@ class Services:
             return Connect(address, None).start()
         if docker_answers():
             return self._start(Connect.container(kafka.address))
-        return self._start(Connect.native(self._new_folder("connect"), kafka.address))
+        return self._start(Connect.native(self._new_folder("connect"), kafka.address, brief=self._brief))
 
     def s3(self, *, private: bool = False) -> S3:
         """An S3 endpoint that answers."""

@@ -65,7 +65,12 @@ class Kafka(Service):
 
     @classmethod
     def native(
-        cls, folder: Path, settings: Mapping[str, str] | None = None, listeners: Sequence[Listener] = ()
+        cls,
+        folder: Path,
+        settings: Mapping[str, str] | None = None,
+        listeners: Sequence[Listener] = (),
+        *,
+        brief: bool = False,
     ) -> "Kafka":
         """A broker from its jars, with its data below `folder`; `settings` go over ours. Not started yet."""
         port = free_port()
@@ -77,7 +82,7 @@ class Kafka(Service):
         _format_storage(libs, properties)
         process = NativeProcess(
             "kafka",
-            [*java_command(libs, heap="512m"), "kafka.Kafka", str(properties)],
+            [*java_command(libs, heap="512m", brief=brief), "kafka.Kafka", str(properties)],
             log_path=folder / "kafka.log",
             data=folder / "data",
         )
@@ -109,7 +114,7 @@ class Kafka(Service):
         except Exception:  # noqa: BLE001  the caller decides, by its deadline: any failure means "not yet"
             return False
 
-    def wait_topic(self, topic: str, *, partitions: int = 1, deadline_seconds: float = 30.0) -> None:
+    def wait_topic(self, topic: str, *, partitions: int = 1, deadline_seconds: float = 60.0) -> None:
         """Return once a topic is there with at least so many partitions (others create them at their own time)."""
         admin = AdminClient({"bootstrap.servers": self._address, "log_level": 0})
 
@@ -150,7 +155,7 @@ def _variable(name: str) -> str:
 
 
 def _format_storage(libs: Path, properties: Path) -> None:
-    command = [*java_command(libs, heap="128m"), "kafka.tools.StorageTool", "format"]
+    command = [*java_command(libs, heap="128m", brief=True), "kafka.tools.StorageTool", "format"]
     run = subprocess.run(
         [*command, "-t", CLUSTER_ID, "-c", str(properties)], capture_output=True, text=True, timeout=60, check=False
     )

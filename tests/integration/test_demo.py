@@ -149,21 +149,10 @@ def test_a_killed_stage_comes_back_while_the_demo_goes_on(start_demo: Callable[[
     assert_gone(family)
 
 
-def test_a_demo_that_is_killed_leaves_no_process(start_demo: Callable[[int], RunningDemo]) -> None:
-    """SIGKILL gives nobody time to clean up: the stages follow their leash, Redis the kernel."""
-    demo = start_demo(120)
-    demo.until(lambda text: "first sign of events" in text)
-    family = demo.family()
-    assert len(family) >= 7
-
-    demo.process.kill()
-    demo.process.wait()
-
-    assert_gone(family)
-
-
-def test_a_second_demo_in_the_same_folder_is_refused(start_demo: Callable[[int], RunningDemo], tmp_path: Path) -> None:
-    """It names the process that is there."""
+def test_a_second_demo_in_the_same_folder_is_refused_and_a_killed_one_leaves_no_process(
+    start_demo: Callable[[int], RunningDemo], tmp_path: Path
+) -> None:
+    """It names who is there. SIGKILL gives nobody time to clean up: the stages follow their leash, Redis the kernel."""
     demo = start_demo(120)
     demo.until(lambda text: "broker at" in text)
 
@@ -175,6 +164,12 @@ def test_a_second_demo_in_the_same_folder_is_refused(start_demo: Callable[[int],
         timeout=60,
         check=False,
     )
+    demo.until(lambda text: "first sign of events" in text)
+    family = demo.family()
+    demo.process.kill()
+    demo.process.wait()
 
     assert second.returncode == 3
     assert f"a demo runs in {demo.folder} already: process {demo.process.pid}" in second.stderr
+    assert len(family) >= 7
+    assert_gone(family)

@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
+# Of pytest, for the whole suite: most tests with real services wait. Each has services of its own, and needs up to 2 GB.
+PROCESSES ?= 2
 FAST_TESTS := tests/unit tests/property tests/contract tests/simulation
 
 .DEFAULT_GOAL := check
@@ -29,8 +31,9 @@ imports: $(VENV)/.test-ready ## The direction of imports between the rooms
 fast-tests: $(VENV)/.test-ready ## Tests that need no service
 	$(BIN)/python -m pytest -q -m "not integration and not chaos" $(wildcard $(FAST_TESTS))
 
-test: system-packages services lint types imports ## Everything, with real services; sets up the machine by itself where it is root on Debian or Ubuntu
-	$(BIN)/python -m pytest -q tests
+test: system-packages $(VENV)/.test-ready ## Everything, with real services; sets up the machine by itself where it is root on Debian or Ubuntu
+	@$(MAKE) --no-print-directory -j2 services types lint imports
+	$(BIN)/python -m pytest -q -n $(PROCESSES) tests
 
 demo: $(VENV)/.demo-ready ## See it work, with nothing but Python: two minutes, or until Ctrl-C
 	$(BIN)/headgate demo

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.services import S3, Connect, Kafka, MariaDB, Postgres, RedisServer, Services
+from tests.services.waiting import process_number
+from tests.spread import WholeFiles, waits_longest_first
 
 SERVICES = pytest.StashKey[Services]()
 # Starting Kafka and Connect for the first test that asks for them counts as that test's time.
@@ -29,12 +31,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             _mark(item, "chaos", CHAOS_TIMEOUT_SECONDS)
         if "integration" in parts or needs_services:
             _mark(item, "integration", REAL_SERVICE_TIMEOUT_SECONDS)
+    if process_number() is not None:
+        items.sort(key=waits_longest_first)
 
 
 def _mark(item: pytest.Item, name: str, timeout_seconds: int) -> None:
     item.add_marker(name)
     if item.get_closest_marker("timeout") is None:
         item.add_marker(pytest.mark.timeout(timeout_seconds))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Spread over processes (`make test`), the suite goes by whole files."""
+    return WholeFiles(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -68,7 +78,8 @@ def kafka(services: Services) -> Kafka:
 @pytest.fixture(scope="session")
 def redis_server(services: Services) -> RedisServer:
     """The Redis that tests share: a key prefix of your own, or `empty_redis`."""
-    return services.redis()
+    server = services.redis()
+    return server if server.is_ours else server.in_database(server.database + (process_number() or 0))
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ class Bench:
             lambda: self.committed(topic) == self.ends(topic), f"{topic} committed", deadline_seconds=deadline_seconds
         )
 
-    def wait_running(self, expected: dict[str, int], deadline_seconds: float = 30) -> None:
+    def wait_running(self, expected: dict[str, int], deadline_seconds: float = 60) -> None:
         """Wait until workers read so many partitions each."""
         wait_until(
             lambda: {name: self.running(name) for name in expected} == expected,

@@ -78,6 +78,10 @@ class RedisServer(Service):
             host=self.host, port=self.port, db=self.database, socket_timeout=timeout_seconds, retry=never
         )
 
+    def in_database(self, number: int) -> "RedisServer":
+        """Another database of the same server, which then belongs to whoever named it."""
+        return RedisServer(self.host, self.port, None, database=number)
+
     def flush(self) -> None:
         """Remove every key of its database."""
         with self.client() as client:

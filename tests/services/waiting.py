@@ -1,6 +1,7 @@
 """Waiting on a condition with a deadline, and choosing ports."""
 
 import asyncio
+import os
 import random
 import socket
 import time
@@ -12,12 +13,25 @@ T = TypeVar("T")
 # Below the range from which Linux takes ports for outgoing connections (32768 and up): while a broker is down for a
 # minute in a fault test, nobody takes its port by accident.
 PORTS = range(20_000, 32_000)
+PROCESSES_MAX = 8  # of one run whose ports never meet
 _given: set[int] = set()
+
+
+def process_number() -> int | None:
+    """Which of pytest-xdist's processes this is, from 0; None where there is one only."""
+    name = os.environ.get("PYTEST_XDIST_WORKER")
+    return None if name is None else int(name.removeprefix("gw"))
+
+
+def own_ports() -> range:
+    """The ports that this process chooses from: another's server may be down for a moment, with its port free."""
+    number = process_number()
+    return PORTS if number is None else PORTS[number % PROCESSES_MAX :: PROCESSES_MAX]
 
 
 def free_port() -> int:
     """A TCP port on 127.0.0.1 that nobody listens on, and that this process has not given away before."""
-    for port in random.SystemRandom().sample(PORTS, 200):
+    for port in random.SystemRandom().sample(own_ports(), 200):
         if port in _given:
             continue
         with socket.socket() as probe:
@@ -41,7 +55,7 @@ def listens(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def wait_until(
-    condition: Callable[[], T], what: str, *, deadline_seconds: float = 30.0, poll_seconds: float = 0.05
+    condition: Callable[[], T], what: str, *, deadline_seconds: float = 60.0, poll_seconds: float = 0.05
 ) -> T:
     """The first true answer of `condition`.
 
@@ -58,7 +72,7 @@ def wait_until(
         time.sleep(poll_seconds)
 
 
-async def until(condition: Callable[[], object], what: str = "the condition", *, seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], what: str = "the condition", *, seconds: float = 30.0) -> None:
     """Return once `condition` holds, while everything else of the event loop goes on.
 
     Raises:

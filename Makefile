@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 # Of pytest, for the whole suite: most tests with real services wait. Each has services of its own, and needs up to 2 GB.
 PROCESSES ?= 2
+# Tests start hundreds of Python processes: where the machine says that none may write what it compiled, each one compiles
+# all that it imports, which doubles what the suite costs.
+export PYTHONDONTWRITEBYTECODE :=
 FAST_TESTS := tests/unit tests/property tests/contract tests/simulation
 
 .DEFAULT_GOAL := check

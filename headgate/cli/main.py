@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from headgate import guard
 from headgate.cli.codes import ExitCode
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with a code of `ExitCode`."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    leave(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def leave(code: int) -> NoReturn:
+    """End the process now: what was registered for its end is done and output is written, nothing is taken apart.
+
+    Python frees all that it has loaded, piece by piece, before it ends: half a second of a processor that does nothing
+    else, and seconds of a busy one, beyond what a worker that was asked to stop is given.
+    """
+    atexit._run_exitfuncs()  # noqa: SLF001 - what `os._exit` leaves out
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # its reader has left, or it is closed
+            stream.flush()
+    os._exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

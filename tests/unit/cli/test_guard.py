@@ -82,3 +82,16 @@ def test_the_way_that_workers_are_started_is_not_disturbed_by_the_users_folder(t
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("headgate ")
+
+
+def test_a_process_ends_whatever_still_runs_in_it_and_does_what_was_left_for_its_end() -> None:
+    """A worker that was asked to stop has seconds: Python would wait for threads, and take all apart that it loaded."""
+    text = (
+        "import atexit, threading; from headgate.cli.main import main; atexit.register(print, 'left');"
+        "threading.Thread(target=threading.Event().wait).start(); main(['version'])"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "left"

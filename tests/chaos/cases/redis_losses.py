@@ -111,6 +111,11 @@ def caught_up(stand: Stand) -> None:
         wait_until(lambda: not wrong(), "Redis is the source", deadline_seconds=CAUGHT_UP_SECONDS, poll_seconds=1.0)
     except TimeoutError:
         raise TimeoutError(f"Redis is not the source within {CAUGHT_UP_SECONDS:g} s: {wrong()}") from None
+
+
+def caught_up_by_themselves(stand: Stand) -> None:
+    """Wait for the same, and that no worker has ended."""
+    caught_up(stand)
     stand.troubles += ended(stand)
 
 
@@ -121,7 +126,7 @@ def plans(scale: Scale) -> Sequence[Plan]:
     return [
         Plan(
             "", changes, faults, plant, wired=True, supervised=False, per_second=800.0, drain_seconds=120.0,
-            afterwards=caught_up,
+            afterwards=caught_up_by_themselves,
         )
     ]  # fmt: skip
 

@@ -149,6 +149,13 @@ class Stand:
             self.feeder.check()
             time.sleep(min(left, 0.2))
 
+    def wait_for(self, what: Callable[[], object], *, seconds: float) -> bool:
+        """Let the load go on until something is so, or so long; return whether it is."""
+        ends_at = time.monotonic() + seconds
+        while not what() and time.monotonic() < ends_at:
+            self.wait(0.2)
+        return bool(what())
+
     def drain(self, *, seconds: float | None = None) -> None:
         """Return once every group has read its topics to their ends.
 

@@ -19,6 +19,7 @@ from tests.faults.s3_answers import WRITES
 SINKS = ("topics", "redis", "lake", "webhook")
 SECONDS = 4.0
 HELD_SECONDS = 8.0  # beyond the time-out of Redis
+DID_SECONDS = 45.0  # beyond the rest that a refusing receiver is given
 SAMPLE_EVERY = 4
 ON_A_CONNECTION: dict[Manner, tuple[Toxic, Direction]] = {
     Manner.REJECT: (Cut(), UP),
@@ -40,7 +41,7 @@ def plant(stand: Stand) -> None:
             stand.wait(HELD_SECONDS if manner is Manner.HOLD else SECONDS)
             if number % SAMPLE_EVERY == 1:
                 stand.sample()
-            if not did():
+            if not stand.wait_for(did, seconds=DID_SECONDS):
                 stand.troubles.append(f"{sink}: {manner} did nothing")
         wait_all_go_on(stand, f"{sink}: {manner}")
 

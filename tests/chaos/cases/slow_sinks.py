@@ -20,7 +20,11 @@ STAGE_OF = {"redis": "features", "s3": "lake", "webhook": NOTIFY_STAGE}
 # About a hundredth of what the changes of a second need.
 BYTES_PER_SECOND = {"redis": 12_000, "s3": 4_000, "webhook": 300}
 SLOWED_SHARE = 0.3  # of its speed before, at most: else nothing was shown
-FILLS_SECONDS = 15.0  # until all that may lie in memory does
+FILLS_SECONDS = 20.0  # until all that may lie in memory does
+FILLED_SOON = {
+    "lake": {"buffer_bytes_max": 12 * MIB, "commit_bytes_max": 6 * MIB},
+    "limits": {"lane_bytes_max": 8 * MIB},
+}
 GROWTH_BYTES_MAX = 48 * MIB  # from then on
 
 
@@ -64,7 +68,7 @@ def plans(scale: Scale) -> Sequence[Plan]:
     return [
         Plan(
             "", changes, len(STAGE_OF), lambda stand: plant(stand, seconds), wired=True, supervised=False,
-            per_second=2_500.0, drain_seconds=150.0,
+            per_second=2_500.0, drain_seconds=150.0, overrides=FILLED_SOON,
         )
     ]  # fmt: skip
 

@@ -6,8 +6,7 @@ line a worker may be missed and must come back.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tests.chaos.plan import Case, Plan, Scale, figure
 from tests.chaos.recovery import members, wait_all_go_on
@@ -50,7 +49,7 @@ def plant(stand: Stand, seconds: float) -> None:
         stand.wait(seconds)
         for peer, name in turn.items():
             proxy = stand.wired.proxies[peer]
-            if not _until(stand, lambda proxy=proxy, before=hits[peer]: proxy.hits.total() > before):  # type: ignore[misc]
+            if not stand.wait_for(lambda: proxy.hits.total() > hits[peer], seconds=TOUCHED_SECONDS):  # noqa: B023
                 stand.troubles.append(f"{peer}: {name} touched nothing")
             proxy.clear()
         what = ", ".join(f"{peer}: {name}" for peer, name in turn.items())
@@ -61,14 +60,6 @@ def plant(stand: Stand, seconds: float) -> None:
         if "kafka" not in turn and (left := [s for s in STAGES if not before[s] <= members(stand)[s]]):
             stand.troubles.append(f"{what}: {left} were thrown out of their groups")
     stand.sample()
-
-
-def _until(stand: Stand, touched: Callable[[], bool]) -> bool:
-    """Wait until a toxic has touched something: a receiver that was away is left in peace for a while."""
-    ends_at = time.monotonic() + TOUCHED_SECONDS
-    while not touched() and time.monotonic() < ends_at:
-        stand.wait(0.2)
-    return touched()
 
 
 def plans(scale: Scale) -> Sequence[Plan]:

@@ -71,8 +71,8 @@ def _decided(stand: Stand, table: str, reason: str, *decision: str) -> None:
     stand.say(f"{table}: {_paused(stand, table)}")
     if (code := stand.workers.verb("tables", "resume", table)) != FOUND_CODE:
         stand.troubles.append(f"resume {table} without a decision: exit code {code}")
-    if not _paused(stand, table):
-        stand.troubles.append(f"{table} went on without a decision")
+    # It is looked at again, and must come to the same end; that nothing was read meanwhile the oracles say.
+    wait_until(lambda: reason in _paused(stand, table), f"{table} is held again", deadline_seconds=SAID_SECONDS)
     if code := stand.workers.verb("tables", "resume", table, *decision):
         stand.troubles.append(f"resume {table} {' '.join(decision)}: exit code {code}")
     wait_until(lambda: not _paused(stand, table), f"{table} goes on", deadline_seconds=SAID_SECONDS)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 STAGES = ("normalize", "features", "alerts", "lake")
 ALERTS_GATHER_SECONDS = 0.05  # an evaluation costs 6 ms however few the changes
+FEATURES_GROUP_RECORDS_MAX = 4_000  # where rows share entities these are seconds of work, done again after a kill
 LAKE_GROUP_RECORDS_MAX = 4_000  # what is read at once costs several times its bytes
 LAKE_LANE_SHARE = 4  # of a lane's bytes LAKE needs a quarter: it has a buffer of its own behind it
 NOTIFY_LANE_SHARE = 8  # of a lane's bytes, for each of the seven lanes in which alerts wait
@@ -180,8 +181,14 @@ def _features(parts: Parts) -> Wired:
         lags=lambda: {(each.topic, each.partition): each.lag for each in parts.consumer.snapshot().partitions},
     )  # fmt: skip
     quarantine = _quarantine(parts, stage)
-    transactional = is_transactional(parts.config)
-    _lane(parts, stage, on_poison=quarantine.put, starts=stage.starts, transactional=transactional)
+    _lane(
+        parts,
+        stage,
+        on_poison=quarantine.put,
+        starts=stage.starts,
+        group_records_max=min(FEATURES_GROUP_RECORDS_MAX, parts.config.limits.group_records_max),
+        transactional=is_transactional(parts.config),
+    )
     return Wired(stage, quarantine)
 
 

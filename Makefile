@@ -45,7 +45,7 @@ bench: $(VENV)/.test-ready services ## One table of speed and memory
 	$(BIN)/python -m tests.bench
 
 chaos: $(VENV)/.test-ready services ## Faults under load, a verdict line each; SCALE=night, CASES=1,3 and SEED=7 say more
-	$(BIN)/python -m tests.chaos --lanes $(or $(LANES),3) --scale $(or $(SCALE),small) $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos --lanes $(or $(LANES),4) --scale $(or $(SCALE),small) $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
 
 system-packages: ## Install what the tests' services need (or say the command)
 	$(PYTHON) -P tests/services/system.py

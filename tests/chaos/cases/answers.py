@@ -78,7 +78,7 @@ def _answering(stand: Stand, sink: str, manner: Manner) -> Iterator[Callable[[],
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures: each pair once, or ten times."""
     pairs = len(SINKS) * len(FAULTY)
-    changes = figure(scale, tiny=4_000, small=40_000, night=500_000)
+    changes = figure(scale, tiny=4_000, small=30_000, night=500_000)
     faults = figure(scale, tiny=4, small=pairs, night=10 * pairs)
     return [Plan("", changes, faults, plant, wired=True, per_second=600.0, drain_seconds=120.0)]
 

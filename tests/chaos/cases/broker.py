@@ -47,9 +47,9 @@ def check(stand: Stand) -> list[Verdict]:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures."""
-    changes = figure(scale, tiny=4_000, small=80_000, night=2_000_000)
+    changes = figure(scale, tiny=4_000, small=40_000, night=2_000_000)
     faults = figure(scale, tiny=1, small=3, night=60)
-    return [Plan("", changes, faults, plant, check, per_second=2_000.0, slower=1.0)]
+    return [Plan("", changes, faults, plant, check, per_second=600.0, slower=1.0)]
 
 
 CASE = Case(5, "broker SIGKILL and restart, SIGSTOP of 30 s", plans, minutes=3)

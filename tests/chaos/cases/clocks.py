@@ -53,7 +53,7 @@ def plant(stand: Stand) -> None:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures."""
-    changes = figure(scale, tiny=4_000, small=40_000, night=300_000)
+    changes = figure(scale, tiny=4_000, small=20_000, night=300_000)
     rounds = figure(scale, tiny=2, small=2, night=10)
     return [Plan("", changes, rounds * len(STAGES), plant, supervised=False, per_second=1_500.0, before=before)]
 

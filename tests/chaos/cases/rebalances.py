@@ -56,10 +56,10 @@ def plant(stand: Stand) -> None:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return a plan per protocol."""
-    changes = figure(scale, tiny=4_000, small=40_000, night=700_000)
+    changes = figure(scale, tiny=4_000, small=25_000, night=700_000)
     faults = figure(scale, tiny=2, small=7, night=100)
     return [
-        Plan(name, changes, faults, plant, supervised=False, per_second=3_000.0, overrides={"kafka": dict(settings)})
+        Plan(name, changes, faults, plant, supervised=False, per_second=2_500.0, overrides={"kafka": dict(settings)})
         for name, settings in PROTOCOLS.items()
     ]
 

@@ -29,9 +29,9 @@ def plant(stand: Stand) -> None:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures."""
-    changes = figure(scale, tiny=4_000, small=40_000, night=2_000_000)
+    changes = figure(scale, tiny=4_000, small=30_000, night=2_000_000)
     faults = figure(scale, tiny=2, small=10, night=200)
-    return [Plan("", changes, faults, plant, supervised=False, uncommitted=True)]
+    return [Plan("", changes, faults, plant, supervised=False, uncommitted=True, per_second=2_000.0)]
 
 
 CASE = Case(2, "SIGTERM and SIGINT under load", plans)

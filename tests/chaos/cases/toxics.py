@@ -65,10 +65,10 @@ def plant(stand: Stand, seconds: float) -> None:
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures: each toxic at each peer, once."""
     seconds = {"tiny": TINY_SECONDS, "small": SMALL_SECONDS, "night": NIGHT_SECONDS}[scale]
-    changes = figure(scale, tiny=4_000, small=30_000, night=800_000)
+    changes = figure(scale, tiny=4_000, small=20_000, night=800_000)
     return [
         Plan(
-            "", changes, len(NAMES) * len(PEERS), lambda stand: plant(stand, seconds), wired=True, per_second=1_000.0,
+            "", changes, len(NAMES) * len(PEERS), lambda stand: plant(stand, seconds), wired=True, per_second=600.0,
             drain_seconds=120.0,
         )
     ]  # fmt: skip

@@ -119,12 +119,12 @@ def _only_killed(stand: Stand) -> None:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures."""
-    changes = figure(scale, tiny=4_000, small=20_000, night=300_000)
+    changes = figure(scale, tiny=4_000, small=10_000, night=300_000)
     crashes = figure(scale, tiny=5, small=5, night=100)
     return [
-        Plan("one machine", changes, len(STAGES), same_machine, supervised=False, per_second=2_000.0),
-        Plan("two machines", changes, len(STAGES), two_machines, supervised=False, per_second=2_000.0),
-        Plan("while recovering", changes, crashes, while_recovering, supervised=False, per_second=2_000.0),
+        Plan("one machine", changes, len(STAGES), same_machine, supervised=False, per_second=800.0),
+        Plan("two machines", changes, len(STAGES), two_machines, supervised=False, per_second=800.0),
+        Plan("while recovering", changes, crashes, while_recovering, supervised=False, per_second=800.0),
         Plan(
             "while rebuilding", changes, crashes // 2, while_rebuilding, supervised=False, per_second=1_000.0,
             afterwards=caught_up,

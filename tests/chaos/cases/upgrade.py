@@ -57,7 +57,7 @@ def plant(stand: Stand) -> None:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures."""
-    changes = figure(scale, tiny=6_000, small=40_000, night=300_000)
+    changes = figure(scale, tiny=6_000, small=20_000, night=300_000)
     return [Plan("", changes, 1, plant, supervised=False, per_second=2_000.0, before=before)]
 
 

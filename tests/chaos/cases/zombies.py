@@ -97,11 +97,11 @@ def _partitions(stand: Stand, worker: Worker) -> int:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures: so many of each stage."""
-    changes = figure(scale, tiny=4_000, small=40_000, night=1_000_000)
+    changes = figure(scale, tiny=4_000, small=30_000, night=1_000_000)
     each = figure(scale, tiny=1, small=3, night=30)
     session = {"kafka": {"session_timeout_seconds": SESSION_SECONDS}}
     return [
-        Plan("", changes, each * len(STAGES), plant, supervised=False, slots=2, per_second=2_000.0, overrides=session)
+        Plan("", changes, each * len(STAGES), plant, supervised=False, slots=2, per_second=1_000.0, overrides=session)
     ]
 
 

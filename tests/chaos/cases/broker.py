@@ -48,7 +48,7 @@ def check(stand: Stand) -> list[Verdict]:
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures."""
     changes = figure(scale, tiny=4_000, small=40_000, night=2_000_000)
-    faults = figure(scale, tiny=1, small=3, night=60)
+    faults = figure(scale, tiny=1, small=2, night=60)
     return [Plan("", changes, faults, plant, check, per_second=600.0, slower=1.0)]
 
 

@@ -14,7 +14,7 @@ BACK_SECONDS_MAX = 20.0
 BETWEEN_SECONDS = (1.5, 4.0)
 SAMPLES_MAX = 4
 WAIT_SECONDS = 60.0
-PER_SECOND = 1_800.0
+PER_SECOND = 2_000.0
 
 
 def plant(stand: Stand) -> None:

@@ -63,8 +63,8 @@ def _rss(pid: int) -> int:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return the figures: how long, and how much comes meanwhile."""
-    seconds = {"tiny": 10.0, "small": 45.0, "night": 180.0}[scale]
-    changes = figure(scale, tiny=20_000, small=150_000, night=600_000)
+    seconds = {"tiny": 10.0, "small": 35.0, "night": 180.0}[scale]
+    changes = figure(scale, tiny=20_000, small=120_000, night=600_000)
     return [
         Plan(
             "", changes, len(STAGE_OF), lambda stand: plant(stand, seconds), wired=True, supervised=False,

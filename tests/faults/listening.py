@@ -71,7 +71,12 @@ class Listening:
 
 
 async def _settled() -> None:
-    """Let what was just closed close: sockets go a turn of the loop later."""
+    """Let what was just closed close: sockets go a turn of the loop later.
+
+    A connection that came at the last moment has a task that has not begun: cancelled now, it could close nothing.
+    """
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:
         task.cancel()

@@ -123,11 +123,11 @@ class RedisAnswers(Listening):
         except asyncio.CancelledError:  # `close` ends it: that is all it wants
             pass
         finally:
+            writer.transport.abort()  # first: `close` may cancel what is waited for below
+            to.transport.abort()
             for half in both:
                 half.cancel()
             await asyncio.gather(*both, return_exceptions=True)
-            writer.transport.abort()
-            to.transport.abort()
 
     async def _commands(self, reader: asyncio.StreamReader, to: asyncio.StreamWriter, due: asyncio.Queue[_Due]) -> None:
         with suppress(asyncio.IncompleteReadError, OSError):

@@ -1,5 +1,5 @@
 -- One call: rows of views of one bucket, then the bucket's offsets. Positions decide here, so order and repeats do not matter.
--- The script is outbox.lua, rows.lua, sharing.lua and ledger.lua, one behind the other (ledger.py).
+-- The script is outbox.lua, rows.lua, left.lua, sharing.lua and ledger.lua, one behind the other (ledger.py).
 --
 -- KEYS[1]  the bucket's offsets; every other key of the call carries the same hash tag
 -- ARGV[1]  one MessagePack array, which costs client and server less than as many arguments:
@@ -28,7 +28,6 @@ local base, now = args[1], args[2]
 local applied, at = 0, 8
 local told = {}
 local outbox = args[6] > 0 and outbox_of(base, args[4], args[5], args[6])
-local LEFT_MAX = 32
 local VALUE, NULL, UNAVAILABLE = 118, 110, 117
 
 -- What a state means for writing: which columns carry values, the text of `.null`, and whether the quick way is open.

@@ -24,19 +24,12 @@ local function tell(view, id, key, tombstones, columns, change)
     hash[flat[i]] = flat[i + 1]
   end
   local entity = hash['.e'] or false
-  local left_key = base .. 'm:' .. view
-  local text = call('HGET', left_key, id)
+  local left_key, left = base .. 'm:' .. view, '[]'
   if before and before ~= entity then
-    local left = {}
-    for _, name in ipairs(text and cjson.decode(text) or {}) do
-      if name ~= before then
-        left[#left + 1] = name
-      end
-    end
-    left[#left + 1] = before
-    if #left > LEFT_MAX then table.remove(left, 1) end
-    text = cjson.encode(left)
-    call('HSET', left_key, id, text)
+    leave(left_key, id, before)
+    left = cjson.encode({ before })
+  elseif not change.applied then
+    left = call('HGET', left_key, id) or '[]'
   end
   local stamp = hash['.p']
   if stamp then -- grows with every change of the row, and is the same however it came about
@@ -56,10 +49,6 @@ local function tell(view, id, key, tombstones, columns, change)
     end
   else
     stamp = tombstone_position(tombstones, id)
-  end
-  local left = text or '[]'
-  if change.applied then
-    left = before and before ~= entity and cjson.encode({ before }) or '[]'
   end
   told[#told + 1] = { view, id, stamp, entity, left, hash['.s'] or '', fields, change.cause,
     change.cause ~= '' and change.position or '' }

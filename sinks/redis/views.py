@@ -7,6 +7,7 @@ leaves what any loss leaves: a FEATURES worker finds it, and fills the view agai
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from importlib.resources import files
 from typing import Any, Self
 
 from schemas.config import RedisConfig
@@ -21,7 +22,9 @@ SCAN_KEYS = 5_000  # looked at in one step, which takes the server a millisecond
 # they go, too), then the views' ids. With the counter gone, feature updates are numbered under a new incarnation: what
 # an entity shows is not what it showed last. A row that goes leaves the entity that it was at: where it comes back at
 # another one before that is gone as well, a repeat tells it. Answers how many keys went.
-_TAKE_AWAY = b"""
+_TAKE_AWAY = (
+    files("sinks.redis").joinpath("left.lua").read_bytes()
+    + b"""
 local standing, wanted, gone = ARGV[1], {}, 0
 for i = 2, #ARGV do wanted[ARGV[i]] = true end
 for i = 1, 2 do
@@ -36,19 +39,12 @@ if standing ~= '' then redis.call('DEL', KEYS[3]) end
 for i = 4, #KEYS do
   local base, view, id = string.match(KEYS[i], '^([^{]*{b%d+}:)r:([^:]*):(.*)$')
   local entity = standing ~= '' and view and redis.call('HGET', KEYS[i], '.e')
-  if entity then
-    local left = {}
-    for _, name in ipairs(cjson.decode(redis.call('HGET', base .. 'm:' .. view, id) or '[]')) do
-      if name ~= entity then left[#left + 1] = name end
-    end
-    left[#left + 1] = entity
-    if #left > 32 then table.remove(left, 1) end -- LEFT_MAX of ledger.lua
-    redis.call('HSET', base .. 'm:' .. view, id, cjson.encode(left))
-  end
+  if entity then leave(base .. 'm:' .. view, id, entity) end
   gone = gone + redis.call('UNLINK', KEYS[i])
 end
 return gone
 """
+)
 
 
 class Views:
@@ -70,7 +66,7 @@ class Views:
         try:
             (marker,) = await self._ask([("GET", self._layout.marker)])
             check_readable(marker, self._layout)
-        except BaseException:
+        except BaseException:  # not ours to decide: only the connection is
             await self._wire.close()
             raise
         return self

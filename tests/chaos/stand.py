@@ -221,9 +221,7 @@ class Stand:
 
     def wait_back(self, kills: Sequence[Kill], *, seconds: float) -> None:
         """Return once all of these stages are back at their speed, or when the time is up: checks say who is not."""
-        ends_at = time.monotonic() + seconds
-        while time.monotonic() < ends_at and any(self.back(kill) is None for kill in kills):
-            self.wait(0.2)
+        self.wait_for(lambda: all(self.back(kill) is not None for kill in kills), seconds=seconds)
 
     def sample(self) -> None:
         """Look at what is committed, then at what is durable."""

@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for: real services, and what a failed test tells about them."""
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     if report.failed and services is not None and services.started:
         report.sections.append(("Logs of services", services.log_tails()))
     return report
+
+
+@pytest.fixture(scope="module")
+def collected() -> Iterator[None]:
+    """What Faust leaves open is collected while a module ignores its warnings, not in somebody else's test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from streams.apply import apply_folder
 from streams.registration import load_tables, open_tables
 from tests.oracles import Shape, require
 from tests.oracles.topic import Change, check_streams, read_records, to_change
+from tests.services import Kafka, RedisServer
 
 COLUMNS = {"id": "int", "name": "string"}
 VIEW = {"view": "patient", "entity": "patient", "columns": ["name"]}
@@ -223,3 +224,15 @@ async def until_off_loop(condition: Callable[[], Any], what: str, seconds: float
     while not await asyncio.to_thread(condition):
         assert time.monotonic() < ends_at, f"{what}: not within {seconds} s"
         await asyncio.sleep(0.1)
+
+
+@contextmanager
+def filled(kafka: Kafka, redis: RedisServer, folder: Path, *, rows: int) -> Iterator[Installation]:
+    """Have an installation with its topic of four partitions, and so many rows in it."""
+    made = Installation(kafka.address, redis.address, folder)
+    try:
+        made.make()
+        made.fill(rows)
+        yield made
+    finally:
+        made.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,31 +13,24 @@ import pytest
 from headgate.cli.codes import ExitCode
 from sinks.redis.layout import Layout
 from streams.app import Worker
-from tests.integration.stages import Installation, until, until_off_loop
+from tests.integration.stages import Installation, filled, until, until_off_loop
 from tests.services import Kafka, RedisServer
 
 # Faust makes a consumer that it never starts, with an event loop that nobody closes.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 ROWS = 80
 CHANGED, ADDED, REMOVED = 5, 7_777_777, 11  # rows that are wrong in Redis
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _collected() -> Iterator[None]:
-    """What Faust leaves open is collected while its warnings are ignored, not in somebody else's test."""
-    yield
-    gc.collect()
-
-
 @pytest.fixture
 def installation(kafka: Kafka, redis_server: RedisServer, tmp_path: Path) -> Iterator[Installation]:
     """A table whose topic has four partitions."""
-    made = Installation(kafka.address, redis_server.address, tmp_path)
-    made.make()
-    made.fill(ROWS)
-    yield made
-    made.close()
+    with filled(kafka, redis_server, tmp_path, rows=ROWS) as made:
+        yield made
 
 
 def plant(installation: Installation, server: RedisServer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,28 +11,21 @@ import pytest
 
 from headgate.cli.codes import ExitCode
 from streams.app import Worker
-from tests.integration.stages import Installation, paused, until, until_off_loop
+from tests.integration.stages import Installation, filled, paused, until, until_off_loop
 from tests.services import Kafka, RedisServer
 
 # Faust makes a consumer that it never starts, with an event loop that nobody closes.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collected() -> Iterator[None]:
-    """What Faust leaves open is collected while its warnings are ignored, not in somebody else's test."""
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 @pytest.fixture
 def installation(kafka: Kafka, redis_server: RedisServer, tmp_path: Path) -> Iterator[Installation]:
     """A table whose topic has four partitions and forty rows."""
-    made = Installation(kafka.address, redis_server.address, tmp_path)
-    made.make()
-    made.fill(40)
-    yield made
-    made.close()
+    with filled(kafka, redis_server, tmp_path, rows=40) as made:
+        yield made
 
 
 def _says(worker: Worker, text: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,31 +11,24 @@ from typing import Any
 import pytest
 
 from headgate.cli.codes import ExitCode
-from tests.integration.stages import VIEW, Installation, until_off_loop
+from tests.integration.stages import VIEW, Installation, filled, until_off_loop
 from tests.services import Kafka, RedisServer
 
 # Faust makes a consumer that it never starts, with an event loop that nobody closes.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 ROWS = 40
 RENAMED = {"rule": "renamed", "kind": "change", "of": ["name"]}  # it makes a small view of its own
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _collected() -> Iterator[None]:
-    """What Faust leaves open is collected while its warnings are ignored, not in somebody else's test."""
-    yield
-    gc.collect()
-
-
 @pytest.fixture
 def installation(kafka: Kafka, redis_server: RedisServer, tmp_path: Path) -> Iterator[Installation]:
     """A table whose topic has four partitions."""
-    made = Installation(kafka.address, redis_server.address, tmp_path)
-    made.make()
-    made.fill(ROWS)
-    yield made
-    made.close()
+    with filled(kafka, redis_server, tmp_path, rows=ROWS) as made:
+        yield made
 
 
 def keys(installation: Installation, server: RedisServer, view: str) -> list[str]:

@@ -1,9 +1,8 @@
 """What a stage can ask of the transport, in one process with a real Kafka."""
 
 import asyncio
-import gc
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,14 +16,10 @@ from schemas.errors import SinkUnavailable
 from tests.integration.transport_processes import PARTITIONS, Bench
 
 # Faust makes a consumer that it never starts, with an event loop that nobody closes.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collected() -> Iterator[None]:
-    """What Faust leaves open is collected while its warnings are ignored, not in somebody else's test."""
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 class Collector:

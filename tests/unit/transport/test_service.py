@@ -1,7 +1,6 @@
 """The app that refuses what would be silent, routes, and the service on the embedded broker."""
 
 import asyncio
-import gc
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,14 +18,10 @@ from connectors.transport.topics import TopicSettings, topic_admin
 from schemas.errors import ConfigurationError
 
 # Faust makes a consumer that it never starts, with an event loop that nobody closes.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collected() -> Iterator[None]:
-    """What Faust leaves open is collected while its warnings are ignored, not in somebody else's test."""
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 # Of pytest, for the whole suite: most tests with real services wait. Each has services of its own, and needs up to 2 GB.
 PROCESSES ?= 2
+# A process that dies ends the run, and its test is named: one that took its place would wait for ever (pytest-xdist #1327).
+PYTEST_PROCESSES := -n $(PROCESSES) --max-worker-restart=0
 # Tests start hundreds of Python processes: where the machine says that none may write what it compiled, each one compiles
 # all that it imports, which doubles what the suite costs.
 export PYTHONDONTWRITEBYTECODE :=
@@ -36,7 +38,7 @@ fast-tests: $(VENV)/.test-ready ## Tests that need no service
 
 test: system-packages $(VENV)/.test-ready ## Everything, with real services; sets up the machine by itself where it is root on Debian or Ubuntu
 	@$(MAKE) --no-print-directory -j2 services types lint imports
-	$(BIN)/python -m pytest -q -n $(PROCESSES) tests
+	$(BIN)/python -m pytest -q $(PYTEST_PROCESSES) tests
 
 demo: $(VENV)/.demo-ready ## See it work, with nothing but Python: two minutes, or until Ctrl-C
 	$(BIN)/headgate demo

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from connectors.transport.hearing import NOT_ALLOWED, Hearing, made, not_allowed
+from connectors.transport.letting_go import end_after, end_soon
 from connectors.transport.settings import ClientSettings
 from schemas.errors import ConfigurationError, SourceUnavailable
 
@@ -70,8 +71,13 @@ class Administrator:
         """
         self._hearing = Hearing(settings)
         self._config: dict[str, Any] = {**settings.librdkafka(), "error_cb": self._hearing.hear}
-        self._before: AdminClient | None = None  # its futures need it
-        self.client = made(lambda: AdminClient(self._config))
+        self._clients = [made(lambda: AdminClient(self._config))]
+        end_after(self, self._clients)
+
+    @property
+    def client(self) -> AdminClient:
+        """The client to ask by; nobody else keeps it."""
+        return self._clients[-1]
 
     def ask(self, question: Callable[[AdminClient], T]) -> T:
         """Return what a call to the client returns: an answer, or futures.
@@ -137,8 +143,13 @@ class Administrator:
             raise self._translated(error, what) from error
 
     def _begin_anew(self) -> None:
-        """Ask by a new client from now on: the old one may have lost its brokers for good (lifeline.py)."""
-        self._before, self.client = self.client, AdminClient(self._config)
+        """Ask by a new client from now on: the old one may have lost its brokers for good (lifeline.py).
+
+        Its futures need it: it stays until the next time.
+        """
+        end_soon(self._clients[:-1])
+        self._clients[:-1] = [self.client]
+        self._clients[-1] = AdminClient(self._config)
 
     def _translated(self, error: KafkaException, what: str) -> SourceUnavailable | ConfigurationError:
         if error.args[0].code() in _UNANSWERED:

@@ -51,6 +51,7 @@ def commit_start(
 
 def topics_below(admin: Administrator, prefix: str) -> dict[str, int]:
     """Return the topics whose names begin with `prefix`, with their partitions."""
+    admin.result(admin.ask(lambda client: client.describe_cluster(request_timeout=ANSWER_SECONDS)))  # hears a refusal
     found = admin.ask(lambda client: client.list_topics(timeout=ANSWER_SECONDS)).topics
     return {name: len(said.partitions) for name, said in found.items() if name.startswith(prefix)}
 

@@ -307,9 +307,9 @@ def test_a_mistake_is_told_at_once(
 
     began = time.monotonic()
     listed = entry.run(["tables", "list", "--config", config])
-    seconds = time.monotonic() - began
     shown = "".join(capfd.readouterr())
     checked = entry.run(["check", "--config", config])
+    seconds = time.monotonic() - began
     shown_by_check = "".join(capfd.readouterr())
 
     assert code == listed

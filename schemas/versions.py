@@ -74,7 +74,7 @@ def shown(found: object) -> str:
     return str(found) if _number(found) >= 0 else "none" if found is None else "of no known kind"
 
 
-REDIS_LAYOUT = Form("features in Redis", "`<redis.key_prefix>:layout`", "`layout` of its JSON")
+REDIS_LAYOUT = Form("features in Redis", "`<redis.key_prefix>:layout`", "`layout` of its JSON", writes=2, reads=(1, 2))
 LAKE_LAYOUT = Form("a table of the lake", "the Iceberg table's properties", "`headgate.layout-version`")
 LAKE_STAND = Form("where the lake stands", "the property `headgate.partition.<n>`", "`v` of its JSON")
 COMMIT_METADATA = Form("where a stage stands", "the metadata of its group's offsets", "its first word, `v1`")

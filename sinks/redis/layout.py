@@ -1,4 +1,4 @@
-"""Where things lie in Redis: layout 1, frozen in docs/redis.md. Pure: names and numbers, no client.
+"""Where things lie in Redis: layout 2, frozen in docs/redis.md. Pure: names and numbers, no client.
 
 Every key but `<prefix>:layout` begins with `<prefix>:{b<n>}:`; the braces are the hash tag of Redis Cluster, so that
 all keys of one call are in one slot.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 ROW = "f"  # latest values of a row that is its own entity: values and ledger in one hash
 SHARING_ROW = "r"  # the ledger of a row of a view whose entities several rows share
 ENTITY = "e"  # what each row that names an entity told it
+RANKS = "z"  # those of them that are there, in the order in which it would show them
 LEFT = "m"  # the entities that a row has left
 TOMBSTONES = "x"
 OFFSETS = "at"

@@ -7,8 +7,8 @@ meets `from` does the step again, since whoever began it may be dead.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import structlog
@@ -16,9 +16,8 @@ import structlog
 from schemas.errors import ConfigurationError, SinkUnavailable
 from schemas.versions import REDIS_LAYOUT, Form
 from sinks.redis.layout import Layout
+from sinks.redis.steps import STEPS, Exchange, Step
 from sinks.redis.wire import checked
-
-Exchange = Callable[[Sequence[Sequence[Any]]], Awaitable[list[Any]]]
 
 _SWAP = b"""
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end
@@ -26,20 +25,6 @@ return redis.call('GET', KEYS[1])
 """
 
 log = structlog.get_logger("sinks.redis")
-
-
-class Step(Protocol):
-    """Turns every key of one layout into the next.
-
-    Promise: each key is turned by one atomic call that changes only what still has the old form. So a step may run
-    twice, by several workers at once, and be finished late by one that was frozen, beside workers of the new layout.
-    """
-
-    async def __call__(self, exchange: Exchange, layout: Layout) -> None:
-        """Return once every key has the new form."""
-
-
-STEPS: Mapping[int, Step] = {}  # by the layout that they begin with: layout 1 is the first, and there is no other yet
 
 
 class Marker(msgspec.Struct, omit_defaults=True):

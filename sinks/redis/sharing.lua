@@ -61,12 +61,8 @@ local function above(a, b)
   return a.id > b.id
 end
 
-local function position_in(fields)
-  for i = 1, #fields, 2 do
-    if fields[i] == '.p' then
-      return fields[i + 1]
-    end
-  end
+local function row_of(id, held)
+  return { id = id, order = held[2], fields = held[3], position = position_in(held[3]) }
 end
 
 local function show(key, row)
@@ -80,37 +76,41 @@ local function show(key, row)
   end
 end
 
-local function best_of(ledger)
-  local flat, best = call('HGETALL', ledger), nil
-  for i = 1, #flat, 2 do
-    local held = cmsgpack.unpack(flat[i + 1])
-    if held[3] then
-      local row = { id = flat[i], order = held[2], fields = held[3], position = position_in(held[3]) }
-      if not best or above(row, best) then
-        best = row
-      end
-    end
+local function best_of(ledger, ranks)
+  while true do
+    local last = call('ZREVRANGEBYLEX', ranks, '+', '-', 'LIMIT', 0, 1)[1]
+    if not last then return nil end
+    local id = id_in(last)
+    local text = call('HGET', ledger, id)
+    local held = text and cmsgpack.unpack(text)
+    if held and held[3] then return row_of(id, held) end
+    call('ZREM', ranks, last) -- somebody has taken the ledger away by hand
   end
-  return best
 end
 
-local function tell_entity(view, key, id, stamp, order, fields)
-  local ledger = base .. 'e:' .. view .. ':' .. args[at]
+local function move(ranks, old, new)
+  if old == new then return end
+  if old then call('ZREM', ranks, old) end
+  if new then call('ZADD', ranks, 0, new) end
+end
+
+local function tell_entity(view, entity, id, told)
+  local place = view .. ':' .. entity
+  local key, ledger, ranks = base .. 'f:' .. place, base .. 'e:' .. place, base .. 'z:' .. place
   local text = call('HGET', ledger, id)
-  if text and cmsgpack.unpack(text)[1] >= stamp then return end
-  if not text and not fields then -- also what an entity never saw may come later, and older
-    call('HSET', ledger, id, cmsgpack.pack({ stamp, '', false }))
-    return
-  end
+  local held = text and cmsgpack.unpack(text)
+  if held and held[1] >= told[1] then return end
+  call('HSET', ledger, id, cmsgpack.pack(told))
+  if not held and not told[3] then return end -- also what an entity never saw may come later, and older
   applied = applied + 1
-  call('HSET', ledger, id, cmsgpack.pack({ stamp, order, fields }))
+  move(ranks, held and rank_of(id, held), rank_of(id, told))
   local shown = call('HMGET', key, '.k', '.s', '.p')
-  local row = fields and { id = id, order = order, fields = fields, position = position_in(fields) }
+  local row = told[3] and row_of(id, told)
   local top = shown[1] and { id = shown[1], order = shown[2], position = shown[3] }
   if row and (not top or above(row, top)) then
     show(key, row)
   elseif top and top.id == id then
-    show(key, best_of(ledger))
+    show(key, best_of(ledger, ranks))
   end
 end
 
@@ -119,7 +119,7 @@ local function apply_told(section)
   local first, key = at + 5, base .. 'f:' .. section.view .. ':' .. entity
   local fields = count > 0 and { unpack(args, first, first + count - 1) }
   local before = section.emits and outbox.shown(key, section.shown)
-  tell_entity(section.view, key, id, stamp, order, fields)
+  tell_entity(section.view, entity, id, { stamp, fields and order or '', fields })
   at = first + count
   if section.emits then
     outbox.note(section.about, entity, args[at], before, outbox.shown(key, section.shown))

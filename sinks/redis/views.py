@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any, Self
 
 from schemas.config import RedisConfig
-from sinks.redis.layout import ENTITY, LEFT, ROW, SHARING_ROW, TOMBSTONES, Layout, read_offset, view_of
+from sinks.redis.layout import ENTITY, LEFT, RANKS, ROW, SHARING_ROW, TOMBSTONES, Layout, read_offset, view_of
 from sinks.redis.migrate import check_readable
 from sinks.redis.standing import UNKNOWN
 from sinks.redis.wire import Wire, checked
@@ -120,7 +120,7 @@ class Views:
         gone = 0
         for reply in await self._ask([self._call(b, keys, ids, standing) for b, keys in shared.items()]):
             gone += reply
-        for pattern in [f"{layout.prefix}:{{b*}}:[{ROW}{SHARING_ROW}{ENTITY}]:{id_}:*" for id_ in ids]:
+        for pattern in [f"{layout.prefix}:{{b*}}:[{ROW}{SHARING_ROW}{ENTITY}{RANKS}]:{id_}:*" for id_ in ids]:
             cursor: bytes = b"0"
             while True:
                 ((cursor, keys),) = await self._ask([("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_KEYS)])
@@ -142,7 +142,7 @@ class Views:
         for key in keys:
             end = key.index(b"}:", start)
             head, kind, rest = key[: end + 2], key[end + 2 : end + 3], key[end + 3 :]
-            kinds = (kind,) if kind == SHARING_ROW.encode() else (ROW.encode(), ENTITY.encode())
+            kinds = (kind,) if kind == SHARING_ROW.encode() else (ROW.encode(), ENTITY.encode(), RANKS.encode())
             found.setdefault(int(key[start:end]), []).extend(head + each + rest for each in kinds)
         return found
 

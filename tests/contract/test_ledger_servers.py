@@ -244,9 +244,9 @@ async def test_a_key_of_somebody_else_is_no_reason_to_wait(empty: Server) -> Non
 async def test_a_newer_layout_is_refused(empty: Server) -> None:
     """What this version does not know it leaves alone."""
     ledger = Ledger(empty.config())
-    empty.client.set(ledger.layout.marker, '{"layout": 2, "buckets": 8}')
+    empty.client.set(ledger.layout.marker, '{"layout": 3, "buckets": 8}')
 
-    with pytest.raises(VersionRefused, match=r"has version 2, this release reads 1 .*upgrade this one"):
+    with pytest.raises(VersionRefused, match=r"has version 3, this release reads 1 and 2 .*upgrade this one"):
         await ledger.open()
     with pytest.raises(SinkUnavailable):
         await ledger.offsets([FIELD])

@@ -1,6 +1,6 @@
 """An older layout in Redis is brought up by steps, again after a death, and nobody of before writes on.
 
-The layouts and steps are this test's own: the product has one layout so far.
+The layouts and steps are this test's own; what the product's does is in tests/property/test_ledger_entities.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from schemas.errors import ConfigurationError, SinkUnavailable, VersionRefused
 from schemas.versions import Form
 from sinks.redis.layout import Layout
 from sinks.redis.ledger import Ledger, commands
-from sinks.redis.migrate import Exchange, Step, brought_up
+from sinks.redis.migrate import brought_up
+from sinks.redis.steps import Exchange, Step
 from sinks.redis.wire import Wire, checked
 from tests.services import RedisServer
 
@@ -133,7 +134,7 @@ async def test_a_worker_of_before_that_still_runs_is_shut_out(place: Place) -> N
 
     with pytest.raises(SinkUnavailable):
         await old.apply(move, {0: []})
-    with pytest.raises(VersionRefused, match=r"has version 3, this release reads 1 .*upgrade this one"):
+    with pytest.raises(VersionRefused, match=r"has version 3, this release reads 1 and 2 .*upgrade this one"):
         await old.open()
     await old.close()
 

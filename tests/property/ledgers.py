@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 
@@ -14,6 +14,8 @@ from schemas.table import TableSpec, views_that_emit
 from sinks.redis.fold import Gatherer
 from sinks.redis.ledger import Applied, Ledger, OutboxTerms, commands
 from sinks.redis.rows import TableRows
+
+T = TypeVar("T")
 
 
 def on_a_real_redis(examples: int) -> settings:
@@ -37,9 +39,9 @@ class LedgerStore:
         self.plans = {plan.id: plan for plan in self._table.plans}
         self.terms = OutboxTerms("life", "first", 1_000_000)
         self._loop = asyncio.new_event_loop()
-        self._ledger = Ledger(RedisConfig.model_validate(config))
-        self._loop.run_until_complete(self._ledger.open())
-        self.layout = self._ledger.layout
+        self.ledger = Ledger(RedisConfig.model_validate(config))
+        self.run(self.ledger.open())
+        self.layout = self.ledger.layout
 
     def gathered(self, values: Sequence[bytes]) -> Gatherer:
         """Return changes of the contract, decoded and folded."""
@@ -51,7 +53,7 @@ class LedgerStore:
     def send(self, sections: Any) -> Applied:
         """Send what was gathered in one call, and return what Redis made of it."""
         made = commands(self.layout, sections, {}, now_ms=1, outbox=self.terms)
-        return self._loop.run_until_complete(self._ledger.apply(made, {}))
+        return self.run(self.ledger.apply(made, {}))
 
     def hashes(self, view: str, entities: Sequence[str]) -> list[dict[bytes, bytes]]:
         """Return what HGETALL says of each entity."""
@@ -73,9 +75,13 @@ class LedgerStore:
         """Leave nothing behind."""
         self.clear()
         self.exchange(("DEL", self.layout.marker))
-        self._loop.run_until_complete(self._ledger.close())
+        self.run(self.ledger.close())
         self._loop.close()
+
+    def run(self, question: Awaitable[T]) -> T:
+        """Return what comes of it."""
+        return self._loop.run_until_complete(question)
 
     def exchange(self, *calls: tuple[Any, ...]) -> list[Any]:
         """Return the answers to commands."""
-        return list(self._loop.run_until_complete(self._ledger.wire.exchange(list(calls))))
+        return list(self.run(self.ledger.wire.exchange(list(calls))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.table import TableSpec
+from sinks.redis.layout import ENTITY, RANKS
 from sinks.redis.read import FeatureRow, row_of
 from sinks.redis.sharing import tellings
+from sinks.redis.steps import rank_rows
 from tests.property.ledgers import LedgerStore, digits, on_a_real_redis
 from tests.services import RedisServer
 
@@ -101,6 +104,21 @@ class Store(LedgerStore):
         """Write the rows; return what their entities must be told."""
         return self.send(self.gathered([contract(c) for c in changes]).sharing).told
 
+    def ranks(self) -> dict[bytes, list[bytes]]:
+        """Return in which order each entity would show its rows."""
+        (keys,) = self.exchange(("KEYS", f"{self.layout.prefix}:*}}:{RANKS}:*"))
+        members = self.exchange(*[("ZRANGE", key, 0, -1) for key in keys])
+        return dict(zip(keys, members, strict=True))
+
+    def rank_rows(self) -> None:
+        """Take the step from layout 1."""
+        self.run(rank_rows(self.ledger.wire.exchange, self.layout))
+
+    def looked_through(self) -> int:
+        """Return how many hashes Redis has looked through as a whole."""
+        (text,) = self.exchange(("INFO", "commandstats"))
+        return int(re.search(rb"cmdstat_hgetall:calls=(\d+)", text)[1])  # type: ignore[index]
+
     def rows(self) -> dict[str, FeatureRow | None]:
         """Return what any client sees of each entity."""
         return dict(zip(PATIENTS, map(row_of, self.hashes("last_result.1", PATIENTS)), strict=True))
@@ -182,6 +200,51 @@ def test_a_row_that_moves_often_costs_no_more_than_one_that_moved_once(store: St
 
     assert heard == [1] + [2] * 19
     assert _heard(store, moves[-1:]) == 20
+
+
+@real
+@given(histories(), st.integers(0, 12))
+def test_rows_of_the_layout_before_are_ranked_as_this_one_ranks_them(
+    store: Store, history: list[Change], cut: int
+) -> None:
+    """Layout 1 had no ranks; the step may run again, and what comes after it shows the right row."""
+    store.clear()
+    store.apply(history[:cut])
+    maintained = store.ranks()
+    for key in maintained:
+        store.exchange(("DEL", key))
+
+    store.rank_rows()
+    store.rank_rows()
+
+    assert maintained == store.ranks()
+    store.apply(history[cut:])
+    assert winners(history) == store.rows()
+
+
+def test_an_entity_that_loses_the_row_it_shows_looks_at_one_other(store: Store) -> None:
+    """A patient of many rows whose newest go first: each costs what the only one of a small patient does."""
+    rows: list[Change] = [(at, at, ("a", at, True)) for at in range(1, 201)]
+    store.clear()
+    store.apply(rows)
+    before = store.looked_through()
+
+    store.apply([(201 + n, 200 - n, None) for n in range(199)])
+
+    assert store.looked_through() - before <= 199, "its own row, for each delete"
+    assert winners(rows[:1]) == store.rows()
+
+
+def test_ranks_whose_rows_somebody_took_away_by_hand_are_passed_over(store: Store) -> None:
+    """And nothing stops: the next one is shown."""
+    rows: list[Change] = [(at, at, ("a", at, True)) for at in range(1, 4)]
+    store.clear()
+    store.apply(rows)
+    store.exchange(("HDEL", store.layout.ledger(ENTITY, "last_result.1", "a"), "2"))
+
+    store.apply([(4, 3, None)])
+
+    assert winners(rows[:1]) == store.rows()
 
 
 def _heard(store: Store, changes: Sequence[Change]) -> int:

@@ -115,12 +115,16 @@ def test_committed_offsets_of_a_newer_release_are_refused() -> None:
 
 def test_the_marker_of_the_first_release_is_read_and_a_newer_one_refused() -> None:
     """Readers too: they would misread every row. What a step has not finished is not read yet."""
-    check_readable(b'{"layout": 1, "buckets": 64}', LAYOUT)
+    check_readable(b'{"layout": 2, "buckets": 64}', LAYOUT)
     check_readable(None, LAYOUT)
     for held, why in [
-        (b'{"layout":2,"buckets":64}', "has version 2, this release reads 1"),
-        (b'{"layout":1,"buckets":64,"from":0}', "which is read once FEATURES has brought it to 1"),
-        (b'{"layout":1,"buckets":8}', "Redis holds 8 buckets under hg, redis.buckets says 64"),
+        (b'{"layout":3,"buckets":64}', "has version 3, this release reads 1 and 2"),
+        (b'{"layout":2,"buckets":64,"from":1}', "which is read once FEATURES has brought it to 2"),
+        (
+            b'{"layout":1,"buckets":64}',
+            "Redis holds layout 1 under hg, which is read once FEATURES has brought it to 2",
+        ),
+        (b'{"layout":2,"buckets":8}', "Redis holds 8 buckets under hg, redis.buckets says 64"),
         (b'"Ada"', "hg:layout is not ours"),
         (b"{}", "has version none"),
     ]:

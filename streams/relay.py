@@ -13,10 +13,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-import msgspec
 import structlog
 
-from connectors.transport.chunk import Headers
 from connectors.transport.producer import Outbox
 from schemas.config import KIB, MIB, Config
 from schemas.errors import HeadgateError, RecordTooLarge, Unavailable
@@ -25,7 +23,7 @@ from schemas.feature_update import HEADER_VIEW
 from schemas.table import TableEntry, views_that_emit
 from schemas.topics import TopicNames
 from sinks.redis.outbox import Outboxes, Size
-from sinks.redis.updates import Entry, Update, updates_of
+from sinks.redis.updates import Entry, Updates, updates_of
 
 RELAY_LANE = "relay"
 READ_BYTES = 8 * MIB  # what a round aims to hold
@@ -205,35 +203,31 @@ class Relay:
         if not entries:
             return False
         self._entry_bytes = max(1.0, sum(len(entry.payload) for entry in entries) / len(entries))
-        updates = self._updates(entries)
-        await self._ensure(
-            *{self._names.features(update.value.view) for update in updates}
-        )  # also of what emits no more
+        updates, views = self._updates(entries)
+        await self._ensure(*map(self._names.features, views))  # also of what emits no more
         failpoint("relay.before_write")
         if updates:
             await self._writer.put(lambda outbox: self._fill(outbox, updates))
         failpoint("relay.after_write")
         await self._outboxes.remove(entries)
-        self._counts["updates_relayed"] += len(updates)
+        self._counts["updates_relayed"] += sum(len(some.records) for _, some in updates)
         return True
 
-    def _updates(self, entries: Sequence[Entry]) -> list[Update]:
-        found: list[Update] = []
+    def _updates(self, entries: Sequence[Entry]) -> tuple[list[tuple[int, Updates]], set[str]]:
+        """Return updates with their bucket, in the order of the entries, and the views that they are of."""
+        found: list[tuple[int, Updates]] = []
         for entry in entries:
             try:
-                found += updates_of(entry)
+                found += [(entry.bucket, some) for some in updates_of(entry)]
             except ValueError as error:  # another writer's: it would stand in the way of ours for ever
                 LOG.warning("relay.foreign_entry", bucket=entry.bucket, id=entry.id.decode(), error=str(error))
                 self._counts["outbox_foreign"] += 1
-        return found
+        return found, {some.view for _, some in found}
 
-    def _fill(self, outbox: Outbox, updates: Sequence[Update]) -> None:
-        encode = msgspec.json.encode
-        for entity, update in updates:
-            topic = self._names.features(update.view)
-            partition = update.bucket % self._partitions[topic]
-            headers: Headers = [(HEADER_VIEW, update.view.encode())]
-            outbox.produce(topic, partition, entity.encode(), encode(update), headers)
+    def _fill(self, outbox: Outbox, updates: Sequence[tuple[int, Updates]]) -> None:
+        for bucket, (view, records) in updates:
+            topic = self._names.features(view)
+            outbox.produce_all(topic, bucket % self._partitions[topic], records, [(HEADER_VIEW, view.encode())])
 
     async def _measure(self, buckets: Sequence[int]) -> None:
         now = time.monotonic()

@@ -56,19 +56,21 @@ class Entry(NamedTuple):
     payload: bytes
 
 
-class Update(NamedTuple):
-    """A feature update, and the text of its entity: the key of its record."""
+class Updates(NamedTuple):
+    """Updates of one view, in their order: of each the record's key, which is its entity's text, and its value."""
 
-    entity: str
-    value: FeatureUpdate
+    view: str
+    records: list[tuple[bytes, bytes]]
 
 
 # What cmsgpack makes of a shown entity: texts of `.null` and `.unavailable`, then values; false is none.
 _Shown = list[Any] | bool
-_Payload = tuple[str, int, list[tuple[str, list[tuple[str, str, _Shown, _Shown]]]]]
+_Written = tuple[str, str, _Shown, _Shown]  # entity, cause, before, after
+_Payload = tuple[str, int, list[tuple[str, list[_Written]]]]
 _payload = msgspec.msgpack.Decoder(_Payload)
 _cause = msgspec.json.Decoder(Cause)
 _names = msgspec.json.Decoder(list[str])
+_NO_NAMES: list[str] = []
 
 
 def about_view(spec: TableSpec, view: View) -> str:
@@ -105,20 +107,19 @@ def causes(changes: Sequence[Any], replayed: Callable[[int], bool], *, loading: 
     ]
 
 
-def updates_of(entry: Entry) -> list[Update]:
-    """Return the updates of an entry, in their order.
+def updates_of(entry: Entry) -> list[Updates]:
+    """Return the updates of an entry, in their order; a value is a `FeatureUpdate` as JSON.
 
     Raises:
         ValueError: it is not one that the script has written.
     """
     try:
         incarnation, number, groups = _payload.decode(entry.payload)
-        found: list[Update] = []
+        found: list[Updates] = []
         for about, updates in groups:
             reader = _reader(about)
-            for entity, cause, before, after in updates:
-                count = (entry.bucket, incarnation, number + len(found))
-                found.append(reader.update(entity, _cause.decode(cause), before, after, count))
+            found.append(Updates(reader.view, reader.records(updates, entry.bucket, incarnation, number)))
+            number += len(updates)
     except (msgspec.MsgspecError, IndexError, ValueError) as exc:
         raise ValueError(f"not an entry of ours: {type(exc).__name__}") from None  # its text may repeat a value
     return found
@@ -130,44 +131,53 @@ def _reader(about: str) -> _Reader:
 
 
 class _Reader:
-    """Makes the updates of one view."""
+    """Makes the updates of one view: bytes at once, since objects that wait cost the garbage collector."""
 
     def __init__(self, about: About) -> None:
+        self.view = about.view
         self._about = about
         self._names = [name for name, _ in about.columns]
         self._forms = [(index, form) for index, (_, form) in enumerate(about.columns) if form != "text"]
+        fields = {f"f{index}": name for index, name in enumerate(self._names)}
+        self._row = msgspec.defstruct("Row", fields, rename=fields, gc=False)  # written faster than a dictionary
 
-    def update(self, entity: str, cause: Cause, before: _Shown, after: _Shown, count: tuple[int, str, int]) -> Update:
-        """Return one update; `count` is bucket, incarnation and number."""
-        old, unavailable_before = self._features(before)
-        new, unavailable = self._features(after)
-        about = self._about
-        value = FeatureUpdate(
-            view=about.view,
-            version=about.version,
-            entity=self._entity(entity),
-            op="delete" if new is None else "insert" if old is None else "update",
-            before=old,
-            after=new,
-            unavailable_before=unavailable_before,
-            unavailable=unavailable,
-            table=about.table,
-            key=cause.key,  # type: ignore[arg-type]  # JSON as it is
-            position=cause.position,
-            ts=cause.ts,
-            snapshot=cause.snapshot,
-            replay=cause.replay,
-            origin=cause.origin,
-            bucket=count[0],
-            incarnation=count[1],
-            number=count[2],
-        )
-        return Update(entity, value)
+    def records(
+        self, updates: Sequence[_Written], bucket: int, incarnation: str, number: int
+    ) -> list[tuple[bytes, bytes]]:
+        """Return key and value of each; `number` is that of the first."""
+        found: list[tuple[bytes, bytes]] = []
+        view, version, table = self._about.view, self._about.version, self._about.table
+        for number_here, (entity, text, before, after) in enumerate(updates, start=number):
+            cause = _cause.decode(text)
+            old, unavailable_before = self._features(before)
+            new, unavailable = self._features(after)
+            update = FeatureUpdate(
+                view,
+                version,
+                self._entity(entity),
+                "delete" if new is None else "insert" if old is None else "update",
+                old,
+                new,
+                unavailable_before,
+                unavailable,
+                table,
+                cause.key,  # type: ignore[arg-type]  # JSON as it is
+                cause.position,
+                cause.ts,
+                cause.snapshot,
+                cause.replay,
+                cause.origin,
+                bucket,
+                incarnation,
+                number_here,
+            )
+            found.append((entity.encode(), _encode(update)))
+        return found
 
-    def _features(self, shown: _Shown) -> tuple[dict[str, Any] | None, list[str]]:
-        """Return values by column, and the columns that are unavailable."""
+    def _features(self, shown: _Shown) -> tuple[Any, list[str]]:
+        """Return values by column, None where the entity does not live, and the columns that are unavailable."""
         if isinstance(shown, bool):
-            return None, []
+            return None, _NO_NAMES
         null, unavailable, *values = shown
         if len(values) != len(self._names):
             raise ValueError("not a value for each column")
@@ -175,7 +185,7 @@ class _Reader:
             if values[index] is not False:
                 values[index] = _value(form, str(values[index]))
         if null is False and unavailable is False and False not in values:
-            return dict(zip(self._names, values, strict=True)), []
+            return self._row(*values), _NO_NAMES
         nulls = _names.decode(null) if null else ()
         found = {
             name: None if value is False else value

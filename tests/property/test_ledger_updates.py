@@ -97,7 +97,8 @@ class Updates(LedgerStore):
         for bucket, stream in enumerate(streams):
             for entry_id, (name, payload) in stream:
                 assert name == FIELD
-                found += [update for _, update in updates_of(Entry(bucket, entry_id, payload))]
+                for some in updates_of(Entry(bucket, entry_id, payload)):
+                    found += [msgspec.json.decode(value, type=FeatureUpdate) for _, value in some.records]
         return found
 
     def apply(self, changes: Iterable[bytes]) -> None:

@@ -45,7 +45,14 @@ def entry(table: TableSpec, *updates: Any, number: int = 1) -> Entry:
 
 def written(table: TableSpec, *updates: Any) -> list[dict[str, Any]]:
     """Return the JSON of an entry's updates."""
-    return [msgspec.json.decode(msgspec.json.encode(update)) for _, update in updates_of(entry(table, *updates))]
+    return [msgspec.json.decode(value) for _, value in records(table, *updates)]
+
+
+def records(table: TableSpec, *updates: Any, number: int = 1) -> list[tuple[bytes, bytes]]:
+    """Return key and value of the records of an entry of one view."""
+    ((view, found),) = updates_of(entry(table, *updates, number=number))
+    assert view == "v"
+    return found
 
 
 def test_values_have_the_forms_of_the_contract() -> None:
@@ -92,16 +99,16 @@ def test_an_entity_of_several_columns_is_read_back_from_its_text() -> None:
 def test_updates_of_one_entry_count_on() -> None:
     """The entry holds the first number only."""
     sides = (False, [False, False, *VALUES])
-    found = updates_of(entry(spec(), ["1", CAUSE, *sides], ["2", CAUSE, *sides], number=41))
+    found = records(spec(), ["1", CAUSE, *sides], ["2", CAUSE, *sides], number=41)
 
-    assert [("1", 41), ("2", 42)] == [(entity, update.number) for entity, update in found]
+    assert [(b"1", 41), (b"2", 42)] == [(entity, msgspec.json.decode(value)["number"]) for entity, value in found]
 
 
 def test_a_delete_of_what_redis_does_not_know_has_no_sides() -> None:
     """It may have lived before Redis lost it."""
-    ((_, update),) = updates_of(entry(spec(), ["1", CAUSE, False, False]))
+    (update,) = written(spec(), ["1", CAUSE, False, False])
 
-    assert ("delete", None, None) == (update.op, update.before, update.after)
+    assert ("delete", None, None) == (update["op"], update["before"], update["after"])
 
 
 @pytest.mark.parametrize(
@@ -189,10 +196,10 @@ def test_a_row_within_its_limit_never_makes_an_update_that_is_too_large(
     while length and too_large(plan, letter * length, most):
         length -= max(1, length // 64)
     text = letter * length
-    (update,) = updates_of(entry(table, ["1", CAUSE, [False, False, text], [False, False, text + letter[:0]]]))
+    (record,) = records(table, ["1", CAUSE, [False, False, text], [False, False, text + letter[:0]]])
     outbox = Outbox(lambda *_: None, message_bytes_max)
 
-    outbox.produce("headgate.features.v", 0, b"1", msgspec.json.encode(update.value), [("view", b"v")])
+    outbox.produce("headgate.features.v", 0, *record, [("view", b"v")])
 
     assert outbox.records == 1
 

@@ -50,15 +50,29 @@ def read_specs(folder: Path) -> dict[str, TableSpec]:
     problems = []
     for file in files:
         try:
-            spec = read_document(file.read_text(encoding="utf-8"), TableSpec, name=str(file))
+            spec = read_spec(file)
             if spec.table in specs:
                 problems.append(f"{file}: table {spec.table} stands in another file as well")
             specs[spec.table] = spec
-        except (ConfigurationError, UnicodeDecodeError, OSError) as exc:
-            problems.append(str(exc) if isinstance(exc, ConfigurationError) else f"{file}: {exc}")
+        except ConfigurationError as exc:
+            problems.append(str(exc))
     if problems:
         raise ConfigurationError("\n".join(problems), hint="nothing was applied")
     return specs
+
+
+def read_spec(file: Path) -> TableSpec:
+    """Return the spec in one file.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is not right; with file and line.
+    """
+    try:
+        return read_document(file.read_text(encoding="utf-8"), TableSpec, name=str(file))
+    except (UnicodeDecodeError, OSError) as exc:
+        raise ConfigurationError(
+            f"{file}: {exc}", hint="a spec is a YAML file of one table; see docs/tables.md"
+        ) from exc
 
 
 def check_specs(specs: Mapping[str, TableSpec], config: Config) -> dict[str, TableSpec]:

@@ -77,6 +77,20 @@ def _integer(digits: str) -> int:
     return int(digits) if len(digits) <= _INT_DIGITS_MAX else 1 << 64
 
 
+def side_kind(value: bytes | None, *, depth_max: int) -> str | None:
+    """Return the name of a record, of a topic that no table reads, that is no change of a row; None if it may be one.
+
+    Raises:
+        Rejection: it is no JSON.
+    """
+    document = None if value is None else inspect(value, depth_max=depth_max)
+    if isinstance(document, dict) and document.keys() == {"schema", "payload"}:
+        document = document["payload"]
+    if document is None:
+        return "tombstone"
+    return side_record(document) if isinstance(document, dict) else None
+
+
 def side_record(document: dict[str, Any]) -> str | None:
     """Return the name of a record that is no change of a row, such as `heartbeat`, None if it is not known as one."""
     if document.get("op") == "m" and "message" in document:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +29,12 @@ class Scanned:
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()  # only where they were asked for: slow
 
 
-def scan(topic: str, client: ClientSettings, admin: TopicAdmin, *, last: int | None = None) -> Iterator[Scanned]:
+def scan(
+    topic: str, client: ClientSettings, admin: TopicAdmin, *, last: int | None = None, headers: bool = False
+) -> Iterator[Scanned]:
     """Yield the committed records up to the end as of now, per partition in order; `last` is how many offsets of each.
 
     A topic that does not exist has none.
@@ -49,12 +52,12 @@ def scan(topic: str, client: ClientSettings, admin: TopicAdmin, *, last: int | N
     consumer = _consumer(client)
     try:
         consumer.assign([TopicPartition(topic, number, starts[number]) for number in ends])
-        yield from _until(consumer, topic, ends)
+        yield from _until(consumer, topic, ends, headers=headers)
     finally:
         consumer.close()
 
 
-def _until(consumer: Consumer, topic: str, ends: dict[int, int]) -> Iterator[Scanned]:
+def _until(consumer: Consumer, topic: str, ends: dict[int, int], *, headers: bool) -> Iterator[Scanned]:
     """Read until every partition has passed its end, be it by a record or by the word that there is none left."""
     open_ends = dict(ends)
     heard = time.monotonic()
@@ -67,7 +70,8 @@ def _until(consumer: Consumer, topic: str, ends: dict[int, int]) -> Iterator[Sca
             if error is None:
                 if message.offset() < ends[partition]:
                     at = message.timestamp()[1]
-                    yield Scanned(topic, partition, message.offset(), at, message.key(), message.value())
+                    found = message.headers() or () if headers else ()
+                    yield Scanned(topic, partition, message.offset(), at, message.key(), message.value(), found)
                 if message.offset() + 1 >= ends[partition]:
                     open_ends.pop(partition, None)
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  confluent-kafka's public name

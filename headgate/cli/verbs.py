@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from headgate.cli import alerts, check, demo, features, lake, quarantine, run, status, tables, verify, version, views
+from headgate.cli import (
+    alerts,
+    check,
+    decode,
+    demo,
+    features,
+    lake,
+    quarantine,
+    run,
+    status,
+    tables,
+    verify,
+    version,
+    views,
+)
 
 app = typer.Typer(
     name="headgate",
@@ -20,6 +34,7 @@ app.command("run", short_help="Run the stages.", epilog=run.EPILOG)(run.run)
 app.command("check", short_help="Check configuration and connections.", epilog=check.EPILOG)(check.check)
 app.command("status", short_help="Show the workers of all machines.", epilog=status.EPILOG)(status.status)
 app.add_typer(tables.app, name="tables")
+app.command("decode", short_help="Show what records become.", epilog=decode.EPILOG)(decode.decode)
 features.app.command("rebuild", short_help="Fill a table's views again.", epilog=views.REBUILD_EPILOG)(views.rebuild)
 features.app.command("forget", short_help="Clear what a removed view left.", epilog=views.FORGET_EPILOG)(views.forget)
 app.add_typer(features.app, name="features")

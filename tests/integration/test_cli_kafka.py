@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from connectors.transport.chunk import Headers
 from connectors.transport.producer import plain_outbox
 from connectors.transport.topics import TopicSettings
 from headgate.cli import main as entry
@@ -189,6 +190,34 @@ def test_one_quarantined_record_is_shown_and_its_bytes_only_when_asked_for(
     assert absent == ExitCode.FOUND
 
 
+def test_a_topic_is_decoded_as_its_registered_table_or_as_a_spec_says(
+    verb: Verb, installation: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Key changes too, which stand in headers; only the last offsets where that is asked for."""
+    config, (patients, others) = config_of(installation), ("patients", "customers")
+    spec = load_tables(config)[patients].spec
+    open_admin(config).create(spec.topics[0], TopicSettings(partitions=1))
+    source = {"connector": "postgresql", "name": "town", "schema": "public", "table": patients, "snapshot": "false",
+              "ts_us": 1_795_000_000_000_000, "sequence": '["5","6"]', "lsn": 6, "txId": 1}  # fmt: skip
+    value = json.dumps({"before": None, "after": {"id": 2}, "source": source, "op": "c"}).encode()
+    headers: Headers = [("__debezium.oldkey", b'{"id":1}')]
+    with plain_outbox(client_settings(config)) as outbox:
+        outbox.produce(spec.topics[0], 0, b'{"id":2}', b"{", [])
+        outbox.produce(spec.topics[0], 0, b'{"id":2}', value, headers)
+
+    whole = verb("decode", "--topic", spec.topics[0])
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    latest = verb("decode", "--topic", spec.topics[0], "--last", "1", "--rows")
+    (row,) = map(json.loads, capfd.readouterr().out.splitlines())
+    gone = verb("decode", "--topic", f"{others}-nowhere")
+
+    assert (ExitCode.CONFIGURATION, ExitCode.OK, ExitCode.CONFIGURATION) == (whole, latest, gone)
+    assert ["quarantine", "change"] == [line["kind"] for line in lines]
+    assert ({"id": 1}, {"id": 2}) == (lines[1]["change"]["old_key"], lines[1]["change"]["key"])
+    assert ({"id": 2}, {"id": 2}) == (row["key"], row["row"])
+    assert "there is no topic customers-nowhere" in capfd.readouterr().err
+
+
 def test_features_of_an_entity_nobody_has_seen(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1; of an entity that no view is about, the views there are."""
     assert verb("features", "get", "patient", "42", "--json") == ExitCode.FOUND
@@ -204,11 +233,11 @@ def test_a_newer_layout_in_redis_is_refused_by_who_reads_it(
 ) -> None:
     """Its rows would be misread."""
     with redis.Redis.from_url(redis_server.address) as client:
-        client.set(f"{config_of(installation).redis.key_prefix}:layout", '{"layout": 2, "buckets": 64}')
+        client.set(f"{config_of(installation).redis.key_prefix}:layout", '{"layout": 3, "buckets": 64}')
         codes = [verb("features", "get", "patient", "42"), verb("check")]
 
     assert [ExitCode.CONFIGURATION, ExitCode.FOUND] == codes
-    assert 2 == capsys.readouterr().err.count("has version 2, this release reads 1 (features in Redis)")
+    assert 2 == capsys.readouterr().err.count("has version 3, this release reads 1 and 2 (features in Redis)")
 
 
 def test_kafka_away_is_unavailable(installation: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,192 @@
+"""`headgate decode` on files: a line per record, the rows that it comes to, and what is wrong with what cannot be."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headgate.cli import main as entry
+from headgate.cli.codes import ExitCode
+
+SPEC = "table: customers\ntopics: [shop.public.customers]\nkey: [id]\ncolumns: {id: int, name: string, note: string}\n"
+TOPIC = "shop.public.customers"
+Run = Callable[..., tuple[int, list[Any], str]]
+
+
+def change(op: str, key: int, lsn: int, row: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a record of Debezium for PostgreSQL."""
+    source = {
+        "connector": "postgresql", "name": "shop", "schema": "public", "table": "customers", "snapshot": "false",
+        "ts_us": 1_795_000_000_000_000 + lsn, "sequence": f'["{lsn - 1}","{lsn}"]', "lsn": lsn, "txId": lsn,
+    }  # fmt: skip
+    return record({"before": None, "after": row, "source": source, "op": op}, key={"id": key}, offset=lsn)
+
+
+def record(value: Any, *, key: Any = None, offset: int = 0, topic: str = TOPIC) -> dict[str, Any]:
+    """Return a line of a capture; the value is JSON, bytes, or none."""
+    raw = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
+    texts = [
+        None if some is None else base64.b64encode(some).decode() for some in (key and json.dumps(key).encode(), raw)
+    ]
+    return {"topic": topic, "partition": 0, "offset": offset, "timestamp": 1, "headers": [], "key": texts[0],
+            "value": texts[1]}  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs the verb on records; returns its exit code, the documents that it printed, and what it said beside them."""
+    spec = tmp_path / "customers.yaml"
+    spec.write_text(SPEC)
+
+    def decode(records: list[dict[str, Any]] | str, *more: str) -> tuple[int, list[Any], str]:
+        file = tmp_path / "events.jsonl"
+        file.write_text(records if isinstance(records, str) else "".join(json.dumps(each) + "\n" for each in records))
+        code = entry.run(["decode", str(file), "--spec", str(spec), *more])
+        out, err = capfd.readouterr()
+        return code, [json.loads(line) for line in out.splitlines()], err
+
+    return decode
+
+
+ADA = {"id": 1, "name": "Ada", "note": "__debezium_unavailable_value"}
+RECORDS = [
+    change("c", 1, 10, {"id": 1, "name": "Eda", "note": "kept"}),
+    change("u", 1, 11, ADA),
+    change("c", 2, 12, {"id": 2, "name": "Bo", "note": None}),
+    change("d", 2, 13, None),
+    record(None, key={"id": 2}, offset=14),
+]
+
+
+def test_each_record_is_a_line_in_its_order(run: Run) -> None:
+    """With its origin, its kind, and a change as subscribers get it."""
+    code, lines, said = run(RECORDS)
+
+    assert code == ExitCode.OK
+    assert [[TOPIC, 0, 0, offset] for offset in range(10, 15)] == [line["origin"] for line in lines]
+    assert ["change"] * 4 + ["tombstone"] == [line["kind"] for line in lines]
+    assert ["insert", "update", "insert", "delete"] == [line["change"]["op"] for line in lines[:4]]
+    assert [None, 10, 11, 12] == [line["change"]["source"]["previous"] for line in lines[:4]]
+    assert ({"id": 1, "name": "Ada"}, ["note"]) == (lines[1]["change"]["after"], lines[1]["change"]["unavailable"])
+    assert {"customers"} == {line["table"] for line in lines}
+    assert said == "4 change, 1 tombstone\n"
+
+
+def test_rows_are_what_it_all_comes_to(run: Run) -> None:
+    """A value that was not sent stays what an older change said, in whatever order the changes come."""
+    row = {"table": "customers", "key": {"id": 1}, "row": {"id": 1, "name": "Ada", "note": "kept"}}
+
+    assert [row] == run(RECORDS, "--rows")[1]
+    assert [row] == run([*reversed(RECORDS), *RECORDS], "--rows")[1]
+    assert [] == run(RECORDS, "--rows", "--table", "others")[1]
+
+
+def test_a_row_of_which_something_is_not_known_names_it(run: Run) -> None:
+    """Nothing is made up; after a delete older values are no longer the row's."""
+    records = [RECORDS[0], change("d", 1, 11, None), change("c", 1, 12, ADA)]
+
+    (found,) = run(records, "--rows")[1]
+
+    assert ({"id": 1, "name": "Ada"}, ["note"]) == (found["row"], found["unavailable"])
+
+
+SIDE = [
+    ("heartbeat", {"ts_ms": 1}),
+    ("transaction", {"status": "BEGIN", "id": "5:1", "event_count": None, "data_collections": None}),
+    ("schema", {"source": {}, "ts_ms": 1, "databaseName": "shop", "ddl": "create table t", "tableChanges": []}),
+    ("notification", {"id": "a", "type": "COMPLETED", "aggregate_type": "Initial Snapshot", "additional_data": {}}),
+    ("signal", {"id": "a", "type": "execute-snapshot", "data": "{}"}),
+    ("message", {"op": "m", "source": {"connector": "postgresql"}, "message": {"prefix": "p", "content": ""}}),
+    ("heartbeat", {"schema": {"type": "struct"}, "payload": {"ts_ms": 1}}),
+    ("tombstone", None),
+]
+
+
+@pytest.mark.parametrize("topic", [TOPIC, "shop.others"])
+def test_what_is_no_row_is_named(run: Run, topic: str) -> None:
+    """On a table's topic and on one of its own."""
+    code, lines, _ = run([record(value, topic=topic) for _, value in SIDE])
+
+    assert code == ExitCode.OK
+    assert [kind for kind, _ in SIDE] == [line["kind"] for line in lines]
+    assert {None} == {line["change"] for line in lines} == {line["error"] for line in lines}
+
+
+def test_what_would_go_to_quarantine_says_why_and_harms_no_neighbour(run: Run) -> None:
+    """The exit code tells a script."""
+    wrong = change("c", 3, 15, {"id": "three", "name": "Cy", "note": None})
+    code, lines, _ = run([record(b"{", offset=1), wrong, record({"a": 1}, topic="elsewhere"), RECORDS[0]])
+
+    assert code == ExitCode.CONFIGURATION
+    assert ["quarantine"] * 3 + ["change"] == [line["kind"] for line in lines]
+    assert ["broken_json", "bad_type", "unregistered"] == [line["error"]["kind"] for line in lines[:3]]
+    assert all(line["error"]["hint"] and line["error"]["message"] for line in lines[:3])
+    assert "three" not in json.dumps([line["error"] for line in lines])
+
+
+def test_what_stops_a_table_is_told_in_its_place(run: Run) -> None:
+    """A truncate: a worker would pause there."""
+    code, lines, _ = run([change("t", 1, 20, None), RECORDS[0]])
+
+    assert code == ExitCode.OK
+    assert ("change", None, "truncate") == (lines[0]["kind"], lines[0]["change"], lines[0]["error"]["kind"])
+    assert lines[1]["change"]["op"] == "insert"
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"topic": "t"}', '{"topic": "t", "partition": -1, "offset": 0}',
+             '{"topic": "t", "partition": 0, "offset": 0, "value": "*"}',
+             '{"topic": "t", "partition": 0, "offset": 0, "headers": [["a"]]}'],
+)  # fmt: skip
+def test_a_line_that_is_no_record_is_named_by_its_number(run: Run, line: str) -> None:
+    """What stands before it is printed."""
+    code, lines, said = run(json.dumps(RECORDS[0]) + "\n\n" + line + "\n")
+
+    assert (code, len(lines)) == (ExitCode.CONFIGURATION, 1)
+    assert "events.jsonl:3: not a record" in said
+    assert "hint: a line is" in said
+
+
+def test_it_reads_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the file is a dash; a header that is no text is kept as bytes."""
+    old_key = ["__debezium.oldkey", {"base64": base64.b64encode(b'{"id":7}').decode()}]
+    moved = {**RECORDS[0], "headers": [old_key, ["empty", None]]}
+
+    class Input:
+        buffer = io.BytesIO(json.dumps(moved).encode())
+
+    run([])
+    monkeypatch.setattr("sys.stdin", Input)
+    code = entry.run(["decode", "-", "--spec", str(tmp_path / "customers.yaml")])
+
+    assert code == ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ([], ExitCode.USAGE, "name a FILE or a --topic"),
+        (["a", "--topic", "b"], ExitCode.USAGE, "name a FILE or a --topic"),
+        (["nowhere.jsonl", "--spec", "SPEC"], ExitCode.CONFIGURATION, "nowhere.jsonl: No such file"),
+        (["nowhere.jsonl"], ExitCode.CONFIGURATION, "no --spec"),
+        (["nowhere.jsonl", "--spec", "SPEC", "--spec", "SPEC"], ExitCode.CONFIGURATION, "stands in another file"),
+        (["nowhere.jsonl", "--spec", "gone.yaml"], ExitCode.CONFIGURATION, "gone.yaml"),
+    ],
+)
+def test_what_was_asked_for_wrongly(
+    arguments: list[str], code: ExitCode, told: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With what to do instead."""
+    spec = tmp_path / "customers.yaml"
+    spec.write_text(SPEC)
+
+    assert code == entry.run(["decode", *(str(spec) if each == "SPEC" else each for each in arguments)])
+    shown = capfd.readouterr().err
+    assert told in shown
+    assert "hint: " in shown

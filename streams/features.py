@@ -33,6 +33,7 @@ from streams.places import Lags, Logs, Places
 from streams.rebuild import Rebuild
 from streams.relay import Relay
 from streams.settings import is_transactional
+from streams.sweep import SWEEP_SECONDS, Sweep
 
 LOG = structlog.get_logger(__name__)
 
@@ -111,6 +112,9 @@ class FeaturesStage:
             clock=clock,
         )
         self._places.on_held = self._rebuild.want
+        self._sweep = Sweep(
+            config, store=self._store, places=self._places, views_of=self._view_ids, logs=logs, clock=clock
+        )
         self._resumed: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._counts: Counter[str] = Counter()
@@ -130,6 +134,7 @@ class FeaturesStage:
         self._tasks = [
             asyncio.create_task(self._again_and_again(MOVE_SECONDS, self._move)),
             asyncio.create_task(self._again_and_again(SETTLE_SECONDS, self._settle)),
+            asyncio.create_task(self._again_and_again(SWEEP_SECONDS, self._sweep.once)),
             asyncio.create_task(self._rebuild.run()),
         ]
 
@@ -158,7 +163,7 @@ class FeaturesStage:
     def counters(self) -> dict[str, float]:
         """Return what was counted since the start."""
         relayed = self._relay.counters() if self._relay is not None else {}
-        return {**self._counts, **self._store.counts, **self._rebuild.counts, **relayed}
+        return {**self._counts, **self._store.counts, **self._rebuild.counts, **self._sweep.counts, **relayed}
 
     def waits_for(self) -> HeadgateError | None:
         """Return what the relay waits for, None if nothing."""
@@ -324,9 +329,12 @@ class FeaturesStage:
         return TableRows(entry.spec, entry.spec.features, views_that_emit(entry.spec))
 
     def _fields(self, assignment: Any) -> list[str]:
-        reader = self._reader(assignment.topic)
-        plans = reader.plans if reader is not None else []
-        return [offset_field(plan.id, assignment.topic, assignment.partition) for plan in plans]
+        views = self._view_ids(assignment.topic)
+        return [offset_field(view, assignment.topic, assignment.partition) for view in views]
+
+    def _view_ids(self, topic: str) -> list[str]:
+        reader = self._reader(topic)
+        return [plan.id for plan in reader.plans] if reader is not None else []
 
     async def _again_and_again(self, every_seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         seconds = every_seconds
@@ -336,7 +344,7 @@ class FeaturesStage:
             try:
                 await work()
             except Exception as exc:  # noqa: BLE001 - the next step meets the same trouble and says so; this goes on
-                LOG.warning("features.offsets_not_moved", error=type(exc).__name__)
+                LOG.warning("features.not_done", work=work.__qualname__, error=type(exc).__name__)
                 seconds = min(every_seconds, MOVE_AGAIN_SECONDS)  # its connection broke: what else did Redis lose?
 
     async def _move(self) -> None:

@@ -20,6 +20,7 @@ from sinks.redis.ledger import Applied, Arguments, Call, Ledger, Move, OutboxTer
 from sinks.redis.offsets import Mark, OffsetBook, lowest
 from sinks.redis.sharing import tellings
 from sinks.redis.standing import Standings
+from sinks.redis.sweep import Horizon, sweep_tombstones
 from sinks.redis.updates import update_row_bytes_max
 
 COUNTS = ("rows", "rows_changed", "calls", "moves_refused", "fields_fallen_back", "updates", "outbox_full")
@@ -82,6 +83,14 @@ class FeatureStore:
         """
         keys = [self._ledger.layout.ledger(*row) for row in rows]
         return [bool(found) for found in await self._ledger.ask([("EXISTS", key) for key in keys])]
+
+    async def sweep(self, view: str, horizon: Horizon) -> int:
+        """Take away the tombstones of a view, given by its id, behind the horizon; return how many that were.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+        """
+        return await sweep_tombstones(self._ledger.ask, self._ledger.layout, view, horizon)
 
     def knows(self, fields: Iterable[str]) -> bool:
         """Say whether all of `fields` were taken up."""

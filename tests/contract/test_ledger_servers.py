@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from sinks.redis.outbox import Outboxes
 from sinks.redis.read import row_of
 from sinks.redis.rows import TableRows
 from sinks.redis.sharing import tellings
+from sinks.redis.sweep import Horizon, sweep_tombstones
 from sinks.redis.updates import updates_of
 from tests.services.runner import NativeProcess
 from tests.services.system import require_program
@@ -129,6 +130,49 @@ async def test_rows_of_many_buckets_arrive(empty: Server) -> None:
     wards = [row_of(empty.hash(ledger.layout.values("by_ward.1", str(ward)))) for ward in range(3)]
     assert ["n99", "n97", "n98"] == [row.values["name"] for row in wards if row]
     await ledger.close()
+
+
+async def test_tombstones_behind_the_horizon_are_given_back(empty: Server) -> None:
+    """With what their rows have left; the others, and those written anew meanwhile, stay."""
+    ledger = Ledger(empty.config())
+    await ledger.open()
+    rows = [change(key, 1 + key, {"name": "n", "note": "x", "ward": key % 3}) for key in range(100)]
+    await apply(ledger, rows)
+    await apply(ledger, [change(key, 200 + key, None) for key in range(100)])  # the delete of row n is offset n
+    before = {view: _tombstones(empty, ledger, view) for view in ("latest.1", "by_ward.1")}
+
+    async def ask(calls: Sequence[Sequence[Any]]) -> list[Any]:
+        if calls[0][0] == "EVAL":  # row 7 is deleted anew between the look and the call
+            bucket = ledger.layout.bucket("7")
+            empty.client.hset(ledger.layout.tombstones("latest.1", bucket), "7", "0001|id|0|7|9")
+        return await ledger.ask(calls)
+
+    behind = Horizon("id", {0: 60}, applied_before_ms=2)
+    for horizon in (
+        Horizon("id", {0: 60}, 1),
+        Horizon("id", {1: 60}, 2),
+        Horizon("id", {}, 2),
+        Horizon("id", {0: 0}, 2),
+    ):
+        assert await sweep_tombstones(ledger.ask, ledger.layout, "latest.1", horizon) == 0
+    swept = [
+        await sweep_tombstones(ask, ledger.layout, "latest.1", behind),
+        await sweep_tombstones(ledger.ask, ledger.layout, "by_ward.1", behind),
+        await sweep_tombstones(ledger.ask, ledger.layout, "by_ward.1", Horizon("another", {0: 0}, 2)),
+    ]
+
+    assert {"latest.1": 100, "by_ward.1": 100} == {view: len(found) for view, found in before.items()}
+    assert [59, 60, 40] == swept
+    assert {7, *range(60, 100)} == _tombstones(empty, ledger, "latest.1")
+    assert set() == _tombstones(empty, ledger, "by_ward.1")
+    assert [] == list(empty.client.scan_iter(match="*:m:by_ward.1"))
+    await ledger.close()
+
+
+def _tombstones(server: Server, ledger: Ledger, view: str) -> set[int]:
+    """Return the rows of a view that have one."""
+    keys = [ledger.layout.tombstones(view, bucket) for bucket in range(ledger.layout.buckets)]
+    return {int(row) for key in keys for row in server.hash(key)}
 
 
 async def test_offsets_move_only_from_what_was_last_seen(empty: Server) -> None:

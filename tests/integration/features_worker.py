@@ -16,6 +16,7 @@ from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.redis.read import FeatureRow, get_entity
 from streams.features import FeaturesStage
+from streams.places import Logs
 from tests.unit.fakes import Consumer, assignment_of
 from tests.unit.features.changes import change
 
@@ -41,6 +42,7 @@ class Worker:
         *,
         lake: Path | None = None,
         clock: Callable[[], float] = lambda: 1_000.0,
+        logs: Logs | None = None,
         **redis: Any,
     ) -> None:
         config: dict[str, Any] = {"redis": {"url": address, "key_prefix": prefix, "buckets": 8, **redis}}
@@ -50,7 +52,7 @@ class Worker:
         self.log = log
         self.assignment = assignment_of()
         self.stage = FeaturesStage(
-            self.config, names=TopicNames(), tables=self.tables, consumer=self.consumer, clock=clock
+            self.config, names=TopicNames(), tables=self.tables, consumer=self.consumer, clock=clock, logs=logs
         )
 
     async def begin(self) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -48,6 +49,36 @@ async def test_a_done_group_is_in_redis(worker: Make) -> None:
     await one.read(0)
 
     assert expected(5_000) == await one.rows()
+
+
+async def test_tombstones_that_nothing_can_bring_again_are_given_back(
+    worker: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the log begins behind the delete, and it is a week old; a change that comes late before that is refused."""
+    monkeypatch.setattr("streams.features.SWEEP_SECONDS", 0.02)
+    begins, now = 0, 1_000.0
+
+    async def logs(keys: Iterable[Any]) -> dict[Any, tuple[int, int]]:
+        return dict.fromkeys(keys, (begins, 3))
+
+    log = [change(1, 1, {"name": "a"}), change(1, 2, None), change(2, 3, {"name": "b"})]
+    one = worker(log, logs=logs, clock=lambda: now)
+    await one.begin()
+    await one.read(0)
+
+    begins, now = 1, now + 30 * 24 * 3_600
+    await asyncio.sleep(0.3)
+    kept = one.stage.counters().get("tombstones_swept", 0)
+    begins = 2
+    for _ in range(3_000):
+        await asyncio.sleep(0.01)
+        if one.stage.counters()["tombstones_swept"]:
+            break
+
+    assert (kept, one.stage.counters()["tombstones_swept"]) == (0, 1)
+    assert {1: None, 2: "b"} == {
+        key: row and row.values["name"] for key, row in (await one.rows()).items() if key in {1, 2}
+    }
 
 
 async def test_a_successor_begins_where_the_rows_stand(worker: Make) -> None:

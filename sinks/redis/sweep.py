@@ -1,0 +1,77 @@
+"""Tombstones given back: those of deletes that nothing can bring again, by the rule of docs/redis.md."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sinks.redis.layout import LEFT, Layout
+
+SCAN_FIELDS = 1_000  # looked at in one step, which takes the server less than a millisecond
+_PARTS = 5  # position, topic id, partition, offset, applied at; a cause may follow
+
+# KEYS: tombstones and left entities of a view in a bucket. ARGV: row and tombstone, again and again. One that has been
+# written anew since stays. Answers how many went.
+_SWEEP = b"""
+local swept = 0
+for i = 1, #ARGV, 2 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+    redis.call('HDEL', KEYS[2], ARGV[i])
+    swept = swept + 1
+  end
+end
+return swept
+"""
+
+Ask = Callable[[Sequence[Sequence[Any]]], Awaitable[list[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """Behind it no delete of an output topic comes again: its record has left the log, and it is no longer redriven.
+
+    `log_starts` are of the partitions of which that is known, in the topic's life of this id; of another life there is
+    no log any more.
+    """
+
+    topic_id: str
+    log_starts: Mapping[int, int]
+    applied_before_ms: int
+
+    def is_behind(self, tombstone: bytes) -> bool:
+        """Say whether a tombstone, as it stands in `x:`, lies behind it; one that is not ours does not."""
+        parts = tombstone.split(b"|", _PARTS)
+        try:
+            topic_id, partition, offset, applied_ms = parts[1].decode(), int(parts[2]), int(parts[3]), int(parts[4])
+        except (IndexError, ValueError):
+            return False
+        if partition not in self.log_starts or applied_ms >= self.applied_before_ms:
+            return False
+        return topic_id != self.topic_id or offset < self.log_starts[partition]
+
+
+async def sweep_tombstones(ask: Ask, layout: Layout, view: str, horizon: Horizon) -> int:
+    """Take away what of a view, given by its id, lies behind the horizon, in all buckets; return how many that were.
+
+    With a tombstone goes what its row has left. A row that comes again meanwhile is passed over. It may run beside
+    anything, and be done twice.
+
+    Raises:
+        SinkUnavailable: Redis does not answer; some may be left.
+    """
+    swept = 0
+    for bucket in range(layout.buckets):
+        keys = (layout.tombstones(view, bucket), f"{layout.base(bucket)}{LEFT}:{view}")
+        cursor = b"0"
+        while True:
+            ((cursor, flat),) = await ask([("HSCAN", keys[0], cursor, "COUNT", SCAN_FIELDS)])
+            found = [
+                part for pair in zip(flat[::2], flat[1::2], strict=True) if horizon.is_behind(pair[1]) for part in pair
+            ]
+            if found:
+                swept += (await ask([("EVAL", _SWEEP, 2, *keys, *found)]))[0]
+            if cursor == b"0":
+                break
+    return swept

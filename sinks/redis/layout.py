@@ -14,6 +14,7 @@ ROW = "f"  # latest values of a row that is its own entity: values and ledger in
 SHARING_ROW = "r"  # the ledger of a row of a view whose entities several rows share
 ENTITY = "e"  # what each row that names an entity told it
 RANKS = "z"  # those of them that are there, in the order in which it would show them
+GONE = "g"  # when rows left entities, so that these need not keep it for ever
 LEFT = "m"  # the entities that a row has left
 TOMBSTONES = "x"
 OFFSETS = "at"

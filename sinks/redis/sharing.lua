@@ -101,6 +101,11 @@ local function tell_entity(view, entity, id, told)
   local held = text and cmsgpack.unpack(text)
   if held and held[1] >= told[1] then return end
   call('HSET', ledger, id, cmsgpack.pack(told))
+  if not told[3] then
+    call('ZADD', base .. 'g:' .. view, now, entity .. '\0' .. id)
+  elseif held and not held[3] then
+    call('ZREM', base .. 'g:' .. view, entity .. '\0' .. id)
+  end
   if not held and not told[3] then return end -- also what an entity never saw may come later, and older
   applied = applied + 1
   move(ranks, held and rank_of(id, held), rank_of(id, told))

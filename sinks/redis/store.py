@@ -20,7 +20,7 @@ from sinks.redis.ledger import Applied, Arguments, Call, Ledger, Move, OutboxTer
 from sinks.redis.offsets import Mark, OffsetBook, lowest
 from sinks.redis.sharing import tellings
 from sinks.redis.standing import Standings
-from sinks.redis.sweep import Horizon, sweep_tombstones
+from sinks.redis.sweep import Horizon, forget_left, sweep_tombstones
 from sinks.redis.updates import update_row_bytes_max
 
 COUNTS = ("rows", "rows_changed", "calls", "moves_refused", "fields_fallen_back", "updates", "outbox_full")
@@ -84,13 +84,17 @@ class FeatureStore:
         keys = [self._ledger.layout.ledger(*row) for row in rows]
         return [bool(found) for found in await self._ledger.ask([("EXISTS", key) for key in keys])]
 
-    async def sweep(self, view: str, horizon: Horizon) -> int:
-        """Take away the tombstones of a view, given by its id, behind the horizon; return how many that were.
+    async def sweep(self, view: str, horizon: Horizon) -> tuple[int, int]:
+        """Give back what is kept of rows of a view, given by its id, that are behind the horizon.
+
+        Return how many tombstones went, and how many rows entities have forgotten that they left.
 
         Raises:
             SinkUnavailable: Redis does not answer.
         """
-        return await sweep_tombstones(self._ledger.ask, self._ledger.layout, view, horizon)
+        ask, layout = self._ledger.ask, self._ledger.layout
+        tombstones = await sweep_tombstones(ask, layout, view, horizon)
+        return tombstones, await forget_left(ask, layout, view, horizon.applied_before_ms)
 
     def knows(self, fields: Iterable[str]) -> bool:
         """Say whether all of `fields` were taken up."""

@@ -1,4 +1,4 @@
-"""Tombstones given back: those of deletes that nothing can bring again, by the rule of docs/redis.md."""
+"""What Redis keeps of rows that are gone, given back once nothing brings them again: the rule of docs/redis.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sinks.redis.layout import LEFT, Layout
+from sinks.redis.layout import ENTITY, GONE, LEFT, Layout
 
 SCAN_FIELDS = 1_000  # looked at in one step, which takes the server less than a millisecond
 _PARTS = 5  # position, topic id, partition, offset, applied at; a cause may follow
@@ -23,6 +23,24 @@ for i = 1, #ARGV, 2 do
   end
 end
 return swept
+"""
+
+# KEYS: when rows left entities, of one view and bucket; then the ledgers of entities. ARGV: the time (ms) before which
+# they must have left, then the row of each ledger and its member of the first key. Answers how many went.
+_FORGET = b"""
+local forgotten = 0
+for k = 2, #KEYS do
+  local row, member = ARGV[2 * k - 2], ARGV[2 * k - 1]
+  local left = redis.call('ZSCORE', KEYS[1], member)
+  if left and tonumber(left) < tonumber(ARGV[1]) then
+    redis.call('ZREM', KEYS[1], member)
+    local text = redis.call('HGET', KEYS[k], row)
+    if text and not cmsgpack.unpack(text)[3] then
+      forgotten = forgotten + redis.call('HDEL', KEYS[k], row)
+    end
+  end
+end
+return forgotten
 """
 
 Ask = Callable[[Sequence[Sequence[Any]]], Awaitable[list[Any]]]
@@ -75,3 +93,26 @@ async def sweep_tombstones(ask: Ask, layout: Layout, view: str, horizon: Horizon
             if cursor == b"0":
                 break
     return swept
+
+
+async def forget_left(ask: Ask, layout: Layout, view: str, left_before_ms: int) -> int:
+    """Have entities of a view, given by its id, forget rows that left them before a time; return how many that were.
+
+    What a worker that was frozen all the while still told them would be news to them. An entity whose text holds a zero
+    byte keeps what it has.
+
+    Raises:
+        SinkUnavailable: Redis does not answer; some may be left.
+    """
+    forgotten = 0
+    for bucket in range(layout.buckets):
+        base = layout.base(bucket)
+        gone = f"{base}{GONE}:{view}"
+        while members := (
+            await ask([("ZRANGE", gone, "-inf", f"({left_before_ms}", "BYSCORE", "LIMIT", 0, SCAN_FIELDS)])
+        )[0]:
+            parts = [member.partition(b"\0") for member in members]
+            keys = [f"{base}{ENTITY}:{view}:".encode() + entity for entity, _, _ in parts]
+            rows = [part for (_, _, row), member in zip(parts, members, strict=True) for part in (row, member)]
+            forgotten += (await ask([("EVAL", _FORGET, 1 + len(keys), gone, *keys, left_before_ms, *rows)]))[0]
+    return forgotten

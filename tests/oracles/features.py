@@ -23,7 +23,7 @@ from tests.oracles.verdict import Verdict, compare
 
 _SCAN_COUNT = 2_000
 # Offsets, standings, what rows told entities, their ranks, where they were before, updates that wait, their numbers.
-_OWN_KINDS = (b"at", b"view", b"e", b"z", b"m", b"out", b"in")
+_OWN_KINDS = (b"at", b"view", b"e", b"z", b"g", b"m", b"out", b"in")
 _KEY = re.compile(rb"(?P<prefix>[^:{}]+):\{b(?P<bucket>\d+)\}:(?P<kind>[a-z]+)(?::(?P<rest>.*))?", re.DOTALL)
 
 

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.table import TableSpec
-from sinks.redis.layout import ENTITY, RANKS
+from sinks.redis.layout import ENTITY, GONE, RANKS
 from sinks.redis.read import FeatureRow, row_of
 from sinks.redis.sharing import tellings
 from sinks.redis.steps import rank_rows
+from sinks.redis.sweep import forget_left
 from tests.property.ledgers import LedgerStore, digits, on_a_real_redis
 from tests.services import RedisServer
 
@@ -104,15 +105,25 @@ class Store(LedgerStore):
         """Write the rows; return what their entities must be told."""
         return self.send(self.gathered([contract(c) for c in changes]).sharing).told
 
-    def ranks(self) -> dict[bytes, list[bytes]]:
-        """Return in which order each entity would show its rows."""
-        (keys,) = self.exchange(("KEYS", f"{self.layout.prefix}:*}}:{RANKS}:*"))
+    def ranks(self, kind: str) -> dict[bytes, list[bytes]]:
+        """Return in which order each entity would show its rows, or the rows that left entities."""
+        (keys,) = self.exchange(("KEYS", f"{self.layout.prefix}:*}}:{kind}:*"))
         members = self.exchange(*[("ZRANGE", key, 0, -1) for key in keys])
         return dict(zip(keys, members, strict=True))
 
     def rank_rows(self) -> None:
         """Take the step from layout 1."""
         self.run(rank_rows(self.ledger.wire.exchange, self.layout))
+
+    def kept(self) -> list[bool]:
+        """Return for each row that an entity keeps whether it is there."""
+        (keys,) = self.exchange(("KEYS", f"{self.layout.prefix}:*}}:{ENTITY}:*"))
+        found = self.exchange(*[("HVALS", key) for key in keys]) if keys else []
+        return [bool(msgspec.msgpack.decode(text)[2]) for texts in found for text in texts]
+
+    def forget_left(self, before_ms: int) -> int:
+        """Have entities forget rows; all of them left at 1 ms."""
+        return self.run(forget_left(self.ledger.ask, self.layout, "last_result.1", before_ms))
 
     def looked_through(self) -> int:
         """Return how many hashes Redis has looked through as a whole."""
@@ -210,14 +221,14 @@ def test_rows_of_the_layout_before_are_ranked_as_this_one_ranks_them(
     """Layout 1 had no ranks; the step may run again, and what comes after it shows the right row."""
     store.clear()
     store.apply(history[:cut])
-    maintained = store.ranks()
-    for key in maintained:
+    maintained, left = store.ranks(RANKS), store.ranks(GONE)
+    for key in [*maintained, *left]:
         store.exchange(("DEL", key))
 
     store.rank_rows()
     store.rank_rows()
 
-    assert maintained == store.ranks()
+    assert (maintained, left) == (store.ranks(RANKS), store.ranks(GONE))
     store.apply(history[cut:])
     assert winners(history) == store.rows()
 
@@ -233,6 +244,23 @@ def test_an_entity_that_loses_the_row_it_shows_looks_at_one_other(store: Store) 
 
     assert store.looked_through() - before <= 199, "its own row, for each delete"
     assert winners(rows[:1]) == store.rows()
+
+
+@real
+@given(histories(), st.integers(0, 12))
+def test_entities_forget_who_left_them_long_ago(store: Store, history: list[Change], cut: int) -> None:
+    """They show what they showed, and go on as ever; without it every row that moves would cost memory for good."""
+    store.clear()
+    store.apply(history[:cut])
+    before = store.kept()
+
+    assert 0 == store.forget_left(1)
+    forgotten = store.forget_left(2)
+
+    assert ([], before.count(False)) == ([each for each in store.kept() if not each], forgotten)
+    assert winners(history[:cut]) == store.rows()
+    store.apply(history[cut:])
+    assert winners(history) == store.rows()
 
 
 def test_ranks_whose_rows_somebody_took_away_by_hand_are_passed_over(store: Store) -> None:

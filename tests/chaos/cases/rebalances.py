@@ -56,12 +56,16 @@ def plant(stand: Stand) -> None:
 
 def plans(scale: Scale) -> Sequence[Plan]:
     """Return a plan per protocol."""
-    changes = figure(scale, tiny=4_000, small=25_000, night=700_000)
+    changes = figure(scale, tiny=4_000, small=25_000, night=250_000)
     faults = figure(scale, tiny=2, small=7, night=100)
+    per_second = figure(scale, tiny=2_500, small=2_500, night=800)  # so that the storm and the load end together
     return [
-        Plan(name, changes, faults, plant, supervised=False, per_second=2_500.0, overrides={"kafka": dict(settings)})
+        Plan(
+            name, changes, faults, plant, supervised=False, per_second=per_second, drain_seconds=180.0,
+            overrides={"kafka": dict(settings)},
+        )
         for name, settings in PROTOCOLS.items()
-    ]
+    ]  # fmt: skip
 
 
 CASE = Case(9, "rebalance storm: 1 to 4 workers of each stage", plans, minutes=4)

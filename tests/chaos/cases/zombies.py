@@ -101,8 +101,11 @@ def plans(scale: Scale) -> Sequence[Plan]:
     each = figure(scale, tiny=1, small=3, night=30)
     session = {"kafka": {"session_timeout_seconds": SESSION_SECONDS}}
     return [
-        Plan("", changes, each * len(STAGES), plant, supervised=False, slots=2, per_second=1_000.0, overrides=session)
-    ]
+        Plan(
+            "", changes, each * len(STAGES), plant, supervised=False, slots=2, per_second=1_000.0, drain_seconds=180.0,
+            overrides=session,
+        )
+    ]  # fmt: skip
 
 
 CASE = Case(10, "zombies: a worker of each stage frozen beyond its session", plans, minutes=2)

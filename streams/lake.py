@@ -25,10 +25,10 @@ from schemas.failpoints import failpoint
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from sinks.lake.commit import LakeBatch
-from sinks.lake.rows import ROWS_READ, lake_rows
+from sinks.lake.rows import ROWS_READ
 from sinks.lake.sink import Lake
 from sinks.lake.stand import OffsetsMoved, Stand, check_topic, same_topic
-from streams.lake_buffer import Part, Place, TableBuffer, lake_batch
+from streams.lake_buffer import Part, Place, TableBuffer, lake_batch, live_parts, read_runs
 from streams.stage import BaseStage
 
 _RETRY_SECONDS = 0.5
@@ -90,6 +90,7 @@ class LakeStage(BaseStage):
         self._lake = lake or Lake(config.lake, clock=clock)
         self._running: dict[str, _TableRuns] = {}
         self._places: dict[Any, Place] = {}
+        self._leaving: set[Any] = set()  # assignments whose open batches were given up: nothing may come behind the gap
         self._held_bytes = 0  # of buffers and of commits in progress
         self._eased = asyncio.Event()  # a commit ended, or parts were dropped
         self._stopping = False
@@ -157,6 +158,7 @@ class LakeStage(BaseStage):
     def _forget_lost_places(self) -> None:
         for assignment in [one for one in self._places if one.lost]:
             del self._places[assignment]
+        self._leaving = {assignment for assignment in self._leaving if not assignment.lost}
 
     async def step(self, group: Any) -> None:
         """Copy the group's changes into the buffers; return once these are below their limit.
@@ -176,21 +178,29 @@ class LakeStage(BaseStage):
                 work.append((table, runs))
         read = await asyncio.to_thread(_read_all, work, self._now())
         failpoint("lake.after_decode")
+        late: list[Any] = []
         for (table, runs), rows in zip(work, read, strict=True):
-            self._hold(table.buffer, runs, rows)
+            late += self._hold(table.buffer, runs, rows)
             group.taken(runs)
+        if late:
+            await self._give_up(late, {run.topic for run in late})
         for table, _ in work:
             self._flush_if_full(table.spec.table)
         await self._below_limit()
 
-    def _hold(self, buffer: TableBuffer, runs: Sequence[Any], rows: Sequence[Any]) -> None:
-        """Add what was read to a table's buffer; a run that was lost meanwhile is left out."""
+    def _hold(self, buffer: TableBuffer, runs: Sequence[Any], rows: Sequence[Any]) -> list[Any]:
+        """Buffer what was read and is not lost; return the runs of partitions that are leaving, which came too late.
+
+        What came before them was given up: committed, they would carry the offset over a gap.
+        """
         now = self._clock()
+        late = [run for run in runs if not run.lost and run.assignment in self._leaving]
         for run, of_run in zip(runs, rows, strict=True):
-            if not run.lost:
+            if not run.lost and run not in late:
                 self._places.setdefault(run.assignment, Place())
                 buffer.add(Part(run, of_run, of_run.nbytes), now)
                 self._held_bytes += of_run.nbytes
+        return late
 
     async def _opened(self, topic: str, spec: TableSpec) -> _TableRuns | None:
         """Return the table, or None once its topic is paused: the lake's table cannot become what the spec says."""
@@ -259,7 +269,7 @@ class LakeStage(BaseStage):
             batch: LakeBatch | None = None
             dropped = 0
             for attempt in itertools.count():
-                live = _live(parts)
+                live = live_parts(parts)
                 if not live:
                     return
                 if batch is None or len(live) < len(parts):
@@ -344,9 +354,13 @@ class LakeStage(BaseStage):
 
     async def leaving(self, assignments: Sequence[Any]) -> None:
         """Give up the open batches of partitions that leave; commits in progress may end within the drain limit."""
-        left = {id(assignment) for assignment in assignments}
+        self._leaving.update(assignments)
         topics = {assignment.topic for assignment in assignments}
-        given_up = self._drop(lambda part: id(part.run.assignment) in left)
+        given_up = self._drop(lambda part: part.run.assignment in self._leaving)
+        await self._give_up([part.run for part in given_up], topics)
+
+    async def _give_up(self, runs: Sequence[Any], topics: set[str]) -> None:
+        """Have runs read again by whoever owns their partitions next, once what is being committed has ended."""
         flushes = [
             table.flush
             for name, table in self._running.items()
@@ -354,7 +368,7 @@ class LakeStage(BaseStage):
         ]
         if flushes:
             await asyncio.wait(flushes, timeout=self._config.limits.drain_seconds / 2)
-        await self._consumer.give_up([part.run for part in given_up])
+        await self._consumer.give_up(runs)
 
     async def tables_changed(self, changed: set[str]) -> None:
         """Commit what was read with the old specs; new specs are taken up by the next step."""
@@ -377,20 +391,7 @@ class LakeStage(BaseStage):
 
 
 def _read_all(work: Sequence[tuple[_TableRuns, list[Any]]], ingested: datetime) -> list[list[Any]]:
-    return [_read(table.spec, table.reader, runs, ingested) for table, runs in work]
-
-
-def _read(spec: TableSpec, reader: ContractReader, runs: Sequence[Any], ingested: datetime) -> list[Any]:
-    """Return the rows of each run, read in one go; tombstones have none."""
-    values = [[value for value in run.values() if value is not None] for run in runs]
-    together = [value for of_run in values for value in of_run]
-    rows = lake_rows(spec, reader.read(together), together, ingested=ingested)
-    ends = [sum(map(len, values[: index + 1])) for index in range(len(values))]
-    return [rows.slice(end - len(of_run), len(of_run)) for end, of_run in zip(ends, values, strict=True)]
-
-
-def _live(parts: list[Part]) -> list[Part]:
-    return [part for part in parts if not part.run.lost]
+    return [read_runs(table.spec, table.reader, runs, ingested) for table, runs in work]
 
 
 def _backoff_seconds(attempt: int) -> float:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.contract import ContractReader
 from schemas.change import Operation
+from schemas.table import TableSpec
 from sinks.lake import table as lake
 from sinks.lake.commit import LakeBatch
+from sinks.lake.rows import lake_rows
 from sinks.lake.stand import Stand, Stream
 
 _STREAM = (lake.TOPIC, lake.GENERATION, lake.PARTITION)
@@ -75,6 +79,20 @@ class TableBuffer:
         self.nbytes -= sum(part.nbytes for part in gone)
         self.since = self.since if self.parts else None
         return gone
+
+
+def live_parts(parts: Sequence[Part]) -> list[Part]:
+    """Return the parts whose runs are still ours."""
+    return [part for part in parts if not part.run.lost]
+
+
+def read_runs(spec: TableSpec, reader: ContractReader, runs: Sequence[Any], ingested: datetime) -> list[Any]:
+    """Return the rows of each run, read in one go; tombstones have none."""
+    values = [[value for value in run.values() if value is not None] for run in runs]
+    together = [value for of_run in values for value in of_run]
+    rows = lake_rows(spec, reader.read(together), together, ingested=ingested)
+    ends = [sum(map(len, values[: index + 1])) for index in range(len(values))]
+    return [rows.slice(end - len(of_run), len(of_run)) for end, of_run in zip(ends, values, strict=True)]
 
 
 def new_rows(rows: pa.Table, highest: Mapping[Stream, int]) -> tuple[pa.Table, dict[Stream, int]]:

@@ -222,21 +222,6 @@ async def test_repeats_are_dropped_across_restarts(world: World) -> None:
     assert list(range(7)) == world.offsets()
 
 
-async def test_a_partition_that_leaves_takes_its_open_batch_along(world: World) -> None:
-    """Its rows are the successor's; those of other partitions stay."""
-    stage, consumer = await world.worker()
-    leaving, staying = assignment_of(), assignment_of(partition=1)
-    stays = [change(n, n, source={"origin": ["clinic.public.patients", 0, 1, n]}) for n in range(2)]
-    await give(stage, consumer, leaving, 0, 3)
-    await stage.step(Group([consumer.run(staying, 0, [*encoded(stays)])], consumer))
-    leaving.lost = True
-    await stage.leaving([leaving])
-    await stage.stop()
-
-    assert [0, 1] == world.offsets()
-    assert [staying] == [run.assignment for run in consumer.done_runs]
-
-
 async def test_a_partition_starts_where_the_lake_stands(world: World) -> None:
     """Whatever Kafka has committed; one that the lake does not know is left to Kafka."""
     stage, consumer = await world.worker()

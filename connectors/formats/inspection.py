@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 from connectors.formats.reasons import Rejection
 
@@ -77,6 +77,11 @@ def _integer(digits: str) -> int:
     return int(digits) if len(digits) <= _INT_DIGITS_MAX else 1 << 64
 
 
+def is_block(document: Any) -> TypeGuard[dict[str, Any]]:
+    """Tell whether a document is a payload behind its schema block."""
+    return isinstance(document, dict) and "schema" in document and "payload" in document and "op" not in document
+
+
 def side_kind(value: bytes | None, *, depth_max: int) -> str | None:
     """Return the name of a record, of a topic that no table reads, that is no change of a row; None if it may be one.
 
@@ -84,7 +89,7 @@ def side_kind(value: bytes | None, *, depth_max: int) -> str | None:
         Rejection: it is no JSON.
     """
     document = None if value is None else inspect(value, depth_max=depth_max)
-    if isinstance(document, dict) and document.keys() == {"schema", "payload"}:
+    if is_block(document):
         document = document["payload"]
     if document is None:
         return "tombstone"

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from connectors.formats.envelope import DIALECTS, SOURCES, Block, Layout, layout
-from connectors.formats.inspection import inspect, side_record
+from connectors.formats.inspection import inspect, is_block, side_record
 from connectors.formats.keys import wire_columns
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
@@ -131,7 +131,7 @@ class Reader:
     def _judged(self, value: bytes, index: int, reading: Reading) -> Any:
         """Return the entry of a record after a full look at it, or None if it is no change."""
         document = inspect(value, depth_max=self._limits.record_depth_max)
-        block = isinstance(document, dict) and "schema" in document and "payload" in document and "op" not in document
+        block = is_block(document)
         envelope = document["payload"] if block else document
         if envelope is None:
             reading.skipped[index] = "tombstone"

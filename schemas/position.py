@@ -6,6 +6,7 @@ The layouts are frozen: they persist in Redis, in the lake and in topics (docs/p
 |----------------|----------------------------------------------------|--------|
 | postgresql     | epoch(4) c(20) streamed(1) lsn(20)                 | 45     |
 | mysql, mariadb | epoch(4) file(10) pos(20) streamed(1) row(10)      | 45     |
+| mongodb        | epoch(4) ts(20) streamed(1) ord(10) offset(20)     | 55     |
 
 `c` is the commit before the change (`source.sequence[0]`); `streamed` is 0 for rows of a snapshot and 1 for changes, so
 that a chunk of an incremental snapshot, read while a transaction was open, loses to that transaction.
@@ -45,6 +46,19 @@ def mysql_position(epoch: int, file: str, pos: int, row: int, *, streamed: bool)
     if not (0 <= epoch <= EPOCH_MAX and number <= _FILE_MAX and 0 <= pos <= _U64_MAX and 0 <= row <= _ROW_MAX):
         raise _out_of_range("mysql")
     return f"{epoch:04d}{number:010d}{pos:020d}{streamed:d}{row:010d}"
+
+
+def mongodb_position(epoch: int, millis: int, order: int, offset: int, *, streamed: bool) -> str:
+    """Return the 55 digits of a MongoDB change: cluster time in milliseconds, order within it, and the origin's offset.
+
+    All changes of a transaction share a cluster time, so that only the offset tells two of one document apart.
+
+    Raises:
+        PoisonRecord: a part is negative or does not fit its width.
+    """
+    if not (0 <= epoch <= EPOCH_MAX and 0 <= millis <= _U64_MAX and 0 <= order <= _ROW_MAX and 0 <= offset <= _U64_MAX):
+        raise _out_of_range("mongodb")
+    return f"{epoch:04d}{millis:020d}{streamed:d}{order:010d}{offset:020d}"
 
 
 def _out_of_range(connector: str) -> PoisonRecord:

@@ -10,17 +10,17 @@ import base64
 import binascii
 import difflib
 import re
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from connectors.formats import decimals, plain, temporal
+from connectors.formats import decimals, temporal
+from connectors.formats.forms import Conversion, Form, Maker, converted, unconverted
+from connectors.formats.raw_encodings import BSON, PLAIN
 from connectors.formats.reasons import Rejection
 from connectors.formats.texts import whole_texts
+from connectors.formats.uuids import uuid_column, uuid_text
 from schemas.errors import ConfigurationError
 from schemas.types import ColumnType, Kind
 
@@ -33,63 +33,6 @@ _FLOAT32_END = 2.0**128 - 2.0**103  # from here on the nearest number of 32 bits
 Float32 = Annotated[float, msgspec.Meta(gt=-_FLOAT32_END, lt=_FLOAT32_END)] | _NotFinite
 
 _SCALED = re.compile(r"(connect\.Decimal)\((-?\d{1,4})\)")
-HALVES_MIN = 16  # below so many, values are converted one by one
-
-Each = Callable[[Any], Any]
-Column = Callable[[list[Any]], list[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """From the wire's form to the contract's: `each` decides; `column` is its faster twin for ordinary values."""
-
-    each: Each
-    column: Column | None = None
-
-    def apply(self, values: list[Any]) -> tuple[list[Any], dict[int, Rejection]]:
-        """Return the converted values (the same list if nothing changed), and which were refused, by index."""
-        faults: dict[int, Rejection] = {}
-        return self._part(values, 0, faults), faults
-
-    def _part(self, values: list[Any], start: int, faults: dict[int, Rejection]) -> list[Any]:
-        if self.column is not None and values:
-            try:
-                return self.column(values)
-            except Exception:  # noqa: BLE001 - whatever Arrow makes of odd values: `each` decides below
-                if len(values) > HALVES_MIN:
-                    half = len(values) // 2
-                    return self._part(values[:half], start, faults) + self._part(values[half:], start + half, faults)
-        out = []
-        for index, value in enumerate(values, start):
-            try:
-                out.append(self.each(value))
-            except Rejection as exc:
-                faults[index] = exc
-                out.append(None)
-            except (ValueError, ArithmeticError):  # a limit of Python's own numbers
-                faults[index] = Rejection("out_of_range")
-                out.append(None)
-        return out
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A column on the wire: the type that msgspec checks, and what is converted afterwards (None: nothing)."""
-
-    wire: Any
-    conversion: Conversion | None = None
-
-
-Maker = Callable[[ColumnType, int | None], Form]
-
-
-def _plain(wire: Any) -> Maker:
-    return lambda _type, _scale: Form(wire)
-
-
-def _by(wire: Any, each: Each, column: Column | None = None) -> Maker:
-    conversion = Conversion(each, column)
-    return lambda _type, _scale: Form(wire, conversion)
 
 
 def is_whole_text(form: Form) -> bool:
@@ -101,28 +44,6 @@ def _boolean(value: Any) -> bool:
     if value not in (0, 1):
         raise Rejection("out_of_range")
     return bool(value)
-
-
-def uuid_text(value: str) -> str:
-    """Return a UUID in lower case with hyphens."""
-    try:
-        found = uuid.UUID(value)
-    except ValueError:
-        raise Rejection("bad_type") from None
-    if found.hex not in value.lower().replace("-", ""):  # digits of other scripts, underscores
-        raise Rejection("bad_type")
-    return str(found)
-
-
-def uuid_column(values: list[str]) -> list[str]:
-    """Return the very list if each text is a UUID in the contract's form; else raise."""
-    count = len(values)
-    joined = "\n".join(values) + "\n"
-    rest = joined.encode("ascii").translate(None, b"0123456789abcdef")
-    in_place = all(joined[at::37] == "-" * count for at in (8, 13, 18, 23)) and joined[36::37] == "\n" * count
-    if len(joined) != 37 * count or rest != b"----\n" * count or not in_place:
-        raise Rejection("bad_type")
-    return values
 
 
 def _base64url(value: str) -> bytes:
@@ -199,14 +120,14 @@ def _float_text(value: float | str) -> str:
 
 
 def _times(factor: int, divisor: int = 1) -> Maker:
-    return _by(
+    return converted(
         Int64, lambda value: temporal.time_text(value * factor // divisor), temporal.time_column(factor, divisor)
     )
 
 
 def _stamps(factor: int, divisor: int = 1, suffix: str = "") -> Maker:
     column = temporal.timestamp_column(factor, divisor, suffix)
-    return _by(Int64, lambda value: temporal.timestamp_text(value * factor // divisor) + suffix, column)
+    return converted(Int64, lambda value: temporal.timestamp_text(value * factor // divisor) + suffix, column)
 
 
 def _epoch(factor: int, divisor: int = 1) -> dict[Kind, Maker]:
@@ -229,70 +150,49 @@ def _iso_time(value: str) -> str:
     return temporal.time_text(temporal.time_micros_of(value))
 
 
-def _raw(each: Each, column: Column | None = None) -> Maker:
-    return _by(msgspec.Raw, each, None if column is None else plain.with_nulls(column))
-
-
-def _raw_decimal(type_: ColumnType, _scale: int | None) -> Form:
-    each, column = plain.decimal_maker(type_.precision, type_.scale)
-    return Form(msgspec.Raw, Conversion(each, plain.with_nulls(column)))
-
-
-def _raw_uuid(raw: Any) -> str | None:
-    text = plain.text_of(raw)
-    return None if text is None else uuid_text(text)
-
-
-_TEXT = {Kind.STRING: _plain(str)}
-_INT_AS_IT_IS = {Kind.LONG: _by(Int64, str, whole_texts), Kind.STRING: _by(int, str, whole_texts)}
-_DATES = {Kind.DATE: _by(Int32, temporal.date_text, temporal.date_column), Kind.INT: _plain(Int32), **_INT_AS_IT_IS}
-_DOCUMENT = {Kind.JSON: _by(msgspec.Raw, _raw_json), Kind.STRING: _by(msgspec.Raw, _raw_json)}
-_ENUM = {Kind.STRING: _plain(str)}
+_TEXT = {Kind.STRING: unconverted(str)}
+_INT_AS_IT_IS = {Kind.LONG: converted(Int64, str, whole_texts), Kind.STRING: converted(int, str, whole_texts)}
+_DATES = {
+    Kind.DATE: converted(Int32, temporal.date_text, temporal.date_column),
+    Kind.INT: unconverted(Int32),
+    **_INT_AS_IT_IS,
+}
+_DOCUMENT = {Kind.JSON: converted(msgspec.Raw, _raw_json), Kind.STRING: converted(msgspec.Raw, _raw_json)}
+_ENUM = {Kind.STRING: unconverted(str)}
 
 ENCODINGS: dict[str, dict[Kind, Maker]] = {
-    "plain": {
-        Kind.BOOLEAN: _raw(plain.boolean_of, plain.booleans),
-        Kind.INT: _raw(plain.int_of, plain.ints),
-        Kind.LONG: _raw(plain.long_of, plain.longs),
-        Kind.FLOAT: _raw(*plain.float_maker(single=True)),
-        Kind.DOUBLE: _raw(*plain.float_maker(single=False)),
-        Kind.DECIMAL: _raw_decimal,
-        Kind.DATE: _raw(plain.date_of),
-        Kind.TIME: _raw(plain.time_of),
-        Kind.TIMESTAMP: _raw(plain.stamp_of, plain.stamps),
-        Kind.TIMESTAMPTZ: _raw(plain.zoned_of, plain.zoned),
-        Kind.STRING: _raw(plain.text_of, plain.texts),
-        Kind.JSON: _raw(plain.document_of),
-        Kind.UUID: _raw(_raw_uuid, lambda raws: uuid_column(plain.texts(raws))),
-        Kind.BINARY: _raw(plain.bytes_of, plain.binaries),
+    "plain": PLAIN,
+    "bson": BSON,
+    "boolean": {
+        Kind.BOOLEAN: unconverted(bool),
+        Kind.STRING: converted(bool, lambda value: "true" if value else "false"),
     },
-    "boolean": {Kind.BOOLEAN: _plain(bool), Kind.STRING: _by(bool, lambda value: "true" if value else "false")},
-    "tinyint": {Kind.BOOLEAN: _by(bool | int, _boolean)},
+    "tinyint": {Kind.BOOLEAN: converted(bool | int, _boolean)},
     "int": {
-        Kind.INT: _plain(Int32),
-        Kind.LONG: _by(Int64, str, whole_texts),
+        Kind.INT: unconverted(Int32),
+        Kind.LONG: converted(Int64, str, whole_texts),
         Kind.DECIMAL: _whole,
-        Kind.FLOAT: _plain(float),
-        Kind.DOUBLE: _plain(float),
-        Kind.BOOLEAN: _by(int, _boolean),
-        Kind.STRING: _by(int, str, whole_texts),
+        Kind.FLOAT: unconverted(float),
+        Kind.DOUBLE: unconverted(float),
+        Kind.BOOLEAN: converted(int, _boolean),
+        Kind.STRING: converted(int, str, whole_texts),
     },
     "double": {
-        Kind.FLOAT: _plain(Float32),
-        Kind.DOUBLE: _plain(Float),
+        Kind.FLOAT: unconverted(Float32),
+        Kind.DOUBLE: unconverted(Float),
         Kind.DECIMAL: _of_decimal(rounded=True),
-        Kind.STRING: _by(Float, _float_text),
+        Kind.STRING: converted(Float, _float_text),
     },
-    "number": {Kind.DECIMAL: _of_decimal(rounded=False), Kind.STRING: _by(Decimal, decimals.plain_text)},
+    "number": {Kind.DECIMAL: _of_decimal(rounded=False), Kind.STRING: converted(Decimal, decimals.plain_text)},
     "string": {
-        Kind.STRING: _plain(str),
-        Kind.JSON: _plain(str),
-        Kind.UUID: _by(str, uuid_text, uuid_column),
+        Kind.STRING: unconverted(str),
+        Kind.JSON: unconverted(str),
+        Kind.UUID: converted(str, uuid_text, uuid_column),
         Kind.DECIMAL: _of_number_text,
     },
-    "base64": {Kind.BINARY: _plain(bytes), Kind.STRING: _plain(str)},
-    "base64url": {Kind.BINARY: _by(str, _base64url), Kind.STRING: _plain(str)},
-    "hex": {Kind.BINARY: _by(str, _hex), Kind.STRING: _plain(str)},
+    "base64": {Kind.BINARY: unconverted(bytes), Kind.STRING: unconverted(str)},
+    "base64url": {Kind.BINARY: converted(str, _base64url), Kind.STRING: unconverted(str)},
+    "hex": {Kind.BINARY: converted(str, _hex), Kind.STRING: unconverted(str)},
     "map": _DOCUMENT,
     "struct": _DOCUMENT,
     "connect.Decimal": {Kind.DECIMAL: _unscaled, Kind.STRING: _unscaled_string, Kind.LONG: _unscaled_long},
@@ -301,11 +201,11 @@ ENCODINGS: dict[str, dict[Kind, Maker]] = {
     "connect.Timestamp": _epoch(1_000),
     "data.VariableScaleDecimal": {
         Kind.DECIMAL: _of_scaled,
-        Kind.STRING: _by(decimals.ScaledValue, decimals.plain_text),
+        Kind.STRING: converted(decimals.ScaledValue, decimals.plain_text),
     },
-    "data.Bits": {Kind.BINARY: _plain(bytes), Kind.STRING: _plain(str)},
-    "data.Json": {Kind.JSON: _plain(str), Kind.STRING: _plain(str)},
-    "data.Uuid": {Kind.UUID: _by(str, uuid_text, uuid_column), Kind.STRING: _plain(str)},
+    "data.Bits": {Kind.BINARY: unconverted(bytes), Kind.STRING: unconverted(str)},
+    "data.Json": {Kind.JSON: unconverted(str), Kind.STRING: unconverted(str)},
+    "data.Uuid": {Kind.UUID: converted(str, uuid_text, uuid_column), Kind.STRING: unconverted(str)},
     "data.Xml": _TEXT,
     "data.Ltree": _TEXT,
     "data.TsVector": _TEXT,
@@ -318,18 +218,21 @@ ENCODINGS: dict[str, dict[Kind, Maker]] = {
     "time.Timestamp": _epoch(1_000),
     "time.MicroTimestamp": _epoch(1),
     "time.NanoTimestamp": _epoch(1, 1_000),
-    "time.ZonedTimestamp": {Kind.TIMESTAMPTZ: _by(str, _zoned, temporal.zoned_column), Kind.STRING: _plain(str)},
-    "time.ZonedTime": {Kind.TIME: _by(str, _iso_time), Kind.STRING: _plain(str)},
-    "time.IsoDate": {Kind.DATE: _by(str, _iso_date), Kind.STRING: _plain(str)},
-    "time.IsoTime": {Kind.TIME: _by(str, _iso_time), Kind.STRING: _plain(str)},
+    "time.ZonedTimestamp": {
+        Kind.TIMESTAMPTZ: converted(str, _zoned, temporal.zoned_column),
+        Kind.STRING: unconverted(str),
+    },
+    "time.ZonedTime": {Kind.TIME: converted(str, _iso_time), Kind.STRING: unconverted(str)},
+    "time.IsoDate": {Kind.DATE: converted(str, _iso_date), Kind.STRING: unconverted(str)},
+    "time.IsoTime": {Kind.TIME: converted(str, _iso_time), Kind.STRING: unconverted(str)},
     "time.IsoTimestamp": {
-        Kind.TIMESTAMP: _by(str, _iso_stamp),
-        Kind.TIMESTAMPTZ: _by(str, _zoned),
-        Kind.STRING: _plain(str),
+        Kind.TIMESTAMP: converted(str, _iso_stamp),
+        Kind.TIMESTAMPTZ: converted(str, _zoned),
+        Kind.STRING: unconverted(str),
     },
     "time.MicroDuration": _INT_AS_IT_IS,
     "time.Interval": _TEXT,
-    "time.Year": {Kind.INT: _plain(Int32), **_INT_AS_IT_IS},
+    "time.Year": {Kind.INT: unconverted(Int32), **_INT_AS_IT_IS},
 }
 
 # What a column is taken for where neither the record nor the spec says: PostgreSQL with time.precision.mode=adaptive.
@@ -355,6 +258,7 @@ DEFAULTS_OF: dict[str, dict[Kind, str]] = {
     "postgresql": DEFAULTS,
     "mysql": MYSQL_DEFAULTS,
     "plain": dict.fromkeys(DEFAULTS, "plain"),
+    "bson": dict.fromkeys(DEFAULTS, "bson"),
 }
 
 

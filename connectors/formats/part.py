@@ -9,8 +9,8 @@ from typing import Any
 from msgspec import UNSET
 
 from connectors.formats import temporal
-from connectors.formats.encodings import Conversion
 from connectors.formats.envelope import Layout
+from connectors.formats.forms import Conversion
 from connectors.formats.inspection import inspect
 from connectors.formats.keys import ESCAPED_COLON, KeyReader
 from connectors.formats.reasons import Rejection

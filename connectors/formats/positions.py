@@ -15,13 +15,13 @@ from connectors.formats.texts import whole_texts
 from schemas.errors import PoisonRecord
 from schemas.position import mysql_position, postgresql_position
 
-_NO_SNAPSHOT = frozenset({"false", None, False})
+NO_SNAPSHOT = frozenset({"false", None, False})
 _LSN_DIGITS = 20
 
 
 def is_snapshot(op: str, source: Any) -> bool:
     """Tell whether a record is a row read, not changed."""
-    return op == "r" or source.snapshot not in _NO_SNAPSHOT
+    return op == "r" or source.snapshot not in NO_SNAPSHOT
 
 
 def is_initial(source: Any) -> bool:
@@ -48,7 +48,7 @@ def positions(
 ) -> tuple[list[str], list[bool], dict[int, Rejection]]:
     """Return each record's position, whether it is a row of a snapshot, and which have no position, by index."""
     postgres = isinstance(sources[0], PostgresSource)
-    changes = "r" not in operations and {source.snapshot for source in sources} <= _NO_SNAPSHOT
+    changes = "r" not in operations and {source.snapshot for source in sources} <= NO_SNAPSHOT
     if changes:
         snapshots = [False] * len(sources)
         if postgres and (fast := _streamed(sources, epoch)) is not None:

@@ -42,6 +42,11 @@ _TABLE = (
         PoisonRecord,
         "`after` of an insert, update or snapshot row holds the row; a transformation may have taken it away",
     ),
+    Reason(
+        "partial_field",
+        PoisonRecord,
+        "let the connector send whole documents: capture.mode=change_streams_update_full",
+    ),
     Reason("no_source", PoisonRecord, "`source` names connector and position; a transformation may have taken it away"),
     Reason("unknown_connector", PoisonRecord, "positions are known of postgresql, mysql and mariadb"),
     Reason(

@@ -17,7 +17,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from connectors.formats.decimals import ScaledValue
-from connectors.formats.encodings import Conversion, Form, form_of
+from connectors.formats.encodings import form_of
+from connectors.formats.forms import Conversion, Form
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
 from schemas.errors import ConfigurationError

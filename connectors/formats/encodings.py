@@ -16,7 +16,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from connectors.formats import decimals, temporal
-from connectors.formats.forms import Conversion, Form, Maker, converted, unconverted
+from connectors.formats.forms import Conversion, Form, Maker
+from connectors.formats.forms import converted as _by
+from connectors.formats.forms import unconverted as _plain
 from connectors.formats.raw_encodings import BSON, PLAIN
 from connectors.formats.reasons import Rejection
 from connectors.formats.texts import whole_texts
@@ -120,14 +122,14 @@ def _float_text(value: float | str) -> str:
 
 
 def _times(factor: int, divisor: int = 1) -> Maker:
-    return converted(
+    return _by(
         Int64, lambda value: temporal.time_text(value * factor // divisor), temporal.time_column(factor, divisor)
     )
 
 
 def _stamps(factor: int, divisor: int = 1, suffix: str = "") -> Maker:
     column = temporal.timestamp_column(factor, divisor, suffix)
-    return converted(Int64, lambda value: temporal.timestamp_text(value * factor // divisor) + suffix, column)
+    return _by(Int64, lambda value: temporal.timestamp_text(value * factor // divisor) + suffix, column)
 
 
 def _epoch(factor: int, divisor: int = 1) -> dict[Kind, Maker]:
@@ -150,49 +152,42 @@ def _iso_time(value: str) -> str:
     return temporal.time_text(temporal.time_micros_of(value))
 
 
-_TEXT = {Kind.STRING: unconverted(str)}
-_INT_AS_IT_IS = {Kind.LONG: converted(Int64, str, whole_texts), Kind.STRING: converted(int, str, whole_texts)}
-_DATES = {
-    Kind.DATE: converted(Int32, temporal.date_text, temporal.date_column),
-    Kind.INT: unconverted(Int32),
-    **_INT_AS_IT_IS,
-}
-_DOCUMENT = {Kind.JSON: converted(msgspec.Raw, _raw_json), Kind.STRING: converted(msgspec.Raw, _raw_json)}
-_ENUM = {Kind.STRING: unconverted(str)}
+_TEXT = {Kind.STRING: _plain(str)}
+_INT_AS_IT_IS = {Kind.LONG: _by(Int64, str, whole_texts), Kind.STRING: _by(int, str, whole_texts)}
+_DATES = {Kind.DATE: _by(Int32, temporal.date_text, temporal.date_column), Kind.INT: _plain(Int32), **_INT_AS_IT_IS}
+_DOCUMENT = {Kind.JSON: _by(msgspec.Raw, _raw_json), Kind.STRING: _by(msgspec.Raw, _raw_json)}
+_ENUM = {Kind.STRING: _plain(str)}
 
 ENCODINGS: dict[str, dict[Kind, Maker]] = {
     "plain": PLAIN,
     "bson": BSON,
-    "boolean": {
-        Kind.BOOLEAN: unconverted(bool),
-        Kind.STRING: converted(bool, lambda value: "true" if value else "false"),
-    },
-    "tinyint": {Kind.BOOLEAN: converted(bool | int, _boolean)},
+    "boolean": {Kind.BOOLEAN: _plain(bool), Kind.STRING: _by(bool, lambda value: "true" if value else "false")},
+    "tinyint": {Kind.BOOLEAN: _by(bool | int, _boolean)},
     "int": {
-        Kind.INT: unconverted(Int32),
-        Kind.LONG: converted(Int64, str, whole_texts),
+        Kind.INT: _plain(Int32),
+        Kind.LONG: _by(Int64, str, whole_texts),
         Kind.DECIMAL: _whole,
-        Kind.FLOAT: unconverted(float),
-        Kind.DOUBLE: unconverted(float),
-        Kind.BOOLEAN: converted(int, _boolean),
-        Kind.STRING: converted(int, str, whole_texts),
+        Kind.FLOAT: _plain(float),
+        Kind.DOUBLE: _plain(float),
+        Kind.BOOLEAN: _by(int, _boolean),
+        Kind.STRING: _by(int, str, whole_texts),
     },
     "double": {
-        Kind.FLOAT: unconverted(Float32),
-        Kind.DOUBLE: unconverted(Float),
+        Kind.FLOAT: _plain(Float32),
+        Kind.DOUBLE: _plain(Float),
         Kind.DECIMAL: _of_decimal(rounded=True),
-        Kind.STRING: converted(Float, _float_text),
+        Kind.STRING: _by(Float, _float_text),
     },
-    "number": {Kind.DECIMAL: _of_decimal(rounded=False), Kind.STRING: converted(Decimal, decimals.plain_text)},
+    "number": {Kind.DECIMAL: _of_decimal(rounded=False), Kind.STRING: _by(Decimal, decimals.plain_text)},
     "string": {
-        Kind.STRING: unconverted(str),
-        Kind.JSON: unconverted(str),
-        Kind.UUID: converted(str, uuid_text, uuid_column),
+        Kind.STRING: _plain(str),
+        Kind.JSON: _plain(str),
+        Kind.UUID: _by(str, uuid_text, uuid_column),
         Kind.DECIMAL: _of_number_text,
     },
-    "base64": {Kind.BINARY: unconverted(bytes), Kind.STRING: unconverted(str)},
-    "base64url": {Kind.BINARY: converted(str, _base64url), Kind.STRING: unconverted(str)},
-    "hex": {Kind.BINARY: converted(str, _hex), Kind.STRING: unconverted(str)},
+    "base64": {Kind.BINARY: _plain(bytes), Kind.STRING: _plain(str)},
+    "base64url": {Kind.BINARY: _by(str, _base64url), Kind.STRING: _plain(str)},
+    "hex": {Kind.BINARY: _by(str, _hex), Kind.STRING: _plain(str)},
     "map": _DOCUMENT,
     "struct": _DOCUMENT,
     "connect.Decimal": {Kind.DECIMAL: _unscaled, Kind.STRING: _unscaled_string, Kind.LONG: _unscaled_long},
@@ -201,11 +196,11 @@ ENCODINGS: dict[str, dict[Kind, Maker]] = {
     "connect.Timestamp": _epoch(1_000),
     "data.VariableScaleDecimal": {
         Kind.DECIMAL: _of_scaled,
-        Kind.STRING: converted(decimals.ScaledValue, decimals.plain_text),
+        Kind.STRING: _by(decimals.ScaledValue, decimals.plain_text),
     },
-    "data.Bits": {Kind.BINARY: unconverted(bytes), Kind.STRING: unconverted(str)},
-    "data.Json": {Kind.JSON: unconverted(str), Kind.STRING: unconverted(str)},
-    "data.Uuid": {Kind.UUID: converted(str, uuid_text, uuid_column), Kind.STRING: unconverted(str)},
+    "data.Bits": {Kind.BINARY: _plain(bytes), Kind.STRING: _plain(str)},
+    "data.Json": {Kind.JSON: _plain(str), Kind.STRING: _plain(str)},
+    "data.Uuid": {Kind.UUID: _by(str, uuid_text, uuid_column), Kind.STRING: _plain(str)},
     "data.Xml": _TEXT,
     "data.Ltree": _TEXT,
     "data.TsVector": _TEXT,
@@ -218,21 +213,18 @@ ENCODINGS: dict[str, dict[Kind, Maker]] = {
     "time.Timestamp": _epoch(1_000),
     "time.MicroTimestamp": _epoch(1),
     "time.NanoTimestamp": _epoch(1, 1_000),
-    "time.ZonedTimestamp": {
-        Kind.TIMESTAMPTZ: converted(str, _zoned, temporal.zoned_column),
-        Kind.STRING: unconverted(str),
-    },
-    "time.ZonedTime": {Kind.TIME: converted(str, _iso_time), Kind.STRING: unconverted(str)},
-    "time.IsoDate": {Kind.DATE: converted(str, _iso_date), Kind.STRING: unconverted(str)},
-    "time.IsoTime": {Kind.TIME: converted(str, _iso_time), Kind.STRING: unconverted(str)},
+    "time.ZonedTimestamp": {Kind.TIMESTAMPTZ: _by(str, _zoned, temporal.zoned_column), Kind.STRING: _plain(str)},
+    "time.ZonedTime": {Kind.TIME: _by(str, _iso_time), Kind.STRING: _plain(str)},
+    "time.IsoDate": {Kind.DATE: _by(str, _iso_date), Kind.STRING: _plain(str)},
+    "time.IsoTime": {Kind.TIME: _by(str, _iso_time), Kind.STRING: _plain(str)},
     "time.IsoTimestamp": {
-        Kind.TIMESTAMP: converted(str, _iso_stamp),
-        Kind.TIMESTAMPTZ: converted(str, _zoned),
-        Kind.STRING: unconverted(str),
+        Kind.TIMESTAMP: _by(str, _iso_stamp),
+        Kind.TIMESTAMPTZ: _by(str, _zoned),
+        Kind.STRING: _plain(str),
     },
     "time.MicroDuration": _INT_AS_IT_IS,
     "time.Interval": _TEXT,
-    "time.Year": {Kind.INT: unconverted(Int32), **_INT_AS_IT_IS},
+    "time.Year": {Kind.INT: _plain(Int32), **_INT_AS_IT_IS},
 }
 
 # What a column is taken for where neither the record nor the spec says: PostgreSQL with time.precision.mode=adaptive.

@@ -43,7 +43,11 @@ _TABLE = (
         "`after` of an insert, update or snapshot row holds the row; a transformation may have taken it away",
     ),
     Reason("no_source", PoisonRecord, "`source` names connector and position; a transformation may have taken it away"),
-    Reason("unknown_connector", PoisonRecord, "positions are known of postgresql, mysql and mariadb"),
+    Reason(
+        "unknown_connector",
+        PoisonRecord,
+        "positions are known of postgresql, mysql, mariadb, sqlserver, oracle and db2",
+    ),
     Reason(
         "bad_position",
         PoisonRecord,

@@ -83,6 +83,10 @@ class TableSpec(Strict):
     before: Literal["none", "full"] = "none"
     truncate: Literal["pause"] = "pause"
     unknown_columns: Literal["ignore", "quarantine"] = "ignore"
+    absent: Literal["absent", "null", "unavailable"] | None = (
+        None  # a column that a row does not have; None: the format's
+    )
+    options: dict[str, Any] = {}  # of the format
     unavailable_placeholder: str = "__debezium_unavailable_value"
     start: Literal["earliest", "latest"] = "earliest"
     features: list[View] = []

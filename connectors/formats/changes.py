@@ -15,7 +15,7 @@ from schemas.batch import Batch, Decoded
 from schemas.change import Operation
 from schemas.errors import TableStopped
 
-_OPERATIONS = {
+OPERATIONS = {
     "c": Operation.INSERT.value,
     "u": Operation.UPDATE.value,
     "d": Operation.DELETE.value,
@@ -101,7 +101,7 @@ def _append(part: Part, places: Sequence[int], batch: Batch, offsets: list[int])
 
     codes, sources, count = kept(part.codes), kept(part.sources), len(places)
     batch.offsets += offsets if count == len(offsets) else [offsets[index] for index in kept(part.indices)]
-    batch.operations += map(_OPERATIONS.__getitem__, codes)
+    batch.operations += map(OPERATIONS.__getitem__, codes)
     batch.keys += kept(part.keys)
     batch.afters += kept(part.afters)
     batch.befores += kept(part.befores) if part.befores else [None] * count

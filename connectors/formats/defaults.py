@@ -35,4 +35,5 @@ DEFAULTS: dict[str, dict[Kind, str]] = {
         Kind.DECIMAL: "oracle.NUMBER",
     },
     "db2": {**_POSTGRESQL, Kind.TIME: "time.Time"},
+    "plain": dict.fromkeys(_POSTGRESQL, "plain"),
 }

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from connectors.formats import decimals, temporal
+from connectors.formats import decimals, plain, temporal
 from connectors.formats.reasons import Rejection
 from connectors.formats.texts import whole_texts
 from schemas.errors import ConfigurationError
@@ -258,6 +258,20 @@ def _midnight(millis: int) -> str:
     return temporal.date_text(days)
 
 
+def _raw(each: Each, column: Column | None = None) -> Maker:
+    return _by(msgspec.Raw, each, None if column is None else plain.with_nulls(column))
+
+
+def _raw_decimal(type_: ColumnType, _scale: int | None) -> Form:
+    each, column = plain.decimal_maker(type_.precision, type_.scale)
+    return Form(msgspec.Raw, Conversion(each, plain.with_nulls(column)))
+
+
+def _raw_uuid(raw: Any) -> str | None:
+    text = plain.text_of(raw)
+    return None if text is None else uuid_text(text)
+
+
 _TEXT = {Kind.STRING: _plain(str)}
 _INT_AS_IT_IS = {Kind.LONG: _by(Int64, str, whole_texts), Kind.STRING: _by(int, str, whole_texts)}
 _DATES = {Kind.DATE: _by(Int32, temporal.date_text, temporal.date_column), Kind.INT: _plain(Int32), **_INT_AS_IT_IS}
@@ -265,6 +279,22 @@ _DOCUMENT = {Kind.JSON: _by(msgspec.Raw, _raw_json), Kind.STRING: _by(msgspec.Ra
 _ENUM = {Kind.STRING: _plain(str)}
 
 ENCODINGS: dict[str, dict[Kind, Maker]] = {
+    "plain": {
+        Kind.BOOLEAN: _raw(plain.boolean_of, plain.booleans),
+        Kind.INT: _raw(plain.int_of, plain.ints),
+        Kind.LONG: _raw(plain.long_of, plain.longs),
+        Kind.FLOAT: _raw(*plain.float_maker(single=True)),
+        Kind.DOUBLE: _raw(*plain.float_maker(single=False)),
+        Kind.DECIMAL: _raw_decimal,
+        Kind.DATE: _raw(plain.date_of),
+        Kind.TIME: _raw(plain.time_of),
+        Kind.TIMESTAMP: _raw(plain.stamp_of, plain.stamps),
+        Kind.TIMESTAMPTZ: _raw(plain.zoned_of, plain.zoned),
+        Kind.STRING: _raw(plain.text_of, plain.texts),
+        Kind.JSON: _raw(plain.document_of),
+        Kind.UUID: _raw(_raw_uuid, lambda raws: uuid_column(plain.texts(raws))),
+        Kind.BINARY: _raw(plain.bytes_of, plain.binaries),
+    },
     "boolean": {Kind.BOOLEAN: _plain(bool), Kind.STRING: _by(bool, lambda value: "true" if value else "false")},
     "tinyint": {Kind.BOOLEAN: _by(bool | int, _boolean)},
     "int": {

@@ -17,7 +17,7 @@ from connectors.formats.keys import ESCAPED_COLON, KeyReader
 from connectors.formats.reasons import Rejection
 from connectors.formats.rows import convert, take_unavailable, text_colons
 
-_COMMIT_TIMES = Conversion(lambda micros: temporal.timestamp_text(micros) + "Z", temporal.timestamp_column(1, 1, "Z"))
+COMMIT_TIMES = Conversion(lambda micros: temporal.timestamp_text(micros) + "Z", temporal.timestamp_column(1, 1, "Z"))
 _ROWLESS = frozenset("dt")
 
 
@@ -263,5 +263,5 @@ def read_times(part: Part) -> None:
         bare = [i for i, value in enumerate(micros) if value is None and millis[i] is None]
         part.reject({i: Rejection("bad_time", "`source` has neither ts_us nor ts_ms") for i in bare})
         micros = [(millis[i] or 0) * 1_000 if value is None else value for i, value in enumerate(micros)]
-    part.ts, faults = _COMMIT_TIMES.apply(micros)
+    part.ts, faults = COMMIT_TIMES.apply(micros)
     part.reject({i: Rejection("bad_time", "the commit time in `source` is no time") for i in faults})

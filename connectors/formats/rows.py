@@ -127,10 +127,12 @@ def row_plan(
     absent: frozenset[str] = frozenset(),
     ignored: Sequence[str] = (),
     loose: bool = False,
+    optional: bool = False,
 ) -> RowPlan:
     """Return the plan of rows that have exactly `columns` without `absent`, and `ignored` beside them.
 
-    `loose` rows may lack any column and have any other beside. Names are checked here, for msgspec cannot hold all.
+    `optional` rows may lack any of these; `loose` rows too, and may have any other column beside. Names are checked
+    here, for msgspec cannot hold all.
 
     Raises:
         ConfigurationError: an encoding does not fit, or a name holds a quote, a backslash or a control character.
@@ -144,11 +146,11 @@ def row_plan(
             fields.append((attribute, UnsetType, UNSET))
             continue
         wire = _nullable(form.wire)
-        fields.append((attribute, wire | UnsetType, UNSET) if loose else (attribute, wire))
+        fields.append((attribute, wire | UnsetType, UNSET) if loose or optional else (attribute, wire))
         values = () if placeholder is None else placeholder.values(column.type, form.wire, column.encoding)
         plans.append(ColumnPlan(column.name, attribute, form, values, attrgetter(attribute)))
     extra = [f"x{number}" for number in range(len(ignored))]
-    fields += [(attribute, RawValue) for attribute in extra]
+    fields += [(attribute, RawValue | UnsetType, UNSET) if optional else (attribute, RawValue) for attribute in extra]
     names = {f"c{number}": column.name for number, column in enumerate(columns)} | dict(
         zip(extra, ignored, strict=True)
     )

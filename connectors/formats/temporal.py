@@ -146,7 +146,7 @@ def timestamp_column(factor: int, divisor: int = 1, suffix: str = "") -> Callabl
     """Return the function for numbers that are microseconds since 1970 once times `factor`, divided by `divisor`."""
 
     def convert(values: list[int]) -> list[str]:
-        return _timestamps(_scaled(values, factor, divisor), suffix)
+        return micros_column(_scaled(values, factor, divisor), suffix)
 
     return convert
 
@@ -161,10 +161,11 @@ def zoned_column(values: list[str]) -> list[str]:
         return values
     if set(map(itemgetter(13), values)) != {":"}:
         raise Rejection("bad_type")  # of this shortcut: Arrow takes hours without minutes
-    return _timestamps(array.view(pa.int64()), "Z")
+    return micros_column(array.view(pa.int64()), "Z")
 
 
-def _timestamps(micros: Any, suffix: str) -> list[str]:
+def micros_column(micros: Any, suffix: str) -> list[str]:
+    """Return timestamps of an Arrow array of microseconds since 1970, each with `suffix`; of ordinary years only."""
     _within(micros, _YEAR_1_DAYS * DAY_US, (_YEAR_9999_DAYS + 1) * DAY_US - 1)
     texts = micros.view(pa.timestamp("us")).cast(pa.string())  # with a zone this cast is five times as slow
     lines = arrow_lines(texts, suffix)

@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.config import Config, read_config
 from schemas.table import TableSpec
+from schemas.topics import TopicNames
 from sinks.redis.layout import Layout
 from streams.apply import apply_folder
 from tests.bench.events import bench_spec, fill
@@ -71,6 +72,12 @@ class Bench:
         futures = admin.create_topics([NewTopic(name, n, 1) for name, n in topics.items()])
         for future in futures.values():
             future.result(60)
+
+    def _forget(self, topic: str) -> None:
+        """Delete a topic, if it is there: what a stage remembers there of the round before would pause it."""
+        admin = AdminClient({"bootstrap.servers": self.kafka.address})
+        if topic in admin.list_topics(timeout=60).topics:
+            admin.delete_topics([topic])[topic].result(60)
 
     def configure(self, prefix: str, group: str, specs: list[TableSpec]) -> Path:
         """Write a configuration whose groups and lake are new, and apply the specs."""
@@ -135,6 +142,7 @@ class Bench:
         """One stage alone, one process; downstream stages read what NORMALIZE of the first round wrote."""
         prefix = f"n{self.round}" if stage == "normalize" else "n0"
         group = f"{stage}{self.round}"
+        self._forget(TopicNames(prefix).stage_state(stage))
         path = self.configure(prefix, group, [bench_spec("results", TOPIC)])
         self.redis.flush()
         topic = TOPIC if stage == "normalize" else f"{prefix}.changes.results"

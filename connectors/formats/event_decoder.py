@@ -1,0 +1,230 @@
+"""The decoder of all formats that say their changes as `Events`: typed rows, keys, and one batch in order.
+
+Promise: `decode` never raises for a record and puts each in exactly one place; of a record with several changes all go
+out, or it is rejected whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import UNSET
+
+from connectors.formats.base import PartitionMemory, Records
+from connectors.formats.changes import OPERATIONS
+from connectors.formats.events import Events, Unwrapper
+from connectors.formats.keys import KeyReader
+from connectors.formats.part import COMMIT_TIMES
+from connectors.formats.raw_rows import RawRows
+from connectors.formats.reasons import Rejection, rejection
+from schemas.batch import Batch, Decoded, Rejected
+from schemas.config import LimitsConfig
+from schemas.errors import TableStopped
+from schemas.table import TableEntry
+
+_NOTHING: list[str] = []  # shared by all changes with nothing unavailable: nobody may add to it
+_ROWLESS = frozenset("dt")
+
+
+@dataclass(slots=True)
+class _Typed:
+    """The changes of a run with typed rows and keys, by place; `faults` are those that are refused."""
+
+    afters: list[Any]
+    befores: list[Any]
+    keys: list[Any]
+    ts: list[str]
+    other_keys: dict[int, Any] = field(default_factory=dict)
+    faults: dict[int, Rejection] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EventFormat:
+    """A format by its unwrapper. `absent` is what a column means that a row does not have, unless a spec says it.
+
+    `dialect` names the encodings of columns for which the spec names none; `keys_of_records` says that a record's key
+    is a JSON object of the key's columns, as Debezium's is.
+    """
+
+    name: str
+    unwrapper: Callable[[TableEntry, LimitsConfig], Unwrapper]
+    absent: str = "absent"
+    dialect: str = "plain"
+    keys_of_records: bool = False
+
+    def decoder(self, entry: TableEntry, limits: LimitsConfig) -> EventDecoder:
+        """Return a decoder for the table.
+
+        Raises:
+            ConfigurationError: an encoding or an option of the spec is not one of this format.
+        """
+        return EventDecoder(self, entry, limits)
+
+
+class EventDecoder:
+    """Decodes one table; it learns columns as they come."""
+
+    def __init__(self, format_: EventFormat, entry: TableEntry, limits: LimitsConfig) -> None:
+        """Prepare for the table's spec.
+
+        Raises:
+            ConfigurationError: an encoding is unknown or does not fit its column, or an option is none.
+        """
+        self._spec, self._epoch = entry.spec, entry.epoch
+        self._unwrapper = format_.unwrapper(entry, limits)
+        self._rows = RawRows(entry.spec, limits, format_.dialect)
+        self._key_reader = KeyReader(entry.spec, format_.dialect, limits.record_depth_max) if entry.spec.key else None
+        self._keys_of_records = format_.keys_of_records
+        self._absent = entry.spec.absent or format_.absent
+        self._trusted = entry.spec.before == "full"
+
+    def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
+        """Return what the records say, each in exactly one place; `memory` keeps what the next call must know."""
+        memory.enter(self._epoch)
+        events = self._unwrapper.unwrap(records)
+        decoded = Decoded(Batch(self._spec.table))
+        typed = self._typed(events, records, decoded)
+        rejected = dict(events.rejected)
+        for place in sorted(typed.faults, reverse=True):
+            rejected[events.indices[place]] = typed.faults[place]
+        self._find_stop(events, rejected, memory, decoded)
+        end = len(records.values()) if decoded.stop_index is None else decoded.stop_index
+        kept = [i for i, index in enumerate(events.indices) if index < end and index not in rejected]
+        _gather(events, typed, kept, records.offsets(), decoded.batch)
+        if not self._trusted:
+            decoded.batch.befores = [None] * len(kept)
+        _remember(decoded.batch, memory)
+        decoded.skipped = Counter(name for index, name in events.skipped.items() if index < end)
+        decoded.rejected = [
+            Rejected(index, rejection(fault.reason, fault.message))
+            for index, fault in sorted(rejected.items()) if index < end
+        ]  # fmt: skip
+        return decoded
+
+    def _typed(self, events: Events, records: Records, decoded: Decoded) -> _Typed:
+        """Return the events with rows and keys in the contract's form."""
+        count = len(events.indices)
+        times, bad_times = COMMIT_TIMES.apply(events.ts)
+        typed = _Typed([None] * count, [None] * count, [None] * count, times)
+        typed.faults |= {i: Rejection("bad_time", "the commit time is no time") for i in bad_times}
+        self._rows_of(events.afters, typed.afters, typed, decoded)
+        self._rows_of(events.befores, typed.befores, typed, decoded)
+        for i, code in enumerate(events.codes):
+            if typed.afters[i] is None and code not in _ROWLESS and i not in typed.faults:
+                typed.faults[i] = Rejection("no_row", "an insert, update or snapshot row without its row")
+        if self._absent != "absent":
+            self._fill_absent(events, typed)
+        if self._key_reader is not None:
+            self._read_keys(self._key_reader, events, typed, records)
+        return typed
+
+    def _rows_of(self, raws: Sequence[Any], into: list[Any], typed: _Typed, decoded: Decoded) -> None:
+        """Type the rows that are there."""
+        places = [i for i, raw in enumerate(raws) if raw is not None]
+        if not places:
+            return
+        rows, faults, unknown = self._rows.read([raws[i] for i in places])
+        for i, row in zip(places, rows, strict=True):
+            into[i] = row
+        typed.faults |= {places[i]: fault for i, fault in faults.items()} | typed.faults
+        decoded.unknown_columns |= unknown
+
+    def _fill_absent(self, events: Events, typed: _Typed) -> None:
+        """Make columns that a row does not have null, or name them unavailable, as the spec or the format says."""
+        rows = [(i, row) for i, row in enumerate(typed.afters) if row is not None and i not in typed.faults]
+        for column in self._rows.plan.columns:
+            read, attribute, name = column.read, column.attribute, column.name
+            for i, row in rows:
+                if read(row) is not UNSET:
+                    continue
+                if self._absent == "null":
+                    setattr(row, attribute, None)
+                elif name not in (missing := events.unavailable.setdefault(i, [])):
+                    missing.append(name)
+
+    def _read_keys(self, reader: KeyReader, events: Events, typed: _Typed, records: Records) -> None:
+        raws: Sequence[bytes | None] = events.keys
+        if self._keys_of_records and not raws:
+            keys = records.keys()
+            raws = [keys[index] for index in events.indices]
+        given = [i for i, raw in enumerate(raws) if raw is not None]
+        found, faults = reader.read([raws[i] for i in given])  # type: ignore[misc]
+        for i, key in zip(given, found, strict=True):
+            typed.keys[i] = key
+        typed.faults |= {given[i]: fault for i, fault in faults.items()} | typed.faults
+        self._keys_of_rows(reader, events, typed, set(given))
+        for i, raw in events.other_keys.items():
+            try:
+                typed.other_keys[i] = reader.one(raw)
+            except Rejection as fault:
+                typed.faults.setdefault(i, fault)
+
+    def _keys_of_rows(self, reader: KeyReader, events: Events, typed: _Typed, given: set[int]) -> None:
+        """Take keys from rows; a delete's row is `before`."""
+        columns = [self._rows.plan.by_name(name) for name in self._spec.key]
+        reads: list[Callable[[Any], Any]] = [column.read for column in columns if column is not None]
+        assert len(reads) == len(columns), "the spec checks that a key is made of its columns"
+        for i, code in enumerate(events.codes):
+            if i in given or i in typed.faults or code == "t":
+                continue
+            row = typed.befores[i] if code == "d" else typed.afters[i]
+            values = [None if row is None else read(row) for read in reads]
+            if any(value is None or value is UNSET for value in values):
+                typed.faults[i] = Rejection("no_key", "the record has no key, and its row is not complete in it")
+                continue
+            typed.keys[i] = reader.row_type(*values)
+
+    def _find_stop(
+        self, events: Events, rejected: dict[int, Rejection], memory: PartitionMemory, decoded: Decoded
+    ) -> None:
+        """Set where the table must stop: at a truncate, or where its source is loaded anew after changes of it."""
+        if not events.initial and "t" not in events.codes:
+            return
+        streamed = memory.streamed
+        for i, index in enumerate(events.indices):
+            if events.codes[i] == "t":
+                stop = "truncate", "the table was truncated at its source", "run resync to take the rows anew"
+            elif i in events.initial and streamed and index not in rejected:
+                stop = (
+                    "source_read_anew",
+                    "rows of a full load come after changes of the same table",
+                    "the source was loaded anew, and deletes in between are lost: run resync",
+                )
+            else:
+                streamed = streamed or (not (events.snapshots and events.snapshots[i]) and index not in rejected)
+                continue
+            decoded.stop_index = index
+            decoded.stop = TableStopped(stop[0], stop[1], hint=stop[2])
+            return
+
+
+def _gather(events: Events, typed: _Typed, kept: list[int], offsets: list[int], batch: Batch) -> None:
+    """Put the changes at the places `kept` into the batch."""
+
+    def of(column: Sequence[Any], default: Any = None) -> list[Any]:
+        return [column[i] for i in kept] if column else [default] * len(kept)
+
+    codes = of(events.codes)
+    batch.offsets = [offsets[events.indices[i]] for i in kept]
+    batch.operations = [OPERATIONS[code] for code in codes]
+    batch.keys, batch.afters, batch.befores = of(typed.keys), of(typed.afters), of(typed.befores)
+    batch.positions, batch.ts = of(events.positions), of(typed.ts)
+    batch.transactions, batch.snapshots = of(events.transactions), of(events.snapshots, default=False)
+    batch.unavailable = [events.unavailable.get(i, _NOTHING) for i in kept]
+    others = typed.other_keys
+    batch.old_keys = [others.get(i) if events.codes[i] != "d" else None for i in kept]
+    batch.new_keys = [others.get(i) if events.codes[i] == "d" else None for i in kept]
+    for i, code in enumerate(codes):
+        if code == "d":
+            batch.afters[i] = None
+    batch.connector, batch.source_name, batch.source_table = events.connector, events.source_name, events.source_table
+
+
+def _remember(batch: Batch, memory: PartitionMemory) -> None:
+    """Note the changes of the batch that are not rows of a snapshot."""
+    streamed = [at for at, snapshot in zip(batch.positions, batch.snapshots, strict=True) if not snapshot]
+    if streamed:
+        memory.saw(max(streamed))

@@ -1,0 +1,273 @@
+"""The encoding `plain`: values as most tools write them into JSON, each read exactly or refused.
+
+A number may stand as a number or as text, also with an exponent (AWS DMS writes large integers so); a time is ISO
+8601, with `T` or a space, and one without a zone is UTC where the column has a zone; binary is base64; a text column
+takes anything, as it is written. Values come as raw JSON: a column of ordinary ones is one call of C, any other goes
+one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from connectors.formats import decimals, temporal
+from connectors.formats.reasons import Rejection
+from connectors.formats.texts import whole_texts
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_NOT_FINITE = {"nan": "NaN", "infinity": "Infinity", "inf": "Infinity", "-infinity": "-Infinity", "-inf": "-Infinity"}
+_TRUE, _FALSE = frozenset({"true", "t", "1", "yes", "y"}), frozenset({"false", "f", "0", "no", "n"})
+_DIGITS_MAX = 400  # beyond any number that a column can hold
+_FLOAT32_END = 2.0**128 - 2.0**103
+_INT_BITS, _LONG_BITS = 31, 63
+_DATE_CHARACTERS = 10
+
+_numbers = msgspec.json.Decoder(list[int]).decode
+_floats = msgspec.json.Decoder(list[float]).decode
+_decimals = msgspec.json.Decoder(list[Decimal]).decode
+_texts = msgspec.json.Decoder(list[str]).decode
+_booleans = msgspec.json.Decoder(list[bool]).decode
+_binaries = msgspec.json.Decoder(list[bytes]).decode
+
+Each = Callable[[Any], Any]
+Column = Callable[[list[Any]], list[Any]]
+
+
+def text_of(raw: Any) -> str | None:
+    """Return a value as text: of a text its content, of anything else the JSON as it is written, None of null."""
+    written = bytes(raw)
+    if written == b"null":
+        return None
+    if written.startswith(b'"'):
+        found: str = msgspec.json.decode(written)
+        return found
+    return written.decode()
+
+
+def texts(raws: list[Any]) -> list[str]:
+    """Return the contents of texts; raises where one is none."""
+    return _texts(_list(raws))
+
+
+def document_of(raw: Any) -> str | None:
+    """Return a JSON document: an object or array as it is written, and what a text holds if that is a document."""
+    written = bytes(raw)
+    if written == b"null":
+        return None
+    if written.startswith(b'"'):
+        inner: str = msgspec.json.decode(written)
+        try:
+            msgspec.json.decode(inner)
+        except msgspec.DecodeError:
+            return written.decode()
+        return inner
+    return written.decode()
+
+
+def boolean_of(raw: Any) -> bool | None:
+    """Return a truth value, which may be a number or a word."""
+    text = text_of(raw)
+    if text is None:
+        return None
+    word = text.lower()
+    if word not in _TRUE | _FALSE:
+        raise Rejection("bad_type")
+    return word in _TRUE
+
+
+def booleans(raws: list[Any]) -> list[bool]:
+    """Return truth values that are written as JSON has them."""
+    return _booleans(_list(raws))
+
+
+def number_of(raw: Any) -> Decimal | None:
+    """Return a number exactly, also one written as text; NaN and infinities as such."""
+    text = text_of(raw)
+    if text is None:
+        return None
+    if len(text) > _DIGITS_MAX:
+        raise Rejection("out_of_range")
+    if text.lower() in _NOT_FINITE:
+        return Decimal(_NOT_FINITE[text.lower()])
+    if not _NUMBER.fullmatch(text):
+        raise Rejection("bad_type")
+    return Decimal(text)
+
+
+def _whole(raw: Any, bits: int) -> int | None:
+    number = number_of(raw)
+    if number is None:
+        return None
+    if not number.is_finite() or number.adjusted() > bits or number != number.to_integral_value():
+        raise Rejection("out_of_range")
+    whole = int(number)
+    if not -(1 << bits) <= whole < 1 << bits:
+        raise Rejection("out_of_range")
+    return whole
+
+
+def int_of(raw: Any) -> int | None:
+    """Return a whole number of 32 bits."""
+    return _whole(raw, _INT_BITS)
+
+
+def long_of(raw: Any) -> str | None:
+    """Return the digits of a whole number of 64 bits."""
+    whole = _whole(raw, _LONG_BITS)
+    return None if whole is None else str(whole)
+
+
+def ints(raws: list[Any]) -> list[int]:
+    """Return whole numbers of 32 bits."""
+    return _within(_numbers(_list(raws)), _INT_BITS)
+
+
+def longs(raws: list[Any]) -> list[str]:
+    """Return the digits of whole numbers of 64 bits."""
+    return whole_texts(_within(_numbers(_list(raws)), _LONG_BITS))
+
+
+def float_maker(*, single: bool) -> tuple[Each, Column]:
+    """Return how floats are read, those of 32 bits if `single`."""
+    end = _FLOAT32_END if single else float("inf")
+
+    def each(raw: Any) -> float | str | None:
+        number = number_of(raw)
+        if number is None:
+            return None
+        if not number.is_finite():
+            return str(number)
+        found = float(number)
+        if not -end < found < end:
+            raise Rejection("out_of_range")
+        return found
+
+    def column(raws: list[Any]) -> list[float]:
+        found = _floats(_list(raws))
+        if max(found) >= end or min(found) <= -end:
+            raise Rejection("out_of_range")
+        return found
+
+    return each, column
+
+
+def decimal_maker(precision: int, scale: int) -> tuple[Each, Column]:
+    """Return how decimals are read; one with more digits than the type has is refused, never rounded."""
+    convert = decimals.decimal_text(precision, scale)
+
+    def each(raw: Any) -> str | None:
+        number = number_of(raw)
+        return None if number is None else convert(number)
+
+    def column(raws: list[Any]) -> list[str]:
+        joined = _list(raws)
+        if b'"' in joined:
+            raise Rejection("bad_type")  # of this shortcut: `each` looks what the text is
+        return list(map(convert, _decimals(joined)))
+
+    return each, column
+
+
+def _stamp_of(raw: Any) -> str | None:
+    text = text_of(raw)
+    if text is not None and len(text) == _DATE_CHARACTERS and text.count("-") == 2:  # noqa: PLR2004 - a date
+        text += "T00:00:00"
+    return None if text is None else temporal.timestamp_text(temporal.micros_of(text))
+
+
+def stamp_of(raw: Any) -> str | None:
+    """Return a timestamp without zone; an offset that it has is applied, so that it is UTC."""
+    return _stamp_of(raw)
+
+
+def zoned_of(raw: Any) -> str | None:
+    """Return a timestamp in UTC; one without an offset is taken for UTC."""
+    text = _stamp_of(raw)
+    return None if text is None else text + "Z"
+
+
+def zoned(raws: list[Any]) -> list[str]:
+    """Return timestamps in UTC of texts of which all have an offset, or none."""
+    values = texts(raws)
+    if set(map(_last, values)) == {"Z"}:
+        return temporal.zoned_column(values)
+    return temporal.micros_column(_naive(values), "Z")
+
+
+def stamps(raws: list[Any]) -> list[str]:
+    """Return timestamps without zone of texts of which all end in `Z`, or none has an offset."""
+    values = texts(raws)
+    if set(map(_last, values)) == {"Z"}:
+        values = [value[:-1] for value in values]
+    return temporal.micros_column(_naive(values), "")
+
+
+def _last(text: str) -> str:
+    return text[-1]
+
+
+def _naive(values: list[str]) -> Any:
+    return pa.array(values, pa.string()).cast(pa.timestamp("us")).view(pa.int64())
+
+
+def date_of(raw: Any) -> str | None:
+    """Return a date; a time of day behind it must be midnight."""
+    text = text_of(raw)
+    if text is None:
+        return None
+    if "T" in text or " " in text:
+        micros = temporal.micros_of(text)
+        if micros % temporal.DAY_US:
+            raise Rejection("bad_type")
+        return temporal.date_text(micros // temporal.DAY_US)
+    return temporal.date_text(temporal.days_of(text))
+
+
+def time_of(raw: Any) -> str | None:
+    """Return a time of day."""
+    text = text_of(raw)
+    return None if text is None else temporal.time_text(temporal.time_micros_of(text))
+
+
+def bytes_of(raw: Any) -> bytes | None:
+    """Return bytes of base64."""
+    try:
+        return msgspec.json.decode(bytes(raw), type=bytes | None)
+    except msgspec.DecodeError:
+        raise Rejection("bad_type") from None
+
+
+def binaries(raws: list[Any]) -> list[bytes]:
+    """Return bytes of base64."""
+    return _binaries(_list(raws))
+
+
+def with_nulls(column: Column) -> Column:
+    """Return `column` for values of which some are null."""
+
+    def convert(raws: list[Any]) -> list[Any]:
+        if b"null" not in b",".join(raws):
+            return column(raws)
+        found: list[Any] = [None] * len(raws)
+        places = [i for i, raw in enumerate(raws) if bytes(raw) != b"null"]
+        for place, value in zip(places, column([raws[i] for i in places]) if places else (), strict=True):
+            found[place] = value
+        return found
+
+    return convert
+
+
+def _list(raws: list[Any]) -> bytes:
+    return b"[" + b",".join(raws) + b"]"
+
+
+def _within(numbers: list[int], bits: int) -> list[int]:
+    if max(numbers) >= 1 << bits or min(numbers) < -(1 << bits):
+        raise Rejection("out_of_range")
+    return numbers

@@ -96,8 +96,8 @@ class DebeziumDecoder:
 
     def _finish(self, part: Part, raw_keys: list[bytes | None], offsets: list[int], decoded: Decoded) -> None:
         """Bring a part into the contract's form."""
+        check_keys_unique(part, depth_max=self._depth_max)  # first: a row named twice may seem to be none
         check_rows(part)
-        check_keys_unique(part, depth_max=self._depth_max)
         find_unavailable(part)
         convert_rows(part)
         if self._key_readers:

@@ -2,24 +2,36 @@
 
 The layouts are frozen: they persist in Redis, in the lake and in topics (docs/positions.md).
 
-| connector      | layout                                             | digits |
-|----------------|----------------------------------------------------|--------|
-| postgresql     | epoch(4) c(20) streamed(1) lsn(20)                 | 45     |
-| mysql, mariadb | epoch(4) file(10) pos(20) streamed(1) row(10)      | 45     |
-| mongodb        | epoch(4) ts(20) streamed(1) ord(10) offset(20)     | 55     |
+| connector      | layout                                                             | digits |
+|----------------|--------------------------------------------------------------------|--------|
+| postgresql     | epoch(4) c(20) streamed(1) lsn(20)                                 | 45     |
+| mysql, mariadb | epoch(4) file(10) pos(20) streamed(1) row(10)                      | 45     |
+| sqlserver      | epoch(4) commit(10,10,5) streamed(1) change(10,10,5) last(20)      | 75     |
+| db2            | epoch(4) commit(10,10,20) streamed(1) change(10,10,20) last(20)    | 105    |
+| oracle         | epoch(4) commit(20) streamed(1) scn(20) last(20)                   | 65     |
+| mongodb        | epoch(4) ts(20) streamed(1) ord(10) offset(20)                     | 55     |
 
 `c` is the commit before the change (`source.sequence[0]`); `streamed` is 0 for rows of a snapshot and 1 for changes, so
-that a chunk of an incremental snapshot, read while a transaction was open, loses to that transaction.
+that a chunk of an incremental snapshot, read while a transaction was open, loses to that transaction. `last` is what
+the connector counts within one place, else the record's offset: the order in which the changes were sent.
 """
 
 from __future__ import annotations
 
+import re
+
 from schemas.errors import PoisonRecord
 
 EPOCH_MAX = 9_999
+SQLSERVER_COMMIT_END = 29  # how many digits say the epoch and the transaction
+DB2_COMMIT_END = 44
+ORACLE_COMMIT_END = 24
 _U64_MAX = 2**64 - 1
 _FILE_MAX = 10**10 - 1
 _ROW_MAX = 10**10 - 1
+_SCN_MAX = 10**20 - 1
+_SQLSERVER_LSN = re.compile(r"([0-9a-fA-F]{1,8}):([0-9a-fA-F]{1,8}):([0-9a-fA-F]{1,4})")
+_DB2_LSN = re.compile(r"([0-9a-fA-F]{1,8}):([0-9a-fA-F]{1,8}):([0-9a-fA-F]{1,16})")
 
 
 def postgresql_position(epoch: int, commit: int, lsn: int, *, streamed: bool) -> str:
@@ -46,6 +58,52 @@ def mysql_position(epoch: int, file: str, pos: int, row: int, *, streamed: bool)
     if not (0 <= epoch <= EPOCH_MAX and number <= _FILE_MAX and 0 <= pos <= _U64_MAX and 0 <= row <= _ROW_MAX):
         raise _out_of_range("mysql")
     return f"{epoch:04d}{number:010d}{pos:020d}{streamed:d}{row:010d}"
+
+
+def sqlserver_position(epoch: int, commit: str | None, change: str | None, last: int, *, streamed: bool) -> str:
+    """Return the 75 digits of a SQL Server change; its LSNs are hexadecimal, `00000027:00000ac0:0007`, None is zero.
+
+    Raises:
+        PoisonRecord: an LSN is none, or a part does not fit its width.
+    """
+    if not (0 <= epoch <= EPOCH_MAX and 0 <= last <= _U64_MAX):
+        raise _out_of_range("sqlserver")
+    parts = _lsn(_SQLSERVER_LSN, commit, "sqlserver"), _lsn(_SQLSERVER_LSN, change, "sqlserver")
+    first, second = (f"{a:010d}{b:010d}{c:05d}" for a, b, c in parts)
+    return f"{epoch:04d}{first}{streamed:d}{second}{last:020d}"
+
+
+def db2_position(epoch: int, commit: str | None, change: str | None, last: int, *, streamed: bool) -> str:
+    """Return the 105 digits of a Db2 change, whose LSNs are as those of SQL Server, but of 16 bytes.
+
+    Raises:
+        PoisonRecord: an LSN is none, or a part does not fit its width.
+    """
+    if not (0 <= epoch <= EPOCH_MAX and 0 <= last <= _U64_MAX):
+        raise _out_of_range("db2")
+    parts = _lsn(_DB2_LSN, commit, "db2"), _lsn(_DB2_LSN, change, "db2")
+    first, second = (f"{a:010d}{b:010d}{c:020d}" for a, b, c in parts)
+    return f"{epoch:04d}{first}{streamed:d}{second}{last:020d}"
+
+
+def oracle_position(epoch: int, commit: int, scn: int, last: int, *, streamed: bool) -> str:
+    """Return the 65 digits of an Oracle change; `commit` is the SCN of its transaction's commit.
+
+    Raises:
+        PoisonRecord: a part is negative or does not fit its width.
+    """
+    if not (0 <= epoch <= EPOCH_MAX and 0 <= commit <= _SCN_MAX and 0 <= scn <= _SCN_MAX and 0 <= last <= _U64_MAX):
+        raise _out_of_range("oracle")
+    return f"{epoch:04d}{commit:020d}{streamed:d}{scn:020d}{last:020d}"
+
+
+def _lsn(form: re.Pattern[str], text: str | None, connector: str) -> tuple[int, int, int]:
+    if text is None:
+        return 0, 0, 0
+    found = form.fullmatch(text)
+    if found is None:
+        raise _out_of_range(connector)
+    return int(found[1], 16), int(found[2], 16), int(found[3], 16)
 
 
 def mongodb_position(epoch: int, millis: int, order: int, offset: int, *, streamed: bool) -> str:

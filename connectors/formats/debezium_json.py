@@ -1,4 +1,4 @@
-"""Debezium's envelopes as JSON, of PostgreSQL, MySQL and MariaDB, with and without schema blocks.
+"""Debezium's envelopes as JSON, with and without schema blocks, of the connectors that envelope.py lists.
 
 Promise: `decode` never raises for a record and puts each in exactly one place. C does what is done per record (msgspec
 decodes an envelope, its row and all checks of types in one call); Python and Arrow do the rest by column (part.py).
@@ -12,6 +12,7 @@ from typing import Any
 
 from connectors.formats.base import PartitionMemory, Records
 from connectors.formats.changes import find_stop, gather, name_source, remember
+from connectors.formats.envelope import DIALECTS
 from connectors.formats.keys import KeyReader
 from connectors.formats.part import (
     Part,
@@ -60,7 +61,7 @@ class DebeziumDecoder:
         """
         self._spec, self._depth_max, self._epoch = entry.spec, limits.record_depth_max, entry.epoch
         self._reader = Reader(entry.spec, limits)
-        dialects = ("postgresql", "mysql") if entry.spec.key else ()
+        dialects = set(DIALECTS.values()) if entry.spec.key else set()
         self._key_readers = {dialect: KeyReader(entry.spec, dialect, self._depth_max) for dialect in dialects}
 
     def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
@@ -70,13 +71,14 @@ class DebeziumDecoder:
         reading = self._reader.read(values)
         decoded = Decoded(Batch(self._spec.table), unknown_columns=reading.unknown_columns)
         raw_keys = records.keys() if self._key_readers else []
+        offsets = records.offsets()
         parts = [self._part(layout, indices, reading, values) for layout, indices in reading.members.items()]
         for part in parts:
-            self._finish(part, raw_keys, decoded)
+            self._finish(part, raw_keys, offsets, decoded)
             self._key_changes(part, records)
         find_stop(parts, memory, decoded)
         end = len(values) if decoded.stop_index is None else decoded.stop_index
-        gather(parts, end, decoded.batch, records.offsets())
+        gather(parts, end, decoded.batch, offsets)
         remember(decoded.batch, memory)
         if decoded.batch.offsets:
             name_source(decoded.batch, parts[0].payloads[0])
@@ -92,10 +94,10 @@ class DebeziumDecoder:
             payloads = [payload_behind(layout.prefix, payload) for payload in payloads]
         return Part(layout, indices, payloads, [reading.entries[index] for index in indices], b"".join(payloads))
 
-    def _finish(self, part: Part, raw_keys: list[bytes | None], decoded: Decoded) -> None:
+    def _finish(self, part: Part, raw_keys: list[bytes | None], offsets: list[int], decoded: Decoded) -> None:
         """Bring a part into the contract's form."""
+        check_keys_unique(part, depth_max=self._depth_max)  # first: a row named twice may seem to be none
         check_rows(part)
-        check_keys_unique(part, depth_max=self._depth_max)
         find_unavailable(part)
         convert_rows(part)
         if self._key_readers:
@@ -104,7 +106,8 @@ class DebeziumDecoder:
             from_rows = read_keys(part, self._key_readers[part.layout.dialect], self._spec.key, raws)
             if from_rows:
                 decoded.noted[KEY_FROM_ROW] = decoded.noted.get(KEY_FROM_ROW, 0) + from_rows
-        part.positions, part.snapshots, faults = positions(part.codes, part.sources, self._epoch)
+        own = offsets if len(part.indices) == len(offsets) else [offsets[index] for index in part.indices]
+        part.positions, part.snapshots, faults = positions(part.codes, part.sources, own, self._epoch)
         part.reject(faults)
         read_times(part)
 

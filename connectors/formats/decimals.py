@@ -36,6 +36,9 @@ class ScaledValue(msgspec.Struct, frozen=True, gc=False):
     value: bytes
 
 
+AnyNumber = ScaledValue | bytes | int
+
+
 def unscaled(value: bytes) -> int:
     """Return the number that big-endian bytes in two's complement hold.
 

@@ -1,7 +1,8 @@
 """How Debezium encodes a column on the wire, and how each encoding becomes the contract's form of a type: one table.
 
 Names of encodings are those of Debezium without `io.debezium.` (`time.MicroTimestamp`), those of Kafka Connect with
-`connect.` (`connect.Decimal`), and plain words for what carries no name (`int`, `string`, `base64`).
+`connect.` (`connect.Decimal`), and plain words for what carries no name (`int`, `string`, `base64`). `oracle.NUMBER` is
+whichever of its forms Debezium chose by the digits of the column.
 """
 
 from __future__ import annotations
@@ -86,16 +87,36 @@ def _unscaled_string(_type: ColumnType, scale: int | None) -> Form:
     return Form(bytes, Conversion(lambda value: decimals.plain_text(decimals.ScaledValue(scale, value))))
 
 
+def _oracle_number(type_: ColumnType, _scale: int | None) -> Form:
+    of_bytes = decimals.bytes_text(type_.scale, type_.precision, type_.scale)
+    of_scaled = decimals.scaled_text(type_.precision, type_.scale)
+
+    def each(value: decimals.AnyNumber) -> str:
+        if isinstance(value, bytes):
+            return of_bytes(value)
+        if isinstance(value, int):
+            return decimals.fitted(value, 0, precision=type_.precision, target=type_.scale)
+        return of_scaled(value)
+
+    return Form(decimals.AnyNumber, Conversion(each))
+
+
+def _oracle_long(_type: ColumnType, _scale: int | None) -> Form:
+    each = _oracle_number(ColumnType(Kind.DECIMAL, precision=19, scale=0), None).conversion
+    assert each is not None, "numbers become text"
+    return Form(decimals.AnyNumber, Conversion(lambda value: _within_64_bits(each.each(value))))
+
+
+def _within_64_bits(digits: str) -> str:
+    if not -(2**63) <= int(digits) < 2**63:
+        raise Rejection("out_of_range")
+    return digits
+
+
 def _unscaled_long(_type: ColumnType, scale: int | None) -> Form:
     digits = decimals.bytes_text(scale or 0, 19, 0)
 
-    def each(value: bytes) -> str:
-        text = digits(value)
-        if not -(2**63) <= int(text) < 2**63:
-            raise Rejection("out_of_range")
-        return text
-
-    return Form(bytes, Conversion(each))
+    return Form(bytes, Conversion(lambda value: _within_64_bits(digits(value))))
 
 
 def _of_scaled(type_: ColumnType, _scale: int | None) -> Form:
@@ -152,6 +173,14 @@ def _iso_time(value: str) -> str:
     return temporal.time_text(temporal.time_micros_of(value))
 
 
+def _midnight(millis: int) -> str:
+    """Return the day of an Oracle DATE without a time of day; one with it is no date."""
+    days, rest = divmod(millis, temporal.DAY_US // 1_000)
+    if rest:
+        raise Rejection("out_of_range")
+    return temporal.date_text(days)
+
+
 _TEXT = {Kind.STRING: _plain(str)}
 _INT_AS_IT_IS = {Kind.LONG: _by(Int64, str, whole_texts), Kind.STRING: _by(int, str, whole_texts)}
 _DATES = {Kind.DATE: _by(Int32, temporal.date_text, temporal.date_column), Kind.INT: _plain(Int32), **_INT_AS_IT_IS}
@@ -198,6 +227,7 @@ ENCODINGS: dict[str, dict[Kind, Maker]] = {
         Kind.DECIMAL: _of_scaled,
         Kind.STRING: _by(decimals.ScaledValue, decimals.plain_text),
     },
+    "oracle.NUMBER": {Kind.DECIMAL: _oracle_number, Kind.LONG: _oracle_long},
     "data.Bits": {Kind.BINARY: _plain(bytes), Kind.STRING: _plain(str)},
     "data.Json": {Kind.JSON: _plain(str), Kind.STRING: _plain(str)},
     "data.Uuid": {Kind.UUID: _by(str, uuid_text, uuid_column), Kind.STRING: _plain(str)},
@@ -210,7 +240,7 @@ ENCODINGS: dict[str, dict[Kind, Maker]] = {
     "time.Time": {Kind.TIME: _times(1_000), **_INT_AS_IT_IS},
     "time.MicroTime": {Kind.TIME: _times(1), **_INT_AS_IT_IS},
     "time.NanoTime": {Kind.TIME: _times(1, 1_000), **_INT_AS_IT_IS},
-    "time.Timestamp": _epoch(1_000),
+    "time.Timestamp": {Kind.DATE: _by(Int64, _midnight), **_epoch(1_000)},
     "time.MicroTimestamp": _epoch(1),
     "time.NanoTimestamp": _epoch(1, 1_000),
     "time.ZonedTimestamp": {Kind.TIMESTAMPTZ: _by(str, _zoned, temporal.zoned_column), Kind.STRING: _plain(str)},
@@ -225,32 +255,6 @@ ENCODINGS: dict[str, dict[Kind, Maker]] = {
     "time.MicroDuration": _INT_AS_IT_IS,
     "time.Interval": _TEXT,
     "time.Year": {Kind.INT: _plain(Int32), **_INT_AS_IT_IS},
-}
-
-# What a column is taken for where neither the record nor the spec says: PostgreSQL with time.precision.mode=adaptive.
-DEFAULTS: dict[Kind, str] = {
-    Kind.BOOLEAN: "boolean",
-    Kind.INT: "int",
-    Kind.LONG: "int",
-    Kind.FLOAT: "double",
-    Kind.DOUBLE: "double",
-    Kind.DECIMAL: "connect.Decimal",
-    Kind.DATE: "time.Date",
-    Kind.TIME: "time.MicroTime",
-    Kind.TIMESTAMP: "time.MicroTimestamp",
-    Kind.TIMESTAMPTZ: "time.ZonedTimestamp",
-    Kind.STRING: "string",
-    Kind.JSON: "data.Json",
-    Kind.UUID: "data.Uuid",
-    Kind.BINARY: "base64",
-}
-# MySQL and MariaDB, where they differ: DATETIME has no fraction unless asked for, and there is no boolean of its own.
-MYSQL_DEFAULTS: dict[Kind, str] = {**DEFAULTS, Kind.TIMESTAMP: "time.Timestamp", Kind.BOOLEAN: "tinyint"}
-DEFAULTS_OF: dict[str, dict[Kind, str]] = {
-    "postgresql": DEFAULTS,
-    "mysql": MYSQL_DEFAULTS,
-    "plain": dict.fromkeys(DEFAULTS, "plain"),
-    "bson": dict.fromkeys(DEFAULTS, "bson"),
 }
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from connectors.formats.encodings import DEFAULTS_OF, WHOLE, is_whole_text
+from connectors.formats.defaults import DEFAULTS
+from connectors.formats.encodings import WHOLE, is_whole_text
 from connectors.formats.envelope import Block
 from connectors.formats.inspection import inspect
 from connectors.formats.reasons import Rejection
@@ -30,7 +31,7 @@ def wire_encoding(type_: ColumnType, encoding: str | None, dialect: str) -> str:
     while type_.kind is Kind.LIST:
         assert type_.element is not None, "a list has an element type"
         type_ = type_.element
-    return DEFAULTS_OF[dialect][type_.kind]
+    return DEFAULTS[dialect][type_.kind]
 
 
 def wire_columns(spec: TableSpec, names: list[str], dialect: str, fields: dict[str, Any] | None) -> list[WireColumn]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from msgspec import UNSET
 
 from connectors.formats import temporal
-from connectors.formats.envelope import Layout
+from connectors.formats.envelope import COLON_TEXTS, Layout
 from connectors.formats.forms import Conversion
 from connectors.formats.inspection import inspect
 from connectors.formats.keys import ESCAPED_COLON, KeyReader
@@ -117,9 +118,9 @@ def _key_counts(part: Part) -> tuple[list[int], list[Any] | None]:
     elif not bare:
         for i, before in enumerate(befores):
             counts[i] -= bytes(before).count(b":")
-    for i, source in enumerate(part.sources if part.layout.dialect == "mysql" else ()):
-        for text in (source.query, source.gtid):
-            if text:
+    for name in COLON_TEXTS[type(part.sources[0])]:
+        for i, text in enumerate(map(attrgetter(name), part.sources)):
+            if isinstance(text, str):
                 counts[i] -= text.count(":")
     if part.joined.rfind(ESCAPED_COLON) >= 0:
         counts = [

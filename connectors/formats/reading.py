@@ -30,7 +30,7 @@ _TOO_MUCH = (
     *("Integer value out of range", "Number out of range"),
     *("Expected `int` <", "Expected `int` >", "Expected `float` <", "Expected `float` >"),
 )
-_POSITION_FIELDS = frozenset({"lsn", "file", "pos", "row", "sequence", "gtid", "txId", "query", "snapshot"})
+_TIME_FIELDS = frozenset({"ts_ms", "ts_us"})
 
 
 @dataclass(slots=True)
@@ -265,7 +265,7 @@ def _explained(error: Exception, plan: RowPlan) -> Rejection:
         )
     if root == "source":
         return Rejection(
-            "bad_position" if rest in _POSITION_FIELDS else "bad_time",
+            "bad_time" if rest in _TIME_FIELDS else "bad_position",
             f"`source.{rest}` has not the type it should have",
         )
     return Rejection("not_a_change", "the value is no Debezium envelope")

@@ -48,7 +48,11 @@ _TABLE = (
         "let the connector send whole documents: capture.mode=change_streams_update_full",
     ),
     Reason("no_source", PoisonRecord, "`source` names connector and position; a transformation may have taken it away"),
-    Reason("unknown_connector", PoisonRecord, "positions are known of postgresql, mysql and mariadb"),
+    Reason(
+        "unknown_connector",
+        PoisonRecord,
+        "positions are known of postgresql, mysql, mariadb, sqlserver, oracle and db2",
+    ),
     Reason(
         "bad_position",
         PoisonRecord,

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from connectors.formats.decimals import ScaledValue
+from connectors.formats.decimals import AnyNumber, ScaledValue
 from connectors.formats.encodings import form_of
 from connectors.formats.forms import Conversion, Form
 from connectors.formats.placeholder import Placeholder
@@ -97,7 +97,7 @@ class ColumnPlan:
     def is_text(self) -> bool:
         """Tell whether values may hold text or objects, and so colons, inside."""
         wire = self.form.wire
-        return wire in {str, RawValue, ScaledValue} or getattr(wire, "__origin__", None) is list
+        return wire in {str, RawValue, ScaledValue, AnyNumber} or getattr(wire, "__origin__", None) is list
 
 
 @dataclass(slots=True)

@@ -130,6 +130,62 @@ def test_what_would_go_to_quarantine_says_why_and_harms_no_neighbour(run: Run) -
     assert "three" not in json.dumps([line["error"] for line in lines])
 
 
+GOOD = json.dumps({**json.loads(base64.b64decode(RECORDS[0]["value"]))}).encode()
+LARGE = b"9223372036854775809"  # 2^63 + 1
+POISON: dict[str, tuple[bytes, str]] = {
+    "cut off": (GOOD[:-1], "broken_json"),
+    "cut off in a text": (GOOD[: GOOD.index(b"Eda") + 2], "broken_json"),
+    "nothing": (b"", "broken_json"),
+    "a space": (b" ", "broken_json"),
+    "two documents": (GOOD + GOOD, "broken_json"),
+    "framed": (b"\x00\x00\x00\x00\x01" + GOOD, "broken_json"),
+    "not UTF-8": (GOOD.replace(b"Eda", b"\xff"), "not_utf8"),
+    "not UTF-8 where nobody reads": (GOOD.replace(b'"shop"', b'"sh\xff"'), "not_utf8"),
+    "a column twice": (GOOD.replace(b'"id": 1', b'"id": 1, "id": 2'), "duplicate_keys"),
+    "after twice": (GOOD.replace(b'"op":', b'"after": null, "op":'), "duplicate_keys"),
+    "NaN": (GOOD.replace(b'"id": 1', b'"id": NaN'), "broken_json"),
+    "NaN where nobody reads": (GOOD.replace(b'"op":', b'"ts_ms": -Infinity, "op":'), "broken_json"),
+    "above 64 bits": (GOOD.replace(b'"id": 1', b'"id": ' + LARGE), "out_of_range"),
+    "above 64 bits in a long": (GOOD.replace(b'"name": "Eda"', b'"name": "Eda", "big": ' + LARGE), "out_of_range"),
+    "op in upper case": (GOOD.replace(b'"op": "c"', b'"op": "C"'), "unknown_op"),
+    "an unknown op": (GOOD.replace(b'"op": "c"', b'"op": "x"'), "unknown_op"),
+    "an op that is null": (GOOD.replace(b'"op": "c"', b'"op": null'), "unknown_op"),
+    "no op": (GOOD.replace(b', "op": "c"', b""), "no_op"),
+    "a text": (b'"c"', "not_a_change"),
+}
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_poison_is_told_by_its_reason_and_harms_no_neighbour(run: Run, tmp_path: Path, name: str) -> None:
+    """What no reader should take, each as the first record, and among good ones."""
+    (tmp_path / "customers.yaml").write_text(SPEC.replace("note: string", "note: string, big: long"))
+    value, reason = POISON[name]
+    code, lines, _ = run([record(value), *RECORDS[:2], record(value), RECORDS[2]])
+
+    assert code == ExitCode.CONFIGURATION
+    assert ["quarantine", "change", "change", "quarantine", "change"] == [line["kind"] for line in lines]
+    assert [reason, reason] == [line["error"]["kind"] for line in lines if line["error"]]
+    assert not {"Eda", "1795"} & set(lines[0]["error"]["message"].split())
+
+
+def test_a_truncate_has_no_key(run: Run) -> None:
+    """Nor rows: it is told where it stands, and stops nothing but its table."""
+    truncate = change("t", 1, 20, None) | {"key": None}
+    _, lines, _ = run([RECORDS[0], truncate])
+
+    assert [None, "truncate"] == [line["error"] and line["error"]["kind"] for line in lines]
+
+
+def test_signals_in_a_table_of_their_own_are_named_unless_a_spec_reads_them(run: Run) -> None:
+    """The connector writes watermarks into its table of signals, which come as any row."""
+    window = change("c", 1, 9, {"id": "5f-open", "type": "snapshot-window-open", "data": "{}"})
+    other = change("c", 1, 9, {"id": "5f-open", "type": "invoice", "data": "{}"})
+    _, lines, _ = run([each | {"topic": "shop.public.signals"} for each in (window, other)])
+
+    assert ["signal", "quarantine"] == [line["kind"] for line in lines]
+    assert "unregistered" == lines[1]["error"]["kind"]
+
+
 def test_what_stops_a_table_is_told_in_its_place(run: Run) -> None:
     """A truncate: a worker would pause there."""
     code, lines, _ = run([change("t", 1, 20, None), RECORDS[0]])

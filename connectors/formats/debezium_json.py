@@ -32,6 +32,7 @@ from schemas.table import TableEntry
 
 NEW_KEY, OLD_KEY = "__debezium.newkey", "__debezium.oldkey"
 KEY_FROM_ROW = "key_from_row"
+UNREPRESENTABLE = "unrepresentable"
 _CHANGES_KEY = frozenset("cd")
 
 
@@ -97,13 +98,12 @@ class DebeziumDecoder:
         check_rows(part)
         check_keys_unique(part, depth_max=self._depth_max)
         find_unavailable(part)
-        convert_rows(part)
+        _note(decoded, UNREPRESENTABLE, convert_rows(part))
         if self._key_readers:
             whole = len(part.indices) == len(raw_keys)
             raws = raw_keys if whole else [raw_keys[index] for index in part.indices]
             from_rows = read_keys(part, self._key_readers[part.layout.dialect], self._spec.key, raws)
-            if from_rows:
-                decoded.noted[KEY_FROM_ROW] = decoded.noted.get(KEY_FROM_ROW, 0) + from_rows
+            _note(decoded, KEY_FROM_ROW, from_rows)
         part.positions, part.snapshots, faults = positions(part.codes, part.sources, self._epoch)
         part.reject(faults)
         read_times(part)
@@ -125,6 +125,11 @@ class DebeziumDecoder:
                         part.other_keys[i] = reader.one(bytes(raw))
                     except Rejection as exc:
                         part.reject({i: exc})
+
+
+def _note(decoded: Decoded, name: str, count: int) -> None:
+    if count:
+        decoded.noted[name] = decoded.noted.get(name, 0) + count
 
 
 def _rejected(parts: list[Part], unread: dict[int, Rejection], end: int) -> list[Rejected]:

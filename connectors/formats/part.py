@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from msgspec import UNSET
 
 from connectors.formats import temporal
-from connectors.formats.encodings import Conversion
 from connectors.formats.envelope import Layout
+from connectors.formats.forms import Conversion
 from connectors.formats.inspection import inspect
 from connectors.formats.keys import ESCAPED_COLON, KeyReader
 from connectors.formats.reasons import Rejection
@@ -172,8 +173,12 @@ def find_unavailable(part: Part) -> None:
             take_unavailable(part.layout.plan, part.befores[i])
 
 
-def convert_rows(part: Part) -> None:
-    """Bring the rows into the contract's form; reject those with a value that has none."""
+def convert_rows(part: Part) -> int:
+    """Bring the rows into the contract's form; reject those with a value that has none.
+
+    Returns how many values became null instead, as their columns' specs ask for.
+    """
+    nulled: Counter[str] = Counter()
     for rows in (part.afters, part.befores):
         places: Sequence[int] = range(len(rows))
         present = rows
@@ -181,8 +186,9 @@ def convert_rows(part: Part) -> None:
             places = [i for i, row in enumerate(rows) if row is not None]
             present = [rows[i] for i in places]
         if present:
-            faults = convert(part.layout.plan, present)
+            faults = convert(part.layout.plan, present, nulled)
             part.reject({places[i]: _misfit(name, fault) for i, (name, fault) in faults.items()})
+    return nulled.total()
 
 
 def _misfit(name: str, fault: Rejection) -> Rejection:

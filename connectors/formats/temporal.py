@@ -97,10 +97,15 @@ def micros_of(text: str) -> int:
 
 
 def _days(year: str, month: str, day: str) -> int:
-    cycles, near = divmod(int(year) - 1, _CYCLE_YEARS)
+    return days_since_epoch(int(year), int(month), int(day))
+
+
+def days_since_epoch(year: int, month: int, day: int) -> int:
+    """Return the days since 1970-01-01 of a day of any year; year 0 is 1 BC."""
+    cycles, near = divmod(year - 1, _CYCLE_YEARS)
     try:
-        ordinal = dt.date(near + 1, int(month), int(day)).toordinal()
-    except ValueError:
+        ordinal = dt.date(near + 1, month, day).toordinal()
+    except (ValueError, OverflowError):
         raise Rejection("bad_type") from None
     return ordinal - _EPOCH_ORDINAL + cycles * _CYCLE_DAYS
 

@@ -17,7 +17,7 @@ from connectors.formats.keys import ESCAPED_COLON, KeyReader
 from connectors.formats.reasons import Rejection
 from connectors.formats.rows import convert, take_unavailable, text_colons
 
-_COMMIT_TIMES = Conversion(lambda micros: temporal.timestamp_text(micros) + "Z", temporal.timestamp_column(1, 1, "Z"))
+_COMMIT_TIMES = Conversion(lambda micros: temporal.datetime_text(micros) + "Z", temporal.timestamp_column(1, 1, "Z"))
 _ROWLESS = frozenset("dt")
 
 

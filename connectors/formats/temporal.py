@@ -69,6 +69,13 @@ def timestamp_text(micros: int) -> str:
     return f"{date_text(days)}T{time_text(rest)}"
 
 
+def datetime_text(micros: int) -> str:
+    """Return `timestamp_text` of the years 1 to 9999; others are out of range."""
+    if not _YEAR_1_DAYS <= micros // DAY_US <= _YEAR_9999_DAYS:
+        raise Rejection("out_of_range")
+    return timestamp_text(micros)
+
+
 def days_of(text: str) -> int:
     """Return the days since 1970-01-01 of an ISO date; the `Z` that Debezium writes behind it says nothing."""
     match = _ISO_DATE.fullmatch(text)

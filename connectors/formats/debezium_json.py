@@ -17,6 +17,7 @@ from connectors.formats.part import (
     Part,
     check_keys_unique,
     check_rows,
+    check_zero_keys,
     convert_rows,
     find_unavailable,
     read_keys,
@@ -26,6 +27,7 @@ from connectors.formats.positions import positions
 from connectors.formats.reading import Reader, Reading
 from connectors.formats.reasons import Rejection, rejection
 from connectors.formats.schemablock import payload_behind
+from connectors.formats.traps import NULL_OR_DEFAULT, count_defaults
 from schemas.batch import Batch, Decoded, Rejected
 from schemas.config import LimitsConfig
 from schemas.table import TableEntry
@@ -98,12 +100,15 @@ class DebeziumDecoder:
         check_rows(part)
         check_keys_unique(part, depth_max=self._depth_max)
         find_unavailable(part)
+        if part.layout.defaults:
+            _note(decoded, NULL_OR_DEFAULT, count_defaults(part.layout.defaults, part.afters))
         _note(decoded, UNREPRESENTABLE, convert_rows(part))
         if self._key_readers:
             whole = len(part.indices) == len(raw_keys)
             raws = raw_keys if whole else [raw_keys[index] for index in part.indices]
             from_rows = read_keys(part, self._key_readers[part.layout.dialect], self._spec.key, raws)
             _note(decoded, KEY_FROM_ROW, from_rows)
+            check_zero_keys(part, self._spec.key)
         part.positions, part.snapshots, faults = positions(part.codes, part.sources, self._epoch)
         part.reject(faults)
         read_times(part)

@@ -15,6 +15,7 @@ from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
 from connectors.formats.rows import RowPlan, row_plan
 from connectors.formats.schemablock import prefix_of, row_fields
+from connectors.formats.traps import defaults_of
 from schemas.config import LimitsConfig
 from schemas.errors import ConfigurationError
 from schemas.table import TableSpec
@@ -199,6 +200,7 @@ class Reader:
             raise Rejection("bad_schema", exc.message) from exc
         prefix = prefix_of(value) if value else b""
         made = layout(connector, plan, before=self._trusted, prefix=prefix or b"", exact=not loose, unknown=ignored)
+        made.defaults = defaults_of(plan, fields or {})
         if value and prefix is None:
             made.decode = _unusual_block(made.decode, value)
         return made

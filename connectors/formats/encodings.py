@@ -194,6 +194,13 @@ def _raw_json(value: msgspec.Raw) -> str | None:
     return None if text == "null" else text
 
 
+def _any_text(value: msgspec.Raw) -> str | None:
+    text = bytes(value)
+    if text.startswith(b'"'):
+        return str(msgspec.json.decode(text))
+    return None if text == b"null" else text.decode()
+
+
 def _float_text(value: float | str) -> str:
     return value if isinstance(value, str) else repr(value)
 
@@ -265,6 +272,7 @@ ENCODINGS: dict[str, dict[Kind, Maker]] = {
     "hex": {Kind.BINARY: _by(str, _hex), Kind.STRING: _plain(str)},
     "map": _DOCUMENT,
     "struct": _DOCUMENT,
+    "any": {Kind.STRING: _by(msgspec.Raw, _any_text)},  # a text as it is, anything else as its JSON
     "connect.Decimal": {Kind.DECIMAL: _unscaled, Kind.STRING: _unscaled_string, Kind.LONG: _unscaled_long},
     "connect.Date": _DATES,
     "connect.Time": {Kind.TIME: _times(1_000), **_INT_AS_IT_IS},

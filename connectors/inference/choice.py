@@ -47,5 +47,7 @@ def of_nothing(unavailable: Mapping[str, Any], nulls: int) -> Choice:
     if len(unavailable) == 1:
         (form,) = unavailable
         return Choice(_OF_PLACEHOLDER[form], Sure.LOW, f"only the placeholder of values not sent, as {form}")
-    why = "only nulls: whatever comes later is kept as its text" if nulls else "no value: whatever comes is kept as text"
+    why = (
+        "only nulls: whatever comes later is kept as its text" if nulls else "no value: whatever comes is kept as text"
+    )
     return Choice(ANY_TEXT, Sure.LOW, why, "no value was seen, so its type is not known")

@@ -45,13 +45,12 @@ class ColumnSamples:
         self._stated: dict[bytes, _Stated] = {}
         self._values: Values | None = None
         self._unavailable: dict[str, Any] = {}
-        self.seen = self.nulls = self.unavailable = 0
+        self.seen = self.nulls = self.unavailable = 0  # of rows; keys repeat them
 
     def absorb(self, values: Sequence[Any], field: Mapping[str, Any] | None) -> None:
         """Take values, and the field of the schema block that they came behind, if they did."""
         nulls = values.count(None)
-        self.seen, self.nulls = self.seen + len(values), self.nulls + nulls
-        stated = None if field is None else self._stated_as(field)
+        stated = self._last() if field is None else self._stated_as(field)
         if stated is None:
             if self._values is None:
                 self._values = Values(self._placeholder, self._forms)
@@ -74,7 +73,11 @@ class ColumnSamples:
                 self._stated[signature] = _Stated(ways_of(field))
             except Rejection:
                 return None
-        return self._stated.get(signature) or next(reversed(self._stated.values()), None)
+        return self._stated.get(signature) or self._last()
+
+    def _last(self) -> _Stated | None:
+        """Return what was stated last: a key's converter may leave out the block that the value's writes."""
+        return next(reversed(self._stated.values()), None)
 
     def choice(self) -> Choice:
         """Return how to read the column: every value fits, and every placeholder is known."""
@@ -87,9 +90,7 @@ class ColumnSamples:
         found = _common(opened)
         if found is None:
             return Choice(opened[-1][0], Sure.LOW, "blocks state types that no one type holds", "its type has changed")
-        unknown = [
-            value for value in self._unavailable.values() if not is_unavailable(found, value, self._placeholder)
-        ]
+        unknown = [value for value in self._unavailable.values() if not is_unavailable(found, value, self._placeholder)]
         if unknown and any(ANY_TEXT in each for each in opened):
             return Choice(ANY_TEXT, Sure.LOW, "the placeholder stands where a value of the stated type would")
         first = next(reversed(self._stated.values()))

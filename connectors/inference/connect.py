@@ -83,11 +83,11 @@ def ways_of(field: Mapping[str, Any]) -> list[Way]:
         depth, inner = depth + 1, inner["items"]
     stated = way_of(inner)
     ways = [stated]
+    named = isinstance(inner.get("name"), str) and "." in stated.encoding
     wider = _WIDER[_WIDER.index(stated.type.kind) + 1 :] if stated.type.kind in _WIDER else _WIDER
-    ways += [Way(ColumnType(kind), stated.encoding, stated.scale) for kind in wider]
+    ways += [Way(ColumnType(kind), stated.encoding, stated.scale) for kind in (*wider, *([Kind.JSON] if named else []))]
     if stated.encoding == "connect.Decimal":  # decimal.format=NUMERIC writes numbers, whatever the block says
         ways += [Way(stated.type, "number"), Way(ColumnType(Kind.STRING), "number")]
-    named = isinstance(inner.get("name"), str) and "." in stated.encoding
     if not named:
         ways += [ANY_TEXT]
     for _ in range(depth):

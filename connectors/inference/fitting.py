@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -81,13 +80,3 @@ def is_unavailable(way: Way, value: Any, placeholder: Placeholder) -> bool:
     if wire is RawValue:
         return placeholder.is_document(bytes(read))
     return read in placeholder.values(way.type, wire, way.encoding)
-
-
-def is_of_a_double(number: Decimal) -> bool:
-    """Tell whether a JSON number may be a binary float's as Java writes it, not a decimal's: 12.50 is the latter."""
-    _, digits, exponent = number.as_tuple()
-    if len(digits) > 17 or not isinstance(exponent, int):  # noqa: PLR2004 - the digits of a double
-        return False
-    if digits[-1] != 0:
-        return True
-    return exponent == -1 or (len(digits) == 2 and digits[0] != 0)  # noqa: PLR2004 - 1.0E10

@@ -7,6 +7,7 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 from connectors.formats.placeholder import Placeholder
+from connectors.formats.rows import can_be_named
 from connectors.inference.base import Fields, Sample
 from connectors.inference.choice import Choice
 from connectors.inference.columns import ColumnSamples
@@ -72,10 +73,10 @@ class TableSamples:
                 continue
             run = pending[start:at]
             self._take([sample.row for sample in run if sample.row is not None], first.fields)
-            self._take([sample.key for sample in run if sample.key], first.key_fields)
+            self._take([sample.key for sample in run if sample.key], first.key_fields, counted=False)
             start = at
 
-    def _take(self, rows: Sequence[dict[str, Any]], fields: Fields | None) -> None:
+    def _take(self, rows: Sequence[dict[str, Any]], fields: Fields | None, *, counted: bool = True) -> None:
         names = dict.fromkeys(fields or ())
         for row in rows:
             if row.keys() != names.keys():
@@ -87,13 +88,16 @@ class TableSamples:
                 if len(self._columns) > COLUMNS_MAX:
                     continue
                 column = self._columns[name] = ColumnSamples(name, _placeholder, _unavailable)
-            column.absorb([row[name] for row in rows if name in row], None if fields is None else fields.get(name))
+            values = [row[name] for row in rows if name in row]
+            column.absorb(values, None if fields is None else fields.get(name))
+            if counted:
+                column.seen, column.nulls = column.seen + len(values), column.nulls + values.count(None)
 
     def proposal(self, taken: Container[str]) -> Proposal | None:
         """Return what is proposed, under a name that is not taken; None where no column was seen."""
         self._absorb()
-        if not self._columns.keys() - set(self._key):
-            self._take([sample.before for sample in self._deleted if sample.before], None)
+        if not self._columns.keys() - set(self._key):  # deletes alone: their images name columns, but may hold zeros
+            self._take([dict.fromkeys(sample.before or ()) for sample in self._deleted], None, counted=False)
         names = [name for name in self._columns if _speakable(name)][:COLUMNS_MAX]
         if not names:
             return None
@@ -133,7 +137,9 @@ class TableSamples:
         if self._key and not key:
             found.append(f"the key {_shown(self._key)} cannot be one here: a list, or a name that cannot be read")
         if len(self._keys) > 1:
-            others = "; ".join(_shown(other) or "none" for other in list(self._keys)[:_NAMES_SHOWN] if other != self._key)
+            others = "; ".join(
+                _shown(other) or "none" for other in list(self._keys)[:_NAMES_SHOWN] if other != self._key
+            )
             found.append(f"keys of other columns were seen as well: {others}; the newest is proposed")
         if len(self._sources) > 1:
             found.append(f"the topic holds several tables of the source: {_shown(self._sources)}")
@@ -144,7 +150,7 @@ class TableSamples:
 
 def _speakable(name: str) -> bool:
     """Tell whether a spec and the decoder can have a column of this name."""
-    return name.isprintable() and not set('"\\') & set(name) and not name.startswith(OWN_PREFIX)
+    return can_be_named(name) and not name.startswith(OWN_PREFIX)
 
 
 def _by_warning(choices: dict[str, Choice]) -> list[str]:

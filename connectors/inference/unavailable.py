@@ -49,4 +49,3 @@ class Unavailable:
 
 def _list_of(kind: Kind) -> ColumnType:
     return ColumnType(Kind.LIST, element=ColumnType(kind))
-

@@ -6,222 +6,21 @@ do, the one that later values fit as well: an integer is a long, a number of any
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-import msgspec
-
 from connectors.formats.placeholder import Placeholder
 from connectors.inference.choice import Choice, Sure, of_nothing
-from connectors.inference.fitting import ANY_JSON, ANY_TEXT, UNREADABLE, Way, is_of_a_double, is_unavailable, takes
+from connectors.inference.fitting import ANY_JSON, ANY_TEXT, Way, is_unavailable, takes
+from connectors.inference.numbers import Numbers
+from connectors.inference.texts import Texts
 from connectors.inference.unavailable import Unavailable
 from schemas.types import ColumnType, Kind
 
-_LONG = Way(ColumnType(Kind.LONG), "int")
-_BIG = Way(ColumnType(Kind.STRING), "int")
-_DOUBLE = Way(ColumnType(Kind.DOUBLE), "double")
-_NUMBER = Way(ColumnType(Kind.STRING), "number")
-_TEXT = Way(ColumnType(Kind.STRING), "string")
-_BYTES = (Way(ColumnType(Kind.BINARY), "base64"), Way(ColumnType(Kind.BINARY), "base64url"))
-_BYTES_AS_TEXT = Way(ColumnType(Kind.STRING), "base64")
+_BOOLEAN = Way(ColumnType(Kind.BOOLEAN), "boolean")
 _SCALED = Way(ColumnType(Kind.STRING), "data.VariableScaleDecimal")
-_NOT_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
-_DOUBLE_WHOLE = 2**53
-_JSON = "JSON documents"
-_DAY = r"[+-]?\d{4,9}-\d\d-\d\d"
-_HOUR = r"\d\d:\d\d:\d\d(?:\.\d{1,9})?"
-# What texts may be: how they look, how they are read, how sure that is. The first that takes all of them.
-_TEXTS: tuple[tuple[str, re.Pattern[str], Way], ...] = (
-    (
-        "timestamps in UTC",
-        re.compile(rf"{_DAY}T{_HOUR}Z", re.ASCII),
-        Way(ColumnType(Kind.TIMESTAMPTZ), "time.ZonedTimestamp"),
-    ),
-    ("dates as Debezium writes them", re.compile(rf"{_DAY}Z", re.ASCII), Way(ColumnType(Kind.DATE), "time.IsoDate")),
-    ("times as Debezium writes them", re.compile(rf"{_HOUR}Z", re.ASCII), Way(ColumnType(Kind.TIME), "time.ZonedTime")),
-    (
-        "UUIDs",
-        re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII),
-        Way(ColumnType(Kind.UUID), "data.Uuid"),
-    ),
-    (_JSON, re.compile(r"\s*[{\[].*[}\]]\s*", re.DOTALL), Way(ColumnType(Kind.JSON), "data.Json")),
-)
-# Integers of these ranges lie between 1973 and 2096, and are rarely anything else.
-_EPOCHS = ((10**11, "time.Timestamp"), (10**14, "time.MicroTimestamp"), (10**17, "time.NanoTimestamp"))
-_EPOCH_SPAN = 40
-_json = msgspec.json.Decoder().decode
-_DATE_NAME = re.compile(r"(?:^|_)(?:date|day|born|birth\w*|dob|on)$", re.IGNORECASE)
-_DAYS = (-36_525, 47_482)  # 1870 to 2100
-
-
-def _all_json(texts: Sequence[str]) -> bool:
-    try:
-        for text in texts:
-            _json(text)
-    except UNREADABLE:
-        return False
-    return True
-
-
-class Values:
-    """The values of one column, or of the elements of its lists, so far."""
-
-    def __init__(self, placeholder: Placeholder, unavailable: Unavailable) -> None:
-        self._placeholder, self._forms = placeholder, unavailable
-        self.counts: Counter[str] = Counter()
-        self.nulls = 0
-        self.unavailable: dict[str, Any] = {}  # one value of each form of the placeholder
-        self.unavailable_count = 0
-        self._low, self._high = 0, 0
-        self._of_doubles = self._all_scaled = True
-        self._bytes, self._padded = list(_BYTES), False
-        self._texts = list(_TEXTS)
-        self._not_finite = True
-        self._elements: Values | None = None
-
-    def absorb(self, values: Sequence[Any]) -> None:
-        """Take values as msgspec decodes JSON, with `Decimal` for numbers that have a point."""
-        apart: dict[type, list[Any]] = {}
-        for type_ in set(map(type, values)):
-            apart[type_] = [value for value in values if type(value) is type_]
-        self.nulls += len(apart.pop(type(None), ()))
-        for type_, some in apart.items():
-            sent = some if type_ in {int, bool, Decimal} else self._sent(some)
-            if sent:
-                self.counts[_NAMES[type_]] += len(sent)
-                _ABSORB[type_](self, sent)
-
-    def _sent(self, values: list[Any]) -> list[Any]:
-        """Return the values that are no placeholder."""
-        found = self._forms.among(values)
-        if not found:
-            return values
-        self.unavailable |= found
-        sent = [value for value in values if self._forms.form(value) is None]
-        self.unavailable_count += len(values) - len(sent)
-        return sent
-
-    def _integers(self, values: list[int]) -> None:
-        low, high = min(values), max(values)
-        if self.counts["integer"] > len(values):
-            low, high = min(low, self._low), max(high, self._high)
-        self._low, self._high = low, high
-
-    def _numbers(self, values: list[Decimal]) -> None:
-        self._of_doubles = self._of_doubles and all(map(is_of_a_double, values))
-
-    def _strings(self, values: list[str]) -> None:
-        if self._texts:
-            self._texts = [
-                (what, pattern, way)
-                for what, pattern, way in self._texts
-                if all(map(pattern.fullmatch, values)) and takes(way, values) and (what != _JSON or _all_json(values))
-            ]
-        self._not_finite = self._not_finite and _NOT_FINITE.issuperset(values)
-        if self._bytes:
-            self._bytes = [way for way in self._bytes if takes(way, values)]
-            self._padded = self._padded or any(value.endswith("=") for value in values)
-
-    def _lists(self, values: list[list[Any]]) -> None:
-        if self._elements is None:
-            self._elements = Values(self._placeholder, self._forms)
-        self._elements.absorb([element for value in values for element in value])
-
-    def _objects(self, values: list[dict[str, Any]]) -> None:
-        self._all_scaled = (
-            self._all_scaled
-            and all(value.keys() == {"scale", "value"} for value in values)
-            and takes(_SCALED, values)
-        )
-
-    def _nothing(self, values: list[Any]) -> None:
-        """Booleans say nothing beyond that they are."""
-
-    def choice(self, name: str = "") -> Choice:
-        """Return how to read the column; it took every value, and knows every placeholder that was seen."""
-        found = self.decided(name)
-        forms = self.unavailable.values()
-        if all(is_unavailable(found.way, value, self._placeholder) for value in forms):
-            return found
-        lists = self.counts["list"] or self.counts["object"] or any(not isinstance(value, str) for value in forms)
-        return Choice(
-            ANY_JSON if lists else ANY_TEXT,
-            Sure.LOW,
-            "the placeholder of values that were not sent stands where a value of this type would",
-        )
-
-    def decided(self, name: str = "") -> Choice:
-        """Return how to read the values, whether or not the placeholder is known that way."""
-        kinds = frozenset(kind for kind, count in self.counts.items() if count)
-        if not kinds:
-            return of_nothing(self.unavailable, self.nulls)
-        if kinds == {"boolean"}:
-            return Choice(Way(ColumnType(Kind.BOOLEAN), "boolean"), Sure.MEDIUM, "only true and false")
-        if kinds == {"integer"}:
-            return self._whole(name)
-        if kinds <= {"integer", "number", "text"} and "text" not in kinds - {"text" if self._not_finite else ""}:
-            if kinds != {"text"}:
-                return self._number()
-        if kinds == {"text"}:
-            return self._text()
-        if kinds == {"list"}:
-            assert self._elements is not None, "lists were counted"
-            if "list of bytes" in self.unavailable:
-                self._elements.unavailable["base64"] = None  # the placeholder of such a list is one of its elements'
-            inner = self._elements.decided()
-            return Choice(inner.way.in_list(), inner.sure, f"lists; of their elements: {inner.why}", inner.warning)
-        if kinds == {"object"} and self._all_scaled:
-            return Choice(_SCALED, Sure.HIGH, "decimals that carry their own scale: a string keeps all digits")
-        if kinds == {"object"}:
-            return Choice(ANY_JSON, Sure.HIGH, "objects")
-        way = ANY_JSON if kinds & {"list", "object"} else ANY_TEXT
-        return Choice(way, Sure.LOW, f"values of several kinds: {', '.join(sorted(kinds))}", "values of several kinds")
-
-    def _whole(self, name: str) -> Choice:
-        if not (-(2**63) <= self._low and self._high < 2**63):
-            return Choice(_BIG, Sure.MEDIUM, "integers beyond 64 bits: a string keeps all digits")
-        why = "integers; long, since later ones may be larger than those that were seen"
-        if (encoding := self._maybe_time(name)) is None:
-            return Choice(_LONG, Sure.MEDIUM, why)
-        return Choice(_LONG, Sure.LOW, why, f"may be a time: {encoding}; nothing but the source's type can tell")
-
-    def _maybe_time(self, name: str) -> str | None:
-        for start, encoding in _EPOCHS:
-            if start <= self._low and self._high < start * _EPOCH_SPAN:
-                return encoding
-        days = _DAYS[0] <= self._low and self._high <= _DAYS[1]
-        return "time.Date" if days and _DATE_NAME.search(name) else None
-
-    def _number(self) -> Choice:
-        exact = self._of_doubles and (
-            not self.counts["integer"] or max(abs(self._low), abs(self._high)) <= _DOUBLE_WHOLE
-        )
-        if exact or self.counts["text"]:
-            return Choice(_DOUBLE, Sure.MEDIUM, "numbers as binary floats are written")
-        return Choice(
-            _NUMBER,
-            Sure.MEDIUM,
-            "numbers with more digits than a binary float writes: decimals, whose precision is not known; "
-            "a string keeps all digits",
-        )
-
-    def _text(self) -> Choice:
-        if "base64" in self.unavailable:
-            way = self._bytes[0] if self._bytes else _BYTES_AS_TEXT
-            return Choice(way, Sure.MEDIUM, "the placeholder came in base64, so these are bytes")
-        if self._texts:
-            what, _, way = self._texts[0]
-            return Choice(way, Sure.MEDIUM, f"all texts are {what}")
-        if self._bytes and self._padded:
-            return Choice(
-                _TEXT, Sure.LOW, "texts", "may be base64 of bytes or of a decimal; nothing but the source's type can tell"
-            )
-        return Choice(_TEXT, Sure.MEDIUM, "texts")
-
-
 _NAMES: dict[type, str] = {
     bool: "boolean",
     int: "integer",
@@ -230,11 +29,105 @@ _NAMES: dict[type, str] = {
     list: "list",
     dict: "object",
 }
-_ABSORB: dict[type, Any] = {
-    bool: Values._nothing,
-    int: Values._integers,
-    Decimal: Values._numbers,
-    str: Values._strings,
-    list: Values._lists,
-    dict: Values._objects,
-}
+_NEVER_PLACEHOLDERS = frozenset({bool, int, Decimal})
+_MISPLACED = "the placeholder of values not sent stands where a value of the type would"
+
+
+class Values:
+    """The values of one column, or of the elements of its lists, so far."""
+
+    def __init__(self, placeholder: Placeholder, unavailable: Unavailable | None) -> None:
+        """Have seen none; without `unavailable`, as in lists, nothing stands for a value that was not sent."""
+        self._placeholder, self._forms = placeholder, unavailable
+        self.counts: Counter[str] = Counter()
+        self.nulls = 0
+        self.unavailable: dict[str, Any] = {}  # one value of each form of the placeholder
+        self.unavailable_count = 0
+        self._numbers, self._texts = Numbers(), Texts()
+        self._all_scaled = True
+        self._elements: Values | None = None
+
+    def absorb(self, values: Sequence[Any]) -> None:
+        """Take values as msgspec decodes JSON, with `Decimal` for numbers that have a point."""
+        for type_ in set(map(type, values)):
+            some = [value for value in values if type(value) is type_]
+            if type_ is type(None):
+                self.nulls += len(some)
+                continue
+            sent = some if type_ in _NEVER_PLACEHOLDERS else self._sent(some)
+            if sent:
+                self.counts[_NAMES[type_]] += len(sent)
+                self._take(type_, sent)
+
+    def _sent(self, values: list[Any]) -> list[Any]:
+        """Return the values that are no placeholder."""
+        if self._forms is None or not (found := self._forms.among(values)):
+            return values
+        self.unavailable |= found
+        sent = [value for value in values if self._forms.form(value) is None]
+        self.unavailable_count += len(values) - len(sent)
+        return sent
+
+    def _take(self, type_: type, values: list[Any]) -> None:
+        match _NAMES[type_]:
+            case "integer":
+                self._numbers.absorb_integers(values)
+            case "number":
+                self._numbers.absorb_decimals(values)
+            case "text":
+                self._texts.absorb(values)
+            case "list":
+                self._elements = self._elements or Values(self._placeholder, None)
+                self._elements.absorb([element for value in values for element in value])
+            case "object":
+                self._all_scaled = self._all_scaled and _are_scaled(values)
+
+    def choice(self, name: str = "") -> Choice:
+        """Return how to read the column; it takes every value, and knows every placeholder that was seen."""
+        found = self._of_values(name)
+        forms = self.unavailable.values()
+        if all(is_unavailable(found.way, value, self._placeholder) for value in forms):
+            return found
+        nested = self.counts["list"] or self.counts["object"] or not all(isinstance(value, str) for value in forms)
+        return Choice(ANY_JSON if nested else ANY_TEXT, Sure.LOW, _MISPLACED, _MISPLACED)
+
+    def _of_values(self, name: str = "", *, are_bytes: bool = False) -> Choice:
+        """Return how to read what is no placeholder."""
+        kinds = frozenset(kind for kind, count in self.counts.items() if count)
+        are_bytes = are_bytes or "base64" in self.unavailable
+        if not kinds:
+            return of_nothing(self.unavailable, self.nulls)
+        if len(kinds) == 1:
+            return self._of_one_kind(*kinds, name=name, are_bytes=are_bytes)
+        if kinds <= {"integer", "number"}:
+            return self._numbers.of_all(have_words=False)
+        if kinds <= {"integer", "number", "text"} and self._texts.not_finite:
+            return self._numbers.of_all(have_words=True)
+        way = ANY_JSON if kinds & {"list", "object"} else ANY_TEXT
+        return Choice(way, Sure.LOW, f"values of several kinds: {', '.join(sorted(kinds))}", "values of several kinds")
+
+    def _of_one_kind(self, kind: str, *, name: str, are_bytes: bool) -> Choice:
+        match kind:
+            case "boolean":
+                return Choice(_BOOLEAN, Sure.MEDIUM, "only true and false")
+            case "integer":
+                return self._numbers.of_integers(name)
+            case "number":
+                return self._numbers.of_all(have_words=False)
+            case "text":
+                return self._texts.choice(are_bytes=are_bytes)
+            case "list":
+                return self._of_lists()
+            case _ if self._all_scaled:
+                return Choice(_SCALED, Sure.HIGH, "decimals that carry their own scale: a string keeps all digits")
+            case _:
+                return Choice(ANY_JSON, Sure.HIGH, "objects")
+
+    def _of_lists(self) -> Choice:
+        assert self._elements is not None, "lists were counted"
+        inner = self._elements._of_values(are_bytes="list of bytes" in self.unavailable)  # noqa: SLF001 - of its own kind
+        return Choice(inner.way.in_list(), inner.sure, f"lists; of their elements: {inner.why}", inner.warning)
+
+
+def _are_scaled(values: list[dict[str, Any]]) -> bool:
+    return all(value.keys() == {"scale", "value"} for value in values) and takes(_SCALED, values)

@@ -47,6 +47,7 @@ def decode(
         str | None,
         typer.Argument(metavar="FILE", help="A JSON object per line: topic, partition, offset, key, …; - is stdin."),
     ] = None,
+    *,
     topic: Annotated[str | None, typer.Option(help="Read this topic instead, as far as it goes now.")] = None,
     last: Annotated[int | None, typer.Option(min=1, help="Only so many offsets of each partition.")] = None,
     spec: Annotated[

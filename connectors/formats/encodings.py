@@ -225,6 +225,7 @@ ENCODINGS: dict[str, dict[Kind, Maker]] = {
     "map": _DOCUMENT,
     "array": _DOCUMENT,
     "struct": _DOCUMENT,
+    "any": {Kind.STRING: PLAIN[Kind.STRING]},  # a text as it is, anything else as its JSON
     "connect.Decimal": {Kind.DECIMAL: _unscaled, Kind.STRING: _unscaled_string, Kind.LONG: _unscaled_long},
     "connect.Date": _DATES,
     "connect.Time": {Kind.TIME: _times(1_000), **_INT_AS_IT_IS},

@@ -13,7 +13,7 @@ from connectors.formats.inspection import inspect, is_block, side_record
 from connectors.formats.keys import wire_columns
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
-from connectors.formats.rows import RowPlan, row_plan
+from connectors.formats.rows import RowPlan, can_be_named, row_plan
 from connectors.formats.schemablock import prefix_of, row_fields
 from connectors.formats.traps import defaults_of
 from schemas.config import LimitsConfig
@@ -165,6 +165,7 @@ class Reader:
         reading.unknown_columns.update(unknown)
         absent = frozenset(self._spec.columns.keys() - names) if rows else frozenset()
         loose = len(unknown) > IGNORED_MAX or any(row.keys() != names for row in rows)
+        loose = loose or not all(map(can_be_named, unknown))
         key = (connector, None if loose else tuple(unknown), None if loose else absent, prefix_of(value) or value)
         if key not in self._layouts:
             fields = row_fields(schema) if value else None

@@ -176,6 +176,11 @@ def _checked_form(column: WireColumn) -> Form:
         raise ConfigurationError(f"column {column.name}: {exc.message}", hint=exc.hint) from exc
 
 
+def can_be_named(name: str) -> bool:
+    """Tell whether msgspec can look for a field of this name."""
+    return not any(character in '"\\' or character < " " for character in name)
+
+
 def _struct(fields: list[Any], names: Mapping[str, str], *, loose: bool) -> type[msgspec.Struct]:
     required = [entry for entry in fields if len(entry) == 2]  # noqa: PLR2004 - msgspec wants those without default first,
     optional = [entry for entry in fields if len(entry) != 2]  # noqa: PLR2004 - or all by keyword

@@ -43,6 +43,10 @@ class SideBySide:
         """Return the places, from 0."""
         return list(range(self.ends[-1]))
 
+    def origin_offsets(self) -> list[int]:
+        """Return all offsets as their partitions have them."""
+        return [offset for run in self._runs for offset in run.offsets()]
+
     def headers(self, index: int) -> Headers:
         """Return the headers of one record."""
         at = bisect_left(self.ends, index + 1)

@@ -60,7 +60,7 @@ def decode_together(
 
     `memories` are those of the runs, one for all runs of a partition. What was skipped is counted with the first run.
     """
-    if len(runs) == 1 or sum(map(len, runs)) >= LONG_RUN * len(runs):
+    if len(runs) == 1 or sum(map(len, runs)) >= LONG_RUN * len(runs) or decoder.alone:
         return None
     together = SideBySide(runs)
     decoded = decoder.decode(together, PartitionMemory())

@@ -95,6 +95,10 @@ class PartitionMemory(msgspec.Struct):
 class Decoder(Protocol):
     """Decodes the records of a table; it may learn from them, but returns what records and memory say, no more."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether what was seen of a partition decides about ordinary changes: then no run is decoded with others."""
+
     def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
         """Return what the records say, each in exactly one place of `Decoded`; never raises for a record."""
 

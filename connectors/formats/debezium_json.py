@@ -53,6 +53,8 @@ class DebeziumJson:
 class DebeziumDecoder:
     """Decodes one table; it learns schema blocks and columns as they come."""
 
+    alone = False
+
     def __init__(self, entry: TableEntry, limits: LimitsConfig) -> None:
         """Prepare for the table's spec.
 
@@ -107,9 +109,13 @@ class DebeziumDecoder:
             if from_rows:
                 decoded.noted[KEY_FROM_ROW] = decoded.noted.get(KEY_FROM_ROW, 0) + from_rows
         own = origins if len(part.indices) == len(origins) else [origins[index] for index in part.indices]
-        part.positions, part.snapshots, faults = positions(part.codes, part.sources, own, self._epoch)
-        part.reject(faults)
+        part.reject(self._place(part, own))
         read_times(part)
+
+    def _place(self, part: Part, origins: list[int]) -> dict[int, Rejection]:
+        """Say where the changes of a part stand, and which are rows of a snapshot; return those without a place."""
+        part.positions, part.snapshots, faults = positions(part.codes, part.sources, origins, self._epoch)
+        return faults
 
     def _key_changes(self, part: Part, records: Records) -> None:
         """Read the other key of changes of keys from the headers of inserts and deletes: no other record has it."""

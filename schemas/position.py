@@ -11,6 +11,8 @@ The layouts are frozen: they persist in Redis, in the lake and in topics (docs/p
 | oracle         | epoch(4) commit(20) streamed(1) scn(20) last(20)                   | 65     |
 | mongodb        | epoch(4) ts(20) streamed(1) ord(10) offset(20)                     | 55     |
 
+Of flattened records: epoch(4) 1, then the rest of the connector's layout; or epoch(4) 0 offset(20).
+
 `c` is the commit before the change (`source.sequence[0]`); `streamed` is 0 for rows of a snapshot and 1 for changes, so
 that a chunk of an incremental snapshot, read while a transaction was open, loses to that transaction. `last` is what
 the connector counts within one place, else the record's offset: the order in which the changes were sent.
@@ -26,6 +28,7 @@ EPOCH_MAX = 9_999
 SQLSERVER_COMMIT_END = 29  # how many digits say the epoch and the transaction
 DB2_COMMIT_END = 44
 ORACLE_COMMIT_END = 24
+FLAT_BY_OFFSET, FLAT_BY_SOURCE = "0", "1"  # behind the epoch: the more exact order wins
 _U64_MAX = 2**64 - 1
 _FILE_MAX = 10**10 - 1
 _ROW_MAX = 10**10 - 1
@@ -95,6 +98,22 @@ def oracle_position(epoch: int, commit: int, scn: int, last: int, *, streamed: b
     if not (0 <= epoch <= EPOCH_MAX and 0 <= commit <= _SCN_MAX and 0 <= scn <= _SCN_MAX and 0 <= last <= _U64_MAX):
         raise _out_of_range("oracle")
     return f"{epoch:04d}{commit:020d}{streamed:d}{scn:020d}{last:020d}"
+
+
+def flat_position(epoch: int, offset: int) -> str:
+    """Return the 25 digits of a flattened change that does not say where it stands: its place in its partition.
+
+    Raises:
+        PoisonRecord: a part is negative or does not fit its width.
+    """
+    if not (0 <= epoch <= EPOCH_MAX and 0 <= offset <= _U64_MAX):
+        raise _out_of_range("flattened")
+    return f"{epoch:04d}{FLAT_BY_OFFSET}{offset:020d}"
+
+
+def flat_position_of(position: str) -> str:
+    """Return the position of a flattened change that says where it stands as its connector's own records do."""
+    return f"{position[:4]}{FLAT_BY_SOURCE}{position[4:]}"
 
 
 def _lsn(form: re.Pattern[str], text: str | None, connector: str) -> tuple[int, int, int]:

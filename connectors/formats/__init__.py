@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 
 from connectors.formats.base import Decoder, Format, PartitionMemory, Records, encode_row
+from connectors.formats.debezium_flat import DebeziumFlat
 from connectors.formats.debezium_json import DebeziumJson
 from connectors.formats.mongodb import DEBEZIUM_MONGODB
 from connectors.formats.reasons import REASONS, Reason
 from schemas.errors import ConfigurationError
 
-FORMATS: dict[str, Format] = {known.name: known for known in (DebeziumJson(), DEBEZIUM_MONGODB)}
+FORMATS: dict[str, Format] = {known.name: known for known in (DebeziumJson(), DebeziumFlat(), DEBEZIUM_MONGODB)}
 
 
 def format_of(name: str) -> Format:

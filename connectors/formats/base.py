@@ -43,6 +43,15 @@ class Records(Protocol):
         """Return the headers of one record; slow, so it is asked for only where one can matter."""
 
 
+def origin_offsets(records: Records) -> list[int]:
+    """Return the offsets that the records have in their partitions: those that may become part of a position.
+
+    Records of several partitions that are decoded side by side have others to be known by, and these apart.
+    """
+    own: list[int] = getattr(records, "origin_offsets", records.offsets)()
+    return own
+
+
 class PartitionMemory(msgspec.Struct):
     """What a decoder remembers of a table in one origin partition; it travels in the metadata of the committed offset.
 
@@ -85,6 +94,10 @@ class PartitionMemory(msgspec.Struct):
 
 class Decoder(Protocol):
     """Decodes the records of a table; it may learn from them, but returns what records and memory say, no more."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether what was seen of a partition decides about ordinary changes: then no run is decoded with others."""
 
     def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
         """Return what the records say, each in exactly one place of `Decoded`; never raises for a record."""

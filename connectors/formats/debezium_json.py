@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from connectors.formats.base import PartitionMemory, Records
+from connectors.formats.base import PartitionMemory, Records, origin_offsets
 from connectors.formats.changes import find_stop, gather, name_source, remember
 from connectors.formats.envelope import DIALECTS
 from connectors.formats.keys import KeyReader
@@ -56,6 +56,8 @@ class DebeziumJson:
 class DebeziumDecoder:
     """Decodes one table; it learns schema blocks and columns as they come."""
 
+    alone = False
+
     def __init__(self, entry: TableEntry, limits: LimitsConfig) -> None:
         """Prepare for the table's spec.
 
@@ -74,14 +76,14 @@ class DebeziumDecoder:
         reading = self._reader.read(values)
         decoded = Decoded(Batch(self._spec.table), unknown_columns=reading.unknown_columns)
         raw_keys = records.keys() if self._key_readers else []
-        offsets = records.offsets()
+        origins = origin_offsets(records)
         parts = [self._part(layout, indices, reading, values) for layout, indices in reading.members.items()]
         for part in parts:
-            self._finish(part, raw_keys, offsets, decoded)
+            self._finish(part, raw_keys, origins, decoded)
             self._key_changes(part, records)
         find_stop(parts, memory, decoded)
         end = len(values) if decoded.stop_index is None else decoded.stop_index
-        gather(parts, end, decoded.batch, offsets)
+        gather(parts, end, decoded.batch, records.offsets())
         remember(decoded.batch, memory)
         if decoded.batch.offsets:
             name_source(decoded.batch, parts[0].payloads[0])
@@ -97,7 +99,7 @@ class DebeziumDecoder:
             payloads = [payload_behind(layout.prefix, payload) for payload in payloads]
         return Part(layout, indices, payloads, [reading.entries[index] for index in indices], b"".join(payloads))
 
-    def _finish(self, part: Part, raw_keys: list[bytes | None], offsets: list[int], decoded: Decoded) -> None:
+    def _finish(self, part: Part, raw_keys: list[bytes | None], origins: list[int], decoded: Decoded) -> None:
         """Bring a part into the contract's form."""
         check_keys_unique(part, depth_max=self._depth_max)  # first: a row named twice may seem to be none
         check_rows(part)
@@ -111,10 +113,14 @@ class DebeziumDecoder:
             from_rows = read_keys(part, self._key_readers[part.layout.dialect], self._spec.key, raws)
             _note(decoded, KEY_FROM_ROW, from_rows)
             check_zero_keys(part, self._spec.key)
-        own = offsets if len(part.indices) == len(offsets) else [offsets[index] for index in part.indices]
-        part.positions, part.snapshots, faults = positions(part.codes, part.sources, own, self._epoch)
-        part.reject(faults)
+        own = origins if len(part.indices) == len(origins) else [origins[index] for index in part.indices]
+        part.reject(self._place(part, own))
         read_times(part)
+
+    def _place(self, part: Part, origins: list[int]) -> dict[int, Rejection]:
+        """Say where the changes of a part stand, and which are rows of a snapshot; return those without a place."""
+        part.positions, part.snapshots, faults = positions(part.codes, part.sources, origins, self._epoch)
+        return faults
 
     def _key_changes(self, part: Part, records: Records) -> None:
         """Read the other key of changes of keys from the headers of inserts and deletes: no other record has it."""

@@ -67,6 +67,8 @@ class EventFormat:
 class EventDecoder:
     """Decodes one table; it learns columns as they come."""
 
+    alone = False
+
     def __init__(self, format_: EventFormat, entry: TableEntry, limits: LimitsConfig) -> None:
         """Prepare for the table's spec.
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from connectors.formats.base import Records
+from connectors.formats.base import Records, origin_offsets
 from connectors.formats.envelope import INCREMENTAL, NULL, Snapshot
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events
@@ -85,7 +85,8 @@ class _Unwrapper:
 
     def unwrap(self, records: Records) -> Events:
         """Return the changes of the run."""
-        events, values, keys, offsets = Events(connector="mongodb"), records.values(), records.keys(), records.offsets()
+        events, values, keys = Events(connector="mongodb"), records.values(), records.keys()
+        offsets = origin_offsets(records)
         source = None
         for index, read in self._envelopes.read(values, events):
             envelope = read if read.op is not None and read.source is not None else read.payload

@@ -26,7 +26,12 @@ from schemas.position import (
 
 NO_SNAPSHOT = frozenset({"false", None, False})
 _LSN_DIGITS = 20
-_COMMIT_ENDS = {"sqlserver": SQLSERVER_COMMIT_END, "db2": DB2_COMMIT_END, "oracle": ORACLE_COMMIT_END}
+# How many digits stand behind what says the transaction.
+_BEHIND_COMMITS = {
+    "sqlserver": 75 - SQLSERVER_COMMIT_END,
+    "db2": 105 - DB2_COMMIT_END,
+    "oracle": 65 - ORACLE_COMMIT_END,
+}
 
 
 def is_snapshot(op: str, source: Any) -> bool:
@@ -53,8 +58,8 @@ def reads_anew(position: str, source: Any, memory: PartitionMemory) -> bool:
     if isinstance(source, PostgresSource):
         return True
     # A blocking snapshot may begin at the very commit that was the last: only what counts transactions is compared.
-    end = _COMMIT_ENDS.get(source.connector)
-    return position[:end] < memory.last[:end]
+    behind = _BEHIND_COMMITS.get(source.connector, 0)
+    return position[: len(position) - behind] < memory.last[: len(memory.last) - behind]
 
 
 def positions(

@@ -77,4 +77,5 @@ def _of_topic(topic: str, last: int | None, settings: Config) -> Iterator[OneRec
     if topic not in admin.describe([topic]):
         raise ConfigurationError(f"there is no topic {topic}", hint="look at its name, and at kafka.bootstrap")
     for read in scan(topic, client_settings(settings), admin, last=last, headers=True):
-        yield OneRecord(topic, read.partition, read.offset, read.key, read.value, read.headers)
+        at = read.timestamp_ms
+        yield OneRecord(topic, read.partition, read.offset, read.key, read.value, read.headers, at)

@@ -154,6 +154,15 @@ NOT_FOLDED = {
 }
 
 
+# Rows that are gone, of which the transformation said nothing: it drops truncates, and deletes where it is told to.
+LEFT: dict[tuple[str, str], set[str]] = {
+    ("pg-unwrap-rewrite", "public.t"): {'["1"]', '["20"]'},
+    ("pg-unwrap-tombstone", "public.t"): {'["1"]', '["20"]'},
+    ("pg-unwrap-drop", "public.t"): {'["1"]', '["2"]', '["20"]'},
+    ("pg-unwrap-drop", "public.f"): {'["1"]'},
+}
+
+
 class Folded(NamedTuple):
     """Rows by key, and what did not become a row."""
 
@@ -229,7 +238,7 @@ def test_the_folded_changes_are_the_rows_of_the_database(case: str, table: str) 
 
     assert REFUSED.get(case, {}) == got.refused
     assert expected.keys() - got.rows.keys() == set() or got.refused
-    assert set() == got.rows.keys() - expected.keys()
+    assert LEFT.get((case, table), set()) == got.rows.keys() - expected.keys()
     assert {} == {name: difference for name, difference in unlike.items() if name not in lossy}
     assert lossy.keys() & known["columns"].keys() <= unlike.keys() or len(oracle(case)) > 1, (
         "a reason that is not needed is not stated"

@@ -43,6 +43,10 @@ class CapturedRun:
         """Return the offsets."""
         return [record["offset"] for record in self._records]
 
+    def timestamps(self) -> list[int]:
+        """Return the times that Kafka has of them, in milliseconds."""
+        return [-1 if record["timestamp"] is None else record["timestamp"] for record in self._records]
+
     def headers(self, index: int, /) -> Sequence[tuple[str, bytes | None]]:
         """Return the headers of one record."""
         return [(name, value.encode()) for name, value in self._records[index]["headers"]]
@@ -97,6 +101,8 @@ def spec_of(case: str, table: str, **changes: Any) -> TableSpec:
     document = {"table": "captured", "topics": ["t"], "key": known["primary_key"], "columns": columns}
     if settings.get("unavailable.value.placeholder"):
         document["unavailable_placeholder"] = settings["unavailable.value.placeholder"]
+    if any(value.endswith(".ExtractNewRecordState") for value in settings.values()):
+        document["format"] = "debezium-flat"
     return TableSpec.model_validate(document | changes)
 
 

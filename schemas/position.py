@@ -6,9 +6,11 @@ The layouts are frozen: they persist in Redis, in the lake and in topics (docs/p
 |----------------|----------------------------------------------------|--------|
 | postgresql     | epoch(4) c(20) streamed(1) lsn(20)                 | 45     |
 | mysql, mariadb | epoch(4) file(10) pos(20) streamed(1) row(10)      | 45     |
+| maxwell        | epoch(4) streamed(1) file(10) pos(20) row(20) half(1) | 56  |
 
 `c` is the commit before the change (`source.sequence[0]`); `streamed` is 0 for rows of a snapshot and 1 for changes, so
-that a chunk of an incremental snapshot, read while a transaction was open, loses to that transaction.
+that a chunk of an incremental snapshot, read while a transaction was open, loses to that transaction. `half` is 0 for
+the delete that a change of a key begins with, and 1 for all else.
 """
 
 from __future__ import annotations
@@ -45,6 +47,22 @@ def mysql_position(epoch: int, file: str, pos: int, row: int, *, streamed: bool)
     if not (0 <= epoch <= EPOCH_MAX and number <= _FILE_MAX and 0 <= pos <= _U64_MAX and 0 <= row <= _ROW_MAX):
         raise _out_of_range("mysql")
     return f"{epoch:04d}{number:010d}{pos:020d}{streamed:d}{row:010d}"
+
+
+def maxwell_position(epoch: int, file: int, pos: int, row: int, half: int, *, streamed: bool = True) -> str:
+    """Return the 56 digits of a change of Maxwell, of a bootstrap's row if not `streamed`.
+
+    Raises:
+        PoisonRecord: a part is negative or does not fit its width.
+    """
+    return _digits("maxwell", epoch, streamed, (file, 10), (pos, 20), (row, 20), (half, 1))
+
+
+def _digits(connector: str, epoch: int, streamed: bool, *parts: tuple[int, int]) -> str:  # noqa: FBT001 - a part of it
+    """Return epoch(4), streamed(1) and the parts, each of its width."""
+    if not 0 <= epoch <= EPOCH_MAX or any(not 0 <= number < 10**width for number, width in parts):
+        raise _out_of_range(connector)
+    return f"{epoch:04d}{streamed:d}" + "".join([f"{number:0{width}d}" for number, width in parts])
 
 
 def _out_of_range(connector: str) -> PoisonRecord:

@@ -6,10 +6,11 @@ import difflib
 
 from connectors.formats.base import Decoder, Format, PartitionMemory, Records, encode_row
 from connectors.formats.debezium_json import DebeziumJson
+from connectors.formats.maxwell import MAXWELL
 from connectors.formats.reasons import REASONS, Reason
 from schemas.errors import ConfigurationError
 
-FORMATS: dict[str, Format] = {known.name: known for known in (DebeziumJson(),)}
+FORMATS: dict[str, Format] = {known.name: known for known in (DebeziumJson(), MAXWELL)}
 
 
 def format_of(name: str) -> Format:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import difflib
 
 from connectors.formats.base import Decoder, Format, PartitionMemory, Records, encode_row
+from connectors.formats.canal import FORMAT as CANAL
 from connectors.formats.debezium_json import DebeziumJson
-from connectors.formats.maxwell import MAXWELL
+from connectors.formats.maxwell import FORMAT as MAXWELL
 from connectors.formats.reasons import REASONS, Reason
 from schemas.errors import ConfigurationError
 
-FORMATS: dict[str, Format] = {known.name: known for known in (DebeziumJson(), MAXWELL)}
+FORMATS: dict[str, Format] = {
+    known.name: known
+    for known in (
+        DebeziumJson(),
+        MAXWELL,
+        CANAL,
+    )
+}
 
 
 def format_of(name: str) -> Format:

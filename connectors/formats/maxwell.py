@@ -111,10 +111,10 @@ def looks_like(document: dict[str, Any]) -> bool:
     return kind.startswith(_DEFINITIONS) or isinstance(document.get("data"), dict)
 
 
-def tables_of(document: dict[str, Any]) -> str | None:
+def table_of(document: dict[str, Any]) -> str | None:
     """Return the table that a record belongs to, with its database; None of a record of no table."""
     database, table = document.get("database"), document.get("table")
     return f"{database}.{table}" if isinstance(database, str) and isinstance(table, str) else None
 
 
-MAXWELL = EventFormat("maxwell", Maxwell)
+FORMAT = EventFormat("maxwell", Maxwell)

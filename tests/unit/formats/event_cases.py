@@ -138,7 +138,7 @@ def _made(path: Path) -> Case:
 
 
 def _table_of(format_name: str, value: bytes) -> str | None:
-    found: str | None = import_module(f"connectors.formats.{format_name}").tables_of(json.loads(value))
+    found: str | None = import_module(f"connectors.formats.{format_name}").table_of(json.loads(value))
     return found
 
 

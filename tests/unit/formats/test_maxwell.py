@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from connectors.formats import encode_row
-from connectors.formats.maxwell import looks_like, tables_of
+from connectors.formats.maxwell import looks_like, table_of
 from schemas.batch import Decoded
 from tests.unit.formats.captures import CapturedRun, records
 from tests.unit.formats.event_cases import TYPES, Record, cases
@@ -36,7 +36,7 @@ def test_all_types_of_records_are_known() -> None:
     documents = [json.loads(value) for value in run.values() if value is not None]
 
     assert all(map(looks_like, documents))
-    assert Counter(map(tables_of, documents)) == {
+    assert Counter(map(table_of, documents)) == {
         "shop.customers": 17, "shop.items": 16, "shop.nopk": 6, "shop.ty": 5, "shop.nopk2": 1, None: 1,
     }  # fmt: skip
     assert CUSTOMERS.decode().skipped == {"schema_change": 5}

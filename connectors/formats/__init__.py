@@ -7,6 +7,7 @@ import difflib
 from connectors.formats.base import Decoder, Format, PartitionMemory, Records, encode_row
 from connectors.formats.canal import FORMAT as CANAL
 from connectors.formats.debezium_json import DebeziumJson
+from connectors.formats.goldengate import FORMAT as GOLDENGATE
 from connectors.formats.maxwell import FORMAT as MAXWELL
 from connectors.formats.reasons import REASONS, Reason
 from schemas.errors import ConfigurationError
@@ -17,6 +18,7 @@ FORMATS: dict[str, Format] = {
         DebeziumJson(),
         MAXWELL,
         CANAL,
+        GOLDENGATE,
     )
 }
 

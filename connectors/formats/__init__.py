@@ -9,6 +9,7 @@ from connectors.formats.canal import FORMAT as CANAL
 from connectors.formats.debezium_json import DebeziumJson
 from connectors.formats.goldengate import FORMAT as GOLDENGATE
 from connectors.formats.maxwell import FORMAT as MAXWELL
+from connectors.formats.qlik import FORMAT as QLIK
 from connectors.formats.reasons import REASONS, Reason
 from schemas.errors import ConfigurationError
 
@@ -19,6 +20,7 @@ FORMATS: dict[str, Format] = {
         MAXWELL,
         CANAL,
         GOLDENGATE,
+        QLIK,
     )
 }
 

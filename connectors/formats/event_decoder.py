@@ -198,12 +198,11 @@ class EventDecoder:
         """Set where the table must stop: at a truncate, or where its source is loaded anew after changes of it."""
         if not events.initial and "t" not in events.codes:
             return
-        streamed, last = memory.streamed, memory.last
+        seen = memory.copy()
         for i, index in enumerate(events.indices):
-            below = not events.initial_below or events.positions[i] < last
             if events.codes[i] == "t":
                 stop = "truncate", "the table was truncated at its source", "run resync to take the rows anew"
-            elif i in events.initial and streamed and below and index not in rejected:
+            elif i in events.initial and index not in rejected and _reads_anew(events, i, seen):
                 stop = (
                     "source_read_anew",
                     "rows of a full load come after changes of the same table",
@@ -211,11 +210,15 @@ class EventDecoder:
                 )
             else:
                 if not (events.snapshots and events.snapshots[i]) and index not in rejected:
-                    streamed, last = True, max(last, events.positions[i])
+                    seen.saw(events.positions[i])
                 continue
             decoded.stop_index = index
             decoded.stop = TableStopped(stop[0], stop[1], hint=stop[2])
             return
+
+
+def _reads_anew(events: Events, place: int, seen: PartitionMemory) -> bool:
+    return seen.streamed and (events.reads_anew is None or events.reads_anew(place, seen))
 
 
 def _gather(events: Events, typed: _Typed, kept: list[int], offsets: list[int], batch: Batch) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from connectors.formats.base import Records
+from connectors.formats.base import PartitionMemory, Records
 from connectors.formats.inspection import inspect
 from connectors.formats.reasons import Rejection
 from schemas.config import LimitsConfig
@@ -31,9 +31,9 @@ class Events:
     update or snapshot row, `befores` what was there before, at least the key's columns of a delete. `ts` are commit
     times in microseconds since 1970. Where `keys` (objects of exactly the key's columns) has none for a place, it is
     taken from the rows. `other_keys` hold, by place, the new key of a delete or the old key of an insert, where the key
-    was changed. `initial` are the places of rows of a load that reads its source from the beginning; with
-    `initial_below`, only of one that stands below the last change. `dialect` is that of the records where it is not
-    always that of the format.
+    was changed. `initial` are the places of rows of a load that reads its source from the beginning; `reads_anew` tells
+    which of them contradict what was seen before, None: each that comes after changes. `dialect` is that of the records
+    where it is not always that of the format.
     """
 
     indices: list[int] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Events:
     unavailable: dict[int, list[str]] = field(default_factory=dict)
     skipped: dict[int, str] = field(default_factory=dict)
     rejected: dict[int, Rejection] = field(default_factory=dict)
-    initial_below: bool = False
+    reads_anew: Callable[[int, PartitionMemory], bool] | None = None
     dialect: str = ""
     connector: str = ""
     source_name: str = ""

@@ -6,6 +6,7 @@ import difflib
 
 from connectors.formats.base import Decoder, Format, PartitionMemory, Records, encode_row
 from connectors.formats.canal import FORMAT as CANAL
+from connectors.formats.cloudevents import FORMAT as CLOUDEVENTS
 from connectors.formats.debezium_json import DebeziumJson
 from connectors.formats.goldengate import FORMAT as GOLDENGATE
 from connectors.formats.maxwell import FORMAT as MAXWELL
@@ -21,6 +22,7 @@ FORMATS: dict[str, Format] = {
         CANAL,
         GOLDENGATE,
         QLIK,
+        CLOUDEVENTS,
     )
 }
 

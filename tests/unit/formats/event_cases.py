@@ -201,5 +201,8 @@ def cases() -> dict[str, Case]:
         _captured("maxwell-bootstrap", "shop.customers", "maxwell", CUSTOMERS, {"updated": "bootstraps cut fractions"}),
         _captured("maxwell-bootstrap", "shop.items", "maxwell", ITEMS, {"rows": "the bootstrap has a where clause"}),
     ]
+    found += [
+        _captured("pg-cloudevents-json", "public.t", "cloudevents", {"id": "int", "name": "string"}),
+    ]
     found += [_made(path) for path in sorted(FOLDER.glob("*.json"))]
     return {case.name: case for case in found}

@@ -10,6 +10,7 @@ The layouts are frozen: they persist in Redis, in the lake and in topics (docs/p
 | canal          | epoch(4) streamed(1) time(20) batch(20) offset(20) row(10) half(1) | 76 |
 | goldengate     | epoch(4) streamed(1) pos(40) half(1)               | 46     |
 | qlik           | epoch(4) streamed(1) sequence(40) half(1)          | 46     |
+| sequin         | epoch(4) streamed(1) lsn(20) idx(20) half(1)       | 46     |
 
 `c` is the commit before the change (`source.sequence[0]`); `streamed` is 0 for rows of a snapshot and 1 for changes, so
 that a chunk of an incremental snapshot, read while a transaction was open, loses to that transaction. `half` is 0 for
@@ -96,6 +97,15 @@ def qlik_load_position(epoch: int, time: int, offset: int, half: int) -> str:
         PoisonRecord: a part is negative or does not fit its width.
     """
     return _digits("qlik", epoch, False, (time, 20), (offset, 20), (half, 1))
+
+
+def sequin_position(epoch: int, lsn: int, number: int, half: int, *, streamed: bool) -> str:
+    """Return the 46 digits of a change of Sequin; of a backfill's row, of its time and the origin's offset.
+
+    Raises:
+        PoisonRecord: a part is negative or does not fit its width.
+    """
+    return _digits("sequin", epoch, streamed, (lsn, 20), (number, 20), (half, 1))
 
 
 def _number(connector: str, digits: str) -> int:

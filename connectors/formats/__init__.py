@@ -12,6 +12,7 @@ from connectors.formats.goldengate import FORMAT as GOLDENGATE
 from connectors.formats.maxwell import FORMAT as MAXWELL
 from connectors.formats.qlik import FORMAT as QLIK
 from connectors.formats.reasons import REASONS, Reason
+from connectors.formats.sequin import FORMAT as SEQUIN
 from schemas.errors import ConfigurationError
 
 FORMATS: dict[str, Format] = {
@@ -23,6 +24,7 @@ FORMATS: dict[str, Format] = {
         GOLDENGATE,
         QLIK,
         CLOUDEVENTS,
+        SEQUIN,
     )
 }
 

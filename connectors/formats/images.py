@@ -7,7 +7,7 @@ are compared as they are written: the same tool writes equal values alike.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -63,16 +63,17 @@ class Images:
     """Adds changes of one table's rows to events.
 
     Where the spec does not trust images of what was there before, only their keys are read. `partial` is for tools
-    that write of it only what changed.
+    that write of it only what changed, `unsent` the JSON that one writes for a value that its source did not send.
     """
 
-    def __init__(self, spec: TableSpec, *, partial: bool = False) -> None:
+    def __init__(self, spec: TableSpec, *, partial: bool = False, unsent: bytes = b"") -> None:
         """Prepare for the spec's key; without one, no image has a key.
 
         Raises:
             ConfigurationError: a name cannot be read.
         """
         self._trusted, self._partial = spec.before == "full", partial
+        self._unsent, self._columns = unsent, spec.columns.keys()
         self._heads = [_encode(name) + b":" for name in spec.key]
         self._names = [f"k{number}" for number in range(len(spec.key))]
         try:
@@ -95,6 +96,27 @@ class Images:
         Raises:
             Rejection: an image is no JSON object.
         """
+        unavailable: list[str] = []
+        if self._unsent:
+            after, unavailable = self._sent(row.after)
+            row = replace(row, after=after, before=self._sent(row.before)[0])
+        self._add(events, index, row)
+        if unavailable:
+            events.unavailable[len(events.indices) - 1] = unavailable
+
+    def _sent(self, image: msgspec.Raw | None) -> tuple[msgspec.Raw | None, list[str]]:
+        """Return an image without what was not sent, and the columns of the spec that it lacks for that."""
+        if image is None or self._unsent not in bytes(image):
+            return image, []
+        try:
+            fields = _fields(image)
+        except msgspec.MsgspecError:
+            raise _no_row() from None
+        names = [name for name, value in fields.items() if bytes(value) == self._unsent]
+        kept = {name: value for name, value in fields.items() if name not in names}
+        return msgspec.Raw(_encode(kept)), [name for name in names if name in self._columns]
+
+    def _add(self, events: Events, index: int, row: RowChange) -> None:
         if row.code == "d":
             self._add_delete(events, index, row)
         elif row.code == "u" and row.after is not None and (keys := self.change(row.after, row.before)):

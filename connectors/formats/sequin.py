@@ -1,4 +1,8 @@
-"""Sequin: one change of PostgreSQL a record, by its commit and its number in that; rows of a backfill are `read`."""
+"""Sequin: one change of PostgreSQL a record, by its commit and its number in that; rows of a backfill are `read`.
+
+What was before, and so the old key of a row whose key changed, is sent with REPLICA IDENTITY FULL only; without it a
+large column that did not change is `"unchanged_toast"`, here unavailable. A truncate is not sent at all.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from schemas.position import sequin_position
 from schemas.table import TableEntry
 
 _CODES = {"insert": "c", "update": "u", "delete": "d", "read": "r"}
+_UNSENT = b'"unchanged_toast"'
 
 
 class Metadata(
@@ -52,7 +57,7 @@ class Sequin:
         """
         self._epoch = entry.epoch
         self._envelopes = Envelopes(Message, limits, _judge)
-        self._images = Images(entry.spec, partial=True)
+        self._images = Images(entry.spec, partial=True, unsent=_UNSENT)
 
     def unwrap(self, records: Records) -> Events:
         """Return the changes that the records hold."""

@@ -44,6 +44,16 @@ def test_before_is_the_row_with_what_changed_laid_back() -> None:
     assert b'{"id":"2"}' == encode_row(batch.new_keys[0])
 
 
+def test_what_was_not_sent_is_unavailable_in_a_column_of_any_type() -> None:
+    """Text, list and document alike; also in the row before, and in columns that the spec does not name."""
+    unsent = {"id": 1, "name": "unchanged_toast", "tags": "unchanged_toast", "meta": "unchanged_toast", "house": "x"}
+    batch = decode(message("update", unsent | {"more": "unchanged_toast"}, {"house": "y"}), before="full").batch
+
+    assert ["name", "tags", "meta"] == batch.unavailable[0]
+    assert b'{"id":"1","house":"x"}' == encode_row(batch.afters[0])
+    assert b'{"id":"1","house":"y"}' == encode_row(batch.befores[0])
+
+
 def test_rows_of_a_backfill_lose_to_changes_and_stop_nothing() -> None:
     """A backfill may run at any time."""
     decoded = decode(message("insert", {"id": 1}), message("read", {"id": 1}, commit_lsn=None, commit_idx=None))
@@ -57,6 +67,7 @@ def test_rows_of_a_backfill_lose_to_changes_and_stop_nothing() -> None:
     [
         (message("upsert", {"id": 1}), "unknown_op"),
         (message("insert"), "no_row"),
+        (message("insert", ["unchanged_toast"]), "no_row"),
         (message("delete"), "no_key"),
         (message("insert", {"id": 1}, commit_idx=None), "bad_position"),
         (message("insert", {"id": 1}, commit_lsn=-1), "bad_position"),

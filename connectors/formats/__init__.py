@@ -5,13 +5,32 @@ from __future__ import annotations
 import difflib
 
 from connectors.formats.base import Decoder, Format, PartitionMemory, Records, encode_row
+from connectors.formats.canal import FORMAT as CANAL
+from connectors.formats.cloudevents import FORMAT as CLOUDEVENTS
 from connectors.formats.debezium_flat import DebeziumFlat
 from connectors.formats.debezium_json import DebeziumJson
+from connectors.formats.goldengate import FORMAT as GOLDENGATE
+from connectors.formats.maxwell import FORMAT as MAXWELL
 from connectors.formats.mongodb import DEBEZIUM_MONGODB
+from connectors.formats.qlik import FORMAT as QLIK
 from connectors.formats.reasons import REASONS, Reason
+from connectors.formats.sequin import FORMAT as SEQUIN
 from schemas.errors import ConfigurationError
 
-FORMATS: dict[str, Format] = {known.name: known for known in (DebeziumJson(), DebeziumFlat(), DEBEZIUM_MONGODB)}
+FORMATS: dict[str, Format] = {
+    known.name: known
+    for known in (
+        DebeziumJson(),
+        DebeziumFlat(),
+        DEBEZIUM_MONGODB,
+        CLOUDEVENTS,
+        MAXWELL,
+        CANAL,
+        GOLDENGATE,
+        QLIK,
+        SEQUIN,
+    )
+}
 
 
 def format_of(name: str) -> Format:

@@ -46,7 +46,8 @@ class EventFormat:
     """A format by its unwrapper. `absent` is what a column means that a row does not have, unless a spec says it.
 
     `dialect` names the encodings of columns for which the spec names none; `keys_of_records` says that a record's key
-    is a JSON object of the key's columns, as Debezium's is.
+    is a JSON object of the key's columns, as Debezium's is; `placeholder`, that a text of the spec's stands for what
+    the source did not send.
     """
 
     name: str
@@ -54,6 +55,7 @@ class EventFormat:
     absent: str = "absent"
     dialect: str = "plain"
     keys_of_records: bool = False
+    placeholder: bool = False
 
     def decoder(self, entry: TableEntry, limits: LimitsConfig) -> EventDecoder:
         """Return a decoder for the table.
@@ -75,18 +77,28 @@ class EventDecoder:
         Raises:
             ConfigurationError: an encoding is unknown or does not fit its column, or an option is none.
         """
-        self._spec, self._epoch = entry.spec, entry.epoch
+        self._spec, self._epoch, self._limits = entry.spec, entry.epoch, limits
         self._unwrapper = format_.unwrapper(entry, limits)
-        self._rows = RawRows(entry.spec, limits, format_.dialect)
-        self._key_reader = KeyReader(entry.spec, format_.dialect, limits.record_depth_max) if entry.spec.key else None
-        self._keys_of_records = format_.keys_of_records
+        self._placeholder, self._keys_of_records = format_.placeholder, format_.keys_of_records
+        self._readers: dict[str, tuple[RawRows, KeyReader | None]] = {}
+        self._use(format_.dialect)
         self._absent = entry.spec.absent or format_.absent
         self._trusted = entry.spec.before == "full"
+
+    def _use(self, dialect: str) -> None:
+        """Read rows and keys as `dialect` writes them: a format may learn it from its records."""
+        if dialect not in self._readers:
+            rows = RawRows(self._spec, self._limits, dialect, placeholder=self._placeholder)
+            keys = KeyReader(self._spec, dialect, self._limits.record_depth_max) if self._spec.key else None
+            self._readers[dialect] = rows, keys
+        self._rows, self._key_reader = self._readers[dialect]
 
     def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
         """Return what the records say, each in exactly one place; `memory` keeps what the next call must know."""
         memory.enter(self._epoch)
         events = self._unwrapper.unwrap(records)
+        if events.dialect:
+            self._use(events.dialect)
         decoded = Decoded(Batch(self._spec.table))
         typed = self._typed(events, records, decoded)
         rejected = dict(events.rejected)
@@ -112,7 +124,9 @@ class EventDecoder:
         times, bad_times = COMMIT_TIMES.apply(events.ts)
         typed = _Typed([None] * count, [None] * count, [None] * count, times)
         typed.faults |= {i: Rejection("bad_time", "the commit time is no time") for i in bad_times}
-        self._rows_of(events.afters, typed.afters, typed, decoded)
+        unavailable = self._rows_of(events.afters, typed.afters, typed, decoded)
+        for i, names in unavailable.items():
+            events.unavailable[i] = events.unavailable.get(i, []) + names
         self._rows_of(events.befores, typed.befores, typed, decoded)
         for i, code in enumerate(events.codes):
             if typed.afters[i] is None and code not in _ROWLESS and i not in typed.faults:
@@ -123,16 +137,17 @@ class EventDecoder:
             self._read_keys(self._key_reader, events, typed, records)
         return typed
 
-    def _rows_of(self, raws: Sequence[Any], into: list[Any], typed: _Typed, decoded: Decoded) -> None:
-        """Type the rows that are there."""
+    def _rows_of(self, raws: Sequence[Any], into: list[Any], typed: _Typed, decoded: Decoded) -> dict[int, list[str]]:
+        """Type the rows that are there, and return what is unavailable in them, by place."""
         places = [i for i, raw in enumerate(raws) if raw is not None]
         if not places:
-            return
-        rows, faults, unknown = self._rows.read([raws[i] for i in places])
-        for i, row in zip(places, rows, strict=True):
+            return {}
+        read = self._rows.read([raws[i] for i in places])
+        for i, row in zip(places, read.rows, strict=True):
             into[i] = row
-        typed.faults |= {places[i]: fault for i, fault in faults.items()} | typed.faults
-        decoded.unknown_columns |= unknown
+        typed.faults |= {places[i]: fault for i, fault in read.faults.items()} | typed.faults
+        decoded.unknown_columns |= read.unknown
+        return {places[i]: names for i, names in read.unavailable.items()}
 
     def _fill_absent(self, events: Events, typed: _Typed) -> None:
         """Make columns that a row does not have null, or name them unavailable, as the spec or the format says."""
@@ -148,8 +163,8 @@ class EventDecoder:
                     missing.append(name)
 
     def _read_keys(self, reader: KeyReader, events: Events, typed: _Typed, records: Records) -> None:
-        raws: Sequence[bytes | None] = events.keys
-        if self._keys_of_records and not raws:
+        raws: list[bytes | None] = events.keys + [None] * (len(events.indices) - len(events.keys))
+        if self._keys_of_records and not events.keys:
             keys = records.keys()
             raws = [keys[index] for index in events.indices]
         given = [i for i, raw in enumerate(raws) if raw is not None]
@@ -185,22 +200,27 @@ class EventDecoder:
         """Set where the table must stop: at a truncate, or where its source is loaded anew after changes of it."""
         if not events.initial and "t" not in events.codes:
             return
-        streamed = memory.streamed
+        seen = memory.copy()
         for i, index in enumerate(events.indices):
             if events.codes[i] == "t":
                 stop = "truncate", "the table was truncated at its source", "run resync to take the rows anew"
-            elif i in events.initial and streamed and index not in rejected:
+            elif i in events.initial and index not in rejected and _reads_anew(events, i, seen):
                 stop = (
                     "source_read_anew",
                     "rows of a full load come after changes of the same table",
                     "the source was loaded anew, and deletes in between are lost: run resync",
                 )
             else:
-                streamed = streamed or (not (events.snapshots and events.snapshots[i]) and index not in rejected)
+                if not (events.snapshots and events.snapshots[i]) and index not in rejected:
+                    seen.saw(events.positions[i])
                 continue
             decoded.stop_index = index
             decoded.stop = TableStopped(stop[0], stop[1], hint=stop[2])
             return
+
+
+def _reads_anew(events: Events, place: int, seen: PartitionMemory) -> bool:
+    return seen.streamed and (events.reads_anew is None or events.reads_anew(place, seen))
 
 
 def _gather(events: Events, typed: _Typed, kept: list[int], offsets: list[int], batch: Batch) -> None:

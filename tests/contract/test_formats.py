@@ -12,7 +12,7 @@ from connectors.formats import PartitionMemory, encode_row, format_of
 from schemas.batch import Batch
 from schemas.config import LimitsConfig
 from schemas.table import TableEntry
-from tests.unit.formats.captures import FOLDER, oracle, runs, spec_of, topic_of
+from tests.unit.formats.captures import FOLDER, is_envelope_json, oracle, runs, spec_of, topic_of
 from tests.unit.formats.likeness import differences
 
 # Types that are not in the event, or whose text by the database is no other writing of what is there.
@@ -173,7 +173,7 @@ class Folded(NamedTuple):
 
 def tables() -> list[tuple[str, str]]:
     """Return every captured table that has a topic and a key."""
-    cases = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+    cases = sorted(path.name for path in FOLDER.iterdir() if path.is_dir() and is_envelope_json(path.name))
     return [
         (case, table)
         for case in cases

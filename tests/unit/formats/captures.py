@@ -79,6 +79,11 @@ def configuration(case: str) -> dict[str, str]:
     return found
 
 
+def is_envelope_json(case: str) -> bool:
+    """Tell whether the records of a case are Debezium's envelopes as JSON; others are cases of event_cases.py."""
+    return configuration(case).get("value.converter", "").endswith(".JsonConverter")
+
+
 def runs(case: str, topic: str) -> list[CapturedRun]:
     """Return the runs of a topic, one for each partition."""
     mine = [record for record in records(case) if record["topic"] == topic]

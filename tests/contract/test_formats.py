@@ -44,7 +44,6 @@ NANOS = "nanoseconds of 64 bits reach from 1677 to 2262: null arrives"
 LITERAL = "the placeholder's text as real data cannot be told from the placeholder"
 ZERO_DATES = "zero and invalid dates of MariaDB arrive as null, as the default or as another date"
 UNSIGNED = "bigint unsigned wraps unless bigint.unsigned.handling.mode=precise"
-COMMA = "an enum's label with a comma arrives escaped when streamed (connector 3.5)"
 DEFAULTED = "replace.null.with.default: the default arrives for null"
 BEFORE_CHRIST = "a snapshot gives years before 1 as if after"
 ROUNDED = "money.fraction.digits=0 rounds"
@@ -67,7 +66,6 @@ _NAN = dict.fromkeys(("n", "n0", "n2", "n38", "nneg", "nbig", "na"), NOT_A_NUMBE
 LOSSY: dict[str, dict[str, str]] = {
     "mariadb-types": {
         "biu": UNSIGNED,
-        "en": COMMA,
         "nd": DEFAULTED,
         "dt": ZERO_DATES,
         "dtm": ZERO_DATES,
@@ -76,7 +74,6 @@ LOSSY: dict[str, dict[str, str]] = {
         "dnn": ZERO_DATES,
     },
     "mariadb-types-precise-unsigned-connect-string": {
-        "en": COMMA,
         "nd": DEFAULTED,
         "tm": ZERO_DATES,
         "tm3": ZERO_DATES,

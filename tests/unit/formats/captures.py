@@ -254,7 +254,7 @@ def _mysql_column(sql: str, settings: dict[str, str]) -> dict[str, str]:  # noqa
         case "point" | "geometry":
             return _column("json", "struct")
         case _:
-            return _column("string")
+            return _column("string", "data.EnumEscaped" if name == "enum" else None)
 
 
 def _mysql_decimal(sql: str, settings: dict[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from connectors.formats.canal import FORMAT as CANAL
 from connectors.formats.cloudevents import FORMAT as CLOUDEVENTS
 from connectors.formats.debezium_flat import DebeziumFlat
 from connectors.formats.debezium_json import DebeziumJson
+from connectors.formats.dms import FORMAT as DMS
 from connectors.formats.goldengate import FORMAT as GOLDENGATE
 from connectors.formats.maxwell import FORMAT as MAXWELL
 from connectors.formats.mongodb import DEBEZIUM_MONGODB
@@ -29,6 +30,7 @@ FORMATS: dict[str, Format] = {
         GOLDENGATE,
         QLIK,
         SEQUIN,
+        DMS,
     )
 }
 

@@ -10,6 +10,7 @@ from connectors.formats.cloudevents import FORMAT as CLOUDEVENTS
 from connectors.formats.debezium_flat import DebeziumFlat
 from connectors.formats.debezium_json import DebeziumJson
 from connectors.formats.dms import FORMAT as DMS
+from connectors.formats.dynamodb import FORMAT as DYNAMODB
 from connectors.formats.goldengate import FORMAT as GOLDENGATE
 from connectors.formats.maxwell import FORMAT as MAXWELL
 from connectors.formats.mongodb import DEBEZIUM_MONGODB
@@ -31,6 +32,7 @@ FORMATS: dict[str, Format] = {
         QLIK,
         SEQUIN,
         DMS,
+        DYNAMODB,
     )
 }
 

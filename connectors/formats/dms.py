@@ -19,7 +19,7 @@ from connectors.formats.base import Records
 from connectors.formats.dms_order import RANK_DIGITS, commit_times, positions
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events, RawRow
-from connectors.formats.inspection import inspect
+from connectors.formats.objects import members, written
 from connectors.formats.options import options_of
 from connectors.formats.reasons import Rejection
 from connectors.formats.texts import whole_texts
@@ -88,7 +88,6 @@ class Unwrapper:
         key = msgspec.defstruct("Key", fields, rename=names, gc=False)
         self._read_key = msgspec.json.Decoder(key).decode
         self._write = msgspec.json.Encoder().encode
-        self._split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
     def unwrap(self, records: Records) -> Events:
         """Return the changes that the records hold; a change of a key is two of them."""
@@ -162,18 +161,14 @@ class Unwrapper:
             if needle not in raw:
                 continue
             try:
-                columns = self._split(raw)
-                if raw.count(b":") != len(columns) + sum(bytes(one).count(b":") for one in columns.values()):
-                    inspect(raw, depth_max=self._depth_max)  # a column named twice, or with a colon in its name
-            except (msgspec.MsgspecError, Rejection) as exc:
-                events.rejected[events.indices[i]] = (
-                    exc if isinstance(exc, Rejection) else Rejection("no_row", "`data` is no row")
-                )
+                columns = members(raw, depth_max=self._depth_max)
+            except Rejection as fault:
+                events.rejected[events.indices[i]] = fault
                 continue
             own = {name for name in columns if name.startswith(prefix) and name not in self._columns}
-            datas[i] = self._write({name: one for name, one in columns.items() if name not in own})
+            datas[i] = written({name: one for name, one in columns.items() if name not in own})
             if own:
-                befores[i] = self._write({name.removeprefix(prefix): columns[name] for name in own})
+                befores[i] = written({name.removeprefix(prefix): columns[name] for name in own})
 
 
 def _part_key_changes(events: Events, others: dict[int, tuple[bytes, bytes]]) -> None:

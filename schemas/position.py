@@ -18,6 +18,20 @@ The layouts are frozen: they persist in Redis, in the lake and in topics (docs/p
 
 Of flattened records: epoch(4) 1, then the rest of the connector's layout; or epoch(4) 0 offset(20).
 
+Formats whose tools write another position than the log's own, or none: epoch(4) streamed(1) exact(1), then parts.
+
+| format         | exact | parts                                                        | digits |
+|----------------|-------|--------------------------------------------------------------|--------|
+| dms            | 2     | MySQL: file(10) pos(20) row(10) record(10)                   | 56     |
+|                | 2     | PostgreSQL: lsn(20) index(20) record(10)                     | 56     |
+|                | 1     | any other source: commit time(20) offset(30)                 | 56     |
+|                | 0     | no transaction details: zeros(20) offset(30)                 | 56     |
+| dynamodb       | 2     | SequenceNumber(40)                                           | 46     |
+|                | 1     | Kinesis: creation time(20) offset(20)                        | 46     |
+| s3             | 2     | sequencer(40)                                                | 46     |
+| json           | 2     | the parts that the spec names, of their declared widths      |        |
+|                | 0     | none named: offset(20)                                       | 26     |
+
 `c` is the commit before the change (`source.sequence[0]`); `streamed` is 0 for rows of a snapshot and 1 for changes, so
 that a chunk of an incremental snapshot, read while a transaction was open, loses to that transaction. `last` is what
 the connector counts within one place, else the record's offset: the order in which the changes were sent. `half` is 0
@@ -210,6 +224,19 @@ def _digits(connector: str, epoch: int, streamed: bool, *parts: tuple[int, int])
     if not 0 <= epoch <= EPOCH_MAX or any(not 0 <= number < 10**width for number, width in parts):
         raise _out_of_range(connector)
     return f"{epoch:04d}{streamed:d}" + "".join([f"{number:0{width}d}" for number, width in parts])
+
+
+def source_position(epoch: int, *parts: tuple[int, int], streamed: bool, exact: int) -> str:
+    """Return the digits of a change of the second table above; parts are numbers with their widths.
+
+    Raises:
+        PoisonRecord: a part is negative or does not fit its width.
+    """
+    texts = [f"{number:0{width}d}" for number, width in parts]
+    fits = all(number >= 0 and len(text) == width for text, (number, width) in zip(texts, parts, strict=True))
+    if not (fits and 0 <= epoch <= EPOCH_MAX):
+        raise _out_of_range("streamed")
+    return f"{epoch:04d}{streamed:d}{exact:d}{''.join(texts)}"
 
 
 def _out_of_range(connector: str) -> PoisonRecord:

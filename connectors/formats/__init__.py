@@ -9,11 +9,15 @@ from connectors.formats.canal import FORMAT as CANAL
 from connectors.formats.cloudevents import FORMAT as CLOUDEVENTS
 from connectors.formats.debezium_flat import DebeziumFlat
 from connectors.formats.debezium_json import DebeziumJson
+from connectors.formats.dms import FORMAT as DMS
+from connectors.formats.dynamodb import FORMAT as DYNAMODB
 from connectors.formats.goldengate import FORMAT as GOLDENGATE
+from connectors.formats.mapped_json import FORMAT as JSON
 from connectors.formats.maxwell import FORMAT as MAXWELL
 from connectors.formats.mongodb import DEBEZIUM_MONGODB
 from connectors.formats.qlik import FORMAT as QLIK
 from connectors.formats.reasons import REASONS, Reason
+from connectors.formats.s3 import FORMAT as S3
 from connectors.formats.sequin import FORMAT as SEQUIN
 from schemas.errors import ConfigurationError
 
@@ -29,6 +33,8 @@ FORMATS: dict[str, Format] = {
         GOLDENGATE,
         QLIK,
         SEQUIN,
+        DMS,
+        DYNAMODB,
     )
 }
 

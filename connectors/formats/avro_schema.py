@@ -173,30 +173,33 @@ def _records(found: Any) -> list[dict[str, Any]]:
 
 
 def bare(root: Type) -> Any:
-    """Return the schema of a tree with nothing but what reading needs: without defaults, and logical types left raw."""
-    return _bare(root, set())
+    """Return the schema of a tree with nothing but what reading needs: without defaults, and logical types left raw.
+
+    Named types get names of our own, so that it does not matter which names and namespaces a reader takes.
+    """
+    return _bare(root, {})
 
 
-def _bare(node: Type, seen: set[str]) -> Any:
+def _bare(node: Type, names: dict[Type, str]) -> Any:
     if node.kind == "union":
-        return [_bare(branch, seen) for branch in node.branches]
+        return [_bare(branch, names) for branch in node.branches]
     if node.kind in PRIMITIVES:
         return node.kind
     if node.kind in {"array", "map"}:
         assert node.items is not None, "the tree gives it one"
-        return {"type": node.kind, "items" if node.kind == "array" else "values": _bare(node.items, seen)}
-    if node.name in seen:
-        return node.name
-    seen.add(node.name)
-    # A namespace of its own, even an empty one: a name without a dot would be taken for one of what stands around it.
-    made: dict[str, Any] = {"type": "record" if node.kind == "error" else node.kind, "name": node.name}
-    if "." not in node.name:
-        made["namespace"] = ""
+        return {"type": node.kind, "items" if node.kind == "array" else "values": _bare(node.items, names)}
+    if node in names:
+        return names[node]
+    names[node] = name = f"T{len(names)}"
     if node.kind == "enum":
-        return made | {"symbols": node.symbols}
+        return {"type": "enum", "name": name, "symbols": node.symbols}
     if node.kind == "fixed":
-        return made | {"size": node.size}
-    return made | {"fields": [{"name": each.name, "type": _bare(each.type, seen)} for each in node.fields]}
+        return {"type": "fixed", "name": name, "size": node.size}
+    return {
+        "type": "record",
+        "name": name,
+        "fields": [{"name": each.name, "type": _bare(each.type, names)} for each in node.fields],
+    }
 
 
 def bounds(root: Type) -> Bounds:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Protocol
 from uuid import UUID
 
 from connectors.formats.reasons import Rejection
@@ -60,6 +60,34 @@ class Framing:
     id_size: Literal[4, 8] = 4
     ids_in: Place = "payload"
     inflated_bytes_max: int = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A schema as it was registered: its kind (AVRO, JSON, PROTOBUF), its text, and the texts that it refers to.
+
+    Each reference stands behind those that it needs.
+    """
+
+    kind: str
+    text: str
+    references: tuple[str, ...] = ()
+
+
+class Schemas(Protocol):
+    """Knows the schemas of ids: a registry."""
+
+    @property
+    def framing(self) -> Framing:
+        """How the records are framed whose schemas are here."""
+
+    def schema(self, schema_id: SchemaId, /) -> Registered:
+        """Return the schema of an id.
+
+        Raises:
+            Rejection: `unknown_schema`, where there is none.
+            RegistryUnavailable: nothing is known of the id now.
+        """
 
 
 @dataclass(slots=True)

@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable
 
 from connectors.formats.reasons import Rejection
-from connectors.registry.apis import Registered, apicurio, confluent
+from connectors.registry.apis import apicurio, confluent
 from connectors.registry.http import Client
-from connectors.wire import Framing, SchemaId
+from connectors.wire import Framing, Registered, SchemaId
 from schemas.config import RegistryConfig
-from schemas.errors import ConfigurationError
 
 DENIED_SECONDS = 30.0  # a copy of a registry learns of an id later than records come with it
 DENIED_MAX = 10_000
@@ -71,18 +70,13 @@ class Registry:
         self._client.close()
 
 
-def registry_of(config: RegistryConfig | None) -> Registry:
-    """Return the registry of a configuration.
+def registry_of(config: RegistryConfig | None) -> Registry | None:
+    """Return the registry of a configuration, None where it has none.
 
     Raises:
-        ConfigurationError: there is none, or a certificate or key of it cannot be read.
+        ConfigurationError: a certificate or key of it cannot be read.
     """
-    if config is None:
-        raise ConfigurationError(
-            "this format needs a schema registry, and none is configured",
-            hint="say where it is: registry: {urls: [https://host:8081]}",
-        )
-    return Registry(config)
+    return None if config is None else Registry(config)
 
 
-__all__ = ["Registered", "Registry", "registry_of"]
+__all__ = ["Registry", "registry_of"]

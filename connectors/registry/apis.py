@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from connectors.formats.reasons import Rejection
 from connectors.registry.http import DENIED, Answer, Client, strange
-from connectors.wire import IdKind, SchemaId
+from connectors.wire import IdKind, Registered, SchemaId
 from schemas.config import RegistryConfig
 
 REFERENCES_MAX = 500
 _DENIALS = range(40400, 40500)  # Confluent's codes of what is not there; a plain 404 is a path that is not there
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """A schema as it was registered: its kind (AVRO, JSON, PROTOBUF), its text, and the texts that it refers to.
-
-    Each reference stands behind those that it needs.
-    """
-
-    kind: str
-    text: str
-    references: tuple[str, ...] = ()
 
 
 def confluent(client: Client, schema_id: SchemaId, config: RegistryConfig) -> Registered:

@@ -19,7 +19,7 @@ from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from connectors.captured import OneRecord
-    from schemas.config import Config
+    from schemas.config import Config, RegistryConfig
     from schemas.table import TableSpec
     from streams.final_rows import FinalRows
 
@@ -33,7 +33,7 @@ EPILOG = epilog(
     {
         ExitCode.OK: "every record was decoded, or is known to be none of a row",
         ExitCode.CONFIGURATION: "a record would go to quarantine; or a spec, the configuration or a line is not right",
-        ExitCode.UNAVAILABLE: "Kafka does not answer",
+        ExitCode.UNAVAILABLE: "Kafka or the schema registry does not answer",
     },
 )
 
@@ -65,7 +65,8 @@ def decode(
         raise typer.BadParameter("name a FILE or a --topic: one of them")
     settings = load_config(config, os.environ) if topic is not None else None
     specs = _specs(spec or [], settings)
-    looker, final, counts = Looker(specs, _limits(settings)), _final(specs, table), Counter[str]()
+    looker = Looker(specs, _limits(settings), _registry(specs, settings, config))
+    final, counts = _final(specs, table), Counter[str]()
     encode, write = msgspec.json.encode, sys.stdout.buffer.write
     for record in _records(file, topic, last, settings):
         looked = looker.look(record)
@@ -105,6 +106,15 @@ def _limits(settings: Config | None) -> Any:
     from schemas.config import LimitsConfig
 
     return LimitsConfig() if settings is None else settings.limits
+
+
+def _registry(specs: dict[str, TableSpec], settings: Config | None, config: Path) -> RegistryConfig | None:
+    """Return where the registry is; for records of a file the configuration is read only if a table needs one."""
+    from connectors.formats import Asking, format_of
+
+    if settings is None and any(isinstance(format_of(spec.format), Asking) for spec in specs.values()):
+        settings = load_config(config, os.environ)
+    return None if settings is None else settings.registry
 
 
 def _final(specs: dict[str, TableSpec], table: str | None) -> dict[str | None, FinalRows]:

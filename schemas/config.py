@@ -163,7 +163,7 @@ class RegistryConfig(Strict):
     password: SecretStr | None = None
     token: SecretStr | None = None
     tls: TlsConfig = TlsConfig()
-    timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+    timeout_seconds: Annotated[float, Field(gt=0, le=15)] = 5.0  # a transaction may be open meanwhile
     inflated_bytes_max: Bytes = 4 * MIB
 
     @field_validator("urls")

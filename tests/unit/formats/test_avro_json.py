@@ -16,7 +16,18 @@ from connectors.formats import encode_row
 from connectors.formats.avro_json import shape_of
 from connectors.formats.avro_schema import resolved
 from connectors.formats.connect_schema import avro_of_connect
-from tests.unit.formats.avro_made import KEY, KNOWN, MADE, ROW_FIELDS, Known, decoded, framed, made_spec, schema_of
+from tests.unit.formats.avro_made import (
+    KEY,
+    KNOWN,
+    MADE,
+    ROW_FIELDS,
+    Known,
+    decoded,
+    framed,
+    made_spec,
+    record,
+    schema_of,
+)
 from tests.unit.formats.made import MadeRun, compact, envelope
 
 
@@ -107,3 +118,28 @@ def test_avro_says_what_json_with_a_schema_block_says(changes: list[Any]) -> Non
     for name in ("afters", "befores"):
         rows = zip(getattr(expected.batch, name), getattr(found.batch, name), strict=True)
         assert all(comparable(one) == comparable(other) for one, other in rows)
+
+
+RECORD = record()
+
+
+@given(st.data())
+def test_whatever_is_broken_each_record_is_in_exactly_one_place(data: st.DataObject) -> None:
+    """Bytes changed, cut off or added, in keys, values and keys of headers: nothing raises, and neighbours are read."""
+    broken = [_broken(data, raw or b"") for raw in (*RECORD, RECORD[0])]
+    run = MadeRun([RECORD, (broken[0], broken[1]), RECORD], {1: [("__debezium.oldkey", broken[2])]})
+
+    found = decoded(made_spec(before="full"), run, Known(KNOWN))
+
+    places = [offset - 100 for offset in found.batch.offsets] + [bad.index for bad in found.rejected]
+    if found.stop is None:
+        assert 3 == len(places) + sum(found.skipped.values())
+        assert {0, 2} <= {offset - 100 for offset in found.batch.offsets}
+
+
+def _broken(data: st.DataObject, raw: bytes) -> bytes:
+    """Bytes with some of them changed."""
+    for _ in range(data.draw(st.integers(0, 2))):
+        at = data.draw(st.integers(0, len(raw)))
+        raw = raw[:at] + data.draw(st.binary(max_size=2)) + raw[at + data.draw(st.integers(0, 3)) :]
+    return raw[: data.draw(st.integers(0, len(raw)))] if data.draw(st.booleans()) else raw

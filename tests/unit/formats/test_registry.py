@@ -193,8 +193,10 @@ def test_who_asks_is_said(server: SchemaRegistry, credentials: Any, authorizatio
 
     assert TEXT == client(server, **credentials).schema(number(7)).text
     server.authorization = "another"
+    server.asked.clear()
     with pytest.raises(RegistryUnavailable, match="does not know who asks") as caught:
         client(server, **credentials).schema(number(8))
+    assert 1 == len(server.asked), "the same again would only lock somebody out"
     assert "s:1" not in str(caught.value)
     assert "abc" not in str(caught.value)
 

@@ -16,6 +16,7 @@ import msgspec
 
 from connectors.formats import format_of
 from connectors.formats.base import Decoder, PartitionMemory
+from connectors.registry import registry_of
 from connectors.transport.chunk import Assignment, Group, Headers, Run, by_topic
 from connectors.transport.transaction import Advance, Outbox, WriteReport
 from schemas.batch import Batch, Decoded
@@ -86,6 +87,7 @@ class NormalizeStage(BaseStage):
         """`ensure_outputs` makes or enlarges output topics, and returns how many partitions each has now."""
         super().__init__()
         self._config, self._names, self._tables = config, names, tables
+        self._registry = registry_of(config.registry)
         self._writer, self._consumer, self._ensure_outputs, self._clock = writer, consumer, ensure_outputs, clock
         self._decoders: dict[str, tuple[TableEntry, Decoder]] = {}
         self._ensured: dict[str, int] = {}
@@ -220,7 +222,7 @@ class NormalizeStage(BaseStage):
     def _decoder(self, entry: TableEntry) -> Decoder:
         known = self._decoders.get(entry.spec.table)
         if known is None or known[0] is not entry:
-            known = (entry, format_of(entry.spec.format).decoder(entry, self._config.limits))
+            known = (entry, format_of(entry.spec.format, self._registry).decoder(entry, self._config.limits))
             self._decoders[entry.spec.table] = known
         return known[1]
 

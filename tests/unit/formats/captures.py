@@ -84,6 +84,13 @@ def is_envelope_json(case: str) -> bool:
     return configuration(case).get("value.converter", "").endswith(".JsonConverter")
 
 
+@functools.cache
+def registered(case: str) -> dict[int, str]:
+    """Return the schemas of a case's registry by id, as texts."""
+    found = json.loads((FOLDER / case / "schemas.json").read_text())
+    return {int(number): json.dumps(schema) for number, schema in found.items()}
+
+
 def runs(case: str, topic: str) -> list[CapturedRun]:
     """Return the runs of a topic, one for each partition."""
     mine = [record for record in records(case) if record["topic"] == topic]

@@ -16,6 +16,7 @@ from connectors.formats.maxwell import FORMAT as MAXWELL
 from connectors.formats.mongodb import DEBEZIUM_MONGODB
 from connectors.formats.qlik import FORMAT as QLIK
 from connectors.formats.reasons import REASONS, Reason
+from connectors.formats.s3 import FORMAT as S3
 from connectors.formats.sequin import FORMAT as SEQUIN
 from schemas.errors import ConfigurationError
 
@@ -33,6 +34,7 @@ FORMATS: dict[str, Format] = {
         SEQUIN,
         DMS,
         DYNAMODB,
+        S3,
     )
 }
 

@@ -12,6 +12,7 @@ from connectors.formats.debezium_json import DebeziumJson
 from connectors.formats.dms import FORMAT as DMS
 from connectors.formats.dynamodb import FORMAT as DYNAMODB
 from connectors.formats.goldengate import FORMAT as GOLDENGATE
+from connectors.formats.mapped_json import FORMAT as JSON
 from connectors.formats.maxwell import FORMAT as MAXWELL
 from connectors.formats.mongodb import DEBEZIUM_MONGODB
 from connectors.formats.qlik import FORMAT as QLIK
@@ -35,6 +36,7 @@ FORMATS: dict[str, Format] = {
         DMS,
         DYNAMODB,
         S3,
+        JSON,
     )
 }
 

@@ -8,7 +8,6 @@ within it (docs/positions.md).
 from __future__ import annotations
 
 from functools import partial
-from itertools import repeat
 from typing import Any, Literal
 
 import msgspec
@@ -23,6 +22,7 @@ from schemas.position import canal_position
 from schemas.table import TableEntry
 
 _CODES = {"INSERT": "c", "UPDATE": "u", "DELETE": "d", "TRUNCATE": "t"}
+_KNOWN = tuple(_CODES)  # no dict: what is looked up may be a list
 _MS = 1_000
 
 
@@ -67,10 +67,10 @@ class Canal:
             events.add(index, code, at(0, 1), time)
             return
         rows = message.data or []
-        olds = repeat(NULL, len(rows)) if message.old is None else message.old
-        if not rows or (code == "u" and message.old is not None and len(message.old) != len(rows)):
+        olds = message.old if code == "u" and message.old is not None else [NULL] * len(rows)
+        if not rows or len(rows) != len(olds):
             raise Rejection("no_row", "`data` has no rows, or another number than `old`")
-        for number, (row, old) in enumerate(zip(rows, olds, strict=False)):
+        for number, (row, old) in enumerate(zip(rows, olds, strict=True)):
             after, before = (None, given(row)) if code == "d" else (given(row), given(old))
             change = RowChange(code, partial(at, number), time, after, before, message.gtid or None)
             self._images.add(events, index, change)
@@ -81,7 +81,7 @@ def _judge(document: Any) -> str:
         raise Rejection("not_a_change", "not one of Canal's flat messages")
     if document["isDdl"] is True:
         return "schema_change"
-    if document["type"] not in _CODES:
+    if document["type"] not in _KNOWN:
         raise Rejection("unknown_op", "`type` is no change of rows: Canal needs binlog_format=ROW at its source")
     raise Rejection("not_a_change", "a field of the message has another type than Canal writes")
 

@@ -22,6 +22,7 @@ from schemas.position import goldengate_position
 from schemas.table import TableEntry
 
 _CODES = {"I": "c", "U": "u", "D": "d", "T": "t"}
+_KNOWN = tuple(_CODES)  # no dict: what is looked up may be a list
 
 
 class Operation(msgspec.Struct, gc=False):
@@ -69,7 +70,7 @@ class GoldenGate:
 def _judge(document: Any) -> str:
     if not isinstance(document, dict) or not looks_like(document):
         raise Rejection("not_a_change", "not one of GoldenGate's operations")
-    if document["op_type"] not in _CODES:
+    if document["op_type"] not in _KNOWN:
         raise Rejection("unknown_op", "`op_type` is none of I, U, D, T")
     if not isinstance(document.get("pos"), str | int):
         raise Rejection("bad_position", "no `pos`: the formatter leaves it out where its template has no ${position}")

@@ -23,7 +23,7 @@ from schemas.table import TableEntry
 
 Types = Literal["insert", "update", "delete", "bootstrap-insert"]
 _CODES = {"insert": "c", "update": "u", "delete": "d", "bootstrap-insert": "r"}
-_NOTIFICATIONS = frozenset({"bootstrap-start", "bootstrap-complete"})
+_NOTIFICATIONS = ("bootstrap-start", "bootstrap-complete")  # no set: what is looked up may be a list
 _DEFINITIONS = ("table-", "database-")
 _LAST_ROW = 10**20 - 1  # of a transaction: it has no xoffset, but `commit`
 

@@ -23,6 +23,7 @@ from schemas.table import TableEntry
 
 _MAGIC = "atMSG"
 _CODES = {"REFRESH": "r", "INSERT": "c", "UPDATE": "u", "DELETE": "d"}
+_KNOWN = tuple(_CODES)  # no dict: what is looked up may be a list
 
 
 class Headers(msgspec.Struct, rename={"sequence": "changeSequence", "transaction": "transactionId"}, gc=False):
@@ -100,7 +101,7 @@ def _judge(document: Any) -> str:
         return "schema_change"
     message = document.get("message")
     headers = message.get("headers") if isinstance(message, dict) else None
-    if isinstance(headers, dict) and headers.get("operation") not in _CODES:
+    if isinstance(headers, dict) and headers.get("operation") not in _KNOWN:
         raise Rejection("unknown_op", "`operation` is none of REFRESH, INSERT, UPDATE, DELETE")
     raise Rejection("not_a_change", "a field of the message has another type than Replicate writes")
 

@@ -16,6 +16,7 @@ from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
 from connectors.formats.rows import RowPlan, convert, row_plan, take_unavailable, text_colons
 from schemas.config import LimitsConfig
+from schemas.errors import ConfigurationError
 from schemas.table import TableSpec
 
 IGNORED_MAX = 1_000  # unknown columns that are carried past
@@ -116,12 +117,21 @@ class RawRows:
             raise Rejection("unknown_column", f"columns not in the spec: {', '.join(unknown[:NAMES_SHOWN])}")
         if len(self._unknown) + len(unknown) > IGNORED_MAX:
             raise Rejection("unknown_column", f"more than {IGNORED_MAX} columns that are not in the spec")
-        self._unknown |= dict.fromkeys(unknown)
-        self._prepare()
+        self._learn(unknown)
         try:
             return self._decode(raw)
         except Exception as exc:  # noqa: BLE001 - the same as above
             raise _explained(exc, self.plan) from None
+
+    def _learn(self, names: list[str]) -> None:
+        known = self._unknown
+        self._unknown = known | dict.fromkeys(names)
+        try:
+            self._prepare()
+        except ConfigurationError as exc:  # a name that msgspec cannot hold, though the spec does not ask for it
+            self._unknown = known
+            self._prepare()
+            raise Rejection("bad_schema", exc.message) from exc
 
     def _check_unique(
         self, raws: Sequence[Any], places: list[int], rows: list[Any], faults: dict[int, Rejection]

@@ -22,6 +22,7 @@ from schemas.position import sequin_position
 from schemas.table import TableEntry
 
 _CODES = {"insert": "c", "update": "u", "delete": "d", "read": "r"}
+_KNOWN = tuple(_CODES)  # no dict: what is looked up may be a list
 _UNSENT = b'"unchanged_toast"'
 
 
@@ -88,7 +89,7 @@ def _time(text: str) -> int:
 def _judge(document: Any) -> str:
     if not isinstance(document, dict) or not looks_like(document):
         raise Rejection("not_a_change", "not one of Sequin's messages")
-    if document["action"] not in _CODES:
+    if document["action"] not in _KNOWN:
         raise Rejection("unknown_op", "`action` is none of insert, update, delete, read")
     raise Rejection("not_a_change", "a field of the message has another type than Sequin writes")
 

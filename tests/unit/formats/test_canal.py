@@ -83,6 +83,11 @@ def test_a_bad_row_takes_its_record_with_it() -> None:
     assert decoded.batch.offsets == [0, 2]
 
 
+def test_an_insert_takes_nothing_from_an_empty_list_of_old_rows() -> None:
+    """It has none; all its rows go out."""
+    assert len(decode(message("INSERT", {"id": "1"}, {"id": "2"}, old=[])).batch) == 2
+
+
 def test_a_truncate_stops_the_table() -> None:
     """It is a definition to Canal, but takes rows away."""
     decoded = decode(message("INSERT", {"id": "1"}), message("TRUNCATE", isDdl=True), message("INSERT", {"id": "2"}))

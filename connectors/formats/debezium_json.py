@@ -18,6 +18,7 @@ from connectors.formats.part import (
     Part,
     check_keys_unique,
     check_rows,
+    check_zero_keys,
     convert_rows,
     find_unavailable,
     read_keys,
@@ -27,12 +28,14 @@ from connectors.formats.positions import positions
 from connectors.formats.reading import Reader, Reading
 from connectors.formats.reasons import Rejection, rejection
 from connectors.formats.schemablock import payload_behind
+from connectors.formats.traps import NULL_OR_DEFAULT, count_defaults
 from schemas.batch import Batch, Decoded, Rejected
 from schemas.config import LimitsConfig
 from schemas.table import TableEntry
 
 NEW_KEY, OLD_KEY = "__debezium.newkey", "__debezium.oldkey"
 KEY_FROM_ROW = "key_from_row"
+UNREPRESENTABLE = "unrepresentable"
 _CHANGES_KEY = frozenset("cd")
 
 
@@ -101,13 +104,15 @@ class DebeziumDecoder:
         check_keys_unique(part, depth_max=self._depth_max)  # first: a row named twice may seem to be none
         check_rows(part)
         find_unavailable(part)
-        convert_rows(part)
+        if part.layout.defaults:
+            _note(decoded, NULL_OR_DEFAULT, count_defaults(part.layout.defaults, part.afters))
+        _note(decoded, UNREPRESENTABLE, convert_rows(part))
         if self._key_readers:
             whole = len(part.indices) == len(raw_keys)
             raws = raw_keys if whole else [raw_keys[index] for index in part.indices]
             from_rows = read_keys(part, self._key_readers[part.layout.dialect], self._spec.key, raws)
-            if from_rows:
-                decoded.noted[KEY_FROM_ROW] = decoded.noted.get(KEY_FROM_ROW, 0) + from_rows
+            _note(decoded, KEY_FROM_ROW, from_rows)
+            check_zero_keys(part, self._spec.key)
         own = origins if len(part.indices) == len(origins) else [origins[index] for index in part.indices]
         part.reject(self._place(part, own))
         read_times(part)
@@ -134,6 +139,11 @@ class DebeziumDecoder:
                         part.other_keys[i] = reader.one(bytes(raw))
                     except Rejection as exc:
                         part.reject({i: exc})
+
+
+def _note(decoded: Decoded, name: str, count: int) -> None:
+    if count:
+        decoded.noted[name] = decoded.noted.get(name, 0) + count
 
 
 def _rejected(parts: list[Part], unread: dict[int, Rejection], end: int) -> list[Rejected]:

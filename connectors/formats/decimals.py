@@ -29,7 +29,7 @@ _EXACT = decimal.Context(
 _UNSCALED_BYTES_MAX = 1_024
 
 
-class ScaledValue(msgspec.Struct, frozen=True, gc=False):
+class ScaledValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """`io.debezium.data.VariableScaleDecimal`: `value` (big-endian two's complement) by ten to minus `scale`."""
 
     scale: int

@@ -12,30 +12,23 @@ import binascii
 import difflib
 import re
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 
 from connectors.formats import decimals, temporal
-from connectors.formats.forms import Conversion, Form, Maker
-from connectors.formats.forms import converted as _by
-from connectors.formats.forms import unconverted as _plain
+from connectors.formats.forms import Conversion, Float, Float32, Form, Int32, Int64, Maker, by, plain
 from connectors.formats.raw_encodings import BSON, PLAIN
 from connectors.formats.reasons import Rejection
+from connectors.formats.structured import STRUCTURED
 from connectors.formats.texts import whole_texts
 from connectors.formats.uuids import uuid_column, uuid_text
 from schemas.errors import ConfigurationError
 from schemas.types import ColumnType, Kind
 
-Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
-Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-WHOLE = (Int32, Int64)
-_NotFinite = Literal["NaN", "Infinity", "-Infinity"]
-Float = float | _NotFinite
-_FLOAT32_END = 2.0**128 - 2.0**103  # from here on the nearest number of 32 bits is infinity
-Float32 = Annotated[float, msgspec.Meta(gt=-_FLOAT32_END, lt=_FLOAT32_END)] | _NotFinite
-
-_SCALED = re.compile(r"(connect\.Decimal)\((-?\d{1,4})\)")
+_WITH_NUMBER = re.compile(r"(connect\.Decimal|data\.Bits)\((-?\d{1,5})\)")
+_ESCAPED = re.compile(r"\\([\\,])")
+_BITS_PADDED_MAX = 65_536  # a bit varying without a length says 2147483647
 
 
 def is_whole_text(form: Form) -> bool:
@@ -138,19 +131,31 @@ def _raw_json(value: msgspec.Raw) -> str | None:
     return None if text == "null" else text
 
 
+def _bits(_type: ColumnType, length: int | None) -> Form:
+    """Bits as digits: as many as the column has where that is known, else from the highest that is set."""
+    width = length if length is not None and length <= _BITS_PADDED_MAX else 1
+
+    def each(value: bytes) -> str:
+        return f"{int.from_bytes(value, 'little'):0{max(width, 1)}b}"
+
+    return Form(bytes, Conversion(each))
+
+
+def _unescaped(value: str) -> str:
+    return _ESCAPED.sub(r"\1", value)
+
+
 def _float_text(value: float | str) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
 def _times(factor: int, divisor: int = 1) -> Maker:
-    return _by(
-        Int64, lambda value: temporal.time_text(value * factor // divisor), temporal.time_column(factor, divisor)
-    )
+    return by(Int64, lambda value: temporal.time_text(value * factor // divisor), temporal.time_column(factor, divisor))
 
 
 def _stamps(factor: int, divisor: int = 1, suffix: str = "") -> Maker:
     column = temporal.timestamp_column(factor, divisor, suffix)
-    return _by(Int64, lambda value: temporal.timestamp_text(value * factor // divisor) + suffix, column)
+    return by(Int64, lambda value: temporal.timestamp_text(value * factor // divisor) + suffix, column)
 
 
 def _epoch(factor: int, divisor: int = 1) -> dict[Kind, Maker]:
@@ -181,93 +186,98 @@ def _midnight(millis: int) -> str:
     return temporal.date_text(days)
 
 
-_TEXT = {Kind.STRING: _plain(str)}
-_INT_AS_IT_IS = {Kind.LONG: _by(Int64, str, whole_texts), Kind.STRING: _by(int, str, whole_texts)}
-_DATES = {Kind.DATE: _by(Int32, temporal.date_text, temporal.date_column), Kind.INT: _plain(Int32), **_INT_AS_IT_IS}
-_DOCUMENT = {Kind.JSON: _by(msgspec.Raw, _raw_json), Kind.STRING: _by(msgspec.Raw, _raw_json)}
-_ENUM = {Kind.STRING: _plain(str)}
+_TEXT = {Kind.STRING: plain(str)}
+_INT_AS_IT_IS = {Kind.LONG: by(Int64, str, whole_texts), Kind.STRING: by(int, str, whole_texts)}
+_DATES = {Kind.DATE: by(Int32, temporal.date_text, temporal.date_column), Kind.INT: plain(Int32), **_INT_AS_IT_IS}
+_DOCUMENT = {Kind.JSON: by(msgspec.Raw, _raw_json), Kind.STRING: by(msgspec.Raw, _raw_json)}
+_ENUM = {Kind.STRING: plain(str)}
 
 ENCODINGS: dict[str, dict[Kind, Maker]] = {
     "plain": PLAIN,
     "bson": BSON,
-    "boolean": {Kind.BOOLEAN: _plain(bool), Kind.STRING: _by(bool, lambda value: "true" if value else "false")},
-    "tinyint": {Kind.BOOLEAN: _by(bool | int, _boolean)},
+    "boolean": {Kind.BOOLEAN: plain(bool), Kind.STRING: by(bool, lambda value: "true" if value else "false")},
+    "tinyint": {Kind.BOOLEAN: by(bool | int, _boolean)},
     "int": {
-        Kind.INT: _plain(Int32),
-        Kind.LONG: _by(Int64, str, whole_texts),
+        Kind.INT: plain(Int32),
+        Kind.LONG: by(Int64, str, whole_texts),
         Kind.DECIMAL: _whole,
-        Kind.FLOAT: _plain(float),
-        Kind.DOUBLE: _plain(float),
-        Kind.BOOLEAN: _by(int, _boolean),
-        Kind.STRING: _by(int, str, whole_texts),
+        Kind.FLOAT: plain(float),
+        Kind.DOUBLE: plain(float),
+        Kind.BOOLEAN: by(int, _boolean),
+        Kind.STRING: by(int, str, whole_texts),
     },
     "double": {
-        Kind.FLOAT: _plain(Float32),
-        Kind.DOUBLE: _plain(Float),
+        Kind.FLOAT: plain(Float32),
+        Kind.DOUBLE: plain(Float),
         Kind.DECIMAL: _of_decimal(rounded=True),
-        Kind.STRING: _by(Float, _float_text),
+        Kind.STRING: by(Float, _float_text),
     },
-    "number": {Kind.DECIMAL: _of_decimal(rounded=False), Kind.STRING: _by(Decimal, decimals.plain_text)},
+    "number": {Kind.DECIMAL: _of_decimal(rounded=False), Kind.STRING: by(Decimal, decimals.plain_text)},
     "string": {
-        Kind.STRING: _plain(str),
-        Kind.JSON: _plain(str),
-        Kind.UUID: _by(str, uuid_text, uuid_column),
+        Kind.STRING: plain(str),
+        Kind.JSON: plain(str),
+        Kind.UUID: by(str, uuid_text, uuid_column),
         Kind.DECIMAL: _of_number_text,
     },
-    "base64": {Kind.BINARY: _plain(bytes), Kind.STRING: _plain(str)},
-    "base64url": {Kind.BINARY: _by(str, _base64url), Kind.STRING: _plain(str)},
-    "hex": {Kind.BINARY: _by(str, _hex), Kind.STRING: _plain(str)},
+    "base64": {Kind.BINARY: plain(bytes), Kind.STRING: plain(str)},
+    "base64url": {Kind.BINARY: by(str, _base64url), Kind.STRING: plain(str)},
+    "hex": {Kind.BINARY: by(str, _hex), Kind.STRING: plain(str)},
     "map": _DOCUMENT,
+    "array": _DOCUMENT,
     "struct": _DOCUMENT,
+    "any": {Kind.STRING: PLAIN[Kind.STRING]},  # a text as it is, anything else as its JSON
     "connect.Decimal": {Kind.DECIMAL: _unscaled, Kind.STRING: _unscaled_string, Kind.LONG: _unscaled_long},
     "connect.Date": _DATES,
     "connect.Time": {Kind.TIME: _times(1_000), **_INT_AS_IT_IS},
     "connect.Timestamp": _epoch(1_000),
     "data.VariableScaleDecimal": {
         Kind.DECIMAL: _of_scaled,
-        Kind.STRING: _by(decimals.ScaledValue, decimals.plain_text),
+        Kind.STRING: by(decimals.ScaledValue, decimals.plain_text),
     },
     "oracle.NUMBER": {Kind.DECIMAL: _oracle_number, Kind.LONG: _oracle_long},
-    "data.Bits": {Kind.BINARY: _plain(bytes), Kind.STRING: _plain(str)},
-    "data.Json": {Kind.JSON: _plain(str), Kind.STRING: _plain(str)},
-    "data.Uuid": {Kind.UUID: _by(str, uuid_text, uuid_column), Kind.STRING: _plain(str)},
+    "data.Bits": {Kind.BINARY: plain(bytes), Kind.STRING: _bits},
+    "data.Json": {Kind.JSON: plain(str), Kind.STRING: plain(str)},
+    "data.Uuid": {Kind.UUID: by(str, uuid_text, uuid_column), Kind.STRING: plain(str)},
     "data.Xml": _TEXT,
     "data.Ltree": _TEXT,
-    "data.TsVector": _TEXT,
+    "data.Tsvector": _TEXT,
     "data.Enum": _ENUM,
+    "data.EnumEscaped": {Kind.STRING: by(str, _unescaped)},
     "data.EnumSet": _ENUM,
     "time.Date": _DATES,
     "time.Time": {Kind.TIME: _times(1_000), **_INT_AS_IT_IS},
     "time.MicroTime": {Kind.TIME: _times(1), **_INT_AS_IT_IS},
     "time.NanoTime": {Kind.TIME: _times(1, 1_000), **_INT_AS_IT_IS},
-    "time.Timestamp": {Kind.DATE: _by(Int64, _midnight), **_epoch(1_000)},
+    "time.Timestamp": {Kind.DATE: by(Int64, _midnight), **_epoch(1_000)},
     "time.MicroTimestamp": _epoch(1),
     "time.NanoTimestamp": _epoch(1, 1_000),
-    "time.ZonedTimestamp": {Kind.TIMESTAMPTZ: _by(str, _zoned, temporal.zoned_column), Kind.STRING: _plain(str)},
-    "time.ZonedTime": {Kind.TIME: _by(str, _iso_time), Kind.STRING: _plain(str)},
-    "time.IsoDate": {Kind.DATE: _by(str, _iso_date), Kind.STRING: _plain(str)},
-    "time.IsoTime": {Kind.TIME: _by(str, _iso_time), Kind.STRING: _plain(str)},
+    "time.ZonedTimestamp": {Kind.TIMESTAMPTZ: by(str, _zoned, temporal.zoned_column), Kind.STRING: plain(str)},
+    "time.ZonedTime": {Kind.TIME: by(str, _iso_time), Kind.STRING: plain(str)},
+    "time.IsoDate": {Kind.DATE: by(str, _iso_date), Kind.STRING: plain(str)},
+    "time.IsoTime": {Kind.TIME: by(str, _iso_time), Kind.STRING: plain(str)},
     "time.IsoTimestamp": {
-        Kind.TIMESTAMP: _by(str, _iso_stamp),
-        Kind.TIMESTAMPTZ: _by(str, _zoned),
-        Kind.STRING: _plain(str),
+        Kind.TIMESTAMP: by(str, _iso_stamp),
+        Kind.TIMESTAMPTZ: by(str, _zoned),
+        Kind.STRING: plain(str),
     },
     "time.MicroDuration": _INT_AS_IT_IS,
     "time.Interval": _TEXT,
-    "time.Year": {Kind.INT: _plain(Int32), **_INT_AS_IT_IS},
+    "time.Year": {Kind.INT: plain(Int32), **_INT_AS_IT_IS},
+    **{name: {**kinds, Kind.JSON: _DOCUMENT[Kind.JSON]} for name, kinds in STRUCTURED.items()},
 }
 
 
 def form_of(type_: ColumnType, encoding: str, *, scale: int | None = None) -> Form:
     """Return how a column (not a list) of `type_` is read from `encoding`; `scale` is what a schema block says.
 
-    An encoding may carry its scale, `connect.Decimal(30)`, for what no schema block and no decimal type says.
+    An encoding may carry its number, `connect.Decimal(30)` its scale and `data.Bits(8)` its length, for what no schema
+    block and no decimal type says.
 
     Raises:
         ConfigurationError: there is no such encoding, or it cannot be read as `type_`.
     """
-    if scaled := _SCALED.fullmatch(encoding):
-        encoding, scale = scaled[1], int(scaled[2]) if scale is None else scale
+    if match := _WITH_NUMBER.fullmatch(encoding):
+        encoding, scale = match[1], int(match[2]) if scale is None else scale
     kinds = ENCODINGS.get(encoding)
     if kinds is None:
         near = difflib.get_close_matches(encoding, ENCODINGS, n=1, cutoff=0.4)

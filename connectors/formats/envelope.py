@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from connectors.formats.rows import RowPlan
+from connectors.formats.rows import ColumnPlan, RowPlan
 from connectors.formats.schemablock import payload_behind
 
 Operations = Literal["c", "u", "d", "r", "t"]
@@ -132,7 +132,7 @@ class Layout:
 
     `prefix` is the schema block in front of the payload, empty without one. `keys` is how many colons a record has
     outside the values of its rows, by the record's shape, learned from the last record that was inspected. `unknown`
-    are the columns of its rows that the spec does not name.
+    are the columns of its rows that the spec does not name, `defaults` those of which a null may arrive as the default.
     """
 
     dialect: str
@@ -143,6 +143,7 @@ class Layout:
     before: bool = False
     unknown: tuple[str, ...] = ()
     keys: dict[tuple[bool, bool, bool], int] = field(default_factory=dict)
+    defaults: list[tuple[ColumnPlan, Any]] = field(default_factory=list)
 
     def read(self, value: bytes) -> Any:
         """Return the envelope of one record; raises what msgspec raises."""

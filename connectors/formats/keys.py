@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from connectors.formats.defaults import DEFAULTS
-from connectors.formats.encodings import WHOLE, is_whole_text
+from connectors.formats.encodings import is_whole_text
 from connectors.formats.envelope import Block
+from connectors.formats.forms import WHOLE
 from connectors.formats.inspection import inspect
 from connectors.formats.reasons import Rejection
 from connectors.formats.rows import ColumnPlan, RowPlan, WireColumn, convert, row_plan, text_colons
@@ -45,8 +46,9 @@ def wire_columns(spec: TableSpec, names: list[str], dialect: str, fields: dict[s
         column = spec.columns[name]
         encoding, scale = wire_encoding(column.type, column.encoding, dialect), None
         if fields is not None and name in fields:
-            encoding, scale = encoding_of(fields[name], column.encoding)
-        columns.append(WireColumn(name, column.type, encoding, scale))
+            listed = column.type.kind is Kind.LIST
+            encoding, scale = encoding_of(fields[name], column.encoding, listed=listed, dialect=dialect)
+        columns.append(WireColumn(name, column.type, encoding, scale, column.unrepresentable == "null"))
     return columns
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 
 from connectors.formats import bson, plain
-from connectors.formats.forms import Column, Conversion, Each, Form, Maker, converted
+from connectors.formats.forms import Column, Conversion, Each, Form, Maker, by
 from connectors.formats.uuids import uuid_column, uuid_text
 from schemas.types import ColumnType, Kind
 
 
 def _raw(each: Each, column: Column | None = None) -> Maker:
-    return converted(msgspec.Raw, each, None if column is None else plain.with_nulls(column))
+    return by(msgspec.Raw, each, None if column is None else plain.with_nulls(column))
 
 
 def _raw_decimal(type_: ColumnType, _scale: int | None) -> Form:

@@ -13,8 +13,9 @@ from connectors.formats.inspection import inspect, is_block, side_record
 from connectors.formats.keys import wire_columns
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
-from connectors.formats.rows import RowPlan, row_plan
+from connectors.formats.rows import RowPlan, can_be_named, row_plan
 from connectors.formats.schemablock import prefix_of, row_fields
+from connectors.formats.traps import defaults_of
 from schemas.config import LimitsConfig
 from schemas.errors import ConfigurationError
 from schemas.table import TableSpec
@@ -164,6 +165,7 @@ class Reader:
         reading.unknown_columns.update(unknown)
         absent = frozenset(self._spec.columns.keys() - names) if rows else frozenset()
         loose = len(unknown) > IGNORED_MAX or any(row.keys() != names for row in rows)
+        loose = loose or not all(map(can_be_named, unknown))
         key = (connector, None if loose else tuple(unknown), None if loose else absent, prefix_of(value) or value)
         if key not in self._layouts:
             fields = row_fields(schema) if value else None
@@ -199,6 +201,7 @@ class Reader:
             raise Rejection("bad_schema", exc.message) from exc
         prefix = prefix_of(value) if value else b""
         made = layout(connector, plan, before=self._trusted, prefix=prefix or b"", exact=not loose, unknown=ignored)
+        made.defaults = defaults_of(plan, fields or {})
         if value and prefix is None:
             made.decode = _unusual_block(made.decode, value)
         return made

@@ -86,6 +86,12 @@ _TABLE = (
         "the record's key has not the columns of the spec's key: compare them, and message.key.columns",
     ),
     Reason(
+        "zero_key",
+        SchemaMismatch,
+        "REPLICA IDENTITY USING INDEX sends zeros for the key of a delete, and the row's own key is lost: set the "
+        "identity to DEFAULT, or to FULL with before: full in the spec; then take the rows anew",
+    ),
+    Reason(
         "key_mismatch",
         SchemaMismatch,
         "the record's key and its row name different rows: look at transformations of the connector",

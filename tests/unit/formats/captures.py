@@ -116,16 +116,19 @@ _PLAIN = {
     "real": "float",
     "double precision": "double",
     "uuid": "uuid",
-    "date": "date",
     "json": "json",
     "jsonb": "json",
 }
 _TIMES = {
-    "time": ("Time", "MicroTime", "NanoTime", "IsoTime", "connect.Time"),
-    "timestamp": ("Timestamp", "MicroTimestamp", "NanoTimestamp", "IsoTimestamp", "connect.Timestamp"),
+    "time": ("Time", "MicroTime", "NanoTime", "IsoTime", "connect.Time", "StructuredTime"),
+    "timestamp": (
+        *("Timestamp", "MicroTimestamp", "NanoTimestamp", "IsoTimestamp"),
+        *("connect.Timestamp", "StructuredTimestamp"),
+    ),
 }
 _GEOMETRY = {"point", "line", "lseg", "box", "path", "polygon", "circle"}
-MILLI, MICRO, NANO, ISO, CONNECT = range(5)
+MILLI, MICRO, NANO, ISO, CONNECT, STRUCTURED = range(6)
+_DATES = {"isostring": "time.IsoDate", "connect": "connect.Date", "structured": "time.StructuredDate"}
 MILLI_DIGITS_MAX = 3
 
 
@@ -141,24 +144,28 @@ def _postgres_column(sql: str, settings: dict[str, str]) -> dict[str, str]:
         return _column(
             match[1], _temporal(match[1], int(match[2] or 6), settings.get("time.precision.mode", "adaptive"))
         )
+    mode = settings.get("time.precision.mode", "adaptive")
+    zoned = "time.StructuredZoned" if mode == "structured" else "time.Zoned"
     if re.fullmatch(r"timestamp.* with time zone", sql):
-        return _column("timestamptz")
+        return _column("timestamptz", f"{zoned}Timestamp")
     if re.fullmatch(r"time.* with time zone", sql):
-        return _column("time", "time.ZonedTime")
+        return _column("time", f"{zoned}Time")
+    if sql == "date":
+        return _column("date", _DATES.get(mode))
+    return _postgres_timeless(sql, settings)
+
+
+def _postgres_timeless(sql: str, settings: dict[str, str]) -> dict[str, str]:
     if sql.startswith(("numeric", "money")):
         return _numeric(sql, settings)
     if sql.startswith("bit"):
         return _column("boolean") if sql == "bit(1)" else _column("binary", "data.Bits")
-    mode = settings.get("time.precision.mode", "adaptive")
     match sql:
-        case "date" if mode in {"isostring", "connect"}:
-            return _column("date", "time.IsoDate" if mode == "isostring" else "connect.Date")
+        case "interval" if settings.get("time.precision.mode") == "structured":
+            return _column("string", "time.StructuredDuration")
         case "interval":
-            return (
-                _column("string", "time.Interval")
-                if settings.get("interval.handling.mode") == "string"
-                else _column("long", "time.MicroDuration")
-            )
+            by_text = settings.get("interval.handling.mode") == "string"
+            return _column("string", "time.Interval") if by_text else _column("long", "time.MicroDuration")
         case "bytea":
             return _column(
                 "binary", {"base64-url-safe": "base64url", "hex": "hex"}.get(settings.get("binary.handling.mode", ""))
@@ -172,7 +179,14 @@ def _postgres_column(sql: str, settings: dict[str, str]) -> dict[str, str]:
 
 
 def _temporal(name: str, digits: int, mode: str) -> str:
-    place = {"microseconds": MICRO, "nanoseconds": NANO, "isostring": ISO, "connect": CONNECT}.get(mode)
+    places = {
+        "microseconds": MICRO,
+        "nanoseconds": NANO,
+        "isostring": ISO,
+        "connect": CONNECT,
+        "structured": STRUCTURED,
+    }
+    place = places.get(mode)
     if place is None:
         place = (
             MILLI
@@ -225,7 +239,7 @@ def _mysql_column(sql: str, settings: dict[str, str]) -> dict[str, str]:  # noqa
         case "json" | "uuid":
             return _column(name)
         case "date":
-            return _column("date", {"connect": "connect.Date", "isostring": "time.IsoDate"}.get(mode))
+            return _column("date", _DATES.get(mode))
         case "time":
             return _column("time", _temporal("time", digits, mode))
         case "datetime":

@@ -73,7 +73,8 @@ class Wired:
     def quarantined(self) -> Counter[tuple[str, str]]:
         """Return what went to quarantine since the start, by table ("" for none) and reason."""
         found: Counter[tuple[str, str]] = Counter(getattr(self.stage, "quarantined", {}))
-        return found if self.quarantine is None else found + self.quarantine.by_table
+        found.update({} if self.quarantine is None else dict(self.quarantine.by_table))
+        return found
 
     async def stop(self) -> None:
         """Stop the stage, then close what it puts records aside with; once the consumer hands out nothing more."""

@@ -26,7 +26,7 @@ from tests.unit.fakes import Consumer, Message, Record, Writer
 
 NAMES = TopicNames()
 PATIENTS, WARDS = "clinic.public.patients", "clinic.public.wards"
-COMMITTED = 1_795_219_394  # 2026-11-20T19:43:14Z
+COMMITTED = 1_795_219_394  # 2026-11-21T00:03:14Z
 SPECS = [
     f"{{table: {name}, topics: [{topic}], key: [id], columns: {{id: int, name: string}}}}"
     for name, topic in (("patients", PATIENTS), ("wards", WARDS))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +25,10 @@ from sinks.lake.table import load_table
 from sinks.lake.verify import verify
 from sinks.lake.view import open_lake_sql
 from streams.final_rows import FinalRows
-from tests.integration.stages import VIEW, Installation, filled, until_off_loop
+from tests.integration.stages import Installation, filled, until_off_loop
 from tests.oracles import require
 from tests.oracles.shape import Shape
-from tests.oracles.topic import check_streams, read_records, to_change
+from tests.oracles.topic import Change, check_streams, read_records, to_change
 from tests.services import Kafka, RedisServer
 
 # Faust makes a consumer that it never starts, with an event loop that nobody closes.
@@ -33,6 +37,7 @@ pytestmark = [
     pytest.mark.usefixtures("collected"),
 ]
 
+ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
 KINDS = ("unknown_column", "bad_type", "out_of_range", "too_deep", "too_large")
 BROKEN = {
@@ -181,6 +186,41 @@ async def test_what_is_sent_again_passes_nothing_that_came_later(
     check_ends(installation, source, quarantined)
 
 
+async def test_a_worker_that_dies_sending_them_doubles_and_loses_none(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed with them in an open transaction, and behind it; the next ones go on in the same chain."""
+    source, quarantined = Source(installation), 40
+    configured(installation, mended=False, guarantee="exactly_once")
+    async with installation.running("normalize"):
+        await asyncio.to_thread(break_rows, source, quarantined)
+        await installation.emitted(source.sent - quarantined)
+    configured(installation, mended=True, guarantee="exactly_once")
+    with installation.file.open("a") as file:
+        file.write("limits: {chunk_records_max: 2, group_records_max: 2}\n")
+    async with installation.running():  # applies the mended spec
+        assert ExitCode.OK == await installation.verb("quarantine", "redrive", "--table", "patients")
+
+    for killed_at in ("transaction.before_commit=kill@2", "transaction.after_commit=kill@2"):
+        assert -signal.SIGKILL == await asyncio.to_thread(run_normalize, installation, killed_at)
+    async with installation.running("normalize"):
+        await installation.emitted(source.sent)
+
+    changes = check_topic(installation, source, quarantined)
+    assert source.sent == len(changes)
+    assert 0 == listed(installation, capsys)["open"]
+
+
+def run_normalize(installation: Installation, failpoint: str) -> int:
+    """Run a worker of the next one's slot until it dies at a failpoint; return how it ended."""
+    command = [sys.executable, "-m", "headgate", "run", "--stage", "normalize", "--instance", "test", "--slot", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HEADGATE_FAILPOINTS": failpoint}
+    done = subprocess.run(
+        [*command, "--config", str(installation.file)], env=environment, timeout=120, check=False, capture_output=True
+    )
+    return done.returncode
+
+
 def differing(installation: Installation, source: Source, count: int) -> list[int]:
     """Return the rows, of those that were in quarantine, that Redis has otherwise than the source."""
     found = ((row, installation.view(row).row) for row in range(count))
@@ -191,6 +231,16 @@ def differing(installation: Installation, source: Source, count: int) -> list[in
 
 def check_ends(installation: Installation, source: Source, quarantined: int) -> None:
     """Compare topic and lake with the source, and look at the chains."""
+    check_topic(installation, source, quarantined)
+    report = verify(load_table(open_catalog(installation.config.lake), "headgate", "patients"))
+    assert ([], source.sent) == (report.findings, report.rows)
+    with open_lake_sql(installation.config.lake) as connection:
+        latest = dict(connection.execute("SELECT id, name FROM patients_latest").fetchall())
+    assert source.rows == latest
+
+
+def check_topic(installation: Installation, source: Source, quarantined: int) -> list[Change]:
+    """Compare the rows that the output topic comes to with the source's, and look at its chains; return its changes."""
     document = installation.document | MENDED
     records = read_records(installation.kafka, installation.output)
     changes = [to_change(installation.shape, record) for record in records]
@@ -210,10 +260,4 @@ def check_ends(installation: Installation, source: Source, quarantined: int) -> 
         rows.apply(record.value or b"")
     final = {int(each["key"]["id"]): each["row"]["name"] for each in rows.documents()}
     assert source.rows == final
-    assert VIEW["columns"] == ["name"], "Redis was compared by the names"
-
-    report = verify(load_table(open_catalog(installation.config.lake), "headgate", "patients"))
-    assert ([], source.sent) == (report.findings, report.rows)
-    with open_lake_sql(installation.config.lake) as connection:
-        latest = dict(connection.execute("SELECT id, name FROM patients_latest").fetchall())
-    assert source.rows == latest
+    return changes

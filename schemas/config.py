@@ -52,6 +52,7 @@ class KafkaConfig(Strict):
     static_membership: bool = False
     message_bytes_max: Bytes = 1 * MIB
     changes_retention_hours: Annotated[int, Field(ge=1)] = 7 * 24
+    quarantine_retention_hours: Annotated[int, Field(ge=1)] = 30 * 24
     tls: TlsConfig | None = None
     sasl: SaslConfig | None = None
 

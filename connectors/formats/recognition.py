@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from connectors.formats import canal, cloudevents, dms, dynamodb, goldengate, maxwell, mongodb, qlik, s3, sequin
 from connectors.formats.inspection import is_block, side_record
 
 LOOKS_MAX = 1_000  # records of a topic that are looked at until one is recognised
@@ -29,58 +30,30 @@ _CONFLUENT_BYTES = 5
 _GLUE_BYTES = 18
 
 
-def _has(*names: str) -> Callable[[Document], bool]:
-    wanted = frozenset(names)
-    return lambda document: wanted <= document.keys()
-
-
 def _is_envelope(document: Document) -> bool:
     return isinstance(document.get("source"), dict) and "op" in document
 
 
-def _is_mongodb(document: Document) -> bool:
-    source = document["source"] if _is_envelope(document) else {}
-    return source.get("connector") == "mongodb"
-
-
-def _is_dms(document: Document) -> bool:
-    metadata = document.get("metadata")
-    return isinstance(metadata, dict) and "record-type" in metadata
-
-
-def _is_maxwell(document: Document) -> bool:
-    return {"database", "type", "ts"} <= document.keys() and "isDdl" not in document and "es" not in document
-
-
-def _is_canal(document: Document) -> bool:
-    return {"database", "type", "isDdl"} <= document.keys()
-
-
-def _is_qlik(document: Document) -> bool:
-    return document.get("magic") in {"atMSG", "atMSG2"}
-
-
-def _is_flat(document: Document) -> bool:
+def _is_any(document: Document) -> bool:
     """Any other object: a bare row, as a transformation leaves it."""
     return bool(document)
 
 
 # Of documents without their schema block; the first that holds.
 LOOKS: list[tuple[str, Callable[[Document], bool]]] = [
-    ("debezium-mongodb", _is_mongodb),
+    ("debezium-mongodb", mongodb.looks_like),
     ("debezium-json", _is_envelope),
-    ("cloudevents-json", _has("specversion", "iodebeziumop")),
+    ("cloudevents", cloudevents.looks_like),
     ("debezium-flat", lambda document: not {"__op", "__deleted"}.isdisjoint(document)),
-    ("dms", _is_dms),
-    ("canal", _is_canal),
-    ("maxwell", _is_maxwell),
-    ("ogg", _has("op_type", "pos")),
-    ("qlik", _is_qlik),
-    ("sequin", _has("record", "action", "metadata")),
-    ("opencdc", _has("operation", "payload", "position")),
-    ("dynamodb", _has("eventName", "dynamodb")),
-    ("s3", _has("Records")),
-    ("debezium-flat", _is_flat),
+    ("dms", dms.looks_like),
+    ("canal", canal.looks_like),
+    ("maxwell", maxwell.looks_like),
+    ("goldengate", goldengate.looks_like),
+    ("qlik", qlik.looks_like),
+    ("sequin", sequin.looks_like),
+    ("dynamodb", dynamodb.looks_like),
+    ("s3", s3.looks_like),
+    ("debezium-flat", _is_any),
 ]
 
 

@@ -41,6 +41,7 @@ class Sample(msgspec.Struct, gc=False):
     before: dict[str, Any] | None = None
     fields: Fields | None = None
     key_fields: Fields | None = None
+    forced: Mapping[str, str] = {}  # the types of columns of which values do not say enough
     dialect: str = "postgresql"  # by which encodings are left out of a spec: see connectors/formats/keys.py
 
 

@@ -41,7 +41,7 @@ class _Schema(msgspec.Struct, gc=False):
 
 
 _envelope = msgspec.json.Decoder(_Envelope, float_hook=Decimal).decode
-_object = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+objects = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 _block = msgspec.json.Decoder(Block).decode
 _anything = msgspec.json.Decoder().decode
 
@@ -54,8 +54,8 @@ class DebeziumSampler:
 
     def __init__(self) -> None:
         """Know no schema block yet."""
-        self._values = _Blocks(row_fields)
-        self._keys = _Blocks(key_fields)
+        self._values = Blocks(row_fields)
+        self._keys = Blocks(key_fields)
 
     def samples(self, record: SampledRecord) -> Sequence[Sample]:
         """Return the change in an envelope; none of any other record."""
@@ -63,42 +63,50 @@ class DebeziumSampler:
             return ()
         try:
             payload, fields = self._values.parted(record.topic, record.value)
-            envelope = _envelope(payload)
-            if envelope.op not in _OPERATIONS:
-                return ()
-            key, stated = self._key(record)
-            before = _object(envelope.before) if envelope.op == "d" and envelope.before != NULL else None
+            key, stated = self._keys.parted(record.topic, record.key) if record.key is not None else (None, None)
+            return sample_of(record.topic, payload, fields, key, stated)
         except UNREADABLE:
             return ()
-        source = envelope.source
-        full = ".".join(filter(None, (source.schema or source.db, source.table)))
-        return (
-            Sample(
-                table=full or record.topic,
-                origin="\0".join((source.connector, source.name, source.db or "")),
-                op=envelope.op,
-                connector=source.connector,
-                key_columns=None if key is None else tuple(key),
-                key=key,
-                row=envelope.after if envelope.op in _ROWS else None,
-                before=before,
-                fields=fields,
-                key_fields=stated,
-                dialect=DIALECTS.get(source.connector, "postgresql"),
-            ),
-        )
-
-    def _key(self, record: SampledRecord) -> tuple[dict[str, Any] | None, Fields | None]:
-        if record.key is None:
-            return None, None
-        payload, fields = self._keys.parted(record.topic, record.key)
-        try:
-            return _object(payload), fields
-        except msgspec.ValidationError:  # a text or null: no key of columns
-            return None, None
 
 
-class _Blocks:
+def sample_of(
+    topic: str, payload: bytes, fields: Fields | None, key_payload: bytes | None, key_fields: Fields | None
+) -> Sequence[Sample]:
+    """Return the change in an envelope; none of any other record.
+
+    Raises:
+        msgspec.MsgspecError: it is no envelope; or what else `UNREADABLE` names.
+    """
+    envelope = _envelope(payload)
+    if envelope.op not in _OPERATIONS:
+        return ()
+    key = _key(key_payload)
+    source = envelope.source
+    full = ".".join(filter(None, (source.schema or source.db, source.table)))
+    sample = Sample(
+        table=full or topic,
+        origin="\0".join((source.connector, source.name, source.db or "")),
+        op=envelope.op,
+        connector=source.connector,
+        key_columns=None if key is None else tuple(key),
+        key=key,
+        row=envelope.after if envelope.op in _ROWS else None,
+        before=objects(envelope.before) if envelope.op == "d" and envelope.before else None,
+        fields=fields,
+        key_fields=key_fields,
+        dialect=DIALECTS.get(source.connector, "postgresql"),
+    )
+    return (sample,)
+
+
+def _key(payload: bytes | None) -> dict[str, Any] | None:
+    try:
+        return None if payload is None else objects(payload)
+    except msgspec.ValidationError:  # a text or null: no key of columns
+        return None
+
+
+class Blocks:
     """Parts records from their schema blocks; each block is read once."""
 
     def __init__(self, read: Any) -> None:
@@ -119,7 +127,7 @@ class _Blocks:
         if prefix is not None:
             found = self._last[topic] = self._learned(prefix, prefix[len(START) : prefix.rindex(b",")])
             return payload_behind(prefix, raw), found.fields
-        if b'"payload"' in raw and b'"schema"' in raw and _object(raw).keys() == {"schema", "payload"}:
+        if b'"payload"' in raw and b'"schema"' in raw and objects(raw).keys() == {"schema", "payload"}:
             block = _block(raw)
             return bytes(block.payload), self._learned(bytes(block.schema), bytes(block.schema)).fields
         return raw, None
@@ -130,3 +138,16 @@ class _Blocks:
                 self._known.clear()
             self._known[prefix] = _Schema(prefix, self._read(_anything(schema)))
         return self._known[prefix]
+
+
+_KEY_BLOCKS = Blocks(key_fields)
+
+
+def parted_key(record: SampledRecord) -> dict[str, Any] | None:
+    """Return a record's key that is an object of the key's columns, with or without a schema block; else None."""
+    if record.key is None:
+        return None
+    try:
+        return objects(_KEY_BLOCKS.parted(record.topic, record.key)[0])
+    except UNREADABLE:
+        return None

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from connectors.inference.base import Sample, SampledRecord, Sampler
 from connectors.inference.choice import Sure
 from connectors.inference.debezium import DebeziumSampler
+from connectors.inference.debezium_flat import FlatSampler
 from connectors.inference.proposal import Evidence, Proposal
 from connectors.inference.samples import SampleLimits, Samples
 
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "debezium-json": DebeziumSampler,
+    "debezium-flat": FlatSampler,
 }
 
 

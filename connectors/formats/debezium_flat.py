@@ -43,6 +43,7 @@ from schemas.errors import ConfigurationError
 from schemas.position import FLAT_BY_SOURCE, flat_position, flat_position_of
 from schemas.table import TableEntry
 
+NO_TIME = "no_time"  # neither the record nor Kafka says when: 1970 stands for it, and is counted
 _SCHEMAS_KEPT = 16
 _EPOCH_DIGITS = 4
 _MILLI_US = 1_000
@@ -132,6 +133,8 @@ class FlatDecoder(DebeziumDecoder):
         decoded = super().decode(enveloped, memory)
         if not run.named:
             decoded.batch.connector = ""
+        if run.timeless:
+            decoded.noted[NO_TIME] = run.timeless
         return decoded
 
     def _place(self, part: Part, origins: list[int]) -> dict[int, Rejection]:
@@ -246,14 +249,16 @@ class _Run:
         self.records, self.says_places, self.named = records, says_places, False
         self.keys = records.keys()
         self.by_source: set[int] = set()
+        self.timeless = 0
         self._timestamps: list[int] | None = None
 
-    def timestamp(self, index: int) -> int | None:
-        """Return the time that Kafka has of a record, None if it has none."""
+    def timestamp(self, index: int) -> int:
+        """Return the time that Kafka has of a record, 0 if it has none."""
         if self._timestamps is None:
             self._timestamps = getattr(self.records, "timestamps", list)()
         at = self._timestamps[index] if self._timestamps else -1
-        return None if at < 0 else at * _MILLI_US
+        self.timeless += at < 0
+        return max(at, 0) * _MILLI_US
 
 
 def _options(entry: TableEntry) -> FlatOptions:

@@ -106,7 +106,7 @@ def micros_of(facts: Facts) -> int | None:
     return None
 
 
-def source_of(facts: Facts, connector: str, micros: int | None) -> bytes:
+def source_of(facts: Facts, connector: str, micros: int) -> bytes:
     """Return the `source` of an envelope with these facts; of one connector it has always the same fields."""
     found = {name: facts.get(name, NULL) for name in ("snapshot", *_NAMED, *_PLACES[connector][1])}
     transaction = text_of(facts, "transaction_id")
@@ -119,7 +119,7 @@ def source_of(facts: Facts, connector: str, micros: int | None) -> bytes:
     if connector == "postgresql" and facts.get("lsn") == NULL == facts.get("sequence", NULL) and _is_read(facts):
         found |= {"lsn": b"0", "snapshot": b'"incremental"'}  # only those have no place: below all that was streamed
     found["connector"] = msgspec.json.encode(connector)
-    found["ts_us"] = NULL if micros is None else b"%d" % micros
+    found["ts_us"] = b"%d" % micros
     return b"{" + b",".join(b'"%b":%b' % (name.encode(), raw) for name, raw in found.items()) + b"}"
 
 

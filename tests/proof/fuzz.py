@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from connectors.contract_rows import read_row
-from connectors.formats import REASONS, PartitionMemory, encode_row, format_of
+from connectors.formats import REASONS, Decoder, PartitionMemory, encode_row, format_of
 from schemas.batch import Decoded
 from schemas.config import LimitsConfig
 from schemas.errors import ConfigurationError
@@ -144,16 +144,20 @@ class Target:
         """
         self._entry = TableEntry(spec=table.spec)
         self._format = format_of(table.spec.format)
-        self.decoder = self._format.decoder(self._entry, LIMITS)
+        self.decoder = self.new_decoder()
         self.name, self.all = table.name, [record for record in table.records if record.value]
         self.types = {name: column.type for name, column in table.spec.columns.items()}
         self.keys = {name: self.types[name] for name in table.spec.key}
         alone = [(record, self.alone(record)) for record in table.records]
         self.good = [(record, outcome) for record, outcome in alone if outcome is not None]
 
+    def new_decoder(self) -> Decoder:
+        """Return a decoder that has learned nothing."""
+        return self._format.decoder(self._entry, LIMITS)
+
     def alone(self, record: Record) -> str | None:
         """Return what a new decoder makes of one record, None if the table stops at it or is a snapshot's row."""
-        decoded = self._format.decoder(self._entry, LIMITS).decode(Run([record]), PartitionMemory())
+        decoded = self.new_decoder().decode(Run([record]), PartitionMemory())
         stops = decoded.stop is not None or any(decoded.batch.snapshots)
         return None if stops else outcomes(decoded, 1)[0]
 
@@ -244,7 +248,7 @@ def _time_each(target: Target, members: list[tuple[Record, str, str]], fuzzed: F
     """Find the record that made a run slow."""
     for record, _, name in members:
         began = time.thread_time()
-        target.decoder.decode(Run([record]), PartitionMemory())
+        target.new_decoder().decode(Run([record]), PartitionMemory())  # one that has not learned it yet
         took = time.thread_time() - began
         if took > fuzzed.slowest_seconds:
             fuzzed.slowest_seconds, fuzzed.slowest = took, f"{name or 'good'}, {len(record.value or b'')} bytes"

@@ -315,7 +315,7 @@ POISON = {
     "unknown_op": [flat(__op="U"), flat(__op="x"), flat(__op=1), flat(__deleted="yes"), flat(__deleted=1)],
     "not_a_change": [b"[]", b'"a"', b"7"],
     "bad_type": [flat(ROW | {"name": 1})],
-    "bad_time": [flat(__source_ts_ms="-")],
+    "bad_time": [flat(__source_ts_ms=2**62)],
     "too_large": [flat(ROW | {"name": "x" * 200_000})],
 }
 
@@ -346,6 +346,14 @@ def test_a_time_that_is_not_said_is_kafkas() -> None:
 
     assert (6, "") == (len(batch), batch.connector)
     assert {"2026-11"} == {at[:7] for at in batch.ts}
+
+
+def test_a_time_that_nobody_says_is_counted() -> None:
+    """A delete is worth more than its time."""
+    decoded = decode(flat(__source_ts_ms="-", __deleted="-"), b"null", flat(__deleted="-"))
+
+    assert (3, {"no_time": 2}) == (len(decoded.batch), decoded.noted)
+    assert ["1970", "1970", "2023"] == [at[:4] for at in decoded.batch.ts]
 
 
 CASES = {

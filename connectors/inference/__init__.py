@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from connectors.inference.base import Sample, SampledRecord, Sampler
 from connectors.inference.choice import Sure
 from connectors.inference.debezium import DebeziumSampler
 from connectors.inference.debezium_flat import FlatSampler
+from connectors.inference.events import TOLD, EventSampler
+from connectors.inference.mongodb import MongodbSampler
 from connectors.inference.proposal import Evidence, Proposal
 from connectors.inference.samples import SampleLimits, Samples
 
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "debezium-json": DebeziumSampler,
     "debezium-flat": FlatSampler,
+    "debezium-mongodb": MongodbSampler,
+    **{name: functools.partial(EventSampler, told) for name, told in TOLD.items()},
 }
 
 

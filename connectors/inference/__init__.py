@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from functools import partial
 
 from connectors import wire
-from connectors.formats import FORMATS
-from connectors.formats.event_decoder import EventFormat
 from connectors.inference.avro import AvroSampler
 from connectors.inference.base import Sample, SampledRecord, Sampler
 from connectors.inference.choice import Sure
 from connectors.inference.debezium import DebeziumSampler
-from connectors.inference.events import EventSampler
-from connectors.inference.flat import FlatSampler
+from connectors.inference.debezium_flat import FlatSampler
+from connectors.inference.events import TOLD, EventSampler
+from connectors.inference.mongodb import MongodbSampler
 from connectors.inference.proposal import Evidence, Proposal
 from connectors.inference.samples import SampleLimits, Samples
 
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "debezium-json": DebeziumSampler,
     "debezium-flat": FlatSampler,
-    **{name: partial(EventSampler, known) for name, known in FORMATS.items() if isinstance(known, EventFormat)},
+    "debezium-mongodb": MongodbSampler,
+    **{name: functools.partial(EventSampler, told) for name, told in TOLD.items()},
 }
-del SAMPLERS["json"]  # where things stand in it, only people know
 
 
 def new_samples(

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connectors import wire
+from connectors.captured import OneRecord
 from connectors.formats.connect_schema import fields_of_envelope, fields_of_struct
 from connectors.formats.debezium_avro import Texts
-from connectors.formats.inspection import is_block
-from connectors.inference.base import Fields, Sample, SampledRecord
-from connectors.inference.debezium import objects, sample_of
-from connectors.inference.events import One
-from connectors.inference.fitting import UNREADABLE
+from connectors.inference.base import Sample, SampledRecord
+from connectors.inference.blocks import Blocks
+from connectors.inference.debezium import DebeziumSampler
 from schemas.config import LimitsConfig
 
 
-class AvroSampler:
-    """The sampler of `debezium-avro`; `schemas` is the registry."""
+class AvroSampler(DebeziumSampler):
+    """The sampler of `debezium-avro`."""
 
     format = "debezium-avro"
-    by_topic = True
 
     def __init__(self, schemas: wire.Schemas) -> None:
-        """Know no schema yet."""
+        """Know no schema yet; `schemas` is the registry."""
+        super().__init__()
         limits = LimitsConfig()
-        self._values = Texts(schemas, limits, "value", fields_of_envelope)
-        self._keys = Texts(schemas, limits, "key", fields_of_struct)
+        self._value_texts = Texts(schemas, limits, "value", fields_of_envelope)
+        self._key_texts = Texts(schemas, limits, "key", fields_of_struct)
+        self._values, self._keys = Blocks(self._value_texts.fields), Blocks(self._key_texts.fields)
 
     def samples(self, record: SampledRecord) -> Sequence[Sample]:
         """Return the change in an envelope; none of any other record.
@@ -33,25 +33,6 @@ class AvroSampler:
         Raises:
             RegistryUnavailable: the registry does not answer for an id that is new.
         """
-        one = One(record)
-        (value,), _ = self._values.read([record.value], one.headers)
-        (key,), _ = self._keys.read([record.key], one.headers)
-        try:
-            payload, fields = _parted(value, self._values)
-            if payload is None:
-                return ()
-            key_payload, key_fields = _parted(key, self._keys)
-            return sample_of(record.topic, payload, fields, key_payload, key_fields)
-        except UNREADABLE:
-            return ()
-
-
-def _parted(text: bytes | None, texts: Texts) -> tuple[bytes | None, Fields | None]:
-    """Return a payload, and the fields of the schema that its word names."""
-    if not text:
-        return None, None
-    found = objects(text)
-    if not is_block(found):
-        return text, None
-    payload = text[text.index(b',"payload":') + len(b',"payload":') : -1]
-    return payload, texts.fields(found["schema"])
+        (value,), _ = self._value_texts.read([record.value], record.headers)
+        (key,), _ = self._key_texts.read([record.key], record.headers)
+        return super().samples(OneRecord(record.topic, 0, 0, key or None, value or None, ()))

@@ -105,14 +105,9 @@ def _wider(stated: Way, *, named: bool) -> list[Way]:
     return [*ways, Way(ColumnType(Kind.JSON), stated.encoding)] if named else ways
 
 
-_RAW = {"plain", "bson"}
-
-
 def column_of(way: Way, dialects: Sequence[str] = ("postgresql",)) -> Column:
     """Return the column of a spec; its encoding is left out where it is the default of all `dialects`."""
     encoding = way.spelled
-    if not set(dialects) - _RAW:
-        return Column(type=way.type)  # every value that could be sampled is read so, and more
     if all(wire_encoding(way.type, None, dialect) == encoding for dialect in dialects):
         return Column(type=way.type)
     return Column(type=way.type, encoding=encoding)

@@ -1,178 +1,160 @@
-"""Samples of formats whose changes come as events: their own unwrappers say where the rows are.
-
-Few of these tools say which columns are the key. What a record says is taken; else what deletes carry alone, or a
-column that is called as keys are. Such a guess is told as one.
-"""
+"""Samples of the formats that say their changes as events: their own unwrapper reads the rows, a line says the key."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from connectors.formats import canal, cloudevents, dms, dynamodb, goldengate, maxwell, qlik, s3, sequin
 from connectors.formats.event_decoder import EventFormat
-from connectors.formats.events import Events
+from connectors.formats.events import Events, Unwrapper
 from connectors.inference.base import Sample, SampledRecord
-from connectors.inference.bson import plain_values
-from connectors.inference.debezium import objects, parted_key
+from connectors.inference.blocks import Blocks, read_key
 from connectors.inference.fitting import UNREADABLE
 from schemas.config import LimitsConfig
-from schemas.table import Column, TableEntry, TableSpec
-from schemas.types import parse_type
+from schemas.table import TableEntry, TableSpec
 
-KeyOf = Callable[[dict[str, Any]], Any]
-_NAMES = ("id", "_id", "uuid", "guid", "key")
-_TABLES_MAX = 10_000
-_ANY = TableEntry(spec=TableSpec(table="any", topics=["any"], columns={"key": Column(type=parse_type("string"))}))
-_document = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-def _of_dms(document: dict[str, Any]) -> Any:
-    return ((document.get("control") or {}).get("table-def") or {}).get("primary-key")
+Document = dict[str, Any]
+_ROWS = frozenset("cur")
+_KEYS = ("id", "_id", "uuid", "guid")
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_row = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
 
-def _of_dynamodb(document: dict[str, Any]) -> Any:
-    return list((document.get("dynamodb") or {}).get("Keys") or ())
+def _listed(name: str) -> Callable[[Document], Any]:
+    return lambda document: document.get(name)
 
 
-# What a record says of the key's columns, by format; of a table whose columns it tells apart (see `_names`).
-KEYS_OF: dict[str, KeyOf] = {
-    "maxwell": lambda document: document.get("primary_key_columns"),
-    "canal": lambda document: document.get("pkNames"),
-    "goldengate": lambda document: document.get("primary_keys"),
-    "dms": _of_dms,
-    "dynamodb": _of_dynamodb,
-    "debezium-mongodb": lambda _: ["_id"],
-    "s3": lambda _: ["bucket", "key"],
+def _of_dynamodb(document: Document) -> list[str]:
+    change = document.get("dynamodb")
+    keys = change.get("Keys") if isinstance(change, dict) else None
+    return list(keys) if isinstance(keys, dict) else []
+
+
+def _of_control(document: Document) -> Any:
+    """Return the key that a record about a table's structure names, as AWS DMS writes it."""
+    control = document.get("control")
+    table = control.get("table-def") if isinstance(control, dict) else None
+    return table.get("primary-key") if isinstance(table, dict) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a format's records tell beside the rows: the source's table, and the names of its key's columns.
+
+    `columns` are those that the format has, where a spec may name no others.
+    """
+
+    format: EventFormat
+    table: Callable[[Document], str | None]
+    key: Callable[[Document], Any] | None = None
+    columns: tuple[str, ...] = ("_",)
+
+
+TOLD: dict[str, Told] = {
+    told.format.name: told
+    for told in (
+        Told(cloudevents.FORMAT, cloudevents.table_of),
+        Told(maxwell.FORMAT, maxwell.table_of, _listed("primary_key_columns")),
+        Told(canal.FORMAT, canal.table_of, _listed("pkNames")),
+        Told(goldengate.FORMAT, goldengate.table_of, _listed("primary_keys")),
+        Told(qlik.FORMAT, qlik.table_of),
+        Told(sequin.FORMAT, sequin.table_of),
+        Told(dms.FORMAT, dms.table_of, _of_control),
+        Told(dynamodb.FORMAT, dynamodb.table_of, _of_dynamodb),
+        Told(s3.FORMAT, s3.table_of, lambda _document: ["bucket", "key"], s3.COLUMNS),
+    )
 }
 
 
-class EventSampler:
-    """The sampler of one such format; a topic may hold several tables."""
+@dataclass(slots=True)
+class _Known:
+    """What was learned of a table: the key that a record named for all."""
 
-    by_topic = False
+    key: tuple[str, ...] | None = None
 
-    def __init__(self, format_: EventFormat) -> None:
-        """Know no table yet."""
-        self.format = format_.name
-        self._format = format_
-        self._unwrapper = format_.unwrapper(_ANY, LimitsConfig())
-        self._keys: dict[str, tuple[str, ...]] = {}  # told, or guessed from deletes, by table
-        self._kinds: dict[str, set[str]] = {}
-
-    def samples(self, record: SampledRecord) -> Sequence[Sample]:
-        """Return the changes in a record; none of what is none."""
-        if record.value is None:
-            return ()
-        try:
-            document = _document(record.value)
-            events = self._unwrapper.unwrap(One(record))
-            told = KEYS_OF[self.format](document) if self.format in KEYS_OF else None
-            if not events.indices:
-                self._learn(document, told)
-                return ()
-            return [self._sample(record, events, place, told) for place in range(len(events.indices))]
-        except (*UNREADABLE, AttributeError, TypeError):
-            return ()
-
-    def _learn(self, document: dict[str, Any], told: Any) -> None:
-        """Take the key from a record that says nothing of a row: a definition that a tool sends along."""
-        metadata = document.get("metadata")
-        if told and isinstance(metadata, dict) and len(self._keys) < _TABLES_MAX:
-            table = f"{metadata.get('schema-name')}.{metadata.get('table-name')}"
-            self._keys[table] = tuple(map(str, told))
-
-    def _sample(self, record: SampledRecord, events: Events, place: int, told: Any) -> Sample:
-        table = events.source_table or record.topic
-        after, before = self._object(events.afters, place), self._object(events.befores, place)
-        key = self._object(events.keys, place)
-        if key is None and self._format.keys_of_records:
-            key = parted_key(record)
-        columns = _names(told) or (tuple(key) if key else None)
-        if columns is None:
-            columns = self._guessed(table, after, before)
-        else:
-            self._keys[table] = columns
-        if key is None and columns:
-            row = after or before or {}
-            key = {name: row[name] for name in columns if name in row}
-        return Sample(
-            table=table,
-            origin=f"{events.connector}\0{events.source_name}",
-            op=events.codes[place],
-            connector=events.connector,
-            key_columns=columns,
-            key=key,
-            row=after,
-            before=before if after is None else None,
-            dialect=events.dialect or self._format.dialect,
-            forced=self._forced(table, events, place),
-        )
-
-    def _object(self, raws: Sequence[Any], place: int) -> dict[str, Any] | None:
-        raw = raws[place] if place < len(raws) else None
-        if raw is None:
-            return None
-        found = objects(raw)
-        return plain_values(found) if self._format.dialect == "bson" else found
-
-    def _guessed(
-        self, table: str, after: dict[str, Any] | None, before: dict[str, Any] | None
-    ) -> tuple[str, ...] | None:
-        """Return the columns that look like the key: those of a delete that has no others, or one of a usual name."""
-        if table not in self._keys and after is None and before:
+    def of(self, table: str, after: dict[str, Any] | None, before: dict[str, Any] | None) -> tuple[str, ...] | None:
+        """Return the key's columns; of a tool that names none what a delete carries alone, or is called as keys are."""
+        if self.key is None and after is None and before:
             alone = tuple(name for name, value in before.items() if value is not None)
             if len(alone) < len(before) or len(alone) == 1:
-                self._keys[table] = alone
-        if table in self._keys:
-            return self._keys[table]
-        names = {name.lower(): name for name in after or before or ()}
-        short = table.rpartition(".")[2].lower()
-        wanted = (*_NAMES, f"{short}_id", f"{short.removesuffix('s')}_id", f"{short}id", f"{short.removesuffix('s')}id")
-        return next(((names[name],) for name in wanted if name in names), None)
-
-    def _forced(self, table: str, events: Events, place: int) -> dict[str, str]:
-        """Return the type of a key whose values differ by type alone: as text, 1 and "1" would be one."""
-        if self._format.dialect != "bson" or place >= len(events.keys) or events.keys[place] is None:
-            return {}
-        kinds = self._kinds.setdefault(table, set())
-        for value in objects(events.keys[place] or b"{}").values():
-            kinds.add(next(iter(value), "object") if isinstance(value, dict) else type(value).__name__)
-        return {"_id": "json"} if len(kinds) > 1 else {}
+                self.key = alone
+        return self.key or _called_as_keys_are(table, after or before or {})
 
 
-def _names(told: Any) -> tuple[str, ...] | None:
-    if isinstance(told, list) and told and all(isinstance(name, str) for name in told):
-        return tuple(told)
-    return None
+def _called_as_keys_are(table: str, row: dict[str, Any]) -> tuple[str, ...] | None:
+    names = {name.lower(): name for name in row}
+    short = table.rpartition(".")[2].lower()
+    wanted = [*_KEYS, *(f"{one}{end}" for one in (short, short.removesuffix("s")) for end in ("_id", "id"))]
+    return next(((names[name],) for name in wanted if name in names), None)
 
 
-class One:
-    """A record as an unwrapper reads it: `Records` of one."""
+@dataclass(slots=True)
+class EventSampler:
+    """The sampler of one such format."""
 
-    def __init__(self, record: SampledRecord) -> None:
-        """Keep the record."""
-        self._record = record
-        self.topic, self.partition = record.topic, getattr(record, "partition", 0)
+    told: Told
+    by_topic: bool = False
+    _unwrapper: Unwrapper = field(init=False)
+    _keys: Blocks = field(init=False)
+    _known: dict[str, _Known] = field(default_factory=dict)
 
-    def values(self) -> list[bytes | None]:
-        """Return its value."""
-        return [self._record.value]
+    def __post_init__(self) -> None:
+        columns = dict.fromkeys(self.told.columns, "string")
+        spec = TableSpec.model_validate({"table": "t", "topics": ["t"], "format": self.format, "columns": columns})
+        self._unwrapper = self.told.format.unwrapper(TableEntry(spec=spec), LimitsConfig())
+        self._keys = Blocks(lambda _schema: None)
 
-    def keys(self) -> list[bytes | None]:
-        """Return its key."""
-        return [self._record.key]
+    @property
+    def format(self) -> str:
+        """The format's name."""
+        return self.told.format.name
 
-    def offsets(self) -> list[int]:
-        """Return its offset."""
-        return [getattr(self._record, "offset", 0)]
+    def samples(self, record: SampledRecord) -> Sequence[Sample]:
+        """Return the changes of a record, each one; none of what cannot be read."""
+        try:
+            document = _decode(record.value or b"null")
+            if not isinstance(document, dict):
+                return ()
+            table = self.told.table(document) or record.topic
+            known = self._known.setdefault(table, _Known())
+            known.key = self._key_of(document, record) or known.key
+            return self._of_events(self._unwrapper.unwrap(record), table, known, record.topic)
+        except UNREADABLE:
+            return ()
 
-    def timestamps(self) -> list[int]:
-        """Return its time in milliseconds since 1970, -1 for none."""
-        return [getattr(self._record, "timestamp", -1)]
+    def _key_of(self, document: Document, record: SampledRecord) -> tuple[str, ...] | None:
+        if self.told.format.keys_of_records:
+            key, _ = read_key(self._keys, record)
+            return None if key is None else tuple(key)
+        named = self.told.key(document) if self.told.key else None
+        if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+            return None
+        return tuple(named)
 
-    def headers(self, index: int, /) -> Sequence[tuple[str, bytes | None]]:
-        """Return its headers."""
-        found = getattr(self._record, "headers", None)
-        return found(index) if found is not None else ()
+    def _of_events(self, events: Events, table: str, known: _Known, topic: str) -> list[Sample]:
+        found = []
+        for place, code in enumerate(events.codes):
+            after_row = _object(events.afters[place]) if code in _ROWS else None
+            before_row = _object(events.befores[place]) if code == "d" else None
+            found.append(
+                Sample(
+                    table=table,
+                    origin=topic,
+                    op=code,
+                    key_columns=known.of(table, after_row, before_row),
+                    row=after_row,
+                    before=before_row,
+                    dialect=events.dialect or self.told.format.dialect,
+                    connector=events.connector,
+                )
+            )
+        return found
+
+
+def _object(raw: Any) -> dict[str, Any] | None:
+    return None if raw is None else _row(raw)

@@ -18,7 +18,7 @@ from connectors import wire
 from connectors.formats.avro import AvroDecoder
 from connectors.formats.avro_json import Shape, shape_of
 from connectors.formats.avro_schema import Type
-from connectors.formats.base import PartitionMemory, Records
+from connectors.formats.base import PartitionMemory, Records, origin_offsets
 from connectors.formats.connect_schema import fields_of_envelope, fields_of_struct
 from connectors.formats.debezium_json import NEW_KEY, OLD_KEY, DebeziumDecoder
 from connectors.formats.keys import KeyReader
@@ -128,6 +128,10 @@ class _Written:
     def offsets(self) -> list[int]:
         """Return the offsets."""
         return self._records.offsets()
+
+    def origin_offsets(self) -> list[int]:
+        """Return the offsets that may become part of a position."""
+        return origin_offsets(self._records)
 
     def headers(self, index: int) -> Headers:
         """Return the headers of one record; keys in them may be framed too, where the header converter does that."""

@@ -10,12 +10,32 @@ The layouts are frozen: they persist in Redis, in the lake and in topics (docs/p
 | db2            | epoch(4) commit(10,10,20) streamed(1) change(10,10,20) last(20)    | 105    |
 | oracle         | epoch(4) commit(20) streamed(1) scn(20) last(20)                   | 65     |
 | mongodb        | epoch(4) ts(20) streamed(1) ord(10) offset(20)                     | 55     |
+| maxwell        | epoch(4) streamed(1) file(10) pos(20) row(20) half(1)              | 56     |
+| canal          | epoch(4) streamed(1) time(20) batch(20) offset(20) row(10) half(1) | 76     |
+| goldengate     | epoch(4) streamed(1) pos(40) half(1)                               | 46     |
+| qlik           | epoch(4) streamed(1) sequence(40) half(1)                          | 46     |
+| sequin         | epoch(4) streamed(1) lsn(20) idx(20) half(1)                       | 46     |
 
 Of flattened records: epoch(4) 1, then the rest of the connector's layout; or epoch(4) 0 offset(20).
 
+Formats whose tools write another position than the log's own, or none: epoch(4) streamed(1) exact(1), then parts.
+
+| format         | exact | parts                                                        | digits |
+|----------------|-------|--------------------------------------------------------------|--------|
+| dms            | 2     | MySQL: file(10) pos(20) row(10) record(10)                   | 56     |
+|                | 2     | PostgreSQL: lsn(20) index(20) record(10)                     | 56     |
+|                | 1     | any other source: commit time(20) offset(30)                 | 56     |
+|                | 0     | no transaction details: zeros(20) offset(30)                 | 56     |
+| dynamodb       | 2     | SequenceNumber(40)                                           | 46     |
+|                | 1     | Kinesis: creation time(20) offset(20)                        | 46     |
+| s3             | 2     | sequencer(40)                                                | 46     |
+| json           | 2     | the parts that the spec names, of their declared widths      |        |
+|                | 0     | none named: offset(20)                                       | 26     |
+
 `c` is the commit before the change (`source.sequence[0]`); `streamed` is 0 for rows of a snapshot and 1 for changes, so
 that a chunk of an incremental snapshot, read while a transaction was open, loses to that transaction. `last` is what
-the connector counts within one place, else the record's offset: the order in which the changes were sent.
+the connector counts within one place, else the record's offset: the order in which the changes were sent. `half` is 0
+for the delete that a change of a key within one record begins with, and 1 for all else.
 """
 
 from __future__ import annotations
@@ -37,6 +57,7 @@ _ROW_MAX = 10**10 - 1
 _SCN_MAX = 10**20 - 1
 _SQLSERVER_LSN = re.compile(r"([0-9a-fA-F]{1,8}):([0-9a-fA-F]{1,8}):([0-9a-fA-F]{1,4})")
 _DB2_LSN = re.compile(r"([0-9a-fA-F]{1,8}):([0-9a-fA-F]{1,8}):([0-9a-fA-F]{1,16})")
+_DIGITS_MAX = 100  # of a number as text, before it is read
 
 
 def postgresql_position(epoch: int, commit: int, lsn: int, *, streamed: bool) -> str:
@@ -146,6 +167,86 @@ def mongodb_position(epoch: int, millis: int, order: int, offset: int, *, stream
     if not (0 <= epoch <= EPOCH_MAX and 0 <= millis <= _U64_MAX and 0 <= order <= _ROW_MAX and 0 <= offset <= _U64_MAX):
         raise _out_of_range("mongodb")
     return f"{epoch:04d}{millis:020d}{streamed:d}{order:010d}{offset:020d}"
+
+
+def maxwell_position(epoch: int, file: int, pos: int, row: int, half: int, *, streamed: bool = True) -> str:
+    """Return the 56 digits of a change of Maxwell, of a bootstrap's row if not `streamed`.
+
+    Raises:
+        PoisonRecord: a part is negative or does not fit its width.
+    """
+    return _digits("maxwell", epoch, streamed, (file, 10), (pos, 20), (row, 20), (half, 1))
+
+
+def canal_position(epoch: int, time: int, batch: int, offset: int, row: int, half: int) -> str:
+    """Return the 76 digits of a change of Canal; `time` in microseconds, `offset` that of the origin.
+
+    Raises:
+        PoisonRecord: a part is negative or does not fit its width.
+    """
+    return _digits("canal", epoch, True, (time, 20), (batch, 20), (offset, 20), (row, 10), (half, 1))
+
+
+def goldengate_position(epoch: int, pos: str, half: int) -> str:
+    """Return the 46 digits of a change of GoldenGate; `pos` are the digits of its place in the trail.
+
+    Raises:
+        PoisonRecord: `pos` is no number, or does not fit its width.
+    """
+    return _digits("goldengate", epoch, True, (_number("goldengate", pos), 40), (half, 1))
+
+
+def qlik_position(epoch: int, sequence: str, half: int) -> str:
+    """Return the 46 digits of a change of Qlik Replicate; `sequence` are the digits of its changeSequence.
+
+    Raises:
+        PoisonRecord: `sequence` is no number, or does not fit its width.
+    """
+    return _digits("qlik", epoch, True, (_number("qlik", sequence), 40), (half, 1))
+
+
+def qlik_load_position(epoch: int, time: int, offset: int, half: int) -> str:
+    """Return the 46 digits of a row of a full load; `time` in microseconds, `offset` that of the origin.
+
+    Raises:
+        PoisonRecord: a part is negative or does not fit its width.
+    """
+    return _digits("qlik", epoch, False, (time, 20), (offset, 20), (half, 1))
+
+
+def sequin_position(epoch: int, lsn: int, number: int, half: int, *, streamed: bool) -> str:
+    """Return the 46 digits of a change of Sequin; of a backfill's row, of its time and the origin's offset.
+
+    Raises:
+        PoisonRecord: a part is negative or does not fit its width.
+    """
+    return _digits("sequin", epoch, streamed, (lsn, 20), (number, 20), (half, 1))
+
+
+def _number(connector: str, digits: str) -> int:
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS_MAX):
+        raise _out_of_range(connector)
+    return int(digits)
+
+
+def _digits(connector: str, epoch: int, streamed: bool, *parts: tuple[int, int]) -> str:  # noqa: FBT001 - it is one of the parts
+    """Return epoch(4), streamed(1) and the parts, each of its width."""
+    if not 0 <= epoch <= EPOCH_MAX or any(not 0 <= number < 10**width for number, width in parts):
+        raise _out_of_range(connector)
+    return f"{epoch:04d}{streamed:d}" + "".join([f"{number:0{width}d}" for number, width in parts])
+
+
+def source_position(epoch: int, *parts: tuple[int, int], streamed: bool, exact: int) -> str:
+    """Return the digits of a change of the second table above; parts are numbers with their widths.
+
+    Raises:
+        PoisonRecord: a part is negative or does not fit its width.
+    """
+    texts = [f"{number:0{width}d}" for number, width in parts]
+    fits = all(number >= 0 and len(text) == width for text, (number, width) in zip(texts, parts, strict=True))
+    if not (fits and 0 <= epoch <= EPOCH_MAX):
+        raise _out_of_range("streamed")
+    return f"{epoch:04d}{streamed:d}{exact:d}{''.join(texts)}"
 
 
 def _out_of_range(connector: str) -> PoisonRecord:

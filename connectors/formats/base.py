@@ -7,10 +7,11 @@ A format is one module that ends in an object with the two members of `Format`, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from connectors import wire
 from schemas.batch import Decoded
 from schemas.config import LimitsConfig
 from schemas.table import TableEntry
@@ -100,7 +101,11 @@ class Decoder(Protocol):
         """Whether what was seen of a partition decides about ordinary changes: then no run is decoded with others."""
 
     def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
-        """Return what the records say, each in exactly one place of `Decoded`; never raises for a record."""
+        """Return what the records say, each in exactly one place of `Decoded`; never raises for a record.
+
+        Raises:
+            RegistryUnavailable: what the records say cannot be told now, for formats that ask a registry.
+        """
 
 
 class Format(Protocol):
@@ -116,6 +121,14 @@ class Format(Protocol):
         Raises:
             ConfigurationError: the spec asks for what this format cannot read.
         """
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A format whose records name their schema by an id."""
+
+    def asking(self, schemas: wire.Schemas) -> Format:
+        """Return the format with its registry."""
 
 
 def encode_row(row: Any) -> bytes:

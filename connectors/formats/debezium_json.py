@@ -18,7 +18,6 @@ from connectors.formats.part import (
     Part,
     check_keys_unique,
     check_rows,
-    check_zero_keys,
     convert_rows,
     find_unavailable,
     read_keys,
@@ -29,6 +28,7 @@ from connectors.formats.reading import Reader, Reading
 from connectors.formats.reasons import Rejection, rejection
 from connectors.formats.schemablock import payload_behind
 from connectors.formats.traps import NULL_OR_DEFAULT, count_defaults
+from connectors.formats.zero_keys import check_zero_keys
 from schemas.batch import Batch, Decoded, Rejected
 from schemas.config import LimitsConfig
 from schemas.table import TableEntry

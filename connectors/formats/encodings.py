@@ -51,7 +51,7 @@ def _base64url(value: str) -> bytes:
 
 def _hex(value: str) -> bytes:
     try:
-        return bytes.fromhex(value)
+        return bytes.fromhex(value.removeprefix("0x"))  # so does AWS DMS write it
     except ValueError:
         raise Rejection("bad_type") from None
 

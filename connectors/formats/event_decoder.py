@@ -46,7 +46,8 @@ class EventFormat:
     """A format by its unwrapper. `absent` is what a column means that a row does not have, unless a spec says it.
 
     `dialect` names the encodings of columns for which the spec names none; `keys_of_records` says that a record's key
-    is a JSON object of the key's columns, as Debezium's is.
+    is a JSON object of the key's columns, as Debezium's is; `placeholder`, that a text of the spec's stands for what
+    the source did not send.
     """
 
     name: str
@@ -54,6 +55,7 @@ class EventFormat:
     absent: str = "absent"
     dialect: str = "plain"
     keys_of_records: bool = False
+    placeholder: bool = False
 
     def decoder(self, entry: TableEntry, limits: LimitsConfig) -> EventDecoder:
         """Return a decoder for the table.
@@ -75,18 +77,28 @@ class EventDecoder:
         Raises:
             ConfigurationError: an encoding is unknown or does not fit its column, or an option is none.
         """
-        self._spec, self._epoch = entry.spec, entry.epoch
+        self._spec, self._epoch, self._limits = entry.spec, entry.epoch, limits
         self._unwrapper = format_.unwrapper(entry, limits)
-        self._rows = RawRows(entry.spec, limits, format_.dialect)
-        self._key_reader = KeyReader(entry.spec, format_.dialect, limits.record_depth_max) if entry.spec.key else None
-        self._keys_of_records = format_.keys_of_records
+        self._placeholder, self._keys_of_records = format_.placeholder, format_.keys_of_records
+        self._readers: dict[str, tuple[RawRows, KeyReader | None]] = {}
+        self._use(format_.dialect)
         self._absent = entry.spec.absent or format_.absent
         self._trusted = entry.spec.before == "full"
+
+    def _use(self, dialect: str) -> None:
+        """Read rows and keys as `dialect` writes them: a format may learn it from its records."""
+        if dialect not in self._readers:
+            rows = RawRows(self._spec, self._limits, dialect, placeholder=self._placeholder)
+            keys = KeyReader(self._spec, dialect, self._limits.record_depth_max) if self._spec.key else None
+            self._readers[dialect] = rows, keys
+        self._rows, self._key_reader = self._readers[dialect]
 
     def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
         """Return what the records say, each in exactly one place; `memory` keeps what the next call must know."""
         memory.enter(self._epoch)
         events = self._unwrapper.unwrap(records)
+        if events.dialect:
+            self._use(events.dialect)
         decoded = Decoded(Batch(self._spec.table))
         typed = self._typed(events, records, decoded)
         rejected = dict(events.rejected)
@@ -100,6 +112,8 @@ class EventDecoder:
             decoded.batch.befores = [None] * len(kept)
         _remember(decoded.batch, memory)
         decoded.skipped = Counter(name for index, name in events.skipped.items() if index < end)
+        if events.noted:
+            decoded.noted = Counter(events.noted[i] for i in kept if i in events.noted)
         decoded.rejected = [
             Rejected(index, rejection(fault.reason, fault.message))
             for index, fault in sorted(rejected.items()) if index < end
@@ -109,47 +123,62 @@ class EventDecoder:
     def _typed(self, events: Events, records: Records, decoded: Decoded) -> _Typed:
         """Return the events with rows and keys in the contract's form."""
         count = len(events.indices)
-        times, bad_times = COMMIT_TIMES.apply(events.ts)
+        times, bad_times = (events.times, ()) if events.times else COMMIT_TIMES.apply(events.ts)
         typed = _Typed([None] * count, [None] * count, [None] * count, times)
         typed.faults |= {i: Rejection("bad_time", "the commit time is no time") for i in bad_times}
-        self._rows_of(events.afters, typed.afters, typed, decoded)
-        self._rows_of(events.befores, typed.befores, typed, decoded)
-        for i, code in enumerate(events.codes):
-            if typed.afters[i] is None and code not in _ROWLESS and i not in typed.faults:
-                typed.faults[i] = Rejection("no_row", "an insert, update or snapshot row without its row")
+        unavailable = self._rows_of(events.afters, typed.afters, typed, decoded)
+        for i, names in unavailable.items():
+            events.unavailable[i] = events.unavailable.get(i, []) + names
+        befores = events.befores if self._trusted else _of_deletes(events)
+        self._rows_of(befores, typed.befores, typed, decoded)
+        if None in typed.afters:
+            for i, code in enumerate(events.codes):
+                if typed.afters[i] is None and code not in _ROWLESS and i not in typed.faults:
+                    typed.faults[i] = Rejection("no_row", "an insert, update or snapshot row without its row")
         if self._absent != "absent":
             self._fill_absent(events, typed)
         if self._key_reader is not None:
             self._read_keys(self._key_reader, events, typed, records)
         return typed
 
-    def _rows_of(self, raws: Sequence[Any], into: list[Any], typed: _Typed, decoded: Decoded) -> None:
-        """Type the rows that are there."""
-        places = [i for i, raw in enumerate(raws) if raw is not None]
-        if not places:
-            return
-        rows, faults, unknown = self._rows.read([raws[i] for i in places])
-        for i, row in zip(places, rows, strict=True):
-            into[i] = row
-        typed.faults |= {places[i]: fault for i, fault in faults.items()} | typed.faults
-        decoded.unknown_columns |= unknown
+    def _rows_of(self, raws: Sequence[Any], into: list[Any], typed: _Typed, decoded: Decoded) -> dict[int, list[str]]:
+        """Type the rows that are there, and return what is unavailable in them, by place."""
+        places: Sequence[int] = range(len(raws))
+        if None in raws:
+            places = [i for i, raw in enumerate(raws) if raw is not None]
+            raws = [raws[i] for i in places]
+        if not raws:
+            return {}
+        read = self._rows.read(raws)
+        if len(places) == len(into):
+            into[:] = read.rows
+        else:
+            for i, row in zip(places, read.rows, strict=True):
+                into[i] = row
+        typed.faults |= {places[i]: fault for i, fault in read.faults.items()} | typed.faults
+        decoded.unknown_columns |= read.unknown
+        return {places[i]: names for i, names in read.unavailable.items()}
 
     def _fill_absent(self, events: Events, typed: _Typed) -> None:
         """Make columns that a row does not have null, or name them unavailable, as the spec or the format says."""
-        rows = [(i, row) for i, row in enumerate(typed.afters) if row is not None and i not in typed.faults]
+        places = [i for i, row in enumerate(typed.afters) if row is not None and i not in typed.faults]
+        rows = [typed.afters[i] for i in places]
         for column in self._rows.plan.columns:
-            read, attribute, name = column.read, column.attribute, column.name
-            for i, row in rows:
-                if read(row) is not UNSET:
+            attribute, name = column.attribute, column.name
+            values = list(map(column.read, rows))
+            if UNSET not in values:
+                continue
+            for i, row, value in zip(places, rows, values, strict=True):
+                if value is not UNSET or name in events.unavailable.get(i, ()):
                     continue
                 if self._absent == "null":
                     setattr(row, attribute, None)
-                elif name not in (missing := events.unavailable.setdefault(i, [])):
-                    missing.append(name)
+                else:
+                    events.unavailable.setdefault(i, []).append(name)
 
     def _read_keys(self, reader: KeyReader, events: Events, typed: _Typed, records: Records) -> None:
-        raws: Sequence[bytes | None] = events.keys
-        if self._keys_of_records and not raws:
+        raws: list[bytes | None] = events.keys + [None] * (len(events.indices) - len(events.keys))
+        if self._keys_of_records and not events.keys:
             keys = records.keys()
             raws = [keys[index] for index in events.indices]
         given = [i for i, raw in enumerate(raws) if raw is not None]
@@ -169,6 +198,11 @@ class EventDecoder:
         columns = [self._rows.plan.by_name(name) for name in self._spec.key]
         reads: list[Callable[[Any], Any]] = [column.read for column in columns if column is not None]
         assert len(reads) == len(columns), "the spec checks that a key is made of its columns"
+        if not given and not typed.faults and None not in typed.afters and _ROWLESS.isdisjoint(events.codes):
+            parts = [list(map(read, typed.afters)) for read in reads]
+            if not any(None in part or UNSET in part for part in parts):
+                typed.keys = list(map(reader.row_type, *parts))
+                return
         for i, code in enumerate(events.codes):
             if i in given or i in typed.faults or code == "t":
                 continue
@@ -183,31 +217,63 @@ class EventDecoder:
         self, events: Events, rejected: dict[int, Rejection], memory: PartitionMemory, decoded: Decoded
     ) -> None:
         """Set where the table must stop: at a truncate, or where its source is loaded anew after changes of it."""
-        if not events.initial and "t" not in events.codes:
+        if not events.initial and "t" not in events.codes and not _loses_order(events, memory):
             return
-        streamed = memory.streamed
+        seen, rank = memory.copy(), memory.last[: events.ranked]
         for i, index in enumerate(events.indices):
-            if events.codes[i] == "t":
+            if _is_change(events, i) and index not in rejected and events.positions[i][: events.ranked] < rank:
+                stop = (
+                    "order_lost",
+                    "the source no longer says the order of its changes as exactly as before",
+                    "switch back on what the source left out (docs/positions.md), or run resync",
+                )
+            elif events.codes[i] == "t":
                 stop = "truncate", "the table was truncated at its source", "run resync to take the rows anew"
-            elif i in events.initial and streamed and index not in rejected:
+            elif i in events.initial and index not in rejected and _reads_anew(events, i, seen):
                 stop = (
                     "source_read_anew",
                     "rows of a full load come after changes of the same table",
                     "the source was loaded anew, and deletes in between are lost: run resync",
                 )
             else:
-                streamed = streamed or (not (events.snapshots and events.snapshots[i]) and index not in rejected)
+                if _is_change(events, i) and index not in rejected:
+                    seen.saw(events.positions[i])
+                    rank = seen.last[: events.ranked]
                 continue
             decoded.stop_index = index
             decoded.stop = TableStopped(stop[0], stop[1], hint=stop[2])
             return
 
 
+def _reads_anew(events: Events, place: int, seen: PartitionMemory) -> bool:
+    return seen.streamed and (events.reads_anew is None or events.reads_anew(place, seen))
+
+
+def _is_change(events: Events, place: int) -> bool:
+    return not (events.snapshots and events.snapshots[place])
+
+
+def _loses_order(events: Events, memory: PartitionMemory) -> bool:
+    """Tell whether the ranks of the positions are not all one that is at least what was seen before."""
+    ranks = {position[: events.ranked] for position in events.positions} if events.ranked else set()
+    return bool(ranks) and (len(ranks) > 1 or max(ranks) < memory.last[: events.ranked])
+
+
+def _of_deletes(events: Events) -> list[Any]:
+    """Return the rows that were there before where they are asked for their keys: those of deletes."""
+    if "d" not in events.codes or not events.befores:
+        return [None] * len(events.codes)
+    return [before if code == "d" else None for code, before in zip(events.codes, events.befores, strict=True)]
+
+
 def _gather(events: Events, typed: _Typed, kept: list[int], offsets: list[int], batch: Batch) -> None:
     """Put the changes at the places `kept` into the batch."""
+    whole = len(kept) == len(events.indices)
 
     def of(column: Sequence[Any], default: Any = None) -> list[Any]:
-        return [column[i] for i in kept] if column else [default] * len(kept)
+        if not column:
+            return [default] * len(kept)
+        return list(column) if whole else [column[i] for i in kept]
 
     codes = of(events.codes)
     batch.offsets = [offsets[events.indices[i]] for i in kept]
@@ -215,13 +281,13 @@ def _gather(events: Events, typed: _Typed, kept: list[int], offsets: list[int], 
     batch.keys, batch.afters, batch.befores = of(typed.keys), of(typed.afters), of(typed.befores)
     batch.positions, batch.ts = of(events.positions), of(typed.ts)
     batch.transactions, batch.snapshots = of(events.transactions), of(events.snapshots, default=False)
-    batch.unavailable = [events.unavailable.get(i, _NOTHING) for i in kept]
-    others = typed.other_keys
-    batch.old_keys = [others.get(i) if events.codes[i] != "d" else None for i in kept]
-    batch.new_keys = [others.get(i) if events.codes[i] == "d" else None for i in kept]
-    for i, code in enumerate(codes):
-        if code == "d":
-            batch.afters[i] = None
+    missing, others = events.unavailable, typed.other_keys
+    batch.unavailable = [missing.get(i, _NOTHING) for i in kept] if missing else [_NOTHING] * len(kept)
+    batch.old_keys, batch.new_keys = [None] * len(kept), [None] * len(kept)
+    for i, place in enumerate(kept if others else ()):
+        (batch.new_keys if codes[i] == "d" else batch.old_keys)[i] = others.get(place)
+    if "d" in codes:
+        batch.afters = [None if code == "d" else row for code, row in zip(codes, batch.afters, strict=True)]
     batch.connector, batch.source_name, batch.source_table = events.connector, events.source_name, events.source_table
 
 

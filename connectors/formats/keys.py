@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -69,13 +70,20 @@ class _KeyLayout:
 class KeyReader:
     """Reads the keys of one table from one kind of connector."""
 
-    def __init__(self, spec: TableSpec, dialect: str, depth_max: int) -> None:
-        """Prepare for keys without a schema block.
+    def __init__(
+        self,
+        spec: TableSpec,
+        dialect: str,
+        depth_max: int,
+        *,
+        fields_of: Callable[[Any], dict[str, Any]] = key_fields,
+    ) -> None:
+        """Prepare for keys without a schema block; `fields_of` reads a key's fields out of one.
 
         Raises:
             ConfigurationError: a column of the key cannot be one, or its encoding does not fit.
         """
-        self._spec, self._dialect, self._depth_max = spec, dialect, depth_max
+        self._spec, self._dialect, self._depth_max, self._fields_of = spec, dialect, depth_max, fields_of
         lists = [name for name in spec.key if spec.columns[name].type.kind is Kind.LIST]
         if lists:
             raise ConfigurationError(f"key: {', '.join(lists)} is a list", hint="a key is made of plain columns")
@@ -163,7 +171,7 @@ class KeyReader:
         return rows, faults
 
     def _learn(self, prefix: bytes, schema: Any) -> _KeyLayout:
-        layout = self._layout(prefix, key_fields(schema))
+        layout = self._layout(prefix, self._fields_of(schema))
         if prefix:
             if len(self._known) > _SCHEMAS_KEPT:
                 self._known = {b"": self._known[b""]}

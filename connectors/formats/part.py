@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-import msgspec
 from msgspec import UNSET
 
 from connectors.formats import temporal
@@ -21,18 +20,6 @@ from connectors.formats.rows import convert, take_unavailable, text_colons
 
 COMMIT_TIMES = Conversion(lambda micros: temporal.datetime_text(micros) + "Z", temporal.timestamp_column(1, 1, "Z"))
 _ROWLESS = frozenset("dt")
-# What PostgreSQL's connector writes for a NOT NULL column that was not logged: as the contract has it, and on the wire.
-_ZEROS = (0, False, "1970-01-01", "1970-01-01T00:00:00.000000", "1970-01-01T00:00:00.000000Z", "00:00:00.000000")
-_NOTHINGS: tuple[Any, ...] = (
-    0,
-    False,
-    "",
-    [],
-    "AA==",
-    "1970-01-01T00:00:00Z",
-    "1970-01-01T00:00:00.000000Z",
-    "00:00:00Z",
-)
 
 
 @dataclass(slots=True)
@@ -272,40 +259,6 @@ def _compare(part: Part, name: str, attribute: str) -> None:
         pairs = [(i, key, row) for i, (key, row) in enumerate(zip(part.keys, rows, strict=True))]
     wrong = [i for i, key, row in pairs if getattr(key, attribute) != column.read(row)]
     part.reject({i: Rejection("key_mismatch", f"column {name} of the key is not that of the row") for i in wrong})
-
-
-def check_zero_keys(part: Part, names: list[str]) -> None:
-    """Reject deletes of PostgreSQL whose key is all zeros while the row before holds more than its key.
-
-    So REPLICA IDENTITY USING INDEX tells of deletes: with the index's columns, and zeros for the key that it has not.
-    Under DEFAULT the row before has nothing but the key; FULL has all, which the spec then says by `before: full`.
-    """
-    if part.layout.dialect != "postgresql" or part.layout.before or "d" not in part.codes:
-        return
-    suspects = [
-        i
-        for i, (code, key) in enumerate(zip(part.codes, part.keys, strict=True))
-        if code == "d" and key is not None and i not in part.faults and all(map(_is_zero, msgspec.structs.astuple(key)))
-    ]
-    for i in suspects:
-        before = msgspec.json.decode(part.entries[i].before)
-        others = [value for name, value in (before or {}).items() if name not in names]
-        if not all(map(_is_nothing, others)):
-            part.reject(
-                {i: Rejection("zero_key", "the delete's key is the zero value, and its row holds other columns")}
-            )
-
-
-def _is_zero(value: Any) -> bool:
-    """Tell whether a value of a key is what stands for a NOT NULL column that the source did not log."""
-    return value in _ZEROS or (isinstance(value, str) and not value.strip("0."))
-
-
-def _is_nothing(value: Any) -> bool:
-    """Tell whether a value of the wire says nothing: null, or what stands for it where a column is NOT NULL."""
-    if isinstance(value, dict):
-        return all(map(_is_nothing, value.values()))
-    return value is None or value in _NOTHINGS
 
 
 def read_times(part: Part) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -10,53 +12,82 @@ from msgspec import UNSET
 
 from connectors.formats.inspection import inspect
 from connectors.formats.keys import ESCAPED_COLON, wire_columns
+from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
-from connectors.formats.rows import RowPlan, convert, row_plan, text_colons
+from connectors.formats.rows import RowPlan, convert, row_plan, take_unavailable, text_colons
 from schemas.config import LimitsConfig
+from schemas.errors import ConfigurationError
 from schemas.table import TableSpec
 
 IGNORED_MAX = 1_000  # unknown columns that are carried past
 NAMES_SHOWN = 5
 
 
+@dataclass(slots=True)
+class Typed:
+    """Rows in the contract's form, a column that one does not have being UNSET; the rest is by index.
+
+    `unavailable` are the columns that held the placeholder, `unknown` those that the spec does not name.
+    """
+
+    rows: list[Any]
+    faults: dict[int, Rejection]
+    unknown: set[str] = field(default_factory=set)
+    unavailable: dict[int, list[str]] = field(default_factory=dict)
+
+
 class RawRows:
     """Reads the rows of one table; it learns the columns that the spec does not name."""
 
-    def __init__(self, spec: TableSpec, limits: LimitsConfig, dialect: str) -> None:
-        """Prepare for the spec's columns.
+    def __init__(self, spec: TableSpec, limits: LimitsConfig, dialect: str, *, placeholder: bool = False) -> None:
+        """Prepare for the spec's columns; with `placeholder`, its text stands for what the source did not send.
 
         Raises:
             ConfigurationError: an encoding is unknown or does not fit its column, or a name cannot be read.
         """
         self._spec, self._depth_max = spec, limits.record_depth_max
         self._columns = wire_columns(spec, list(spec.columns), dialect, None)
+        self._placeholder = Placeholder(spec.unavailable_placeholder) if placeholder else None
         self._unknown: dict[str, None] = {}
         self._prepare()
 
     def _prepare(self) -> None:
-        self.plan: RowPlan = row_plan(self._columns, placeholder=None, ignored=tuple(self._unknown), optional=True)
+        ignored = tuple(self._unknown)
+        self.plan: RowPlan = row_plan(self._columns, placeholder=self._placeholder, ignored=ignored, optional=True)
+        typed = [column for column in self.plan.columns if column.form.wire is not msgspec.Raw]
+        self._others = replace(self.plan, columns=typed, ignored=[])
         self._decode = msgspec.json.Decoder(self.plan.type).decode
 
-    def read(self, raws: Sequence[Any]) -> tuple[list[Any], dict[int, Rejection], set[str]]:
-        """Return a row object for each JSON object, which rows are refused, by index, and the columns that are unknown.
-
-        A row is in the contract's form; a column that it does not have is UNSET.
-        """
+    def read(self, raws: Sequence[Any]) -> Typed:
+        """Return a row object for each JSON object that is not refused."""
         before = len(self._unknown)
         rows, faults = self._decoded(raws)
         while len(self._unknown) != before:  # rows read earlier are of another type
             before = len(self._unknown)
             rows, faults = self._decoded(raws)
+        typed = Typed(rows, faults)
         good = [i for i in range(len(rows)) if i not in faults]
         present = [rows[i] for i in good]
-        if present:
-            self._check_unique(raws, good, present, faults)
-            unknown = self._seen(present)
-            for i, (name, fault) in convert(self.plan, present).items():
-                message = f"column {name}: {fault.message or 'the value has no form in its type'}"
-                faults.setdefault(good[i], Rejection(fault.reason, message))
-            return rows, faults, unknown
-        return rows, faults, set()
+        if not present:
+            return typed
+        self._check_unique(raws, good, present, faults)
+        typed.unknown = self._seen(present)
+        if self._placeholder is not None:
+            typed.unavailable = self._taken(raws, good, rows)
+        for i, (name, fault) in convert(self.plan, present).items():
+            message = f"column {name}: {fault.message or 'the value has no form in its type'}"
+            faults.setdefault(good[i], Rejection(fault.reason, message))
+        return typed
+
+    def _taken(self, raws: Sequence[Any], places: list[int], rows: list[Any]) -> dict[int, list[str]]:
+        """Remove placeholders from rows; a needle may be no more than a likeness, so the values decide."""
+        needles = self.plan.needles
+        if needles == ():
+            return {}
+        if needles is not None:
+            places = [i for i in places if any(needle in bytes(raws[i]) for needle in needles)]
+        found = {i: take_unavailable(self.plan, rows[i]) for i in places}
+        return {i: names for i, names in found.items() if names}
 
     def _decoded(self, raws: Sequence[Any]) -> tuple[list[Any], dict[int, Rejection]]:
         rows: list[Any] = []
@@ -86,23 +117,28 @@ class RawRows:
             raise Rejection("unknown_column", f"columns not in the spec: {', '.join(unknown[:NAMES_SHOWN])}")
         if len(self._unknown) + len(unknown) > IGNORED_MAX:
             raise Rejection("unknown_column", f"more than {IGNORED_MAX} columns that are not in the spec")
-        self._unknown |= dict.fromkeys(unknown)
-        self._prepare()
+        self._learn(unknown)
         try:
             return self._decode(raw)
         except Exception as exc:  # noqa: BLE001 - the same as above
             raise _explained(exc, self.plan) from None
+
+    def _learn(self, names: list[str]) -> None:
+        known = self._unknown
+        self._unknown = known | dict.fromkeys(names)
+        try:
+            self._prepare()
+        except ConfigurationError as exc:  # a name that msgspec cannot hold, though the spec does not ask for it
+            self._unknown = known
+            self._prepare()
+            raise Rejection("bad_schema", exc.message) from exc
 
     def _check_unique(
         self, raws: Sequence[Any], places: list[int], rows: list[Any], faults: dict[int, Rejection]
     ) -> None:
         """Refuse rows that name a column twice: together they have a colon for each of their fields, and no more."""
         joined = b"".join(raws) if len(places) == len(raws) else b"".join([raws[i] for i in places])
-        same, each = text_colons(self.plan, rows)
-        inside = same * len(rows) + sum(each or ())
-        fields = sum(len(rows) - list(map(column.read, rows)).count(UNSET) for column in self.plan.columns)
-        fields += sum(list(map(_reader(name), rows)).count(UNSET) * -1 + len(rows) for name in self.plan.ignored)
-        if joined.count(b":") == inside + fields and ESCAPED_COLON not in joined:
+        if joined.count(b":") == self._colons(rows) and ESCAPED_COLON not in joined:
             return
         for i in places:
             try:
@@ -110,14 +146,26 @@ class RawRows:
             except Rejection as fault:
                 faults[i] = fault
 
+    def _colons(self, rows: list[Any]) -> int:
+        """Return how many colons rows have: one for each field, and those inside their values."""
+        same, each = text_colons(self._others, rows)
+        found = same * len(rows) + sum(each or ())
+        for column in self.plan.columns:
+            values = list(map(column.read, rows))
+            if UNSET in values:
+                values = [value for value in values if value is not UNSET]
+            found += len(values)
+            if column.form.wire is msgspec.Raw:
+                found += b"".join(values).count(b":")
+        for attribute in self.plan.ignored:
+            values = [value for value in map(attrgetter(attribute), rows) if value is not UNSET]
+            found += len(values) + b"".join(values).count(b":")
+        return found
+
     def _seen(self, rows: list[Any]) -> set[str]:
         """Return the unknown columns that some row has."""
         names = zip(self.plan.ignored, self._unknown, strict=True)
         return {name for attribute, name in names if any(getattr(row, attribute) is not UNSET for row in rows)}
-
-
-def _reader(attribute: str) -> Any:
-    return lambda row: getattr(row, attribute)
 
 
 def _explained(error: Exception, plan: RowPlan) -> Rejection:

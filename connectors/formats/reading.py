@@ -55,13 +55,19 @@ class Reading:
 class Reader:
     """Reads the records of a table with the layout that fitted last; another is tried, or made, where it does not."""
 
-    def __init__(self, spec: TableSpec, limits: LimitsConfig) -> None:
-        """Prepare for records of PostgreSQL without a schema block.
+    def __init__(
+        self,
+        spec: TableSpec,
+        limits: LimitsConfig,
+        *,
+        fields_of: Callable[[Any], dict[str, Any] | None] = row_fields,
+    ) -> None:
+        """Prepare for records of PostgreSQL without a schema block; `fields_of` reads the fields of rows out of one.
 
         Raises:
             ConfigurationError: an encoding does not fit its column.
         """
-        self._spec, self._limits = spec, limits
+        self._spec, self._limits, self._fields_of = spec, limits, fields_of
         self._placeholder = Placeholder(spec.unavailable_placeholder)
         self._trusted = spec.before == "full"
         self._layouts: dict[Any, Layout] = {}
@@ -168,7 +174,7 @@ class Reader:
         loose = loose or not all(map(can_be_named, unknown))
         key = (connector, None if loose else tuple(unknown), None if loose else absent, prefix_of(value) or value)
         if key not in self._layouts:
-            fields = row_fields(schema) if value else None
+            fields = self._fields_of(schema) if value else None
             made = self._made(connector, value, fields, absent, tuple(unknown), loose=loose)
             self._layouts = dict(list(self._layouts.items())[-LAYOUTS_KEPT:])
             self._layouts[key] = made

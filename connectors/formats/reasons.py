@@ -96,6 +96,32 @@ _TABLE = (
         SchemaMismatch,
         "the record's key and its row name different rows: look at transformations of the connector",
     ),
+    Reason(
+        "bad_framing",
+        PoisonRecord,
+        "the bytes do not begin with the id of a schema: look at the topic's converter, and at registry.id_size",
+    ),
+    Reason(
+        "unknown_schema",
+        PoisonRecord,
+        "the registry has no schema of the record's id: is it the registry that the topic's converter writes to?",
+    ),
+    Reason(
+        "bad_registered_schema",
+        SchemaMismatch,
+        "the schema of the record's id is none that this format reads: look it up in the registry",
+    ),
+    Reason(
+        "bad_avro",
+        PoisonRecord,
+        "the bytes are no Avro of the schema that their id names: look at the producer, and at registry.id_size",
+    ),
+    Reason("too_many_values", RecordTooLarge, "raise limits.record_values_max if such long arrays are meant"),
+    Reason(
+        "zip_bomb",
+        RecordTooLarge,
+        "the value inflates to more than registry.inflated_bytes_max: raise it if such large records are meant",
+    ),
 )
 REASONS: dict[str, Reason] = {reason.name: reason for reason in _TABLE}
 

@@ -126,8 +126,7 @@ def _common(opened: Sequence[Sequence[Way]]) -> Way | None:
 
 def _among(ways: list[Way]) -> Way:
     """Return one of ways to read one type: that which reads the records whose block names no encoding."""
-    if all(way == ways[0] for way in ways):
-        return ways[0]
-    widest = [way for way in (ANY_TEXT, ANY_JSON) if way.type == ways[0].type]
     plain = [way for way in ways if "." not in way.encoding]
-    return (widest or plain or ways)[0]
+    if not plain or all(way == ways[0] for way in ways):
+        return ways[-1]
+    return next((way for way in (ANY_TEXT, ANY_JSON) if way.type == ways[0].type), plain[-1])

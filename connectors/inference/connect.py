@@ -82,19 +82,27 @@ def ways_of(field: Mapping[str, Any]) -> list[Way]:
     while inner.get("type") == "array" and isinstance(inner.get("items"), dict):
         depth, inner = depth + 1, inner["items"]
     stated = way_of(inner)
-    ways = [stated]
     named = isinstance(inner.get("name"), str) and "." in stated.encoding
-    wider = _WIDER[_WIDER.index(stated.type.kind) + 1 :] if stated.type.kind in _WIDER else _WIDER
-    ways += [Way(ColumnType(kind), stated.encoding, stated.scale) for kind in (*wider, *([Kind.JSON] if named else []))]
-    if stated.encoding == "connect.Decimal":  # decimal.format=NUMERIC writes numbers, whatever the block says
-        ways += [Way(stated.type, "number"), Way(ColumnType(Kind.STRING), "number")]
-    if not named:
+    ways = [stated, *_wider(stated, named=named)]
+    if not named and stated != ANY_JSON and stated.encoding != "map":
         ways += [ANY_TEXT]
     for _ in range(depth):
         ways = [way.in_list() for way in ways]
     if not named:
-        ways += [ANY_TEXT, ANY_JSON]
+        ways += [ANY_JSON]
     return [way for at, way in enumerate(ways) if exists(way) and way not in ways[:at]]
+
+
+def _wider(stated: Way, *, named: bool) -> list[Way]:
+    """Return what a single value can be widened to in its own encoding, whether or not there is such a way."""
+    text = ColumnType(Kind.STRING)
+    if stated.encoding == "connect.Decimal":  # decimal.format=NUMERIC writes numbers, whatever the block says
+        return [Way(text, stated.encoding, stated.scale), Way(stated.type, "number"), Way(text, "number")]
+    if stated.type.kind is Kind.JSON:
+        return [Way(text, stated.encoding)] if named else []
+    kinds = _WIDER[_WIDER.index(stated.type.kind) + 1 :] if stated.type.kind in _WIDER else _WIDER
+    ways = [Way(ColumnType(kind), stated.encoding, stated.scale) for kind in kinds]
+    return [*ways, Way(ColumnType(Kind.JSON), stated.encoding)] if named else ways
 
 
 def column_of(way: Way, dialects: Sequence[str] = ("postgresql",)) -> Column:

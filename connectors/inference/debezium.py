@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.formats.envelope import DIALECTS, Block
+from connectors.formats.envelope import DIALECTS, NULL, Block
 from connectors.formats.schemablock import START, key_fields, payload_behind, prefix_of, row_fields
 from connectors.inference.base import Fields, Sample, SampledRecord
 from connectors.inference.fitting import UNREADABLE
@@ -30,7 +30,7 @@ class _Envelope(msgspec.Struct, gc=False):
     op: str
     source: _Source
     after: dict[str, Any] | None = None
-    before: msgspec.Raw | None = None
+    before: msgspec.Raw = NULL
 
 
 class _Schema(msgspec.Struct, gc=False):
@@ -67,7 +67,7 @@ class DebeziumSampler:
             if envelope.op not in _OPERATIONS:
                 return ()
             key, stated = self._key(record)
-            before = _object(envelope.before) if envelope.op == "d" and envelope.before else None
+            before = _object(envelope.before) if envelope.op == "d" and envelope.before != NULL else None
         except UNREADABLE:
             return ()
         source = envelope.source

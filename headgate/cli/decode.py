@@ -6,7 +6,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -20,7 +20,7 @@ from schemas.errors import ConfigurationError, HeadgateError
 
 if TYPE_CHECKING:
     from connectors.inference import Proposal
-    from schemas.config import Config
+    from schemas.config import Config, LimitsConfig, RegistryConfig
     from schemas.table import TableSpec
     from streams.final_rows import FinalRows
 
@@ -36,7 +36,7 @@ EPILOG = epilog(
     {
         ExitCode.OK: "every record was decoded, or is known to be none of a row",
         ExitCode.CONFIGURATION: "a record would go to quarantine; or a spec, the configuration or a line is not right",
-        ExitCode.UNAVAILABLE: "Kafka does not answer",
+        ExitCode.UNAVAILABLE: "Kafka or the schema registry does not answer",
     },
 )
 SAMPLED_MAX = 20_000  # records of a topic from whose start specs are proposed, unless --last says how many
@@ -84,16 +84,23 @@ def decode(
             if print_spec:
                 return _print_specs(proposals, table)
             specs = {proposal.spec.table: proposal.spec for proposal in proposals}
-        return _print(records, specs, settings, table=table, rows=rows)
+        registry = _registry(specs, settings, config)
+        return _print(records, specs, _limits(settings), registry, table=table, rows=rows)
 
 
 def _print(
-    records: Records, specs: dict[str, TableSpec], settings: Config | None, *, table: str | None, rows: bool
+    records: Records,
+    specs: dict[str, TableSpec],
+    limits: LimitsConfig,
+    registry: RegistryConfig | None,
+    *,
+    table: str | None,
+    rows: bool,
 ) -> int:
     """Print each record, or at last the rows; return the exit code."""
     from streams.looked import QUARANTINE, Looker
 
-    looker, final, counts = Looker(specs, _limits(settings)), _final(specs, table), Counter[str]()
+    looker, final, counts = Looker(specs, limits, registry), _final(specs, table), Counter[str]()
     encode, write = msgspec.json.encode, sys.stdout.buffer.write
     for record in records():
         looked = looker.look(record)
@@ -149,10 +156,19 @@ def _written(paths: list[Path]) -> dict[str, TableSpec]:
     return found
 
 
-def _limits(settings: Config | None) -> Any:
+def _limits(settings: Config | None) -> LimitsConfig:
     from schemas.config import LimitsConfig
 
     return LimitsConfig() if settings is None else settings.limits
+
+
+def _registry(specs: dict[str, TableSpec], settings: Config | None, config: Path) -> RegistryConfig | None:
+    """Return where the registry is; for records of a file the configuration is read only if a table needs one."""
+    from connectors.formats import Asking, format_of
+
+    if settings is None and any(isinstance(format_of(spec.format), Asking) for spec in specs.values()):
+        settings = load_config(config, os.environ)
+    return None if settings is None else settings.registry
 
 
 def _final(specs: dict[str, TableSpec], table: str | None) -> dict[str | None, FinalRows]:

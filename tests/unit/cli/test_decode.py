@@ -13,6 +13,7 @@ import pytest
 
 from headgate.cli import main as entry
 from headgate.cli.codes import ExitCode
+from tests.services.registry import SchemaRegistry
 
 SPEC = "table: customers\ntopics: [shop.public.customers]\nkey: [id]\ncolumns: {id: int, name: string, note: string}\n"
 TOPIC = "shop.public.customers"
@@ -249,3 +250,29 @@ def test_what_was_asked_for_wrongly(
     shown = capfd.readouterr().err
     assert told in shown
     assert "hint: " in shown
+
+
+def test_records_of_avro_are_looked_up_at_the_configured_registry(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The configuration is read for a table that needs it, and for no other; a registry that is away is said."""
+    spec, config, file = (tmp_path / name for name in ("customers.yaml", "headgate.yaml", "events.jsonl"))
+    spec.write_text(SPEC + "format: debezium-avro\n")
+    text = base64.b64decode(RECORDS[0]["value"] or "")
+    file.write_text(json.dumps(RECORDS[0] | {"value": base64.b64encode(b"\0\0\0\0\x07" + text).decode()}) + "\n")
+    verb = ["decode", str(file), "--spec", str(spec), "--config", str(config)]
+    with SchemaRegistry() as registry:
+        registry.register("customers-value", "{}", kind="JSON", number=7)
+        config.write_text(f"registry: {{urls: ['{registry.url}'], timeout_seconds: 0.3}}\n")
+        code = entry.run(verb)
+        line = json.loads(capfd.readouterr().out)
+        registry.manner = "busy"
+        away = entry.run(verb)
+    config.write_text("{}\n")
+
+    assert (ExitCode.OK, "change", "Eda") == (code, line["kind"], line["change"]["after"]["name"])
+    out, err = capfd.readouterr()
+    assert (ExitCode.UNAVAILABLE, "") == (away, out)
+    assert "the schema registry at" in err
+    assert ExitCode.CONFIGURATION == entry.run(verb)
+    assert "registry: {urls" in capfd.readouterr().err

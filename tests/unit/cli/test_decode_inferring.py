@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connectors.captured import OneRecord, read_captured
 from headgate.cli import main as entry
 from headgate.cli.codes import ExitCode
 from schemas.document import read_document
@@ -138,3 +140,27 @@ def test_headers_that_are_no_text_and_an_empty_file_do_no_harm(file: Path, capfd
 
     file.write_text("")
     assert (ExitCode.OK, [], "no records\n") == decode(capfd, str(file))
+
+
+@pytest.mark.parametrize("last", [None, "1"])
+def test_a_topic_that_no_table_reads_says_what_it_is(
+    last: str | None, file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first records propose the spec, or those that are asked for; more of them may be decoded."""
+    asked: list[int | None] = []
+
+    def of_topic(_topic: str, last: int | None, _settings: Any) -> Iterator[OneRecord]:
+        asked.append(last)
+        return read_captured(lines(RECORDS).encode().splitlines(), name="the topic")
+
+    monkeypatch.setattr("headgate.cli.records._of_topic", of_topic)
+    monkeypatch.setattr("headgate.cli.decode._registered", lambda _settings, _topic: {})
+    monkeypatch.setattr("headgate.cli.decode.SAMPLED_MAX", 1)
+    file.write_text("")
+    some = [] if last is None else ["--last", last]
+    code, found, said = decode(capfd, "--topic", TOPIC, "--config", str(file), *some)
+
+    assert code == ExitCode.OK
+    assert len(RECORDS) == len(found)
+    assert [None if last is None else 1] * 2 == asked
+    assert f"{TOPIC}: debezium-json" in said

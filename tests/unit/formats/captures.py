@@ -79,6 +79,18 @@ def configuration(case: str) -> dict[str, str]:
     return found
 
 
+def is_envelope_json(case: str) -> bool:
+    """Tell whether the records of a case are Debezium's envelopes as JSON; others are cases of event_cases.py."""
+    return configuration(case).get("value.converter", "").endswith(".JsonConverter")
+
+
+@functools.cache
+def registered(case: str) -> dict[int, str]:
+    """Return the schemas of a case's registry by id, as texts."""
+    found = json.loads((FOLDER / case / "schemas.json").read_text())
+    return {int(number): json.dumps(schema) for number, schema in found.items()}
+
+
 def runs(case: str, topic: str) -> list[CapturedRun]:
     """Return the runs of a topic, one for each partition."""
     mine = [record for record in records(case) if record["topic"] == topic]
@@ -249,7 +261,7 @@ def _mysql_column(sql: str, settings: dict[str, str]) -> dict[str, str]:  # noqa
         case "point" | "geometry":
             return _column("json", "struct")
         case _:
-            return _column("string")
+            return _column("string", "data.EnumEscaped" if name == "enum" else None)
 
 
 def _mysql_decimal(sql: str, settings: dict[str, str]) -> dict[str, str]:

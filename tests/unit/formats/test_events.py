@@ -172,6 +172,15 @@ def test_unknown_columns_are_named_and_pass_or_go_to_quarantine() -> None:
     assert [r.index for r in decode(toy(), toy(more=1), unknown_columns="quarantine").rejected] == [1]
 
 
+def test_an_unknown_column_whose_name_cannot_be_read_refuses_its_row_alone() -> None:
+    """And the names that were learned before stay."""
+    decoded = decode(toy(more=1), toy(**{"a\x1f": 1}), toy(more=2))
+
+    assert [(bad.index, bad.error.reason) for bad in decoded.rejected] == [(1, "bad_schema")]  # type: ignore[attr-defined]
+    assert decoded.batch.offsets == [100, 102]
+    assert decoded.unknown_columns == {"more"}
+
+
 def test_what_is_no_change_is_counted_by_name() -> None:
     """A tombstone, and what the format itself knows."""
     assert decode(b'"beat"', None, toy()).skipped == {"heartbeat": 1, "tombstone": 1}

@@ -105,3 +105,11 @@ def test_a_full_row_whose_key_is_zero_may_be_deleted_where_the_spec_says_that_ro
     run = MadeRun([(b'{"id":0}', compact(envelope("d", None, before=row)))])
 
     assert [] == reasons(decode_run(run, before="full"))
+
+
+@pytest.mark.parametrize("before", [b"[1]", b'"x"', b"[" * 900 + b"]" * 900, b'{"name":' + b"9" * 5_000 + b"}", b"7"])
+def test_a_before_that_is_no_row_is_not_looked_at(before: bytes) -> None:
+    """Found by spoiled records: nobody asked for it, so it harms nobody."""
+    value = compact(envelope("d", None)).replace(b'"before":null', b'"before":' + before)
+
+    assert set(reasons(decode_run(MadeRun([(b'{"id":0}', value)])))) <= {"too_deep"}

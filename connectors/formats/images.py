@@ -1,0 +1,194 @@
+"""Images of rows before typing: what a tool writes of a row before and after becomes changes of one key each.
+
+An update that changes the key is two changes, the delete of the old key and the insert of the new one. Values of keys
+are compared as they are written: the same tool writes equal values alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from connectors.formats.events import Events
+from connectors.formats.reasons import Rejection
+from schemas.errors import ConfigurationError
+from schemas.table import TableSpec
+
+NULL = msgspec.Raw(b"null")
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.encode
+
+
+def given(raw: msgspec.Raw) -> msgspec.Raw | None:
+    """Return an image, None where it is null."""
+    return None if bytes(raw) == b"null" else raw
+
+
+def laid_over(image: msgspec.Raw, changed: msgspec.Raw) -> bytes:
+    """Return `image` with the columns that `changed` has.
+
+    Raises:
+        Rejection: one of them is no JSON object.
+    """
+    try:
+        return _encode(_fields(image) | _fields(changed))
+    except msgspec.MsgspecError:
+        raise _no_row() from None
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """One row as a tool says that it changed; `at` gives the position, of 0 the delete of a changed key, else of 1."""
+
+    code: str
+    at: Callable[[int], str]
+    ts: int
+    after: msgspec.Raw | None = None
+    before: msgspec.Raw | None = None
+    transaction: str | None = None
+
+
+class KeyChange(NamedTuple):
+    """The keys of a row before and after a change of its key, as JSON objects of exactly the key's columns."""
+
+    old: bytes
+    new: bytes
+
+
+class Images:
+    """Adds changes of one table's rows to events.
+
+    Where the spec does not trust images of what was there before, only their keys are read. `partial` is for tools
+    that write of it only what changed, `unsent` the JSON that one writes for a value that its source did not send.
+    """
+
+    def __init__(self, spec: TableSpec, *, partial: bool = False, unsent: bytes = b"") -> None:
+        """Prepare for the spec's key; without one, no image has a key.
+
+        Raises:
+            ConfigurationError: a name cannot be read.
+        """
+        self._trusted, self._partial = spec.before == "full", partial
+        self._unsent, self._columns = unsent, spec.columns.keys()
+        self._heads = [_encode(name) + b":" for name in spec.key]
+        self._names = [f"k{number}" for number in range(len(spec.key))]
+        try:
+            type_ = msgspec.defstruct(
+                "KeyImage",
+                [(name, msgspec.Raw | UnsetType, UNSET) for name in self._names],
+                rename=dict(zip(self._names, spec.key, strict=True)),
+                gc=False,
+            )
+        except ValueError as exc:
+            raise ConfigurationError(
+                "a column of the key has a quote, a backslash or a control character in its name",
+                hint="rename it at the source",
+            ) from exc
+        self._decode = msgspec.json.Decoder(type_).decode
+
+    def add(self, events: Events, index: int, row: RowChange) -> None:
+        """Add what happened to one row of the record `index`.
+
+        Raises:
+            Rejection: an image is no JSON object.
+        """
+        unavailable: list[str] = []
+        if self._unsent:
+            after, unavailable = self._sent(row.after)
+            row = replace(row, after=after, before=self._sent(row.before)[0])
+        self._add(events, index, row)
+        if unavailable:
+            events.unavailable[len(events.indices) - 1] = unavailable
+
+    def _sent(self, image: msgspec.Raw | None) -> tuple[msgspec.Raw | None, list[str]]:
+        """Return an image without what was not sent, and the columns of the spec that it lacks for that."""
+        if image is None or self._unsent not in bytes(image):
+            return image, []
+        try:
+            fields = _fields(image)
+        except msgspec.MsgspecError:
+            raise _no_row() from None
+        names = [name for name, value in fields.items() if bytes(value) == self._unsent]
+        kept = {name: value for name, value in fields.items() if name not in names}
+        return msgspec.Raw(_encode(kept)), [name for name in names if name in self._columns]
+
+    def _add(self, events: Events, index: int, row: RowChange) -> None:
+        if row.code == "d":
+            self._add_delete(events, index, row)
+        elif row.code == "u" and row.after is not None and (keys := self.change(row.after, row.before)):
+            before = self._before(row)
+            deleted = events.add(index, "d", row.at(0), row.ts, before=before, transaction=row.transaction)
+            events.name_key(keys.old)
+            inserted = events.add(index, "c", row.at(1), row.ts, after=row.after, transaction=row.transaction)
+            events.name_key(keys.new)
+            events.other_keys |= {deleted: keys.new, inserted: keys.old}
+        else:
+            events.add(
+                index,
+                row.code,
+                row.at(1),
+                row.ts,
+                after=row.after,
+                before=self._before(row),
+                snapshot=row.code == "r",
+                transaction=row.transaction,
+            )
+
+    def _add_delete(self, events: Events, index: int, row: RowChange) -> None:
+        """Add a delete by its key alone if it has one: nothing else of an image that nobody trusts can be at fault."""
+        key = self.key(row.before)
+        before = row.before if self._trusted or key is None else None
+        events.add(index, "d", row.at(1), row.ts, before=before, transaction=row.transaction)
+        if key is not None:
+            events.name_key(key)
+
+    def _before(self, row: RowChange) -> bytes | msgspec.Raw | None:
+        if not self._trusted or row.before is None or row.after is None:
+            return None
+        return laid_over(row.after, row.before) if self._partial else row.before
+
+    def key(self, image: msgspec.Raw | None) -> bytes | None:
+        """Return the key of a row, None where the image does not have all of it.
+
+        Raises:
+            Rejection: the image is no JSON object.
+        """
+        return None if image is None or not self._names else self._object(self._parts(image))
+
+    def change(self, after: msgspec.Raw, before: msgspec.Raw | None) -> KeyChange | None:
+        """Return both keys where they differ; what `before` does not have is as in `after`.
+
+        Raises:
+            Rejection: an image is no JSON object.
+        """
+        if before is None or not self._names:
+            return None
+        earlier = self._parts(before)
+        if all(part is UNSET for part in earlier):
+            return None
+        new = self._parts(after)
+        old = [n if o is UNSET else o for o, n in zip(earlier, new, strict=True)]
+        found = self._object(old), self._object(new)
+        if found[0] == found[1] or found[0] is None or found[1] is None:
+            return None
+        return KeyChange(found[0], found[1])
+
+    def _parts(self, image: msgspec.Raw) -> list[Any]:
+        try:
+            found = self._decode(image)
+        except msgspec.MsgspecError:
+            raise _no_row() from None
+        return [getattr(found, name) for name in self._names]
+
+    def _object(self, parts: list[Any]) -> bytes | None:
+        if any(part is UNSET or bytes(part) == b"null" for part in parts):
+            return None
+        return b"{" + b",".join([head + bytes(part) for head, part in zip(self._heads, parts, strict=True)]) + b"}"
+
+
+def _no_row() -> Rejection:
+    return Rejection("no_row", "an image of the row is no JSON object")

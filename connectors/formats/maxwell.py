@@ -1,0 +1,120 @@
+"""Maxwell: a change of MySQL or MariaDB a record, the rows of a bootstrap among them.
+
+An update that changes the key is one record. Maxwell gives no order without `output_binlog_position`; within an event
+of several rows it gives one with `output_xoffset`, else the offsets of the origin stand in for it. It writes zero dates
+as they are: a column of dates refuses them, one declared string keeps them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import msgspec
+
+from connectors.formats.base import Records
+from connectors.formats.event_decoder import EventFormat
+from connectors.formats.events import Envelopes, Events
+from connectors.formats.images import NULL, Images, RowChange, given
+from connectors.formats.reasons import Rejection
+from schemas.config import LimitsConfig
+from schemas.position import maxwell_position
+from schemas.table import TableEntry
+
+Types = Literal["insert", "update", "delete", "bootstrap-insert"]
+_CODES = {"insert": "c", "update": "u", "delete": "d", "bootstrap-insert": "r"}
+_NOTIFICATIONS = ("bootstrap-start", "bootstrap-complete")  # no set: what is looked up may be a list
+_DEFINITIONS = ("table-", "database-")
+_LAST_ROW = 10**20 - 1  # of a transaction: it has no xoffset, but `commit`
+
+
+class Change(msgspec.Struct, gc=False):
+    """What is read of a record."""
+
+    type: Types
+    database: str
+    table: str
+    data: msgspec.Raw
+    old: msgspec.Raw = NULL
+    ts: int = 0  # seconds
+    position: str | None = None
+    xid: int | None = None
+    xoffset: int | None = None
+    commit: bool = False
+
+
+class Maxwell:
+    """Reads the records of one table."""
+
+    def __init__(self, entry: TableEntry, limits: LimitsConfig) -> None:
+        """Prepare for the table.
+
+        Raises:
+            ConfigurationError: a column of the key has a name that cannot be read.
+        """
+        self._epoch = entry.epoch
+        self._envelopes = Envelopes(Change, limits, _judge)
+        self._images = Images(entry.spec, partial=True)
+
+    def unwrap(self, records: Records) -> Events:
+        """Return the changes that the records hold."""
+        events = Events(connector="maxwell")
+        self._envelopes.each(records.values(), events, partial(self._take, records.offsets()))
+        return events
+
+    def _take(self, offsets: list[int], index: int, change: Change, events: Events) -> None:
+        events.source_table = f"{change.database}.{change.table}"
+        data, old = given(change.data), given(change.old)
+        code = _CODES[change.type]
+        before = data if code == "d" else old
+        file, pos, row = self._place(change, offsets[index])
+        row_change = RowChange(
+            code,
+            lambda half: maxwell_position(self._epoch, file, pos, row, half, streamed=code != "r"),
+            change.ts * 1_000_000,
+            None if code == "d" else data,
+            before,
+            None if change.xid is None else str(change.xid),
+        )
+        self._images.add(events, index, row_change)
+
+    @staticmethod
+    def _place(change: Change, offset: int) -> tuple[int, int, int]:
+        """Return file, place in it, and row; a bootstrap's rows have none, so the time and the offset stand for it."""
+        if change.type == "bootstrap-insert":
+            return 0, change.ts, offset
+        if change.position is None:
+            raise Rejection("bad_position", "no `position`: start Maxwell with output_binlog_position=true")
+        name, _, pos = change.position.rpartition(":")
+        file = name.rpartition(".")[2]
+        if not (file.isascii() and file.isdecimal() and pos.isascii() and pos.isdecimal()):
+            raise Rejection("bad_position", "`position` is not the name of a file, a colon and a number")
+        if change.xoffset is not None:
+            return int(file), int(pos), change.xoffset
+        return int(file), int(pos), _LAST_ROW if change.commit else offset
+
+
+def _judge(document: Any) -> str:
+    kind = document.get("type") if isinstance(document, dict) else None
+    if kind in _NOTIFICATIONS:
+        return "notification"
+    if isinstance(kind, str) and kind.startswith(_DEFINITIONS):
+        return "schema_change"
+    raise Rejection("not_a_change", "not one of Maxwell's records")
+
+
+def looks_like(document: dict[str, Any]) -> bool:
+    """Tell whether a record is one of Maxwell's."""
+    kind = document.get("type")
+    if not (isinstance(kind, str) and "database" in document and "ts" in document):
+        return False
+    return kind.startswith(_DEFINITIONS) or isinstance(document.get("data"), dict)
+
+
+def table_of(document: dict[str, Any]) -> str | None:
+    """Return the table that a record belongs to, with its database; None of a record of no table."""
+    database, table = document.get("database"), document.get("table")
+    return f"{database}.{table}" if isinstance(database, str) and isinstance(table, str) else None
+
+
+FORMAT = EventFormat("maxwell", Maxwell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,7 @@ class Looker:
         """
         self._limits = limits
         self._texts = None if schemas is None else Texts(schemas, limits, "value", fields_of_envelope)
+        self.noted: Counter[str] = Counter()  # what went through but is worth a word, such as a null in place of NaN
         self._tables = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()})
         self._decoders: dict[str, Decoder] = {
             name: format_of(spec.format, schemas).decoder(self._tables[name], limits) for name, spec in specs.items()
@@ -92,6 +94,7 @@ class Looker:
         place = (record.topic, record.partition)
         memory = self._memories.setdefault(place, PartitionMemory())
         decoded = self._decoders[table].decode(record, memory)
+        self.noted.update(decoded.noted)
         if decoded.rejected:
             return _looked(record, QUARANTINE, table, error=decoded.rejected[0].error)
         if decoded.stop is not None:

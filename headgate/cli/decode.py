@@ -121,8 +121,14 @@ def _print(
         for document in found.documents():
             write(encode(document) + b"\n")
     sys.stdout.flush()
-    say(", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no records")
+    say(_listed(counts) or "no records")
+    if looker.noted:
+        say(f"noted: {_listed(looker.noted)}")
     return ExitCode.CONFIGURATION if counts[QUARANTINE] else ExitCode.OK
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
 
 
 def _print_specs(proposals: list[Proposal], table: str | None) -> int:

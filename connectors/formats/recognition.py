@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from connectors.formats import dms, dynamodb, s3
 from connectors.formats.inspection import is_block, side_record
 
 LOOKS_MAX = 1_000  # records of a topic that are looked at until one is recognised
@@ -43,11 +44,6 @@ def _is_mongodb(document: Document) -> bool:
     return source.get("connector") == "mongodb"
 
 
-def _is_dms(document: Document) -> bool:
-    metadata = document.get("metadata")
-    return isinstance(metadata, dict) and "record-type" in metadata
-
-
 def _is_maxwell(document: Document) -> bool:
     return {"database", "type", "ts"} <= document.keys() and "isDdl" not in document and "es" not in document
 
@@ -71,15 +67,15 @@ LOOKS: list[tuple[str, Callable[[Document], bool]]] = [
     ("debezium-json", _is_envelope),
     ("cloudevents-json", _has("specversion", "iodebeziumop")),
     ("debezium-flat", lambda document: not {"__op", "__deleted"}.isdisjoint(document)),
-    ("dms", _is_dms),
+    ("dms", dms.looks_like),
     ("canal", _is_canal),
     ("maxwell", _is_maxwell),
     ("ogg", _has("op_type", "pos")),
     ("qlik", _is_qlik),
     ("sequin", _has("record", "action", "metadata")),
     ("opencdc", _has("operation", "payload", "position")),
-    ("dynamodb", _has("eventName", "dynamodb")),
-    ("s3", _has("Records")),
+    ("dynamodb", dynamodb.looks_like),
+    ("s3", s3.looks_like),
     ("debezium-flat", _is_flat),
 ]
 

@@ -268,10 +268,13 @@ def with_nulls(column: Column) -> Column:
     """Return `column` for values of which some are null."""
 
     def convert(raws: list[Any]) -> list[Any]:
-        if b"null" not in b",".join(raws):
+        try:
             return column(raws)
+        except Exception:  # a null, or a value that `column` refuses without nulls as well
+            places = [i for i, raw in enumerate(raws) if bytes(raw) != b"null"]
+            if len(places) == len(raws):
+                raise
         found: list[Any] = [None] * len(raws)
-        places = [i for i, raw in enumerate(raws) if bytes(raw) != b"null"]
         for place, value in zip(places, column([raws[i] for i in places]) if places else (), strict=True):
             found[place] = value
         return found

@@ -257,7 +257,7 @@ ENCODINGS: dict[str, dict[Kind, Maker]] = {
         Kind.FLOAT: _raw(*plain.float_maker(single=True)),
         Kind.DOUBLE: _raw(*plain.float_maker(single=False)),
         Kind.DECIMAL: _raw_decimal,
-        Kind.DATE: _raw(plain.date_of),
+        Kind.DATE: _raw(plain.date_of, plain.dates),
         Kind.TIME: _raw(plain.time_of),
         Kind.TIMESTAMP: _raw(plain.stamp_of, plain.stamps),
         Kind.TIMESTAMPTZ: _raw(plain.zoned_of, plain.zoned),

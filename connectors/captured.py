@@ -26,6 +26,7 @@ class _Line(msgspec.Struct):
     topic: str
     partition: _Natural
     offset: _Natural
+    timestamp: int | None = None
     headers: list[tuple[str, str | _Bytes | None]] = []
     key: bytes | None = None
     value: bytes | None = None
@@ -34,13 +35,20 @@ class _Line(msgspec.Struct):
 class OneRecord:
     """One record of a topic; it is what a format calls `Records`, for there is nothing beside it."""
 
-    __slots__ = ("_headers", "key", "offset", "partition", "topic", "value")
+    __slots__ = ("_headers", "key", "offset", "partition", "timestamp", "topic", "value")
 
     def __init__(
-        self, topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None, headers: Headers
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        timestamp: int = -1,
     ) -> None:
         self.topic, self.partition, self.offset = topic, partition, offset
-        self.key, self.value, self._headers = key, value, headers
+        self.key, self.value, self._headers, self.timestamp = key, value, headers, timestamp
 
     def values(self) -> list[bytes | None]:
         """Return its value."""
@@ -53,6 +61,10 @@ class OneRecord:
     def offsets(self) -> list[int]:
         """Return its offset."""
         return [self.offset]
+
+    def timestamps(self) -> list[int]:
+        """Return its time in milliseconds since 1970, -1 for none."""
+        return [self.timestamp]
 
     def headers(self, index: int, /) -> Headers:
         """Return its headers; `index` is 0."""
@@ -79,7 +91,8 @@ def read_captured(lines: Iterable[bytes], *, name: str) -> Iterator[OneRecord]:
                 hint='a line is {"topic", "partition", "offset", "headers", "key", "value"}, the last two in base64',
             ) from None
         headers = [(key, _bytes(value)) for key, value in read.headers]
-        yield OneRecord(read.topic, read.partition, read.offset, read.key, read.value, headers)
+        at = -1 if read.timestamp is None else read.timestamp
+        yield OneRecord(read.topic, read.partition, read.offset, read.key, read.value, headers, at)
 
 
 def _bytes(value: str | _Bytes | None) -> bytes | None:

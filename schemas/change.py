@@ -17,6 +17,7 @@ CONTRACT_VERSION = 1
 HEADER_TABLE = "headgate.table"
 HEADER_SCHEMA_VERSION = "headgate.schema"
 HEADER_REPLAY = "headgate.replay"
+HEADER_FIRST_ORIGIN = "headgate.first-origin"  # of a record on the redrive topic: where it was read at first, as JSON
 
 
 def is_replay(headers: Sequence[tuple[str, bytes | None]]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from schemas.document import Strict, read_document
 
@@ -52,6 +52,7 @@ class KafkaConfig(Strict):
     static_membership: bool = False
     message_bytes_max: Bytes = 1 * MIB
     changes_retention_hours: Annotated[int, Field(ge=1)] = 7 * 24
+    quarantine_retention_hours: Annotated[int, Field(ge=1)] = 30 * 24
     tls: TlsConfig | None = None
     sasl: SaslConfig | None = None
 
@@ -139,9 +140,59 @@ class LimitsConfig(Strict):
     group_records_max: Annotated[int, Field(ge=1, le=1_000_000)] = 16_000
     record_depth_max: Annotated[int, Field(ge=4, le=900)] = 100
     record_bytes_max: Bytes = 4 * MIB
+    record_values_max: Annotated[int, Field(ge=1_000, le=100_000_000)] = 250_000  # of one record of Avro
     drain_seconds: Seconds = 8.0
     redrive_max_age_hours: Annotated[int, Field(ge=1)] = 7 * 24  # older changes of a row are not sent again
     rebuild_bytes_max: Bytes = 256 * MIB  # what DuckDB holds while Redis is filled from the lake
+
+
+class RegistryConfig(Strict):
+    """The schema registry, for formats whose records name their schema by an id.
+
+    `urls` are addresses of one registry with the path of its API, the first that answers is asked: of Confluent's API
+    `https://host:8081` (of Apicurio's own copy of it `https://host/apis/ccompat/v7`), of Apicurio's
+    `https://host/apis/registry/v3` or `/v2`. `ids` says which of Apicurio's two numbers records carry, `id_size` how
+    long they are (8: Apicurio's legacy form), `ids_in` where they stand.
+    """
+
+    urls: Annotated[list[str], Field(min_length=1)]
+    api: Literal["confluent", "apicurio"] = "confluent"
+    ids: Literal["global", "content"] = "global"
+    id_size: Literal[4, 8] = 4
+    ids_in: Literal["payload", "headers", "either"] = "payload"
+    username: str | None = None
+    password: SecretStr | None = None
+    token: SecretStr | None = None
+    tls: TlsConfig = TlsConfig()
+    timeout_seconds: Annotated[float, Field(gt=0, le=15)] = 5.0  # a transaction may be open meanwhile
+    inflated_bytes_max: Bytes = 4 * MIB
+
+    @field_validator("urls")
+    @classmethod
+    def _addresses(cls, value: list[str]) -> list[str]:
+        if not all(_is_web_address(url) for url in value):
+            raise ValueError("each is an address such as https://host:8081; a user and password are keys of their own")
+        return value
+
+    @model_validator(mode="after")
+    def _halves(self) -> RegistryConfig:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password go together")
+        if self.username is not None and self.token is not None:
+            raise ValueError("a registry takes a username and password, or a token, not both")
+        if (self.tls.certificate_file is None) != (self.tls.key_file is None):
+            raise ValueError("tls: certificate_file and key_file go together")
+        return self
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # its text may repeat a password
+        return False
+    plain = parts.username is None and not parts.query and not parts.fragment
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and plain
 
 
 class Config(Strict):
@@ -150,6 +201,7 @@ class Config(Strict):
     kafka: KafkaConfig = KafkaConfig()
     redis: RedisConfig = RedisConfig()
     lake: LakeConfig = LakeConfig()
+    registry: RegistryConfig | None = None
     notify: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")], Destination] = {}
     web: WebConfig = WebConfig()
     limits: LimitsConfig = LimitsConfig()

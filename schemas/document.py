@@ -44,6 +44,18 @@ def read_document(text: str, model: type[M], *, name: str) -> M:
         raise ConfigurationError("\n".join(problems)) from None  # pydantic's own text repeats values
 
 
+def read_mapping(content: dict[str, Any], model: type[M], *, name: str) -> M:
+    """Return the model that `content` describes; `name` is how errors call the place where it stands.
+
+    Raises:
+        ConfigurationError: it is not what `model` takes.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as exc:
+        raise ConfigurationError("\n".join(f"{name}: {_wrong(error, model)}" for error in exc.errors())) from None
+
+
 def _load(text: str, name: str) -> tuple[yaml.Node | None, Any]:
     """Return the document's tree, for the lines of errors, and its content; parsed once, for that is what costs."""
     if text.count("[") + text.count("{") > _BRACKETS_MAX or _ABREAST.search(text):
@@ -113,8 +125,16 @@ def _check(node: yaml.Node, name: str, sizes: dict[int, int]) -> int:
 
 
 def _problem(error: Any, root: yaml.Node | None, model: type[BaseModel], name: str) -> str:
-    path = tuple(part for part in error["loc"] if not _is_tag(part))
-    line = _line(root, path)
+    return f"{name}:{_line(root, _path(error))}: {_wrong(error, model)}"
+
+
+def _path(error: Any) -> tuple[Any, ...]:
+    return tuple(part for part in error["loc"] if not _is_tag(part))
+
+
+def _wrong(error: Any, model: type[BaseModel]) -> str:
+    """Return what is wrong where, and the nearest key that would be right."""
+    path = _path(error)
     where = ".".join(str(part) for part in path) or "the document"
     if error["type"] == "extra_forbidden":
         key = str(path[-1])
@@ -122,10 +142,10 @@ def _problem(error: Any, root: yaml.Node | None, model: type[BaseModel], name: s
         hint = (
             f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(_known(model, path[:-1]))[:20])}"
         )
-        return f"{name}:{line}: {where}: unknown key {key!r}; {hint}"
+        return f"{where}: unknown key {key!r}; {hint}"
     if error["type"] == "missing":
-        return f"{name}:{line}: {where}: this key is wanted and is not there"
-    return f"{name}:{line}: {where}: {error['msg']}"
+        return f"{where}: this key is wanted and is not there"
+    return f"{where}: {error['msg']}"
 
 
 def _is_tag(part: Any) -> bool:

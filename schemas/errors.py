@@ -8,6 +8,7 @@
     │   └── SourceMoved       the topic is not the one we read before      → pause the table
     ├── Unavailable           a service does not answer                    → retry with backoff
     │   ├── SourceUnavailable
+    │   ├── RegistryUnavailable
     │   └── SinkUnavailable
     │       └── OutboxFull    feature updates wait for the relay
     ├── TransactionAborted    Kafka aborted; nothing was written           → retry, not counted
@@ -132,6 +133,10 @@ class Unavailable(HeadgateError):
 
 class SourceUnavailable(Unavailable):
     """Kafka does not answer."""
+
+
+class RegistryUnavailable(Unavailable):
+    """The schema registry does not answer, or not as a registry does: what a record says cannot be told now."""
 
 
 class SinkUnavailable(Unavailable):

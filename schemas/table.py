@@ -8,7 +8,15 @@ import json
 import zoneinfo
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from schemas import versions
 from schemas.document import Strict
@@ -32,6 +40,10 @@ def _read_type(value: Any) -> Any:
         raise ValueError(str(exc)) from exc
 
 
+def _read_null(value: Any) -> Any:
+    return "null" if value is None else value  # YAML's null is the word that people mean here
+
+
 TypeText = Annotated[ColumnType, BeforeValidator(_read_type), PlainSerializer(str)]
 
 
@@ -39,11 +51,20 @@ class Column(Strict):
     """A column: its type, and how the source encodes it where the record itself does not say.
 
     `encoding` is the semantic type of the source's format, for Debezium its name without `io.debezium.`, such as
-    `time.MicroTimestamp` or `data.VariableScaleDecimal`. None: the format's default for `type`.
+    `time.MicroTimestamp` or `data.VariableScaleDecimal`. None: the format's default for `type`. `unrepresentable` says
+    what becomes of a value that the type cannot hold, such as infinity: its record goes to quarantine, or it is null.
     """
 
     type: TypeText
     encoding: str | None = None
+    unrepresentable: Annotated[Literal["quarantine", "null"], BeforeValidator(_read_null)] = "quarantine"
+
+    @model_serializer(mode="wrap")
+    def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
+        document = write(self)
+        if self.unrepresentable == "quarantine":  # they refuse a key that they do not know
+            document.pop("unrepresentable")
+        return document
 
 
 def _read_column(value: Any) -> Any:
@@ -97,6 +118,9 @@ class TableSpec(Strict):
     def _consistent(self) -> Self:
         self._check_columns("key", self.key)
         self._check_unique("key column", self.key)
+        lenient = [name for name in self.key if self.columns[name].unrepresentable == "null"]
+        if lenient:
+            raise ValueError(f"key: {', '.join(lenient)} may not become null: leave `unrepresentable` out")
         own = [name for name in self.columns if name.startswith(OWN_PREFIX)]
         if own:
             raise ValueError(f"columns beginning with {OWN_PREFIX} are ours: {', '.join(own)}")

@@ -53,6 +53,21 @@ class TopicNames:
         return f"{self.prefix}.quarantine"
 
     @property
+    def quarantine_settled(self) -> str:
+        """Which quarantined records were sent again, or dropped."""
+        return f"{self.quarantine}.settled"
+
+    @property
+    def redrive(self) -> str:
+        """Quarantined records that somebody wants read again."""
+        return f"{self.prefix}.redrive"
+
+    @property
+    def normalize_previous(self) -> str:
+        """Which change of each table came last in a topic of several, compacted."""
+        return f"{self.prefix}.normalize.previous"
+
+    @property
     def alerts(self) -> str:
         """Alerts, as rules fired."""
         return f"{self.prefix}.alerts"

@@ -81,6 +81,8 @@ COMMIT_METADATA = Form("where a stage stands", "the metadata of its group's offs
 TABLE_ENTRY = Form("a registered table", "`headgate.tables`", "`v` of the value")
 STATUS = Form("a worker's state", "`headgate.status`", "`v` of the value")
 QUARANTINED = Form("a quarantined record", "`headgate.quarantine`", "`v` of the value")
+SETTLED = Form("what became of a quarantined record", "`headgate.quarantine.settled`", "`v` of the value")
+PREVIOUS = Form("the change before, by table", "`headgate.normalize.previous`", "`v` of the value")
 WAITING = Form("an alert that waits", "`headgate.notify.retry.…`", "`v` of the value")
 DEAD_LETTER = Form("a dead letter", "`headgate.notify.dead`", "`v` of the value")
 ALERTS_STATE = Form("what rules remember", "`headgate.alerts.state.<view>`", "`v` of the value")
@@ -94,6 +96,8 @@ FORMS = (
     TABLE_ENTRY,
     STATUS,
     QUARANTINED,
+    SETTLED,
+    PREVIOUS,
     WAITING,
     DEAD_LETTER,
     ALERTS_STATE,

@@ -39,7 +39,14 @@ class Quarantined(msgspec.Struct):
     value: str | None
     value_bytes: int
     headers: list[tuple[str, str | None]]
+    redriven: tuple[str, int, int, int] | None = None  # where it was read when it failed again; `origin` is the first
     v: int = versions.QUARANTINED.writes
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether it holds the record's own bytes, and all of its headers."""
+        left_out = self.value is None and (self.value_bytes > 0 or self.key is None)
+        return not left_out and len(self.headers) < _HEADERS_MAX
 
 
 _DECODER = msgspec.json.Decoder(Quarantined)
@@ -68,6 +75,7 @@ class Suspect(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    redriven: tuple[str, int, int, int] | None = None
 
 
 def quarantine_value(
@@ -91,6 +99,7 @@ def quarantine_value(
             value=_base64(record.value) if fits else None,
             value_bytes=len(record.value or b""),
             headers=[(name, _base64(text)) for name, text in record.headers[:_HEADERS_MAX]] if fits else [],
+            redriven=record.redriven,
         )
     )
 

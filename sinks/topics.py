@@ -6,7 +6,7 @@ a gap.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from itertools import repeat
 from typing import Any
@@ -17,31 +17,42 @@ from schemas.batch import Batch
 from schemas.change import ChangeSource, ChangeValue
 
 _ENCODER = msgspec.json.Encoder()
+Origin = tuple[str, int, int, int]
+
 _LINES = 512  # so many changes are encoded in one call: their bytes stay in the cache until they are parted
 
 
 def encode_changes(
-    batch: Batch, stream: tuple[str, int, int], previous: int | None, *, bytes_max: int
+    batch: Batch,
+    stream: tuple[str, int, int],
+    previous: int | None,
+    *,
+    bytes_max: int,
+    first_origins: Mapping[int, Origin] | None = None,
 ) -> tuple[list[tuple[bytes | None, bytes]], int | None, list[int]]:
     """Return key and value of each change, the origin offset of the last one, and the offsets of those left out.
 
     `stream` is origin topic, generation and partition; `previous` the origin offset before the batch. A change whose
-    key and value take more than `bytes_max` together is left out, and is nobody's `previous`.
+    key and value take more than `bytes_max` together is left out, and is nobody's `previous`. `first_origins` are where
+    redriven changes were read at first, by the offset at which each is read now.
     """
     if not batch:
         return [], previous, []
-    changes = list(_changes(batch, stream, [previous, *batch.offsets[:-1]]))
+    changes = list(_changes(batch, stream, [previous, *batch.offsets[:-1]], first_origins))
     keys, values = _encoded(batch.keys), _encoded(changes)
     if max(map(len, keys)) + max(map(len, values)) > bytes_max:
         return _fitting(batch, changes, keys, previous, bytes_max)
     return list(zip(_or_none(batch.keys, keys), values, strict=True)), batch.offsets[-1], []
 
 
-def _changes(batch: Batch, stream: tuple[str, int, int], previous: list[int | None]) -> Iterable[ChangeValue]:
+def _changes(
+    batch: Batch, stream: tuple[str, int, int], previous: list[int | None], first_origins: Mapping[int, Origin] | None
+) -> Iterable[ChangeValue]:
     """Return the changes as the contract has them; `map` makes them three times as fast as a loop over the rows."""
     constants = (repeat(text) for text in (batch.connector, batch.source_name, batch.source_table))
     origins = zip(*map(repeat, stream), batch.offsets)  # noqa: B905 - what repeats has no end
-    sources = map(ChangeSource, *constants, batch.transactions, batch.snapshots, origins, repeat(None), previous)
+    firsts = repeat(None) if first_origins is None else map(first_origins.__getitem__, batch.offsets)
+    sources = map(ChangeSource, *constants, batch.transactions, batch.snapshots, origins, firsts, previous)
     return map(
         ChangeValue, batch.operations, batch.keys, batch.old_keys, batch.new_keys, batch.befores, batch.afters,
         batch.positions, batch.ts, batch.unavailable, sources,

@@ -148,6 +148,7 @@ class AlertsStage(BaseStage):
 
         await self._writer.write([run], work)
         self.counts[f"quarantined_{reason_of(error)}"] += 1
+        self.quarantined[self._table_of.get(run.topic, run.topic), reason_of(error)] += 1
 
     # ── tables ──
 

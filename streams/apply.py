@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from connectors.formats import format_of
+from connectors.registry import registry_of
 from schemas.config import Config, LimitsConfig
 from schemas.document import read_document
 from schemas.errors import ConfigurationError, VersionRefused
@@ -86,11 +87,12 @@ def check_specs(specs: Mapping[str, TableSpec], config: Config) -> dict[str, Tab
     check_topics(specs, config.kafka.topic_prefix)
     views: dict[str, str] = {}
     complete: dict[str, TableSpec] = {}
+    registry = registry_of(config.registry)
     with closing(RuleEngine()) as engine:  # one for all: opening a database costs more than a table's rules
         for table, written in specs.items():
             spec = written
             try:
-                format_of(spec.format).decoder(TableEntry(spec=spec), LimitsConfig())
+                format_of(spec.format, registry).decoder(TableEntry(spec=spec), LimitsConfig())
                 spec = complete[table] = with_own_views(written, engine)
                 check_rules(spec, engine)
             except ConfigurationError as exc:

@@ -203,6 +203,7 @@ class StageHost(Service):
             view=self.consumer.snapshot(),
             tables=self.tables,
             names=self.names,
+            quarantined=self.wired.quarantined(),
         )
         return status_of(standing, now=time.time())
 

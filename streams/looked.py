@@ -12,7 +12,8 @@ from connectors.formats import format_of
 from connectors.formats.base import Decoder, PartitionMemory
 from connectors.formats.inspection import side_kind
 from connectors.formats.reasons import Rejection, rejection
-from schemas.config import LimitsConfig
+from connectors.registry import registry_of
+from schemas.config import LimitsConfig, RegistryConfig
 from schemas.errors import HeadgateError, PoisonRecord
 from schemas.table import TableEntry, TableSpec
 from sinks.topics import encode_changes
@@ -39,22 +40,28 @@ class Looked(msgspec.Struct):
 class Looker:
     """Decodes records of some tables in the order in which they come; it remembers what a worker would."""
 
-    def __init__(self, specs: Mapping[str, TableSpec], limits: LimitsConfig) -> None:
-        """Prepare for the tables.
+    def __init__(
+        self, specs: Mapping[str, TableSpec], limits: LimitsConfig, registry: RegistryConfig | None = None
+    ) -> None:
+        """Prepare for the tables; `registry` is for those whose records name their schema by an id.
 
         Raises:
-            ConfigurationError: a spec asks for what its format cannot read.
+            ConfigurationError: a spec asks for what its format cannot read, or for a registry where there is none.
         """
-        self._limits = limits
+        self._limits, schemas = limits, registry_of(registry)
         self._tables = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()})
         self._decoders: dict[str, Decoder] = {
-            name: format_of(spec.format).decoder(self._tables[name], limits) for name, spec in specs.items()
+            name: format_of(spec.format, schemas).decoder(self._tables[name], limits) for name, spec in specs.items()
         }
         self._memories: dict[tuple[str, int], PartitionMemory] = {}
         self._previous: dict[tuple[str, int], int | None] = {}
 
     def look(self, record: OneRecord) -> Looked:
-        """Return what becomes of a record; never raises for what is in it."""
+        """Return what becomes of a record; never raises for what is in it.
+
+        Raises:
+            RegistryUnavailable: it names a schema that is asked for, and the registry does not answer.
+        """
         try:
             entry = self._tables.of_topic(record.topic)
         except HeadgateError as error:

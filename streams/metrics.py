@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -87,6 +88,13 @@ METRICS: tuple[MetricSpec, ...] = (
         "headgate_outbox_bytes", "gauge", ("stage",), "outbox_bytes", "Bytes of feature updates not relayed yet."
     ),
     MetricSpec(
+        "headgate_quarantined_total",
+        "counter",
+        ("stage", "table", "reason"),
+        "quarantined",
+        "Records put into quarantine since the process started; table is empty where it was of none.",
+    ),
+    MetricSpec(
         "headgate_work_total",
         "counter",
         ("stage", "what"),
@@ -95,7 +103,7 @@ METRICS: tuple[MetricSpec, ...] = (
     ),
 )
 _BY_NAME = {spec.name: spec for spec in METRICS}
-_TABLE_METRICS = tuple(spec for spec in METRICS if "table" in spec.labels)
+_TABLE_METRICS = tuple(spec for spec in METRICS if spec.labels == ("stage", "table"))
 _HELD = tuple(
     spec for spec in METRICS if spec.field.startswith(("buffered_", "outbox_"))
 )  # among the counters, but what is held now
@@ -130,6 +138,7 @@ class StatusCollector(Collector):
             yield _gauge("headgate_last_error_time_seconds", [stage, str(error["kind"])], unix_time(error["at"]))
         for spec in _TABLE_METRICS:
             yield _table_gauge(spec, stage, tables)
+        yield _quarantined(stage, status.get("quarantined", ()))
         counters = dict(status.get("counters", {}))
         for spec in _HELD:
             if (held := counters.pop(spec.field, None)) is not None:
@@ -163,6 +172,22 @@ def _bounded(field: str, tables: Iterable[Mapping[str, Any]]) -> dict[str, float
         before = values.get(name, 0.0)
         values[name] = before + value if field in _PER_SUM else max(before, value)
     return values
+
+
+def _quarantined(stage: str, rows: Iterable[Mapping[str, Any]]) -> Metric:
+    """Return the quarantined records by table and reason; those of the tables beyond `TABLES_MAX` together."""
+    counts: Counter[tuple[str, str]] = Counter()
+    tables: set[str] = set()
+    for row in rows:
+        table = str(row.get("table") or "")
+        name = table if table in tables or len(tables) < TABLES_MAX else OTHER_TABLES
+        tables.add(name)
+        counts[name, str(row["reason"])] += int(row["count"])
+    spec = _BY_NAME["headgate_quarantined_total"]
+    family = CounterMetricFamily(spec.name, spec.help, labels=spec.labels)
+    for (table, reason), count in sorted(counts.items()):
+        family.add_metric([stage, table, reason], float(count))
+    return family
 
 
 def _counters(stage: str, counters: Mapping[str, float]) -> Metric:

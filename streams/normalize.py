@@ -8,6 +8,7 @@ committed.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import msgspec
 
 from connectors.formats import format_of
 from connectors.formats.base import Decoder, PartitionMemory
+from connectors.registry import registry_of
 from connectors.transport.chunk import Assignment, Group, Headers, Run, by_topic
 from connectors.transport.transaction import Advance, Outbox, WriteReport
 from schemas.batch import Batch, Decoded
@@ -61,6 +63,7 @@ class _Work:
     nexts: dict[Assignment, int] = field(default_factory=dict)
     stops: dict[Assignment, TableStopped] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
     unknown: dict[str, set[str]] = field(default_factory=dict)
 
     def count(self, name: str, n: int = 1) -> None:
@@ -86,6 +89,7 @@ class NormalizeStage(BaseStage):
         """`ensure_outputs` makes or enlarges output topics, and returns how many partitions each has now."""
         super().__init__()
         self._config, self._names, self._tables = config, names, tables
+        self._registry = registry_of(config.registry)
         self._writer, self._consumer, self._ensure_outputs, self._clock = writer, consumer, ensure_outputs, clock
         self._decoders: dict[str, tuple[TableEntry, Decoder]] = {}
         self._ensured: dict[str, int] = {}
@@ -151,14 +155,15 @@ class NormalizeStage(BaseStage):
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record in quarantine that no attempt could get through; its successors go on."""
+        attempt = _Work()
 
         def work(outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
             for one in runs:
-                self._quarantine(outbox, one, 0, error)
+                self._quarantine(attempt, outbox, one, 0, error)
             return [Advance(one.assignment, one.next, _metadata(_state_of(one.assignment))) for one in runs]
 
         await self._writer.write([run], work)
-        self.counts[f"quarantined_{reason_of(error)}"] += 1
+        self._settle(attempt)
 
     # ── topics that the patterns of two tables catch ──
 
@@ -220,7 +225,7 @@ class NormalizeStage(BaseStage):
     def _decoder(self, entry: TableEntry) -> Decoder:
         known = self._decoders.get(entry.spec.table)
         if known is None or known[0] is not entry:
-            known = (entry, format_of(entry.spec.format).decoder(entry, self._config.limits))
+            known = (entry, format_of(entry.spec.format, self._registry).decoder(entry, self._config.limits))
             self._decoders[entry.spec.table] = known
         return known[1]
 
@@ -235,8 +240,7 @@ class NormalizeStage(BaseStage):
         )  # fmt: skip
         outbox.produce_all(self._names.changes(entry.spec.table), run.partition, records, headers)
         for offset in too_large:
-            self._quarantine(outbox, run, run.offsets().index(offset), _too_large(outbox.room(headers)))
-            work.count("quarantined_output_too_large")
+            self._quarantine(work, outbox, run, run.offsets().index(offset), _too_large(outbox.room(headers)))
         work.count("emitted", len(records))
         return previous
 
@@ -246,8 +250,7 @@ class NormalizeStage(BaseStage):
         for name, n in decoded.noted.items():
             work.count(f"noted_{name}", n)
         for rejected in decoded.rejected:
-            self._quarantine(outbox, run, rejected.index, rejected.error)
-            work.count(f"quarantined_{reason_of(rejected.error)}")
+            self._quarantine(work, outbox, run, rejected.index, rejected.error)
         if decoded.unknown_columns:
             work.unknown.setdefault(entry.spec.table, set()).update(decoded.unknown_columns)
 
@@ -261,11 +264,13 @@ class NormalizeStage(BaseStage):
             "unregistered", f"no table is registered for {run.topic}", hint="register it, or set unregistered: ignore"
         )
         for index in range(len(run)):
-            self._quarantine(outbox, run, index, error)
-        work.count("quarantined_unregistered", len(run))
+            self._quarantine(work, outbox, run, index, error)
 
-    def _quarantine(self, outbox: Outbox, run: Run, index: int, error: BaseException) -> None:
+    def _quarantine(self, work: _Work, outbox: Outbox, run: Run, index: int, error: BaseException) -> None:
         entry = self._tables.of_topic(run.topic)
+        reason = reason_of(error)
+        work.count(f"quarantined_{reason}")
+        work.quarantined[entry.spec.table if entry else "", reason] += 1
         value = quarantined(
             self._config,
             run,
@@ -284,6 +289,7 @@ class NormalizeStage(BaseStage):
         for assignment, state in work.states.items():
             assignment.state = state
         self.counts.update(work.counts)
+        self.quarantined.update(work.quarantined)
         for table, columns in work.unknown.items():
             self.unknown_columns.setdefault(table, set()).update(columns)
 

@@ -146,6 +146,7 @@ class NotifyStage(BaseStage):
 
         await self._writer.write([run], work)
         self.counts[f"quarantined_{reason_of(error)}"] += 1
+        self.quarantined["", reason_of(error)] += 1
 
     # ── one portion ──
 

@@ -9,17 +9,21 @@ from typing import Annotated, Any
 
 import msgspec
 
-from connectors.transport.chunk import Run
+from connectors.transport.chunk import Headers, Run
 from connectors.transport.transaction import Advance, Outbox
+from schemas.change import HEADER_FIRST_ORIGIN
 from schemas.config import Config
 from schemas.topics import TopicNames
 from sinks.quarantine import Suspect, quarantine_value, reason_of
 
 _TOPIC_CHARACTERS_MAX = 249  # Kafka's own limit
 
+Origin = tuple[Annotated[str, msgspec.Meta(max_length=_TOPIC_CHARACTERS_MAX)], int, int, int]
+
 
 class _Origin(msgspec.Struct):
-    origin: tuple[Annotated[str, msgspec.Meta(max_length=_TOPIC_CHARACTERS_MAX)], int, int, int]
+    origin: Origin
+    first_origin: Origin | None = None
 
 
 class _Sourced(msgspec.Struct):
@@ -37,13 +41,21 @@ def quarantined(
     index: int = 0,
     generation: int = 0,
 ) -> bytes:
-    """Return the entry of one record of `run`; a change of the contract keeps the origin that it had at first."""
-    value = run.values()[index]
+    """Return the entry of one record of `run`; a change of the contract keeps the origin that it had at first.
+
+    So does a redriven record, and it has its own headers again, so that it can be redriven once more.
+    """
+    value, headers = run.values()[index], run.headers(index)
     read_at = (run.topic, generation, run.partition, run.offsets()[index])
+    origin: Origin | None = None
+    redriven: Origin | None = None
     # Only on our own topics does a record say where it was read at first: a source's could name any place.
-    ours = run.topic.startswith(f"{config.kafka.topic_prefix}.")
-    origin = (_origin_of(value) if ours else None) or read_at
-    record = Suspect(origin, run.keys()[index], value, run.headers(index))
+    if run.topic == TopicNames(config.kafka.topic_prefix).redrive:
+        headers, origin = parted(headers)
+        redriven = read_at
+    elif run.topic.startswith(f"{config.kafka.topic_prefix}."):
+        origin, redriven = _origin_of(value)
+    record = Suspect(origin or read_at, run.keys()[index], value, headers, redriven)
     limit = config.kafka.message_bytes_max
     return quarantine_value(error, record, stage=stage, table=table, at=at, message_bytes_max=limit)
 
@@ -58,6 +70,7 @@ class Quarantine:
         self._config, self._names, self._stage, self._writer, self._clock = config, names, stage, writer, clock
         self._open = False
         self.counts: Counter[str] = Counter()
+        self.by_table: Counter[tuple[str, str]] = Counter()
 
     async def put(self, run: Run, error: BaseException) -> None:
         """Put the run's one record in quarantine; it is durable on return."""
@@ -74,6 +87,7 @@ class Quarantine:
 
         await self._writer.write([run], work)
         self.counts[f"quarantined_{reason_of(error)}"] += 1
+        self.by_table[table, reason_of(error)] += 1
 
     async def close(self) -> None:
         """Close the producer, if one was opened."""
@@ -82,9 +96,22 @@ class Quarantine:
             self._open = False
 
 
-def _origin_of(value: bytes | None) -> tuple[str, int, int, int] | None:
-    """Return where a change of the contract came from at first, None for anything else."""
+def parted(headers: Headers) -> tuple[Headers, Origin | None]:
+    """Return the headers that a redriven record had at first, and where it was read then; None if it does not say."""
+    for at in range(len(headers) - 1, -1, -1):  # ours is the last of its name: a source may have one, too
+        name, text = headers[at]
+        if name == HEADER_FIRST_ORIGIN:
+            try:
+                return [*headers[:at], *headers[at + 1 :]], msgspec.json.decode(text or b"", type=Origin)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                break
+    return headers, None
+
+
+def _origin_of(value: bytes | None) -> tuple[Origin | None, Origin | None]:
+    """Return where a change of the contract came from at first, and where it was redriven; None where it was not."""
     try:
-        return msgspec.json.decode(value or b"", type=_Sourced).source.origin
+        source = msgspec.json.decode(value or b"", type=_Sourced).source
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # it is in quarantine because it cannot be read
-        return None
+        return None, None
+    return (source.origin, None) if source.first_origin is None else (source.first_origin, source.origin)

@@ -30,6 +30,7 @@ from sinks.redis.rows import TableRows
 from sinks.redis.store import FeatureStore
 from streams.place import Place, history_gone
 from streams.places import Places
+from streams.sweep import REDRIVE_LAG_HOURS
 
 if TYPE_CHECKING:
     from sinks.lake.latest import LatestBatch, LatestChanges
@@ -216,7 +217,8 @@ class Rebuild:
             place.done = place.total = 0
         counted.total = await self._apart(lambda: latest.prepare(fill.partitions()))
         LOG.info("features.rebuild", topic=fill.topic, partitions=sorted(fill.partitions()), keys=counted.total)
-        before = datetime.fromtimestamp(self._clock(), UTC) - timedelta(hours=self._config.limits.redrive_max_age_hours)
+        hours = self._config.limits.redrive_max_age_hours + REDRIVE_LAG_HOURS
+        before = datetime.fromtimestamp(self._clock(), UTC) - timedelta(hours=hours)
         batches = latest.batches(expired_before=before)
         sent = 0
         while (batch := await self._apart(lambda: next(batches, None))) is not None:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
 from connectors.transport.chunk import Headers
-from connectors.transport.producer import RECORD_OVERHEAD_BYTES, Outbox, plain_outbox
+from connectors.transport.producer import RECORD_OVERHEAD_BYTES, Outbox
 from connectors.transport.scan import Scanned, scan
-from connectors.transport.small_writes import SmallTransactions
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.topics import TopicNames
@@ -26,10 +24,11 @@ from streams.destinations import prepare
 from streams.outcome import without_values
 from streams.registration import ensure_own_topics, open_admin, own_topics
 from streams.retry import HEADER_DESTINATION, DeadLetter, Waiting, read_dead_letter, read_waiting
-from streams.settings import client_settings, is_transactional, producer_settings
+from streams.settings import client_settings
+from streams.small_writer import batches, small_writer
 
 REASON = "redriven"
-BATCH_LETTERS, BATCH_BYTES = 200, 8 * 1024 * 1024  # of one transaction
+BATCH_LETTERS = 200  # of one transaction
 
 Place = tuple[str, int, int]  # id of the topic of dead letters, partition, offset
 
@@ -113,26 +112,15 @@ def redrive(
         ensure_own_topics(config, own_topics(config))
         for destination in config.notify if wanted.destination is None else [wanted.destination]:
             prepare(config, destination)  # a new one would pass over what is written before its first start
-    transaction = None if dry_run else _writer(config)  # from here on nobody else sends any
+    transaction = None if dry_run else small_writer(config, "redrive")  # from here on nobody else sends any
     letters = (each for each in dead_letters(config, wanted) if _is_to_send(each, config, done))
-    for batch in _batches(letters):
+    for batch in batches(letters, lambda each: each.nbytes, records=BATCH_LETTERS):
         if transaction is not None:
             with transaction() as outbox:
                 for each in batch:
                     _produce(outbox, config, each, now_ms=int(clock() * 1000))
         done.sent.update((each.letter.destination, each.letter.alert.rule) for each in batch)
     return done
-
-
-def _batches(letters: Iterable[Letter]) -> Iterator[list[Letter]]:
-    batch: list[Letter] = []
-    for each in letters:
-        batch.append(each)
-        if len(batch) == BATCH_LETTERS or sum(one.nbytes for one in batch) >= BATCH_BYTES:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _is_to_send(letter: Letter, config: Config, done: Redriven) -> bool:
@@ -143,12 +131,6 @@ def _is_to_send(letter: Letter, config: Config, done: Redriven) -> bool:
     else:
         return True
     return False
-
-
-def _writer(config: Config) -> Callable[[], AbstractContextManager[Outbox]]:
-    if is_transactional(config):
-        return SmallTransactions(producer_settings(config, "redrive", transactional=True)).transaction
-    return lambda: plain_outbox(client_settings(config), message_bytes_max=config.kafka.message_bytes_max)
 
 
 def _produce(outbox: Outbox, config: Config, each: Letter, *, now_ms: int) -> None:

@@ -14,7 +14,7 @@ from schemas.topics import TopicNames
 from streams.settings import client_settings, is_embedded
 from streams.tables import TableDirectory
 
-QUARANTINE_DAYS = 30
+DEAD_LETTERS_DAYS = 30
 ALERTS_DAYS = 7
 ALERTS_PARTITIONS = 4
 STATUS_DAYS = 7
@@ -102,24 +102,25 @@ def own_topics(config: Config) -> list[str]:
     names = TopicNames(config.kafka.topic_prefix)
     books = map(names.stage_state, STAGES_WITH_A_BOOK)
     always = [names.tables, names.quarantine, names.alerts, names.alerts_redrive, names.alerts_dead, names.status]
-    return [*always, *books]
+    return [*always, names.quarantine_settled, names.redrive, names.normalize_previous, *books]
 
 
 def own_topic(config: Config, topic: str, *, partitions: int | None = None) -> TopicSettings:
     """Return partitions, retention and cleanup policy of a topic of ours; docs/topics.md lists them."""
     names = TopicNames(config.kafka.topic_prefix)
-    if topic in {names.tables, *map(names.stage_state, STAGES_WITH_A_BOOK)}:
+    if topic in {names.tables, names.normalize_previous, *map(names.stage_state, STAGES_WITH_A_BOOK)}:
         return _settings(config, partitions=1, days=None)
     if topic == names.status:
         return replace(_settings(config, partitions=1, days=STATUS_DAYS), compacted=True, overrides=_STATUS)
-    if topic == names.quarantine:
-        return _settings(config, partitions=1, days=QUARANTINE_DAYS)
+    if topic in {names.quarantine, names.quarantine_settled, names.redrive}:  # what became of a record outlives it
+        number = (partitions or 1) if topic == names.redrive else 1
+        return _settings(config, partitions=number, days=config.kafka.quarantine_retention_hours / 24)
     if topic == names.alerts:
         return _settings(config, partitions=ALERTS_PARTITIONS, days=ALERTS_DAYS)
     if topic == names.alerts_dead:
-        return _settings(config, partitions=ALERTS_PARTITIONS, days=QUARANTINE_DAYS)
+        return _settings(config, partitions=ALERTS_PARTITIONS, days=DEAD_LETTERS_DAYS)
     if topic == names.alerts_redrive:  # says which dead letters were sent again: kept as long as those
-        return _settings(config, partitions=1, days=QUARANTINE_DAYS)
+        return _settings(config, partitions=1, days=DEAD_LETTERS_DAYS)
     if topic.startswith(names.alerts_retry_prefix):
         return _settings(config, partitions=1, days=ALERTS_DAYS)
     if topic == names.relay:

@@ -52,6 +52,7 @@ class BaseStage:
     def __init__(self) -> None:
         """Begin with nothing counted."""
         self.counts: Counter[str] = Counter()
+        self.quarantined: Counter[tuple[str, str]] = Counter()  # by table ("" for none) and reason
         self.last_error: HeadgateError | None = None
 
     async def start(self) -> None:

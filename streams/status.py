@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,12 +39,15 @@ class Standing:
     view: TransportView
     tables: TableDirectory
     names: TopicNames
+    quarantined: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by table ("" for none) and reason
 
 
 def status_of(at: Standing, *, now: float) -> dict[str, Any]:
     """Return the status of a stage process; the web server adds stage, instance, slot and pid."""
     paused = [entry for entry in at.tables.values() if entry.paused and at.name == "normalize"]
-    read = [each for each in at.view.partitions if each.topic != at.names.relay]  # it is empty, and nobody's table
+    # The relay's topic is empty, and nobody's table; the redrive topic is of interest where something waits on it.
+    read = [each for each in at.view.partitions if each.topic not in {at.names.relay, at.names.redrive}]
+    waiting = [each for each in at.view.partitions if each.topic == at.names.redrive and (each.lag or each.paused)]
     return {
         "stage": at.name,
         "version": VERSION,
@@ -53,12 +56,22 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
         "state": state_of(at),
         "assigned": len(read),
         "tables": [
-            *(table_status(topic, of, at, now) for topic, of in by_topic(sorted(read, key=_by_name)).items()),
+            *(
+                table_status(topic, of, at, now)
+                for topic, of in by_topic(sorted([*read, *waiting], key=_by_name)).items()
+            ),
             *map(paused_status, paused),
         ],
+        "quarantined": quarantined_rows(at.quarantined),
         "last_error": last_error(at, now),
         "counters": dict(at.counters),
     }
+
+
+def quarantined_rows(counts: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
+    """Return what this worker put into quarantine since it started, a row per table and reason."""
+    rows = ({"table": table or None, "reason": why, "count": n} for (table, why), n in sorted(counts.items()) if n)
+    return list(rows)
 
 
 def state_of(at: Standing) -> str:

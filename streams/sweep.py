@@ -13,6 +13,7 @@ from sinks.redis.sweep import Horizon
 from streams.places import Logs, Places
 
 SWEEP_SECONDS = 3_600.0
+REDRIVE_LAG_HOURS = 24  # NORMALIZE refuses what is too old as it sends it again; FEATURES reads it a day later at most
 
 
 class Sweep:
@@ -40,7 +41,8 @@ class Sweep:
         if self._logs is None or not by_topic:
             return
         ends = await self._logs([(a.topic, a.partition) for ours in by_topic.values() for a in ours])
-        before_ms = int((self._clock() - self._config.limits.redrive_max_age_hours * 3_600) * 1_000)
+        hours = self._config.limits.redrive_max_age_hours + REDRIVE_LAG_HOURS
+        before_ms = int((self._clock() - hours * 3_600) * 1_000)
         for topic, ours in by_topic.items():
             starts = {a.partition: ends[topic, a.partition][0] for a in ours if (topic, a.partition) in ends}
             horizon = Horizon(ours[0].topic_id, starts, before_ms)

@@ -130,7 +130,8 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
     names = TopicNames(own_prefix)
     waiting = names.all_alerts_retry("destination")
     own = [names.tables, names.alerts, names.quarantine, names.alerts_redrive, names.alerts_dead, names.status]
-    own += [names.normalize_state, names.stage_state("alerts")]
+    own += [names.normalize_state, names.stage_state("alerts"), names.normalize_previous]
+    own += [names.quarantine_settled, names.redrive]
     views = [view for spec in specs.values() for view in sorted(views_that_emit(spec))]
     emitted = [*map(names.features, views), *map(names.alerts_state, views)]
     for topic in [*map(names.changes, specs), *emitted, *own, *waiting]:

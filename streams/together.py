@@ -43,6 +43,10 @@ class SideBySide:
         """Return the places, from 0."""
         return list(range(self.ends[-1]))
 
+    def origin_offsets(self) -> list[int]:
+        """Return all offsets as their partitions have them."""
+        return [offset for run in self._runs for offset in run.offsets()]
+
     def headers(self, index: int) -> Headers:
         """Return the headers of one record."""
         at = bisect_left(self.ends, index + 1)
@@ -56,7 +60,7 @@ def decode_together(
 
     `memories` are those of the runs, one for all runs of a partition. What was skipped is counted with the first run.
     """
-    if len(runs) == 1 or sum(map(len, runs)) >= LONG_RUN * len(runs):
+    if len(runs) == 1 or sum(map(len, runs)) >= LONG_RUN * len(runs) or decoder.alone:
         return None
     together = SideBySide(runs)
     decoded = decoder.decode(together, PartitionMemory())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from streams.stage import MAIN_LANE, Stage
 from streams.tables import TableDirectory
 
 if TYPE_CHECKING:
+    from streams.normalize import NormalizeStage
     from streams.relay import Relay
 
 STAGES = ("normalize", "features", "alerts", "lake")
@@ -32,6 +34,7 @@ ALERTS_GATHER_SECONDS = 0.05  # an evaluation costs 6 ms however few the changes
 FEATURES_GROUP_RECORDS_MAX = 4_000  # where rows share entities these are seconds of work, done again after a kill
 LAKE_GROUP_RECORDS_MAX = 4_000  # what is read at once costs several times its bytes
 LAKE_LANE_SHARE = 4  # of a lane's bytes LAKE needs a quarter: it has a buffer of its own behind it
+REDRIVE_LANE_SHARE = 8  # of a lane's bytes: what is sent again is seldom much
 NOTIFY_LANE_SHARE = 8  # of a lane's bytes, for each of the seven lanes in which alerts wait
 WIDE_GROUP_RECORDS_MAX = 64_000  # what a transaction over many output partitions gathers at most
 
@@ -66,6 +69,12 @@ class Wired:
         """Return what was counted since the start, also what went to quarantine."""
         aside = self.quarantine.counts if self.quarantine is not None else {}
         return {**self.stage.counters(), **aside}
+
+    def quarantined(self) -> Counter[tuple[str, str]]:
+        """Return what went to quarantine since the start, by table ("" for none) and reason."""
+        found: Counter[tuple[str, str]] = Counter(getattr(self.stage, "quarantined", {}))
+        found.update({} if self.quarantine is None else dict(self.quarantine.by_table))
+        return found
 
     async def stop(self) -> None:
         """Stop the stage, then close what it puts records aside with; once the consumer hands out nothing more."""
@@ -120,9 +129,10 @@ def _normalize(parts: Parts) -> Wired:
     async def ensure_outputs(wanted: Mapping[str, Output]) -> Mapping[str, int]:
         return await asyncio.to_thread(ensure, wanted)
 
+    writer = writer_of(parts, transactional=transactional)
     stage = NormalizeStage(
-        config, names=parts.names, tables=parts.tables, writer=writer_of(parts, transactional=transactional),
-        consumer=parts.consumer, ensure_outputs=ensure_outputs,
+        config, names=parts.names, tables=parts.tables, writer=writer, consumer=parts.consumer,
+        ensure_outputs=ensure_outputs,
     )  # fmt: skip
 
     def group_records_max() -> int:
@@ -137,7 +147,34 @@ def _normalize(parts: Parts) -> Wired:
         book=book_of(config, "normalize"),
         rereads=True,
     )
+    _redrive(parts, stage, writer, lambda sizes: ensure_outputs({name: Output([], n) for name, n in sizes.items()}))
     return Wired(stage)
+
+
+def _redrive(
+    parts: Parts, stage: NormalizeStage, writer: Any, ensure: Callable[[Mapping[str, int]], Awaitable[Any]]
+) -> None:
+    """Give NORMALIZE the lane of what is sent again."""
+    from streams.chains import chains_of
+    from streams.redriven import REDRIVE_LANE, RedriveLane
+
+    transactional, limits = is_transactional(parts.config), _limits(parts)
+    lane = RedriveLane(
+        parts.config, names=parts.names, tables=parts.tables, writer=writer, chains=chains_of(parts.config),
+        ensure_outputs=ensure, stage=stage,
+    )  # fmt: skip
+    parts.consumer.lane(
+        REDRIVE_LANE,
+        [parts.names.redrive],
+        lane.step,
+        on_poison=lane.on_poison,
+        bytes_max=limits["bytes_max"] // REDRIVE_LANE_SHARE,
+        group_records_max=limits["group_records_max"],
+        commits=not transactional,
+        transactional=transactional,
+        book=book_of(parts.config, "normalize"),
+        goes_on=True,  # its topic is nobody's table: there is none to be asked for a decision
+    )
 
 
 def _alerts(parts: Parts) -> Wired:

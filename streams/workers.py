@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -193,6 +194,15 @@ def _pending(rows: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
 def _over(fold: Any, rows: Sequence[Mapping[str, Any]], name: str) -> Any:
     known = [row[name] for row in rows if row.get(name) is not None]
     return fold(known) if known else None
+
+
+def quarantine_sums(workers: Iterable[WorkerState]) -> list[dict[str, Any]]:
+    """Return one row per table and reason over all workers that are there: what they quarantined since they started."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for worker in workers:
+        for row in worker.status.get("quarantined", []) if not worker.is_sick else ():
+            counts[str(row.get("table") or ""), str(row.get("reason"))] += int(row.get("count") or 0)
+    return [{"table": table or None, "reason": why, "count": n} for (table, why), n in sorted(counts.items())]
 
 
 def stage_sums(workers: Iterable[WorkerState], stages: Iterable[str]) -> list[dict[str, Any]]:

@@ -7,10 +7,11 @@ A format is one module that ends in an object with the two members of `Format`, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from connectors import wire
 from schemas.batch import Decoded
 from schemas.config import LimitsConfig
 from schemas.table import TableEntry
@@ -41,6 +42,15 @@ class Records(Protocol):
 
     def headers(self, index: int, /) -> Sequence[tuple[str, bytes | None]] | None:
         """Return the headers of one record; slow, so it is asked for only where one can matter."""
+
+
+def origin_offsets(records: Records) -> list[int]:
+    """Return the offsets that the records have in their partitions: those that may become part of a position.
+
+    Records of several partitions that are decoded side by side have others to be known by, and these apart.
+    """
+    own: list[int] = getattr(records, "origin_offsets", records.offsets)()
+    return own
 
 
 class PartitionMemory(msgspec.Struct):
@@ -86,8 +96,16 @@ class PartitionMemory(msgspec.Struct):
 class Decoder(Protocol):
     """Decodes the records of a table; it may learn from them, but returns what records and memory say, no more."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether what was seen of a partition decides about ordinary changes: then no run is decoded with others."""
+
     def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
-        """Return what the records say, each in exactly one place of `Decoded`; never raises for a record."""
+        """Return what the records say, each in exactly one place of `Decoded`; never raises for a record.
+
+        Raises:
+            RegistryUnavailable: what the records say cannot be told now, for formats that ask a registry.
+        """
 
 
 class Format(Protocol):
@@ -103,6 +121,14 @@ class Format(Protocol):
         Raises:
             ConfigurationError: the spec asks for what this format cannot read.
         """
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A format whose records name their schema by an id."""
+
+    def asking(self, schemas: wire.Schemas) -> Format:
+        """Return the format with its registry."""
 
 
 def encode_row(row: Any) -> bytes:

@@ -79,7 +79,9 @@ class CloudEvents:
         events.dialect = DIALECTS[first.connector]
         events.connector, events.source_name = first.connector, first.name or ""
         events.source_table = _full_table(first.schema, first.db, first.table)
-        events.positions, events.snapshots, faults = positions(events.codes, sources, self._epoch)
+        offsets = records.offsets()
+        own = [offsets[index] for index in events.indices]
+        events.positions, events.snapshots, faults = positions(events.codes, sources, own, self._epoch)
         events.rejected |= {events.indices[place]: fault for place, fault in faults.items()}
         events.transactions = transactions(sources)
         events.ts = [_micros(source, index, events) for index, _, source in found]

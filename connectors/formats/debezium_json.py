@@ -1,4 +1,4 @@
-"""Debezium's envelopes as JSON, of PostgreSQL, MySQL and MariaDB, with and without schema blocks.
+"""Debezium's envelopes as JSON, with and without schema blocks, of the connectors that envelope.py lists.
 
 Promise: `decode` never raises for a record and puts each in exactly one place. C does what is done per record (msgspec
 decodes an envelope, its row and all checks of types in one call); Python and Arrow do the rest by column (part.py).
@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from connectors.formats.base import PartitionMemory, Records
+from connectors.formats.base import PartitionMemory, Records, origin_offsets
 from connectors.formats.changes import find_stop, gather, name_source, remember
+from connectors.formats.envelope import DIALECTS
 from connectors.formats.keys import KeyReader
 from connectors.formats.part import (
     Part,
@@ -26,12 +27,15 @@ from connectors.formats.positions import positions
 from connectors.formats.reading import Reader, Reading
 from connectors.formats.reasons import Rejection, rejection
 from connectors.formats.schemablock import payload_behind
+from connectors.formats.traps import NULL_OR_DEFAULT, count_defaults
+from connectors.formats.zero_keys import check_zero_keys
 from schemas.batch import Batch, Decoded, Rejected
 from schemas.config import LimitsConfig
 from schemas.table import TableEntry
 
 NEW_KEY, OLD_KEY = "__debezium.newkey", "__debezium.oldkey"
 KEY_FROM_ROW = "key_from_row"
+UNREPRESENTABLE = "unrepresentable"
 _CHANGES_KEY = frozenset("cd")
 
 
@@ -52,6 +56,8 @@ class DebeziumJson:
 class DebeziumDecoder:
     """Decodes one table; it learns schema blocks and columns as they come."""
 
+    alone = False
+
     def __init__(self, entry: TableEntry, limits: LimitsConfig) -> None:
         """Prepare for the table's spec.
 
@@ -60,7 +66,7 @@ class DebeziumDecoder:
         """
         self._spec, self._depth_max, self._epoch = entry.spec, limits.record_depth_max, entry.epoch
         self._reader = Reader(entry.spec, limits)
-        dialects = ("postgresql", "mysql") if entry.spec.key else ()
+        dialects = set(DIALECTS.values()) if entry.spec.key else set()
         self._key_readers = {dialect: KeyReader(entry.spec, dialect, self._depth_max) for dialect in dialects}
 
     def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
@@ -70,9 +76,10 @@ class DebeziumDecoder:
         reading = self._reader.read(values)
         decoded = Decoded(Batch(self._spec.table), unknown_columns=reading.unknown_columns)
         raw_keys = records.keys() if self._key_readers else []
+        origins = origin_offsets(records)
         parts = [self._part(layout, indices, reading, values) for layout, indices in reading.members.items()]
         for part in parts:
-            self._finish(part, raw_keys, decoded)
+            self._finish(part, raw_keys, origins, decoded)
             self._key_changes(part, records)
         find_stop(parts, memory, decoded)
         end = len(values) if decoded.stop_index is None else decoded.stop_index
@@ -92,21 +99,28 @@ class DebeziumDecoder:
             payloads = [payload_behind(layout.prefix, payload) for payload in payloads]
         return Part(layout, indices, payloads, [reading.entries[index] for index in indices], b"".join(payloads))
 
-    def _finish(self, part: Part, raw_keys: list[bytes | None], decoded: Decoded) -> None:
+    def _finish(self, part: Part, raw_keys: list[bytes | None], origins: list[int], decoded: Decoded) -> None:
         """Bring a part into the contract's form."""
+        check_keys_unique(part, depth_max=self._depth_max)  # first: a row named twice may seem to be none
         check_rows(part)
-        check_keys_unique(part, depth_max=self._depth_max)
         find_unavailable(part)
-        convert_rows(part)
+        if part.layout.defaults:
+            _note(decoded, NULL_OR_DEFAULT, count_defaults(part.layout.defaults, part.afters))
+        _note(decoded, UNREPRESENTABLE, convert_rows(part))
         if self._key_readers:
             whole = len(part.indices) == len(raw_keys)
             raws = raw_keys if whole else [raw_keys[index] for index in part.indices]
             from_rows = read_keys(part, self._key_readers[part.layout.dialect], self._spec.key, raws)
-            if from_rows:
-                decoded.noted[KEY_FROM_ROW] = decoded.noted.get(KEY_FROM_ROW, 0) + from_rows
-        part.positions, part.snapshots, faults = positions(part.codes, part.sources, self._epoch)
-        part.reject(faults)
+            _note(decoded, KEY_FROM_ROW, from_rows)
+            check_zero_keys(part, self._spec.key)
+        own = origins if len(part.indices) == len(origins) else [origins[index] for index in part.indices]
+        part.reject(self._place(part, own))
         read_times(part)
+
+    def _place(self, part: Part, origins: list[int]) -> dict[int, Rejection]:
+        """Say where the changes of a part stand, and which are rows of a snapshot; return those without a place."""
+        part.positions, part.snapshots, faults = positions(part.codes, part.sources, origins, self._epoch)
+        return faults
 
     def _key_changes(self, part: Part, records: Records) -> None:
         """Read the other key of changes of keys from the headers of inserts and deletes: no other record has it."""
@@ -125,6 +139,11 @@ class DebeziumDecoder:
                         part.other_keys[i] = reader.one(bytes(raw))
                     except Rejection as exc:
                         part.reject({i: exc})
+
+
+def _note(decoded: Decoded, name: str, count: int) -> None:
+    if count:
+        decoded.noted[name] = decoded.noted.get(name, 0) + count
 
 
 def _rejected(parts: list[Part], unread: dict[int, Rejection], end: int) -> list[Rejected]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from connectors.formats.reasons import Rejection
 from connectors.formats.texts import whole_texts
 
-_SCALE_BY_ARROW_MAX = 6  # beyond it Arrow writes small numbers with an exponent
+SCALE_BY_ARROW_MAX = 6  # beyond it Arrow writes small numbers with an exponent
 _INT64_DIGITS = 18
 _NOT_NUMBERS = frozenset({"NAN", "POSITIVE_INFINITY", "NEGATIVE_INFINITY", "NaN", "Infinity", "-Infinity"})
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,10})?")
@@ -29,11 +29,14 @@ _EXACT = decimal.Context(
 _UNSCALED_BYTES_MAX = 1_024
 
 
-class ScaledValue(msgspec.Struct, frozen=True, gc=False):
+class ScaledValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """`io.debezium.data.VariableScaleDecimal`: `value` (big-endian two's complement) by ten to minus `scale`."""
 
     scale: int
     value: bytes
+
+
+AnyNumber = ScaledValue | bytes | int
 
 
 def unscaled(value: bytes) -> int:
@@ -87,7 +90,7 @@ def bytes_text(scale: int, precision: int, target: int) -> Callable[[bytes], str
 
 def bytes_column(scale: int, precision: int, target: int) -> Callable[[list[bytes]], list[str]] | None:
     """Return `bytes_text` for many, or None where Arrow would not write all of them plainly."""
-    if scale != target or scale > _SCALE_BY_ARROW_MAX:
+    if scale != target or scale > SCALE_BY_ARROW_MAX:
         return None
     highest = 10 ** min(precision, _INT64_DIGITS) - 1
     from_bytes = int.from_bytes

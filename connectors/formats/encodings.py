@@ -1,7 +1,8 @@
 """How Debezium encodes a column on the wire, and how each encoding becomes the contract's form of a type: one table.
 
 Names of encodings are those of Debezium without `io.debezium.` (`time.MicroTimestamp`), those of Kafka Connect with
-`connect.` (`connect.Decimal`), and plain words for what carries no name (`int`, `string`, `base64`).
+`connect.` (`connect.Decimal`), and plain words for what carries no name (`int`, `string`, `base64`). `oracle.NUMBER` is
+whichever of its forms Debezium chose by the digits of the column.
 """
 
 from __future__ import annotations
@@ -10,86 +11,24 @@ import base64
 import binascii
 import difflib
 import re
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 
-from connectors.formats import decimals, plain, temporal
+from connectors.formats import decimals, temporal
+from connectors.formats.forms import Conversion, Float, Float32, Form, Int32, Int64, Maker, by, plain
+from connectors.formats.raw_encodings import BSON, PLAIN
 from connectors.formats.reasons import Rejection
+from connectors.formats.structured import STRUCTURED
 from connectors.formats.texts import whole_texts
+from connectors.formats.uuids import uuid_column, uuid_text
 from schemas.errors import ConfigurationError
 from schemas.types import ColumnType, Kind
 
-Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
-Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-WHOLE = (Int32, Int64)
-_NotFinite = Literal["NaN", "Infinity", "-Infinity"]
-Float = float | _NotFinite
-_FLOAT32_END = 2.0**128 - 2.0**103  # from here on the nearest number of 32 bits is infinity
-Float32 = Annotated[float, msgspec.Meta(gt=-_FLOAT32_END, lt=_FLOAT32_END)] | _NotFinite
-
-_SCALED = re.compile(r"(connect\.Decimal)\((-?\d{1,4})\)")
-HALVES_MIN = 16  # below so many, values are converted one by one
-
-Each = Callable[[Any], Any]
-Column = Callable[[list[Any]], list[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """From the wire's form to the contract's: `each` decides; `column` is its faster twin for ordinary values."""
-
-    each: Each
-    column: Column | None = None
-
-    def apply(self, values: list[Any]) -> tuple[list[Any], dict[int, Rejection]]:
-        """Return the converted values (the same list if nothing changed), and which were refused, by index."""
-        faults: dict[int, Rejection] = {}
-        return self._part(values, 0, faults), faults
-
-    def _part(self, values: list[Any], start: int, faults: dict[int, Rejection]) -> list[Any]:
-        if self.column is not None and values:
-            try:
-                return self.column(values)
-            except Exception:  # noqa: BLE001 - whatever Arrow makes of odd values: `each` decides below
-                if len(values) > HALVES_MIN:
-                    half = len(values) // 2
-                    return self._part(values[:half], start, faults) + self._part(values[half:], start + half, faults)
-        out = []
-        for index, value in enumerate(values, start):
-            try:
-                out.append(self.each(value))
-            except Rejection as exc:
-                faults[index] = exc
-                out.append(None)
-            except (ValueError, ArithmeticError):  # a limit of Python's own numbers
-                faults[index] = Rejection("out_of_range")
-                out.append(None)
-        return out
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A column on the wire: the type that msgspec checks, and what is converted afterwards (None: nothing)."""
-
-    wire: Any
-    conversion: Conversion | None = None
-
-
-Maker = Callable[[ColumnType, int | None], Form]
-
-
-def _plain(wire: Any) -> Maker:
-    return lambda _type, _scale: Form(wire)
-
-
-def _by(wire: Any, each: Each, column: Column | None = None) -> Maker:
-    conversion = Conversion(each, column)
-    return lambda _type, _scale: Form(wire, conversion)
+_WITH_NUMBER = re.compile(r"(connect\.Decimal|data\.Bits)\((-?\d{1,5})\)")
+_ESCAPED = re.compile(r"\\([\\,])")
+_BITS_PADDED_MAX = 65_536  # a bit varying without a length says 2147483647
 
 
 def is_whole_text(form: Form) -> bool:
@@ -103,28 +42,6 @@ def _boolean(value: Any) -> bool:
     return bool(value)
 
 
-def uuid_text(value: str) -> str:
-    """Return a UUID in lower case with hyphens."""
-    try:
-        found = uuid.UUID(value)
-    except ValueError:
-        raise Rejection("bad_type") from None
-    if found.hex not in value.lower().replace("-", ""):  # digits of other scripts, underscores
-        raise Rejection("bad_type")
-    return str(found)
-
-
-def uuid_column(values: list[str]) -> list[str]:
-    """Return the very list if each text is a UUID in the contract's form; else raise."""
-    count = len(values)
-    joined = "\n".join(values) + "\n"
-    rest = joined.encode("ascii").translate(None, b"0123456789abcdef")
-    in_place = all(joined[at::37] == "-" * count for at in (8, 13, 18, 23)) and joined[36::37] == "\n" * count
-    if len(joined) != 37 * count or rest != b"----\n" * count or not in_place:
-        raise Rejection("bad_type")
-    return values
-
-
 def _base64url(value: str) -> bytes:
     try:
         return base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
@@ -134,7 +51,7 @@ def _base64url(value: str) -> bytes:
 
 def _hex(value: str) -> bytes:
     try:
-        return bytes.fromhex(value)
+        return bytes.fromhex(value.removeprefix("0x"))  # so does AWS DMS write it
     except ValueError:
         raise Rejection("bad_type") from None
 
@@ -163,16 +80,36 @@ def _unscaled_string(_type: ColumnType, scale: int | None) -> Form:
     return Form(bytes, Conversion(lambda value: decimals.plain_text(decimals.ScaledValue(scale, value))))
 
 
+def _oracle_number(type_: ColumnType, _scale: int | None) -> Form:
+    of_bytes = decimals.bytes_text(type_.scale, type_.precision, type_.scale)
+    of_scaled = decimals.scaled_text(type_.precision, type_.scale)
+
+    def each(value: decimals.AnyNumber) -> str:
+        if isinstance(value, bytes):
+            return of_bytes(value)
+        if isinstance(value, int):
+            return decimals.fitted(value, 0, precision=type_.precision, target=type_.scale)
+        return of_scaled(value)
+
+    return Form(decimals.AnyNumber, Conversion(each))
+
+
+def _oracle_long(_type: ColumnType, _scale: int | None) -> Form:
+    each = _oracle_number(ColumnType(Kind.DECIMAL, precision=19, scale=0), None).conversion
+    assert each is not None, "numbers become text"
+    return Form(decimals.AnyNumber, Conversion(lambda value: _within_64_bits(each.each(value))))
+
+
+def _within_64_bits(digits: str) -> str:
+    if not -(2**63) <= int(digits) < 2**63:
+        raise Rejection("out_of_range")
+    return digits
+
+
 def _unscaled_long(_type: ColumnType, scale: int | None) -> Form:
     digits = decimals.bytes_text(scale or 0, 19, 0)
 
-    def each(value: bytes) -> str:
-        text = digits(value)
-        if not -(2**63) <= int(text) < 2**63:
-            raise Rejection("out_of_range")
-        return text
-
-    return Form(bytes, Conversion(each))
+    return Form(bytes, Conversion(lambda value: _within_64_bits(digits(value))))
 
 
 def _of_scaled(type_: ColumnType, _scale: int | None) -> Form:
@@ -194,19 +131,31 @@ def _raw_json(value: msgspec.Raw) -> str | None:
     return None if text == "null" else text
 
 
+def _bits(_type: ColumnType, length: int | None) -> Form:
+    """Bits as digits: as many as the column has where that is known, else from the highest that is set."""
+    width = length if length is not None and length <= _BITS_PADDED_MAX else 1
+
+    def each(value: bytes) -> str:
+        return f"{int.from_bytes(value, 'little'):0{max(width, 1)}b}"
+
+    return Form(bytes, Conversion(each))
+
+
+def _unescaped(value: str) -> str:
+    return _ESCAPED.sub(r"\1", value)
+
+
 def _float_text(value: float | str) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
 def _times(factor: int, divisor: int = 1) -> Maker:
-    return _by(
-        Int64, lambda value: temporal.time_text(value * factor // divisor), temporal.time_column(factor, divisor)
-    )
+    return by(Int64, lambda value: temporal.time_text(value * factor // divisor), temporal.time_column(factor, divisor))
 
 
 def _stamps(factor: int, divisor: int = 1, suffix: str = "") -> Maker:
     column = temporal.timestamp_column(factor, divisor, suffix)
-    return _by(Int64, lambda value: temporal.timestamp_text(value * factor // divisor) + suffix, column)
+    return by(Int64, lambda value: temporal.timestamp_text(value * factor // divisor) + suffix, column)
 
 
 def _epoch(factor: int, divisor: int = 1) -> dict[Kind, Maker]:
@@ -229,145 +178,106 @@ def _iso_time(value: str) -> str:
     return temporal.time_text(temporal.time_micros_of(value))
 
 
-def _raw(each: Each, column: Column | None = None) -> Maker:
-    return _by(msgspec.Raw, each, None if column is None else plain.with_nulls(column))
+def _midnight(millis: int) -> str:
+    """Return the day of an Oracle DATE without a time of day; one with it is no date."""
+    days, rest = divmod(millis, temporal.DAY_US // 1_000)
+    if rest:
+        raise Rejection("out_of_range")
+    return temporal.date_text(days)
 
 
-def _raw_decimal(type_: ColumnType, _scale: int | None) -> Form:
-    each, column = plain.decimal_maker(type_.precision, type_.scale)
-    return Form(msgspec.Raw, Conversion(each, plain.with_nulls(column)))
-
-
-def _raw_uuid(raw: Any) -> str | None:
-    text = plain.text_of(raw)
-    return None if text is None else uuid_text(text)
-
-
-_TEXT = {Kind.STRING: _plain(str)}
-_INT_AS_IT_IS = {Kind.LONG: _by(Int64, str, whole_texts), Kind.STRING: _by(int, str, whole_texts)}
-_DATES = {Kind.DATE: _by(Int32, temporal.date_text, temporal.date_column), Kind.INT: _plain(Int32), **_INT_AS_IT_IS}
-_DOCUMENT = {Kind.JSON: _by(msgspec.Raw, _raw_json), Kind.STRING: _by(msgspec.Raw, _raw_json)}
-_ENUM = {Kind.STRING: _plain(str)}
+_TEXT = {Kind.STRING: plain(str)}
+_INT_AS_IT_IS = {Kind.LONG: by(Int64, str, whole_texts), Kind.STRING: by(int, str, whole_texts)}
+_DATES = {Kind.DATE: by(Int32, temporal.date_text, temporal.date_column), Kind.INT: plain(Int32), **_INT_AS_IT_IS}
+_DOCUMENT = {Kind.JSON: by(msgspec.Raw, _raw_json), Kind.STRING: by(msgspec.Raw, _raw_json)}
+_ENUM = {Kind.STRING: plain(str)}
 
 ENCODINGS: dict[str, dict[Kind, Maker]] = {
-    "plain": {
-        Kind.BOOLEAN: _raw(plain.boolean_of, plain.booleans),
-        Kind.INT: _raw(plain.int_of, plain.ints),
-        Kind.LONG: _raw(plain.long_of, plain.longs),
-        Kind.FLOAT: _raw(*plain.float_maker(single=True)),
-        Kind.DOUBLE: _raw(*plain.float_maker(single=False)),
-        Kind.DECIMAL: _raw_decimal,
-        Kind.DATE: _raw(plain.date_of, plain.dates),
-        Kind.TIME: _raw(plain.time_of),
-        Kind.TIMESTAMP: _raw(plain.stamp_of, plain.stamps),
-        Kind.TIMESTAMPTZ: _raw(plain.zoned_of, plain.zoned),
-        Kind.STRING: _raw(plain.text_of, plain.texts),
-        Kind.JSON: _raw(plain.document_of),
-        Kind.UUID: _raw(_raw_uuid, lambda raws: uuid_column(plain.texts(raws))),
-        Kind.BINARY: _raw(plain.bytes_of, plain.binaries),
-    },
-    "boolean": {Kind.BOOLEAN: _plain(bool), Kind.STRING: _by(bool, lambda value: "true" if value else "false")},
-    "tinyint": {Kind.BOOLEAN: _by(bool | int, _boolean)},
+    "plain": PLAIN,
+    "bson": BSON,
+    "boolean": {Kind.BOOLEAN: plain(bool), Kind.STRING: by(bool, lambda value: "true" if value else "false")},
+    "tinyint": {Kind.BOOLEAN: by(bool | int, _boolean)},
     "int": {
-        Kind.INT: _plain(Int32),
-        Kind.LONG: _by(Int64, str, whole_texts),
+        Kind.INT: plain(Int32),
+        Kind.LONG: by(Int64, str, whole_texts),
         Kind.DECIMAL: _whole,
-        Kind.FLOAT: _plain(float),
-        Kind.DOUBLE: _plain(float),
-        Kind.BOOLEAN: _by(int, _boolean),
-        Kind.STRING: _by(int, str, whole_texts),
+        Kind.FLOAT: plain(float),
+        Kind.DOUBLE: plain(float),
+        Kind.BOOLEAN: by(int, _boolean),
+        Kind.STRING: by(int, str, whole_texts),
     },
     "double": {
-        Kind.FLOAT: _plain(Float32),
-        Kind.DOUBLE: _plain(Float),
+        Kind.FLOAT: plain(Float32),
+        Kind.DOUBLE: plain(Float),
         Kind.DECIMAL: _of_decimal(rounded=True),
-        Kind.STRING: _by(Float, _float_text),
+        Kind.STRING: by(Float, _float_text),
     },
-    "number": {Kind.DECIMAL: _of_decimal(rounded=False), Kind.STRING: _by(Decimal, decimals.plain_text)},
+    "number": {Kind.DECIMAL: _of_decimal(rounded=False), Kind.STRING: by(Decimal, decimals.plain_text)},
     "string": {
-        Kind.STRING: _plain(str),
-        Kind.JSON: _plain(str),
-        Kind.UUID: _by(str, uuid_text, uuid_column),
+        Kind.STRING: plain(str),
+        Kind.JSON: plain(str),
+        Kind.UUID: by(str, uuid_text, uuid_column),
         Kind.DECIMAL: _of_number_text,
     },
-    "base64": {Kind.BINARY: _plain(bytes), Kind.STRING: _plain(str)},
-    "base64url": {Kind.BINARY: _by(str, _base64url), Kind.STRING: _plain(str)},
-    "hex": {Kind.BINARY: _by(str, _hex), Kind.STRING: _plain(str)},
+    "base64": {Kind.BINARY: plain(bytes), Kind.STRING: plain(str)},
+    "base64url": {Kind.BINARY: by(str, _base64url), Kind.STRING: plain(str)},
+    "hex": {Kind.BINARY: by(str, _hex), Kind.STRING: plain(str)},
     "map": _DOCUMENT,
+    "array": _DOCUMENT,
     "struct": _DOCUMENT,
+    "any": {Kind.STRING: PLAIN[Kind.STRING]},  # a text as it is, anything else as its JSON
     "connect.Decimal": {Kind.DECIMAL: _unscaled, Kind.STRING: _unscaled_string, Kind.LONG: _unscaled_long},
     "connect.Date": _DATES,
     "connect.Time": {Kind.TIME: _times(1_000), **_INT_AS_IT_IS},
     "connect.Timestamp": _epoch(1_000),
     "data.VariableScaleDecimal": {
         Kind.DECIMAL: _of_scaled,
-        Kind.STRING: _by(decimals.ScaledValue, decimals.plain_text),
+        Kind.STRING: by(decimals.ScaledValue, decimals.plain_text),
     },
-    "data.Bits": {Kind.BINARY: _plain(bytes), Kind.STRING: _plain(str)},
-    "data.Json": {Kind.JSON: _plain(str), Kind.STRING: _plain(str)},
-    "data.Uuid": {Kind.UUID: _by(str, uuid_text, uuid_column), Kind.STRING: _plain(str)},
+    "oracle.NUMBER": {Kind.DECIMAL: _oracle_number, Kind.LONG: _oracle_long},
+    "data.Bits": {Kind.BINARY: plain(bytes), Kind.STRING: _bits},
+    "data.Json": {Kind.JSON: plain(str), Kind.STRING: plain(str)},
+    "data.Uuid": {Kind.UUID: by(str, uuid_text, uuid_column), Kind.STRING: plain(str)},
     "data.Xml": _TEXT,
     "data.Ltree": _TEXT,
-    "data.TsVector": _TEXT,
+    "data.Tsvector": _TEXT,
     "data.Enum": _ENUM,
+    "data.EnumEscaped": {Kind.STRING: by(str, _unescaped)},
     "data.EnumSet": _ENUM,
     "time.Date": _DATES,
     "time.Time": {Kind.TIME: _times(1_000), **_INT_AS_IT_IS},
     "time.MicroTime": {Kind.TIME: _times(1), **_INT_AS_IT_IS},
     "time.NanoTime": {Kind.TIME: _times(1, 1_000), **_INT_AS_IT_IS},
-    "time.Timestamp": _epoch(1_000),
+    "time.Timestamp": {Kind.DATE: by(Int64, _midnight), **_epoch(1_000)},
     "time.MicroTimestamp": _epoch(1),
     "time.NanoTimestamp": _epoch(1, 1_000),
-    "time.ZonedTimestamp": {Kind.TIMESTAMPTZ: _by(str, _zoned, temporal.zoned_column), Kind.STRING: _plain(str)},
-    "time.ZonedTime": {Kind.TIME: _by(str, _iso_time), Kind.STRING: _plain(str)},
-    "time.IsoDate": {Kind.DATE: _by(str, _iso_date), Kind.STRING: _plain(str)},
-    "time.IsoTime": {Kind.TIME: _by(str, _iso_time), Kind.STRING: _plain(str)},
+    "time.ZonedTimestamp": {Kind.TIMESTAMPTZ: by(str, _zoned, temporal.zoned_column), Kind.STRING: plain(str)},
+    "time.ZonedTime": {Kind.TIME: by(str, _iso_time), Kind.STRING: plain(str)},
+    "time.IsoDate": {Kind.DATE: by(str, _iso_date), Kind.STRING: plain(str)},
+    "time.IsoTime": {Kind.TIME: by(str, _iso_time), Kind.STRING: plain(str)},
     "time.IsoTimestamp": {
-        Kind.TIMESTAMP: _by(str, _iso_stamp),
-        Kind.TIMESTAMPTZ: _by(str, _zoned),
-        Kind.STRING: _plain(str),
+        Kind.TIMESTAMP: by(str, _iso_stamp),
+        Kind.TIMESTAMPTZ: by(str, _zoned),
+        Kind.STRING: plain(str),
     },
     "time.MicroDuration": _INT_AS_IT_IS,
     "time.Interval": _TEXT,
-    "time.Year": {Kind.INT: _plain(Int32), **_INT_AS_IT_IS},
-}
-
-# What a column is taken for where neither the record nor the spec says: PostgreSQL with time.precision.mode=adaptive.
-DEFAULTS: dict[Kind, str] = {
-    Kind.BOOLEAN: "boolean",
-    Kind.INT: "int",
-    Kind.LONG: "int",
-    Kind.FLOAT: "double",
-    Kind.DOUBLE: "double",
-    Kind.DECIMAL: "connect.Decimal",
-    Kind.DATE: "time.Date",
-    Kind.TIME: "time.MicroTime",
-    Kind.TIMESTAMP: "time.MicroTimestamp",
-    Kind.TIMESTAMPTZ: "time.ZonedTimestamp",
-    Kind.STRING: "string",
-    Kind.JSON: "data.Json",
-    Kind.UUID: "data.Uuid",
-    Kind.BINARY: "base64",
-}
-# MySQL and MariaDB, where they differ: DATETIME has no fraction unless asked for, and there is no boolean of its own.
-MYSQL_DEFAULTS: dict[Kind, str] = {**DEFAULTS, Kind.TIMESTAMP: "time.Timestamp", Kind.BOOLEAN: "tinyint"}
-DEFAULTS_OF: dict[str, dict[Kind, str]] = {
-    "postgresql": DEFAULTS,
-    "mysql": MYSQL_DEFAULTS,
-    "plain": dict.fromkeys(DEFAULTS, "plain"),
+    "time.Year": {Kind.INT: plain(Int32), **_INT_AS_IT_IS},
+    **{name: {**kinds, Kind.JSON: _DOCUMENT[Kind.JSON]} for name, kinds in STRUCTURED.items()},
 }
 
 
 def form_of(type_: ColumnType, encoding: str, *, scale: int | None = None) -> Form:
     """Return how a column (not a list) of `type_` is read from `encoding`; `scale` is what a schema block says.
 
-    An encoding may carry its scale, `connect.Decimal(30)`, for what no schema block and no decimal type says.
+    An encoding may carry its number, `connect.Decimal(30)` its scale and `data.Bits(8)` its length, for what no schema
+    block and no decimal type says.
 
     Raises:
         ConfigurationError: there is no such encoding, or it cannot be read as `type_`.
     """
-    if scaled := _SCALED.fullmatch(encoding):
-        encoding, scale = scaled[1], int(scaled[2]) if scale is None else scale
+    if match := _WITH_NUMBER.fullmatch(encoding):
+        encoding, scale = match[1], int(match[2]) if scale is None else scale
     kinds = ENCODINGS.get(encoding)
     if kinds is None:
         near = difflib.get_close_matches(encoding, ENCODINGS, n=1, cutoff=0.4)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from connectors.formats.rows import RowPlan
+from connectors.formats.rows import ColumnPlan, RowPlan
 from connectors.formats.schemablock import payload_behind
 
 Operations = Literal["c", "u", "d", "r", "t"]
@@ -47,6 +47,33 @@ class MysqlSource(msgspec.Struct, gc=False):
     query: str | None = None
 
 
+class SqlserverSource(msgspec.Struct, gc=False):
+    """What is read of `source` of a SQL Server change, and of Db2's, which counts nothing within one place."""
+
+    connector: Literal["sqlserver", "db2"]
+    snapshot: Snapshot = None
+    ts_us: int | None = None
+    ts_ms: int | None = None
+    commit_lsn: str | None = None
+    change_lsn: str | None = None
+    event_serial_no: int | str | None = None
+
+
+class OracleSource(msgspec.Struct, gc=False):
+    """What is read of `source` of an Oracle change."""
+
+    connector: Literal["oracle"]
+    snapshot: Snapshot = None
+    ts_us: int | None = None
+    ts_ms: int | None = None
+    txId: str | None = None  # noqa: N815 - Debezium's name
+    txSeq: int | str | None = None  # noqa: N815
+    scn: int | str | None = None
+    commit_scn: int | str | None = None
+    redo_sql: str | None = None
+    user_name: str | None = None
+
+
 class SourceName(msgspec.Struct, gc=False):
     """Who sent a record: read once per run. Raw, for these fields of a change that was decoded may hold anything."""
 
@@ -81,8 +108,22 @@ class Block(msgspec.Struct, gc=False):
     payload: msgspec.Raw
 
 
-SOURCES: dict[str, type[msgspec.Struct]] = {"postgresql": PostgresSource, "mysql": MysqlSource, "mariadb": MysqlSource}
-DIALECTS = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
+SOURCES: dict[str, type[msgspec.Struct]] = {
+    "postgresql": PostgresSource,
+    "mysql": MysqlSource,
+    "mariadb": MysqlSource,
+    "sqlserver": SqlserverSource,
+    "oracle": OracleSource,
+    "db2": SqlserverSource,
+}
+DIALECTS = {name: name for name in SOURCES} | {"mariadb": "mysql"}
+# Texts of `source` that hold colons, and not in each record equally many (inspection.py counts them).
+COLON_TEXTS: dict[type[msgspec.Struct], tuple[str, ...]] = {
+    PostgresSource: (),
+    MysqlSource: ("query", "gtid"),
+    SqlserverSource: ("commit_lsn", "change_lsn"),
+    OracleSource: ("commit_scn", "redo_sql", "user_name"),
+}
 
 
 @dataclass(eq=False, slots=True)
@@ -91,7 +132,7 @@ class Layout:
 
     `prefix` is the schema block in front of the payload, empty without one. `keys` is how many colons a record has
     outside the values of its rows, by the record's shape, learned from the last record that was inspected. `unknown`
-    are the columns of its rows that the spec does not name.
+    are the columns of its rows that the spec does not name, `defaults` those of which a null may arrive as the default.
     """
 
     dialect: str
@@ -102,6 +143,7 @@ class Layout:
     before: bool = False
     unknown: tuple[str, ...] = ()
     keys: dict[tuple[bool, bool, bool], int] = field(default_factory=dict)
+    defaults: list[tuple[ColumnPlan, Any]] = field(default_factory=list)
 
     def read(self, value: bytes) -> Any:
         """Return the envelope of one record; raises what msgspec raises."""

@@ -69,6 +69,8 @@ class EventFormat:
 class EventDecoder:
     """Decodes one table; it learns columns as they come."""
 
+    alone = False
+
     def __init__(self, format_: EventFormat, entry: TableEntry, limits: LimitsConfig) -> None:
         """Prepare for the table's spec.
 
@@ -110,6 +112,8 @@ class EventDecoder:
             decoded.batch.befores = [None] * len(kept)
         _remember(decoded.batch, memory)
         decoded.skipped = Counter(name for index, name in events.skipped.items() if index < end)
+        if events.noted:
+            decoded.noted = Counter(events.noted[i] for i in kept if i in events.noted)
         decoded.rejected = [
             Rejected(index, rejection(fault.reason, fault.message))
             for index, fault in sorted(rejected.items()) if index < end
@@ -119,16 +123,18 @@ class EventDecoder:
     def _typed(self, events: Events, records: Records, decoded: Decoded) -> _Typed:
         """Return the events with rows and keys in the contract's form."""
         count = len(events.indices)
-        times, bad_times = COMMIT_TIMES.apply(events.ts)
+        times, bad_times = (events.times, ()) if events.times else COMMIT_TIMES.apply(events.ts)
         typed = _Typed([None] * count, [None] * count, [None] * count, times)
         typed.faults |= {i: Rejection("bad_time", "the commit time is no time") for i in bad_times}
         unavailable = self._rows_of(events.afters, typed.afters, typed, decoded)
         for i, names in unavailable.items():
             events.unavailable[i] = events.unavailable.get(i, []) + names
-        self._rows_of(events.befores, typed.befores, typed, decoded)
-        for i, code in enumerate(events.codes):
-            if typed.afters[i] is None and code not in _ROWLESS and i not in typed.faults:
-                typed.faults[i] = Rejection("no_row", "an insert, update or snapshot row without its row")
+        befores = events.befores if self._trusted else _of_deletes(events)
+        self._rows_of(befores, typed.befores, typed, decoded)
+        if None in typed.afters:
+            for i, code in enumerate(events.codes):
+                if typed.afters[i] is None and code not in _ROWLESS and i not in typed.faults:
+                    typed.faults[i] = Rejection("no_row", "an insert, update or snapshot row without its row")
         if self._absent != "absent":
             self._fill_absent(events, typed)
         if self._key_reader is not None:
@@ -137,28 +143,38 @@ class EventDecoder:
 
     def _rows_of(self, raws: Sequence[Any], into: list[Any], typed: _Typed, decoded: Decoded) -> dict[int, list[str]]:
         """Type the rows that are there, and return what is unavailable in them, by place."""
-        places = [i for i, raw in enumerate(raws) if raw is not None]
-        if not places:
+        places: Sequence[int] = range(len(raws))
+        if None in raws:
+            places = [i for i, raw in enumerate(raws) if raw is not None]
+            raws = [raws[i] for i in places]
+        if not raws:
             return {}
-        read = self._rows.read([raws[i] for i in places])
-        for i, row in zip(places, read.rows, strict=True):
-            into[i] = row
+        read = self._rows.read(raws)
+        if len(places) == len(into):
+            into[:] = read.rows
+        else:
+            for i, row in zip(places, read.rows, strict=True):
+                into[i] = row
         typed.faults |= {places[i]: fault for i, fault in read.faults.items()} | typed.faults
         decoded.unknown_columns |= read.unknown
         return {places[i]: names for i, names in read.unavailable.items()}
 
     def _fill_absent(self, events: Events, typed: _Typed) -> None:
         """Make columns that a row does not have null, or name them unavailable, as the spec or the format says."""
-        rows = [(i, row) for i, row in enumerate(typed.afters) if row is not None and i not in typed.faults]
+        places = [i for i, row in enumerate(typed.afters) if row is not None and i not in typed.faults]
+        rows = [typed.afters[i] for i in places]
         for column in self._rows.plan.columns:
-            read, attribute, name = column.read, column.attribute, column.name
-            for i, row in rows:
-                if read(row) is not UNSET:
+            attribute, name = column.attribute, column.name
+            values = list(map(column.read, rows))
+            if UNSET not in values:
+                continue
+            for i, row, value in zip(places, rows, values, strict=True):
+                if value is not UNSET or name in events.unavailable.get(i, ()):
                     continue
                 if self._absent == "null":
                     setattr(row, attribute, None)
-                elif name not in (missing := events.unavailable.setdefault(i, [])):
-                    missing.append(name)
+                else:
+                    events.unavailable.setdefault(i, []).append(name)
 
     def _read_keys(self, reader: KeyReader, events: Events, typed: _Typed, records: Records) -> None:
         raws: list[bytes | None] = events.keys + [None] * (len(events.indices) - len(events.keys))
@@ -182,6 +198,11 @@ class EventDecoder:
         columns = [self._rows.plan.by_name(name) for name in self._spec.key]
         reads: list[Callable[[Any], Any]] = [column.read for column in columns if column is not None]
         assert len(reads) == len(columns), "the spec checks that a key is made of its columns"
+        if not given and not typed.faults and None not in typed.afters and _ROWLESS.isdisjoint(events.codes):
+            parts = [list(map(read, typed.afters)) for read in reads]
+            if not any(None in part or UNSET in part for part in parts):
+                typed.keys = list(map(reader.row_type, *parts))
+                return
         for i, code in enumerate(events.codes):
             if i in given or i in typed.faults or code == "t":
                 continue
@@ -196,11 +217,17 @@ class EventDecoder:
         self, events: Events, rejected: dict[int, Rejection], memory: PartitionMemory, decoded: Decoded
     ) -> None:
         """Set where the table must stop: at a truncate, or where its source is loaded anew after changes of it."""
-        if not events.initial and "t" not in events.codes:
+        if not events.initial and "t" not in events.codes and not _loses_order(events, memory):
             return
-        seen = memory.copy()
+        seen, rank = memory.copy(), memory.last[: events.ranked]
         for i, index in enumerate(events.indices):
-            if events.codes[i] == "t":
+            if _is_change(events, i) and index not in rejected and events.positions[i][: events.ranked] < rank:
+                stop = (
+                    "order_lost",
+                    "the source no longer says the order of its changes as exactly as before",
+                    "switch back on what the source left out (docs/positions.md), or run resync",
+                )
+            elif events.codes[i] == "t":
                 stop = "truncate", "the table was truncated at its source", "run resync to take the rows anew"
             elif i in events.initial and index not in rejected and _reads_anew(events, i, seen):
                 stop = (
@@ -209,8 +236,9 @@ class EventDecoder:
                     "the source was loaded anew, and deletes in between are lost: run resync",
                 )
             else:
-                if not (events.snapshots and events.snapshots[i]) and index not in rejected:
+                if _is_change(events, i) and index not in rejected:
                     seen.saw(events.positions[i])
+                    rank = seen.last[: events.ranked]
                 continue
             decoded.stop_index = index
             decoded.stop = TableStopped(stop[0], stop[1], hint=stop[2])
@@ -221,11 +249,31 @@ def _reads_anew(events: Events, place: int, seen: PartitionMemory) -> bool:
     return seen.streamed and (events.reads_anew is None or events.reads_anew(place, seen))
 
 
+def _is_change(events: Events, place: int) -> bool:
+    return not (events.snapshots and events.snapshots[place])
+
+
+def _loses_order(events: Events, memory: PartitionMemory) -> bool:
+    """Tell whether the ranks of the positions are not all one that is at least what was seen before."""
+    ranks = {position[: events.ranked] for position in events.positions} if events.ranked else set()
+    return bool(ranks) and (len(ranks) > 1 or max(ranks) < memory.last[: events.ranked])
+
+
+def _of_deletes(events: Events) -> list[Any]:
+    """Return the rows that were there before where they are asked for their keys: those of deletes."""
+    if "d" not in events.codes or not events.befores:
+        return [None] * len(events.codes)
+    return [before if code == "d" else None for code, before in zip(events.codes, events.befores, strict=True)]
+
+
 def _gather(events: Events, typed: _Typed, kept: list[int], offsets: list[int], batch: Batch) -> None:
     """Put the changes at the places `kept` into the batch."""
+    whole = len(kept) == len(events.indices)
 
     def of(column: Sequence[Any], default: Any = None) -> list[Any]:
-        return [column[i] for i in kept] if column else [default] * len(kept)
+        if not column:
+            return [default] * len(kept)
+        return list(column) if whole else [column[i] for i in kept]
 
     codes = of(events.codes)
     batch.offsets = [offsets[events.indices[i]] for i in kept]
@@ -233,13 +281,13 @@ def _gather(events: Events, typed: _Typed, kept: list[int], offsets: list[int], 
     batch.keys, batch.afters, batch.befores = of(typed.keys), of(typed.afters), of(typed.befores)
     batch.positions, batch.ts = of(events.positions), of(typed.ts)
     batch.transactions, batch.snapshots = of(events.transactions), of(events.snapshots, default=False)
-    batch.unavailable = [events.unavailable.get(i, _NOTHING) for i in kept]
-    others = typed.other_keys
-    batch.old_keys = [others.get(i) if events.codes[i] != "d" else None for i in kept]
-    batch.new_keys = [others.get(i) if events.codes[i] == "d" else None for i in kept]
-    for i, code in enumerate(codes):
-        if code == "d":
-            batch.afters[i] = None
+    missing, others = events.unavailable, typed.other_keys
+    batch.unavailable = [missing.get(i, _NOTHING) for i in kept] if missing else [_NOTHING] * len(kept)
+    batch.old_keys, batch.new_keys = [None] * len(kept), [None] * len(kept)
+    for i, place in enumerate(kept if others else ()):
+        (batch.new_keys if codes[i] == "d" else batch.old_keys)[i] = others.get(place)
+    if "d" in codes:
+        batch.afters = [None if code == "d" else row for code, row in zip(codes, batch.afters, strict=True)]
     batch.connector, batch.source_name, batch.source_table = events.connector, events.source_name, events.source_table
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from connectors.formats.base import PartitionMemory, Records
 from connectors.formats.inspection import inspect
+from connectors.formats.keys import ESCAPED_COLON
 from connectors.formats.reasons import Rejection
 from schemas.config import LimitsConfig
 from schemas.errors import PoisonRecord
@@ -33,7 +34,10 @@ class Events:
     taken from the rows. `other_keys` hold, by place, the new key of a delete or the old key of an insert, where the key
     was changed. `initial` are the places of rows of a load that reads its source from the beginning; `reads_anew` tells
     which of them contradict what was seen before, None: each that comes after changes. `dialect` is that of the records
-    where it is not always that of the format.
+    where it is not always that of the format. Where `times` (commit times as the contract has them) is not empty, `ts`
+    is not read. `noted` names, by place, what is worth a count although the change goes through. The first `ranked`
+    digits of a position say how exact its order is: a change that has less of it than one before it would lose to that,
+    so it stops the table.
     """
 
     indices: list[int] = field(default_factory=list)
@@ -42,16 +46,19 @@ class Events:
     befores: list[RawRow] = field(default_factory=list)
     positions: list[str] = field(default_factory=list)
     ts: list[int] = field(default_factory=list)
+    times: list[str] = field(default_factory=list)
     keys: list[bytes | None] = field(default_factory=list)
     other_keys: dict[int, bytes] = field(default_factory=dict)
     snapshots: list[bool] = field(default_factory=list)
     initial: set[int] = field(default_factory=set)
     transactions: list[str | None] = field(default_factory=list)
     unavailable: dict[int, list[str]] = field(default_factory=dict)
+    noted: dict[int, str] = field(default_factory=dict)
     skipped: dict[int, str] = field(default_factory=dict)
     rejected: dict[int, Rejection] = field(default_factory=dict)
     reads_anew: Callable[[int, PartitionMemory], bool] | None = None
     dialect: str = ""
+    ranked: int = 0
     connector: str = ""
     source_name: str = ""
     source_table: str = ""
@@ -128,6 +135,26 @@ class Envelopes(Generic[T]):
                 events.rejected[index] = fault
             except PoisonRecord as exc:  # of schemas/position.py
                 events.rejected[index] = Rejection(exc.reason, exc.message)
+
+    def without_twins(
+        self, values: Sequence[bytes | None], found: list[tuple[int, T]], colons: int, events: Events
+    ) -> list[tuple[int, T]]:
+        """Return `found` without the envelopes that name a key twice; those are refused.
+
+        `colons` is how many all of `found` have, by what was read of them: its keys, and those inside its values. It
+        is never too many, so where all of them together have no more, no key was passed over.
+        """
+        joined = b"".join([values[index] or b"" for index, _ in found])
+        if joined.count(b":") == colons and ESCAPED_COLON not in joined:
+            return found
+        clean = []
+        for index, envelope in found:
+            try:
+                inspect(values[index] or b"", depth_max=self._limits.record_depth_max)
+                clean.append((index, envelope))
+            except Rejection as fault:
+                events.rejected[index] = fault
+        return clean
 
     def _note(self, index: int, value: bytes | None, events: Events) -> None:
         if value is None:

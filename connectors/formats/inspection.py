@@ -85,6 +85,8 @@ def is_block(document: Any) -> TypeGuard[dict[str, Any]]:
 def side_kind(value: bytes | None, *, depth_max: int) -> str | None:
     """Return the name of a record, of a topic that no table reads, that is no change of a row; None if it may be one.
 
+    Rows of the connector's own table of signals are `signal` there: whoever wants them as rows names their topic.
+
     Raises:
         Rejection: it is no JSON.
     """
@@ -93,7 +95,9 @@ def side_kind(value: bytes | None, *, depth_max: int) -> str | None:
         document = document["payload"]
     if document is None:
         return "tombstone"
-    return side_record(document) if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        return None
+    return side_record(document) or ("signal" if _is_signal_row(document) else None)
 
 
 def side_record(document: dict[str, Any]) -> str | None:
@@ -103,14 +107,53 @@ def side_record(document: dict[str, Any]) -> str | None:
     keys = document.keys()
     if "op" in keys:
         return None
-    if keys <= {"ts_ms", "ts_us", "ts_ns"} and "ts_ms" in keys:
-        return "heartbeat"
-    if {"status", "id", "event_count"} <= keys:
-        return "transaction"
-    if {"source", "ddl", "databaseName"} <= keys:
-        return "schema_change"
-    if {"aggregate_type", "type", "id"} <= keys:
-        return "notification"
-    if {"type", "data"} <= keys <= {"type", "data", "id"}:
-        return "signal"
+    for name, needed, all_of_them in _SIDE_RECORDS:
+        if needed <= keys <= all_of_them:
+            return name if name != "signal" or _is_signal(document) else None
     return None
+
+
+_SIDE_RECORDS = tuple(
+    (name, frozenset(needed.split()), frozenset(f"{needed} {more}".split()))
+    for name, needed, more in (
+        ("heartbeat", "ts_ms", "ts_us ts_ns"),
+        ("transaction", "status id", "ts_ms ts_us ts_ns event_count data_collections"),
+        (
+            "schema_change",
+            "source databaseName",
+            "ddl tableChanges schemaName ts_ms ts_us ts_ns position database charset",
+        ),
+        ("notification", "id type aggregate_type", "additional_data timestamp"),
+        ("signal", "type data", "id"),
+    )
+)
+_SIGNALS = frozenset(
+    {
+        "log",
+        "schema-changes",
+        "execute-snapshot",
+        "stop-snapshot",
+        "pause-snapshot",
+        "resume-snapshot",
+        "snapshot-window-open",
+        "snapshot-window-close",
+    }
+)
+
+
+def _is_signal(document: dict[str, Any]) -> bool:
+    """Tell a signal from a row of a table that happens to have its columns; a signal's own data is an object."""
+    kind = document["type"]
+    return isinstance(document["data"], dict) or (isinstance(kind, str) and kind in _SIGNALS)
+
+
+def _is_signal_row(envelope: dict[str, Any]) -> bool:
+    """Tell whether a change is one of the table of signals; Oracle's columns are in upper case."""
+    row = envelope.get("before") if envelope.get("op") == "d" else envelope.get("after")
+    if not isinstance(row, dict):
+        return False
+    lower = {name.lower(): value for name, value in row.items()}
+    # A deleted row has its key at least; what the source did not log of it is null, or empty.
+    known = _SIGNALS | {None, ""} if envelope.get("op") == "d" else _SIGNALS
+    kind = lower.get("type")
+    return lower.keys() == {"id", "type", "data"} and (kind is None or isinstance(kind, str)) and kind in known

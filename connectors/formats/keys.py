@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from connectors.formats.encodings import DEFAULTS_OF, WHOLE, is_whole_text
+from connectors.formats.defaults import DEFAULTS
+from connectors.formats.encodings import is_whole_text
 from connectors.formats.envelope import Block
+from connectors.formats.forms import WHOLE
 from connectors.formats.inspection import inspect
 from connectors.formats.reasons import Rejection
 from connectors.formats.rows import ColumnPlan, RowPlan, WireColumn, convert, row_plan, text_colons
@@ -30,7 +33,7 @@ def wire_encoding(type_: ColumnType, encoding: str | None, dialect: str) -> str:
     while type_.kind is Kind.LIST:
         assert type_.element is not None, "a list has an element type"
         type_ = type_.element
-    return DEFAULTS_OF[dialect][type_.kind]
+    return DEFAULTS[dialect][type_.kind]
 
 
 def wire_columns(spec: TableSpec, names: list[str], dialect: str, fields: dict[str, Any] | None) -> list[WireColumn]:
@@ -44,8 +47,9 @@ def wire_columns(spec: TableSpec, names: list[str], dialect: str, fields: dict[s
         column = spec.columns[name]
         encoding, scale = wire_encoding(column.type, column.encoding, dialect), None
         if fields is not None and name in fields:
-            encoding, scale = encoding_of(fields[name], column.encoding)
-        columns.append(WireColumn(name, column.type, encoding, scale))
+            listed = column.type.kind is Kind.LIST
+            encoding, scale = encoding_of(fields[name], column.encoding, listed=listed, dialect=dialect)
+        columns.append(WireColumn(name, column.type, encoding, scale, column.unrepresentable == "null"))
     return columns
 
 
@@ -66,13 +70,20 @@ class _KeyLayout:
 class KeyReader:
     """Reads the keys of one table from one kind of connector."""
 
-    def __init__(self, spec: TableSpec, dialect: str, depth_max: int) -> None:
-        """Prepare for keys without a schema block.
+    def __init__(
+        self,
+        spec: TableSpec,
+        dialect: str,
+        depth_max: int,
+        *,
+        fields_of: Callable[[Any], dict[str, Any]] = key_fields,
+    ) -> None:
+        """Prepare for keys without a schema block; `fields_of` reads a key's fields out of one.
 
         Raises:
             ConfigurationError: a column of the key cannot be one, or its encoding does not fit.
         """
-        self._spec, self._dialect, self._depth_max = spec, dialect, depth_max
+        self._spec, self._dialect, self._depth_max, self._fields_of = spec, dialect, depth_max, fields_of
         lists = [name for name in spec.key if spec.columns[name].type.kind is Kind.LIST]
         if lists:
             raise ConfigurationError(f"key: {', '.join(lists)} is a list", hint="a key is made of plain columns")
@@ -160,7 +171,7 @@ class KeyReader:
         return rows, faults
 
     def _learn(self, prefix: bytes, schema: Any) -> _KeyLayout:
-        layout = self._layout(prefix, key_fields(schema))
+        layout = self._layout(prefix, self._fields_of(schema))
         if prefix:
             if len(self._known) > _SCHEMAS_KEPT:
                 self._known = {b"": self._known[b""]}

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from msgspec import UNSET
 
 from connectors.formats import temporal
-from connectors.formats.encodings import Conversion
-from connectors.formats.envelope import Layout
+from connectors.formats.envelope import COLON_TEXTS, Layout
+from connectors.formats.forms import Conversion
 from connectors.formats.inspection import inspect
 from connectors.formats.keys import ESCAPED_COLON, KeyReader
 from connectors.formats.reasons import Rejection
 from connectors.formats.rows import convert, take_unavailable, text_colons
 
-COMMIT_TIMES = Conversion(lambda micros: temporal.timestamp_text(micros) + "Z", temporal.timestamp_column(1, 1, "Z"))
+COMMIT_TIMES = Conversion(lambda micros: temporal.datetime_text(micros) + "Z", temporal.timestamp_column(1, 1, "Z"))
 _ROWLESS = frozenset("dt")
 
 
@@ -117,9 +119,9 @@ def _key_counts(part: Part) -> tuple[list[int], list[Any] | None]:
     elif not bare:
         for i, before in enumerate(befores):
             counts[i] -= bytes(before).count(b":")
-    for i, source in enumerate(part.sources if part.layout.dialect == "mysql" else ()):
-        for text in (source.query, source.gtid):
-            if text:
+    for name in COLON_TEXTS[type(part.sources[0])]:
+        for i, text in enumerate(map(attrgetter(name), part.sources)):
+            if isinstance(text, str):
                 counts[i] -= text.count(":")
     if part.joined.rfind(ESCAPED_COLON) >= 0:
         counts = [
@@ -172,8 +174,12 @@ def find_unavailable(part: Part) -> None:
             take_unavailable(part.layout.plan, part.befores[i])
 
 
-def convert_rows(part: Part) -> None:
-    """Bring the rows into the contract's form; reject those with a value that has none."""
+def convert_rows(part: Part) -> int:
+    """Bring the rows into the contract's form; reject those with a value that has none.
+
+    Returns how many values became null instead, as their columns' specs ask for.
+    """
+    nulled: Counter[str] = Counter()
     for rows in (part.afters, part.befores):
         places: Sequence[int] = range(len(rows))
         present = rows
@@ -181,8 +187,9 @@ def convert_rows(part: Part) -> None:
             places = [i for i, row in enumerate(rows) if row is not None]
             present = [rows[i] for i in places]
         if present:
-            faults = convert(part.layout.plan, present)
+            faults = convert(part.layout.plan, present, nulled)
             part.reject({places[i]: _misfit(name, fault) for i, (name, fault) in faults.items()})
+    return nulled.total()
 
 
 def _misfit(name: str, fault: Rejection) -> Rejection:

@@ -74,8 +74,9 @@ class Placeholder:
         return tuple(found)
 
     def is_document(self, raw: bytes) -> bool:
-        """Tell whether a map (hstore) as raw JSON is the placeholder."""
-        return len(raw) < 8 * len(self._raw) + 64 and _loaded(raw) == {self.text: self.text}
+        """Tell whether raw JSON, such as a map (hstore), is the placeholder."""
+        forms = ({self.text: self.text}, self.text, [self.text])
+        return len(raw) < 8 * len(self._raw) + 64 and _loaded(raw) in forms
 
     def _lists(self, element: ColumnType, wire: Any) -> tuple[Any, ...]:
         codes = self._codes()

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from connectors.formats import decimals, temporal
 from connectors.formats.reasons import Rejection
-from connectors.formats.texts import whole_texts
+from connectors.formats.texts import arrow_lines, whole_texts
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _NOT_FINITE = {"nan": "NaN", "infinity": "Infinity", "inf": "Infinity", "-infinity": "-Infinity", "-inf": "-Infinity"}
@@ -166,10 +166,19 @@ def decimal_maker(precision: int, scale: int) -> tuple[Each, Column]:
         number = number_of(raw)
         return None if number is None else convert(number)
 
-    def column(raws: list[Any]) -> list[str]:
+    type_ = pa.decimal128(precision, scale)
+
+    def exact(raws: list[Any]) -> list[str]:
         return list(map(convert, _decimals(_unquoted(raws))))
 
-    return each, column
+    def by_arrow(raws: list[Any]) -> list[str]:
+        joined = _list(raws)
+        values = _texts(joined) if joined.startswith(b'["') else joined[1:-1].decode().split(",")
+        if "".join(values).strip("0123456789.-"):
+            raise Rejection("bad_type")  # of this shortcut: `each` knows exponents, and what is no number
+        return arrow_lines(pa.array(values, pa.string()).cast(type_).cast(pa.string())).split("\n")
+
+    return each, by_arrow if scale <= decimals.SCALE_BY_ARROW_MAX else exact
 
 
 def _stamp_of(raw: Any) -> str | None:
@@ -228,11 +237,9 @@ def date_of(raw: Any) -> str | None:
 
 
 def dates(raws: list[Any]) -> list[str]:
-    """Return dates of four digits of year, with nothing behind them."""
+    """Return the very dates, where all are texts of ten characters that are one."""
     values = texts(raws)
-    pa.array(values, pa.string()).cast(pa.date32())  # raises where one is none
-    if set(map(len, values)) != {_DATE_CHARACTERS}:
-        raise Rejection("bad_type")  # of this shortcut: `each` takes more
+    pa.array(values, pa.string()).cast(pa.date32())
     return values
 
 

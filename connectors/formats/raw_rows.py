@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -53,6 +54,8 @@ class RawRows:
     def _prepare(self) -> None:
         ignored = tuple(self._unknown)
         self.plan: RowPlan = row_plan(self._columns, placeholder=self._placeholder, ignored=ignored, optional=True)
+        typed = [column for column in self.plan.columns if column.form.wire is not msgspec.Raw]
+        self._others = replace(self.plan, columns=typed, ignored=[])
         self._decode = msgspec.json.Decoder(self.plan.type).decode
 
     def read(self, raws: Sequence[Any]) -> Typed:
@@ -135,11 +138,7 @@ class RawRows:
     ) -> None:
         """Refuse rows that name a column twice: together they have a colon for each of their fields, and no more."""
         joined = b"".join(raws) if len(places) == len(raws) else b"".join([raws[i] for i in places])
-        same, each = text_colons(self.plan, rows)
-        inside = same * len(rows) + sum(each or ())
-        fields = sum(len(rows) - list(map(column.read, rows)).count(UNSET) for column in self.plan.columns)
-        fields += sum(list(map(_reader(name), rows)).count(UNSET) * -1 + len(rows) for name in self.plan.ignored)
-        if joined.count(b":") == inside + fields and ESCAPED_COLON not in joined:
+        if joined.count(b":") == self._colons(rows) and ESCAPED_COLON not in joined:
             return
         for i in places:
             try:
@@ -147,14 +146,26 @@ class RawRows:
             except Rejection as fault:
                 faults[i] = fault
 
+    def _colons(self, rows: list[Any]) -> int:
+        """Return how many colons rows have: one for each field, and those inside their values."""
+        same, each = text_colons(self._others, rows)
+        found = same * len(rows) + sum(each or ())
+        for column in self.plan.columns:
+            values = list(map(column.read, rows))
+            if UNSET in values:
+                values = [value for value in values if value is not UNSET]
+            found += len(values)
+            if column.form.wire is msgspec.Raw:
+                found += b"".join(values).count(b":")
+        for attribute in self.plan.ignored:
+            values = [value for value in map(attrgetter(attribute), rows) if value is not UNSET]
+            found += len(values) + b"".join(values).count(b":")
+        return found
+
     def _seen(self, rows: list[Any]) -> set[str]:
         """Return the unknown columns that some row has."""
         names = zip(self.plan.ignored, self._unknown, strict=True)
         return {name for attribute, name in names if any(getattr(row, attribute) is not UNSET for row in rows)}
-
-
-def _reader(attribute: str) -> Any:
-    return lambda row: getattr(row, attribute)
 
 
 def _explained(error: Exception, plan: RowPlan) -> Rejection:

@@ -13,8 +13,9 @@ from connectors.formats.inspection import inspect, is_block, side_record
 from connectors.formats.keys import wire_columns
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
-from connectors.formats.rows import RowPlan, row_plan
+from connectors.formats.rows import RowPlan, can_be_named, row_plan
 from connectors.formats.schemablock import prefix_of, row_fields
+from connectors.formats.traps import defaults_of
 from schemas.config import LimitsConfig
 from schemas.errors import ConfigurationError
 from schemas.table import TableSpec
@@ -30,7 +31,7 @@ _TOO_MUCH = (
     *("Integer value out of range", "Number out of range"),
     *("Expected `int` <", "Expected `int` >", "Expected `float` <", "Expected `float` >"),
 )
-_POSITION_FIELDS = frozenset({"lsn", "file", "pos", "row", "sequence", "gtid", "txId", "query", "snapshot"})
+_TIME_FIELDS = frozenset({"ts_ms", "ts_us"})
 
 
 @dataclass(slots=True)
@@ -54,13 +55,19 @@ class Reading:
 class Reader:
     """Reads the records of a table with the layout that fitted last; another is tried, or made, where it does not."""
 
-    def __init__(self, spec: TableSpec, limits: LimitsConfig) -> None:
-        """Prepare for records of PostgreSQL without a schema block.
+    def __init__(
+        self,
+        spec: TableSpec,
+        limits: LimitsConfig,
+        *,
+        fields_of: Callable[[Any], dict[str, Any] | None] = row_fields,
+    ) -> None:
+        """Prepare for records of PostgreSQL without a schema block; `fields_of` reads the fields of rows out of one.
 
         Raises:
             ConfigurationError: an encoding does not fit its column.
         """
-        self._spec, self._limits = spec, limits
+        self._spec, self._limits, self._fields_of = spec, limits, fields_of
         self._placeholder = Placeholder(spec.unavailable_placeholder)
         self._trusted = spec.before == "full"
         self._layouts: dict[Any, Layout] = {}
@@ -164,9 +171,10 @@ class Reader:
         reading.unknown_columns.update(unknown)
         absent = frozenset(self._spec.columns.keys() - names) if rows else frozenset()
         loose = len(unknown) > IGNORED_MAX or any(row.keys() != names for row in rows)
+        loose = loose or not all(map(can_be_named, unknown))
         key = (connector, None if loose else tuple(unknown), None if loose else absent, prefix_of(value) or value)
         if key not in self._layouts:
-            fields = row_fields(schema) if value else None
+            fields = self._fields_of(schema) if value else None
             made = self._made(connector, value, fields, absent, tuple(unknown), loose=loose)
             self._layouts = dict(list(self._layouts.items())[-LAYOUTS_KEPT:])
             self._layouts[key] = made
@@ -199,6 +207,7 @@ class Reader:
             raise Rejection("bad_schema", exc.message) from exc
         prefix = prefix_of(value) if value else b""
         made = layout(connector, plan, before=self._trusted, prefix=prefix or b"", exact=not loose, unknown=ignored)
+        made.defaults = defaults_of(plan, fields or {})
         if value and prefix is None:
             made.decode = _unusual_block(made.decode, value)
         return made
@@ -265,7 +274,7 @@ def _explained(error: Exception, plan: RowPlan) -> Rejection:
         )
     if root == "source":
         return Rejection(
-            "bad_position" if rest in _POSITION_FIELDS else "bad_time",
+            "bad_time" if rest in _TIME_FIELDS else "bad_position",
             f"`source.{rest}` has not the type it should have",
         )
     return Rejection("not_a_change", "the value is no Debezium envelope")

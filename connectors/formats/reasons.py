@@ -42,8 +42,17 @@ _TABLE = (
         PoisonRecord,
         "`after` of an insert, update or snapshot row holds the row; a transformation may have taken it away",
     ),
+    Reason(
+        "partial_field",
+        PoisonRecord,
+        "let the connector send whole documents: capture.mode=change_streams_update_full",
+    ),
     Reason("no_source", PoisonRecord, "`source` names connector and position; a transformation may have taken it away"),
-    Reason("unknown_connector", PoisonRecord, "positions are known of postgresql, mysql and mariadb"),
+    Reason(
+        "unknown_connector",
+        PoisonRecord,
+        "positions are known of postgresql, mysql, mariadb, sqlserver, oracle and db2",
+    ),
     Reason(
         "bad_position",
         PoisonRecord,
@@ -77,9 +86,41 @@ _TABLE = (
         "the record's key has not the columns of the spec's key: compare them, and message.key.columns",
     ),
     Reason(
+        "zero_key",
+        SchemaMismatch,
+        "REPLICA IDENTITY USING INDEX sends zeros for the key of a delete, and the row's own key is lost: set the "
+        "identity to DEFAULT, or to FULL with before: full in the spec; then take the rows anew",
+    ),
+    Reason(
         "key_mismatch",
         SchemaMismatch,
         "the record's key and its row name different rows: look at transformations of the connector",
+    ),
+    Reason(
+        "bad_framing",
+        PoisonRecord,
+        "the bytes do not begin with the id of a schema: look at the topic's converter, and at registry.id_size",
+    ),
+    Reason(
+        "unknown_schema",
+        PoisonRecord,
+        "the registry has no schema of the record's id: is it the registry that the topic's converter writes to?",
+    ),
+    Reason(
+        "bad_registered_schema",
+        SchemaMismatch,
+        "the schema of the record's id is none that this format reads: look it up in the registry",
+    ),
+    Reason(
+        "bad_avro",
+        PoisonRecord,
+        "the bytes are no Avro of the schema that their id names: look at the producer, and at registry.id_size",
+    ),
+    Reason("too_many_values", RecordTooLarge, "raise limits.record_values_max if such long arrays are meant"),
+    Reason(
+        "zip_bomb",
+        RecordTooLarge,
+        "the value inflates to more than registry.inflated_bytes_max: raise it if such large records are meant",
     ),
 )
 REASONS: dict[str, Reason] = {reason.name: reason for reason in _TABLE}

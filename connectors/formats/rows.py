@@ -6,7 +6,7 @@ A row object has fields c0, c1, …, renamed to the columns. After `convert` it 
 from __future__ import annotations
 
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -16,25 +16,29 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from connectors.formats.decimals import ScaledValue
-from connectors.formats.encodings import Conversion, Form, form_of
+from connectors.formats.decimals import AnyNumber
+from connectors.formats.encodings import form_of
+from connectors.formats.forms import OUT_OF_RANGE, Conversion, Form, widened
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
 from schemas.errors import ConfigurationError
 from schemas.types import ColumnType, Kind
 
 RawValue = msgspec.Raw
-_SCALED_COLONS = ":" * len(ScaledValue.__struct_fields__)
 
 
 @dataclass(frozen=True, slots=True)
 class WireColumn:
-    """A column as the wire has it: `encoding` (of the elements, for a list) and, from a schema block, `scale`."""
+    """A column as the wire has it: `encoding` (of the elements, for a list) and, from a schema block, `scale`.
+
+    Of bits `scale` is their length. Where `lenient`, what its type cannot hold becomes null.
+    """
 
     name: str
     type: ColumnType
     encoding: str
     scale: int | None = None
+    lenient: bool = False
 
 
 class ListConversion(Conversion):
@@ -55,24 +59,27 @@ class ListConversion(Conversion):
                 if element is None:
                     row.append(None)
                     continue
-                if at in bad:
-                    faults.setdefault(index, bad[at])
+                if at in bad and faults.get(index, bad[at]).reason in (OUT_OF_RANGE, bad[at].reason):
+                    faults[index] = bad[at]  # a wrong type says more than a value out of range
                 row.append(converted[at])
                 at += 1
             out.append(row)
         return out, faults
 
 
-def list_form(type_: ColumnType, encoding: str, *, scale: int | None = None) -> Form:
+def list_form(type_: ColumnType, encoding: str, *, scale: int | None = None, lenient: bool = False) -> Form:
     """Return how a column of any type is read, lists included.
+
+    Where `lenient`, numbers of any size reach its conversion.
 
     Raises:
         ConfigurationError: there is no such encoding, or it cannot be read as the type.
     """
     if type_.kind is not Kind.LIST:
-        return form_of(type_, encoding, scale=scale)
+        form = form_of(type_, encoding, scale=scale)
+        return widened(form) if lenient else form
     assert type_.element is not None, "a list has an element type"
-    inner = list_form(type_.element, encoding, scale=scale)
+    inner = list_form(type_.element, encoding, scale=scale, lenient=lenient)
     conversion = None if inner.conversion is None else ListConversion(inner.conversion.apply)
     return Form(list[_nullable(inner.wire)], conversion)  # type: ignore[misc]
 
@@ -91,12 +98,15 @@ class ColumnPlan:
     form: Form
     placeholders: tuple[Any, ...]
     read: Any
+    lenient: bool = False
 
     @property
     def is_text(self) -> bool:
         """Tell whether values may hold text or objects, and so colons, inside."""
         wire = self.form.wire
-        return wire in {str, RawValue, ScaledValue} or getattr(wire, "__origin__", None) is list
+        if getattr(wire, "__origin__", None) is list or wire in {str, RawValue, AnyNumber}:
+            return True
+        return isinstance(wire, type) and issubclass(wire, msgspec.Struct)
 
 
 @dataclass(slots=True)
@@ -148,7 +158,7 @@ def row_plan(
         wire = _nullable(form.wire)
         fields.append((attribute, wire | UnsetType, UNSET) if loose or optional else (attribute, wire))
         values = () if placeholder is None else placeholder.values(column.type, form.wire, column.encoding)
-        plans.append(ColumnPlan(column.name, attribute, form, values, attrgetter(attribute)))
+        plans.append(ColumnPlan(column.name, attribute, form, values, attrgetter(attribute), column.lenient))
     extra = [f"x{number}" for number in range(len(ignored))]
     fields += [(attribute, RawValue | UnsetType, UNSET) if optional else (attribute, RawValue) for attribute in extra]
     names = {f"c{number}": column.name for number, column in enumerate(columns)} | dict(
@@ -161,9 +171,14 @@ def row_plan(
 
 def _checked_form(column: WireColumn) -> Form:
     try:
-        return list_form(column.type, column.encoding, scale=column.scale)
+        return list_form(column.type, column.encoding, scale=column.scale, lenient=column.lenient)
     except ConfigurationError as exc:
         raise ConfigurationError(f"column {column.name}: {exc.message}", hint=exc.hint) from exc
+
+
+def can_be_named(name: str) -> bool:
+    """Tell whether msgspec can look for a field of this name."""
+    return not any(character in '"\\' or character < " " for character in name)
 
 
 def _struct(fields: list[Any], names: Mapping[str, str], *, loose: bool) -> type[msgspec.Struct]:
@@ -218,8 +233,11 @@ def take_unavailable(plan: RowPlan, row: Any) -> list[str]:
     return names
 
 
-def convert(plan: RowPlan, rows: list[Any]) -> dict[int, tuple[str, Rejection]]:
-    """Bring the rows into the contract's form; return which were refused, by index, with the column at fault."""
+def convert(plan: RowPlan, rows: list[Any], nulled: Counter[str] | None = None) -> dict[int, tuple[str, Rejection]]:
+    """Bring the rows into the contract's form; return which were refused, by index, with the column at fault.
+
+    What became null in a lenient column is counted in `nulled`, by column.
+    """
     faults: dict[int, tuple[str, Rejection]] = {}
     for attribute in plan.ignored:
         _set(attribute, rows, [UNSET] * len(rows))
@@ -238,6 +256,10 @@ def convert(plan: RowPlan, rows: list[Any]) -> dict[int, tuple[str, Rejection]]:
                     _set(column.attribute, rows, converted)
                 continue
         for index, fault in _convert_present(plan, column, rows, values).items():
+            if column.lenient and fault.reason == OUT_OF_RANGE:
+                if nulled is not None:
+                    nulled[column.name] += 1
+                continue
             faults.setdefault(index, (column.name, fault))
     return faults
 
@@ -297,10 +319,10 @@ def _uniform(texts: list[str], joined: str) -> int | None:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, ScaledValue):
-        return _SCALED_COLONS
     if isinstance(value, RawValue):
         return bytes(value).decode("utf-8", "replace")
     if isinstance(value, list):
         return "".join(map(_text, value))
+    if isinstance(value, msgspec.Struct):
+        return ":" * len(value.__struct_fields__) + "".join(map(_text, msgspec.structs.astuple(value)))
     return ""

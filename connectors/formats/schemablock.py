@@ -8,6 +8,7 @@ from typing import Any
 
 from connectors.formats.encodings import ENCODINGS
 from connectors.formats.reasons import Rejection
+from connectors.formats.structured import STRUCTURED
 
 START = b'{"schema":'
 _MIDDLE = b',"payload":'
@@ -28,7 +29,8 @@ _PLAIN = {
 }
 _SCALE = re.compile(r"-?[0-9]{1,10}")
 _PHYSICAL_WINS = ("struct", "map", "array")  # a name such as geometry.Point says less than that it is a struct
-_STRUCT_NAMES = frozenset({"data.VariableScaleDecimal"})
+_STRUCT_NAMES = frozenset({"data.VariableScaleDecimal", *STRUCTURED})
+_NUMBERED = {"data.Bits": "length"}  # the parameter that its form needs
 
 
 def prefix_of(value: bytes) -> bytes | None:
@@ -71,17 +73,20 @@ def _fields(schema: Any) -> list[dict[str, Any]]:
     return [field for field in fields if isinstance(field, dict)] if isinstance(fields, list) else []
 
 
-def encoding_of(field: dict[str, Any], wanted: str | None = None) -> tuple[str, int | None]:
-    """Return the encoding of a field, and its scale if it has one; of an array, those of its elements.
+def encoding_of(
+    field: dict[str, Any], wanted: str | None = None, *, listed: bool = True, dialect: str = "postgresql"
+) -> tuple[str, int | None]:
+    """Return the encoding of a field, and its scale or length if it has one; of an array, those of its elements.
 
     A field without a semantic name is what the spec says it is (`wanted`): text in hex is only text to a schema block.
+    Where the column is no list (`listed`), an array is a JSON document.
 
     Raises:
         Rejection: `bad_schema`, for a type that Kafka Connect does not have.
     """
     physical, name = field.get("type"), field.get("name")
     if physical == "array" and isinstance(field.get("items"), dict):
-        return encoding_of(field["items"], wanted)
+        return encoding_of(field["items"], wanted, dialect=dialect) if listed else ("array", None)
     plain = _PLAIN.get(str(physical))
     if plain is None:
         raise Rejection("bad_schema", "a field of the schema block has no type of Kafka Connect")
@@ -89,14 +94,20 @@ def encoding_of(field: dict[str, Any], wanted: str | None = None) -> tuple[str, 
         return wanted or plain, None
     if name.startswith(_CONNECT):
         # The block says bytes even where decimal.format=NUMERIC writes numbers: only the spec knows.
-        return (wanted if wanted == "number" else f"connect.{name.removeprefix(_CONNECT)}"), _scale(field)
+        return (wanted if wanted == "number" else f"connect.{name.removeprefix(_CONNECT)}"), _number(field, "scale")
     known = name.removeprefix(_DEBEZIUM) if name.startswith(_DEBEZIUM) else ""
     if known not in ENCODINGS or (physical in _PHYSICAL_WINS and known not in _STRUCT_NAMES):
         return wanted or plain, None
-    return known, None
+    if known == "data.Enum" and dialect == "mysql" and "\\" in _parameter(field, "allowed"):
+        return "data.EnumEscaped", None  # its labels arrive escaped when streamed, plain by snapshot
+    return known, _number(field, _NUMBERED[known]) if known in _NUMBERED else None
 
 
-def _scale(field: dict[str, Any]) -> int | None:
+def _parameter(field: dict[str, Any], name: str) -> str:
     parameters = field.get("parameters")
-    text = str(parameters.get("scale", "")) if isinstance(parameters, dict) else ""
+    return str(parameters.get(name, "")) if isinstance(parameters, dict) else ""
+
+
+def _number(field: dict[str, Any], name: str) -> int | None:
+    text = _parameter(field, name)
     return int(text) if _SCALE.fullmatch(text) else None

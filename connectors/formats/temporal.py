@@ -69,6 +69,13 @@ def timestamp_text(micros: int) -> str:
     return f"{date_text(days)}T{time_text(rest)}"
 
 
+def datetime_text(micros: int) -> str:
+    """Return `timestamp_text` of the years 1 to 9999; others are out of range."""
+    if not _YEAR_1_DAYS <= micros // DAY_US <= _YEAR_9999_DAYS:
+        raise Rejection("out_of_range")
+    return timestamp_text(micros)
+
+
 def days_of(text: str) -> int:
     """Return the days since 1970-01-01 of an ISO date; the `Z` that Debezium writes behind it says nothing."""
     match = _ISO_DATE.fullmatch(text)
@@ -97,10 +104,15 @@ def micros_of(text: str) -> int:
 
 
 def _days(year: str, month: str, day: str) -> int:
-    cycles, near = divmod(int(year) - 1, _CYCLE_YEARS)
+    return days_since_epoch(int(year), int(month), int(day))
+
+
+def days_since_epoch(year: int, month: int, day: int) -> int:
+    """Return the days since 1970-01-01 of a day of any year; year 0 is 1 BC."""
+    cycles, near = divmod(year - 1, _CYCLE_YEARS)
     try:
-        ordinal = dt.date(near + 1, int(month), int(day)).toordinal()
-    except ValueError:
+        ordinal = dt.date(near + 1, month, day).toordinal()
+    except (ValueError, OverflowError):
         raise Rejection("bad_type") from None
     return ordinal - _EPOCH_ORDINAL + cycles * _CYCLE_DAYS
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from time import monotonic
 from typing import Any
@@ -123,3 +123,10 @@ def cut_off(what: str) -> TransportFatal:
         f"{what} has lost its brokers, though they answer others",
         hint="the supervisor starts the worker again; nothing is lost",
     )
+
+
+def fetchers(statistics: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, int]]]:
+    """Yield topic and state of each partition that librdkafka's statistics name."""
+    for topic, said in statistics.get("topics", {}).items():
+        for partition in said.get("partitions", {}).values():
+            yield topic, partition

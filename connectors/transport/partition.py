@@ -67,6 +67,7 @@ class Partition:
         "budget",
         "commits",
         "committed",
+        "delivered_at",
         "doubted_at",
         "end",
         "fetch_end",
@@ -79,6 +80,7 @@ class Partition:
         "status",
         "suspect",
         "trouble",
+        "waits",
         "went_back",
         "window",
         "withheld",
@@ -105,6 +107,8 @@ class Partition:
         self.fetch_end = -1
         self.last_arrival = now
         self.last_timestamp = -1
+        self.delivered_at = 0.0  # when it last brought records
+        self.waits = False  # its lane takes records again, but its turn has not come
 
     @property
     def key(self) -> tuple[str, int]:
@@ -120,6 +124,11 @@ class Partition:
     def running(self) -> bool:
         """Records are to come."""
         return self.status is Status.RUNNING and not self.suspect
+
+    @property
+    def behind(self) -> bool:
+        """As far as is known, there is something to read."""
+        return self.end is None or self.position < self.end
 
     @property
     def drained(self) -> bool:
@@ -173,7 +182,7 @@ class Partition:
         self.position = run.next
         self.runs.append(run)
         self.budget.charge(run)
-        self.last_arrival = now
+        self.last_arrival = self.delivered_at = now
         kind, at = messages[-1].timestamp()
         self.last_timestamp = at if kind else -1
         return run

@@ -7,7 +7,7 @@ dropped, never both.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import groupby, zip_longest
 from time import monotonic
 from typing import Any, cast
@@ -18,9 +18,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from connectors.transport.chunk import Assignment, Run
 from connectors.transport.hearing import is_refusal
 from connectors.transport.history import lacks_only_a_marker, moved, out_of_range
-from connectors.transport.lifeline import Brokers
+from connectors.transport.lifeline import Brokers, fetchers
 from connectors.transport.partition import Budget, Partition, Status
 from connectors.transport.routes import Routes
+from connectors.transport.turns import Turns
 from schemas.errors import HeadgateError, SourceMoved, TransportFatal
 from schemas.failpoints import failpoint
 
@@ -52,6 +53,7 @@ class Partitions:
         self._routes = routes
         self._incremental = incremental
         self._by_key: dict[Key, Partition] = {}
+        self._turns = Turns()
         self._full_since: float | None = None
         self._again_at: float | None = None  # a resume that failed is tried again
         self.brokers = Brokers()
@@ -253,7 +255,8 @@ class Partitions:
         to fetch again.
         """
         for partition in partitions:
-            wanted = not partition.running or partition.budget.paused or partition.key[0] in self.paused_topics
+            full = partition.budget.paused or partition.waits
+            wanted = not partition.running or full or partition.key[0] in self.paused_topics
             if wanted and not partition.paused:
                 consumer.pause([TopicPartition(*partition.key)])
                 partition.paused = True
@@ -320,6 +323,7 @@ class Partitions:
         changed = [budget for budget in budgets if budget.paused and budget.used <= budget.bytes_max // 2]
         for budget in changed:
             budget.paused = False
+            self._turns.begin(budget, [each for each in self.all() if each.budget is budget and each.running], now)
         wait = False
         if not full:
             self._full_since = None
@@ -330,6 +334,7 @@ class Partitions:
             if not wait:
                 for budget in full:
                     budget.paused = True
+                    self._turns.end(budget)
                 changed.extend(full)
                 self._full_since = None
         self._apply_changed(consumer, changed, now)
@@ -339,8 +344,9 @@ class Partitions:
         again = self._again_at is not None and now >= self._again_at
         if again:
             self._again_at = None
-        if changed or again:
-            self.apply_pauses(consumer, [each for each in self.all() if again or each.budget in changed])
+        called = self._turns.next(now)
+        if changed or again or called:
+            self.apply_pauses(consumer, [e for e in self.all() if again or e.budget in changed or e in called])
 
     # -- what is heard of the logs -----------------------------------------------------------------------------------
 
@@ -368,7 +374,7 @@ class Partitions:
         self.brokers.note(said)
         if any(broker["state"] == "UP" for broker in said.get("brokers", {}).values()):
             self.broker_away, self.broker_says = False, ""
-        for topic, at in _fetchers(said):
+        for topic, at in fetchers(said):
             partition = self._by_key.get((topic, at["partition"]))
             if partition is not None:
                 partition.fetch_position, partition.fetch_end = at["next_offset"], at["ls_offset"]
@@ -390,9 +396,3 @@ def by_partition(messages: list[Any]) -> dict[Key, list[Any]]:
         for topic, block in groupby(same_number, Message.topic):
             found.setdefault((cast("str", topic), cast("int", number)), []).extend(block)
     return found
-
-
-def _fetchers(statistics: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, int]]]:
-    for topic, said in statistics.get("topics", {}).items():
-        for partition in said.get("partitions", {}).values():
-            yield topic, partition

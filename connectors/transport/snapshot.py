@@ -97,7 +97,7 @@ def _why_paused(partition: Partition, partitions: Partitions, resolving: str) ->
         return reason, "resume the table when its cause is gone"
     if partition.suspect:
         return "the broker does not know the topic: finding out whether it was made anew", ""
-    return ("its lane is full", "") if partition.budget.paused else ("", "")
+    return ("its lane is full", "") if partition.budget.paused or partition.waits else ("", "")
 
 
 def view_lanes(lanes: Iterable[Lane], partitions: Partitions) -> list[LaneView]:

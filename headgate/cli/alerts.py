@@ -14,6 +14,7 @@ import typer
 from headgate.cli.codes import ExitCode, epilog
 from headgate.cli.printing import print_json, print_table, say
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
+from headgate.cli.times import read_moment
 
 if TYPE_CHECKING:
     from streams.redrive import Letter, Wanted
@@ -174,13 +175,7 @@ def describe(each: Letter) -> dict[str, Any]:
 def _wanted(destination: str | None, rule: str | None, since: str | None) -> Wanted:
     from streams.redrive import Wanted
 
-    if since is None:
-        return Wanted(destination, rule)
-    try:
-        moment = datetime.fromisoformat(since)
-    except ValueError as exc:
-        raise typer.BadParameter(f"--since {since} is no time; write 2026-11-20T19:45Z") from exc
-    return Wanted(destination, rule, moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+    return Wanted(destination, rule, read_moment("--since", since))
 
 
 def _time(milliseconds: int) -> str:

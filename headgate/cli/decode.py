@@ -5,26 +5,29 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
 from headgate.cli.codes import ExitCode, epilog
+from headgate.cli.inferring import AUTO, propose
 from headgate.cli.printing import say
+from headgate.cli.records import Records, opened
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, load_config
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, HeadgateError
 
 if TYPE_CHECKING:
-    from connectors.captured import OneRecord
-    from schemas.config import Config
+    from connectors.inference import Proposal
+    from schemas.config import Config, LimitsConfig, RegistryConfig
     from schemas.table import TableSpec
     from streams.final_rows import FinalRows
 
 EPILOG = epilog(
     [
+        "headgate decode events.jsonl",
+        "headgate decode events.jsonl --print-spec > tables.yaml",
         "headgate decode events.jsonl --spec tables/",
         "headgate decode --topic clinic.public.patients --spec patients.yaml --last 100",
         "headgate decode --topic clinic.public.patients --rows > rows.jsonl",
@@ -33,9 +36,10 @@ EPILOG = epilog(
     {
         ExitCode.OK: "every record was decoded, or is known to be none of a row",
         ExitCode.CONFIGURATION: "a record would go to quarantine; or a spec, the configuration or a line is not right",
-        ExitCode.UNAVAILABLE: "Kafka does not answer",
+        ExitCode.UNAVAILABLE: "Kafka or the schema registry does not answer",
     },
 )
+SAMPLED_MAX = 20_000  # records of a topic from whose start specs are proposed, unless --last says how many
 
 
 def decode(
@@ -43,12 +47,19 @@ def decode(
         str | None,
         typer.Argument(metavar="FILE", help="A JSON object per line: topic, partition, offset, key, …; - is stdin."),
     ] = None,
+    *,
     topic: Annotated[str | None, typer.Option(help="Read this topic instead, as far as it goes now.")] = None,
     last: Annotated[int | None, typer.Option(min=1, help="Only so many offsets of each partition.")] = None,
     spec: Annotated[
         list[Path] | None,
-        typer.Option(help="A table's spec, or a folder of them; else, with --topic, those that are registered."),
+        typer.Option(help="A table's spec, or a folder of them; else what is registered, or proposed from records."),
     ] = None,
+    format_name: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="The format of all records without --spec.")
+    ] = AUTO,
+    print_spec: Annotated[
+        bool, typer.Option("--print-spec", help="Print the specs that the records propose, and nothing else.")
+    ] = False,
     table: Annotated[str | None, typer.Option(help="Print only this table.")] = None,
     rows: Annotated[bool, typer.Option("--rows", help="Print the rows that it all comes to.")] = False,
     config: ConfigOption = DEFAULT_FILE,
@@ -57,17 +68,41 @@ def decode(
 
     A line has origin, kind (change, tombstone, transaction, heartbeat, schema, signal, notification, message or
     quarantine), table, the change as subscribers get it, and what is wrong. With --rows it is a row of a table instead:
-    table, key, row. Both hold the values of rows.
+    table, key, row. Both hold the values of rows. Without --spec the records themselves say what their tables are.
     """
-    from streams.looked import QUARANTINE, Looker
-
     if (file is None) == (topic is None):
         raise typer.BadParameter("name a FILE or a --topic: one of them")
+    if spec and (format_name != AUTO or print_spec):
+        raise typer.BadParameter("--format and --print-spec are for records without --spec")
     settings = load_config(config, os.environ) if topic is not None else None
-    specs = _specs(spec or [], settings)
-    looker, final, counts = Looker(specs, _limits(settings)), _final(specs, table), Counter[str]()
+    specs = _written(spec) if spec else {}
+    if not specs and settings is not None and topic is not None and format_name == AUTO and not print_spec:
+        specs = _registered(settings, topic)
+    with opened(file, topic, last, settings, twice=not specs) as records:
+        if not specs:
+            proposals = propose(records, format_name, records_max=SAMPLED_MAX if topic and not last else None)
+            if print_spec:
+                return _print_specs(proposals, table)
+            specs = {proposal.spec.table: proposal.spec for proposal in proposals}
+        registry = _registry(specs, settings, config)
+        return _print(records, specs, _limits(settings), registry, table=table, rows=rows)
+
+
+def _print(
+    records: Records,
+    specs: dict[str, TableSpec],
+    limits: LimitsConfig,
+    registry: RegistryConfig | None,
+    *,
+    table: str | None,
+    rows: bool,
+) -> int:
+    """Print each record, or at last the rows; return the exit code."""
+    from streams.looked import QUARANTINE, Looker
+
+    looker, final, counts = Looker(specs, limits, registry), _final(specs, table), Counter[str]()
     encode, write = msgspec.json.encode, sys.stdout.buffer.write
-    for record in _records(file, topic, last, settings):
+    for record in records():
         looked = looker.look(record)
         counts[looked.kind] += 1
         if rows:
@@ -83,15 +118,35 @@ def decode(
     return ExitCode.CONFIGURATION if counts[QUARANTINE] else ExitCode.OK
 
 
-def _specs(paths: list[Path], settings: Config | None) -> dict[str, TableSpec]:
-    """Return the specs of files and folders, else the registered ones."""
-    from streams.apply import read_spec, read_specs
-    from streams.registration import load_tables
+def _print_specs(proposals: list[Proposal], table: str | None) -> int:
+    from connectors.inference.writing import as_yaml
 
-    if not paths and settings is not None:
-        return {name: entry.spec for name, entry in load_tables(settings).items()}
-    if not paths:
-        raise ConfigurationError("no --spec", hint="name the tables' specs: --spec patients.yaml, or a folder of them")
+    wanted = [proposal for proposal in proposals if table in {None, proposal.spec.table}]
+    sys.stdout.write("---\n".join(map(as_yaml, wanted)))
+    sys.stdout.flush()
+    if not wanted:
+        say("no table was recognised" if table is None else f"no table {table} was recognised")
+    return ExitCode.OK if wanted else ExitCode.CONFIGURATION
+
+
+def _registered(settings: Config, topic: str) -> dict[str, TableSpec]:
+    """Return all registered specs if one of them reads the topic, else none."""
+    from schemas.table import TableEntry
+    from streams.registration import load_tables
+    from streams.tables import TableDirectory
+
+    specs = {name: entry.spec for name, entry in load_tables(settings).items()}
+    try:
+        known = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()}).of_topic(topic)
+    except HeadgateError:  # two tables read it: each record says so
+        return specs
+    return {} if known is None else specs
+
+
+def _written(paths: list[Path]) -> dict[str, TableSpec]:
+    """Return the specs of files and folders."""
+    from streams.apply import read_spec, read_specs
+
     found: dict[str, TableSpec] = {}
     for path in paths:
         some = read_specs(path) if path.is_dir() else {(one := read_spec(path)).table: one}
@@ -101,49 +156,22 @@ def _specs(paths: list[Path], settings: Config | None) -> dict[str, TableSpec]:
     return found
 
 
-def _limits(settings: Config | None) -> Any:
+def _limits(settings: Config | None) -> LimitsConfig:
     from schemas.config import LimitsConfig
 
     return LimitsConfig() if settings is None else settings.limits
+
+
+def _registry(specs: dict[str, TableSpec], settings: Config | None, config: Path) -> RegistryConfig | None:
+    """Return where the registry is; for records of a file the configuration is read only if a table needs one."""
+    from connectors.formats import Asking, format_of
+
+    if settings is None and any(isinstance(format_of(spec.format), Asking) for spec in specs.values()):
+        settings = load_config(config, os.environ)
+    return None if settings is None else settings.registry
 
 
 def _final(specs: dict[str, TableSpec], table: str | None) -> dict[str | None, FinalRows]:
     from streams.final_rows import FinalRows
 
     return {name: FinalRows(spec) for name, spec in specs.items() if spec.key and table in {None, name}}
-
-
-def _records(file: str | None, topic: str | None, last: int | None, settings: Config | None) -> Iterator[OneRecord]:
-    """Yield the records one by one, however many there are.
-
-    Raises:
-        ConfigurationError: there is no such file or topic, or a line is no record.
-        SourceUnavailable: Kafka does not answer.
-    """
-    from connectors.captured import read_captured
-
-    if topic is not None:
-        assert settings is not None, "a topic is read as the configuration says"
-        yield from _of_topic(topic, last, settings)
-    elif file == "-":
-        yield from read_captured(sys.stdin.buffer, name="standard input")
-    else:
-        assert file is not None, "a file or a topic"
-        try:
-            with Path(file).open("rb") as lines:
-                yield from read_captured(lines, name=file)
-        except OSError as exc:
-            raise ConfigurationError(f"{file}: {exc.strerror}", hint="name a file, or - for standard input") from exc
-
-
-def _of_topic(topic: str, last: int | None, settings: Config) -> Iterator[OneRecord]:
-    from connectors.captured import OneRecord
-    from connectors.transport.scan import scan
-    from streams.registration import open_admin
-    from streams.settings import client_settings
-
-    admin = open_admin(settings)
-    if topic not in admin.describe([topic]):
-        raise ConfigurationError(f"there is no topic {topic}", hint="look at its name, and at kafka.bootstrap")
-    for read in scan(topic, client_settings(settings), admin, last=last, headers=True):
-        yield OneRecord(topic, read.partition, read.offset, read.key, read.value, read.headers)

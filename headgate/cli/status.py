@@ -95,18 +95,19 @@ async def _watch(settings: Config) -> int:
 def as_sums(settings: Config, seen: Seen) -> dict[str, Any]:
     """Return what `--sums --json` says: stages, also those without a worker, tables, and removed destinations."""
     from headgate.supervisor import stage_names
-    from streams.workers import stage_sums, table_sums
+    from streams.workers import quarantine_sums, stage_sums, table_sums
 
     return {
         "stages": stage_sums(seen.workers, stage_names(list(settings.notify))),
         "tables": table_sums(seen.workers),
+        "quarantined": quarantine_sums(seen.workers),
         "left_over": [{"destination": each.destination, "waiting": each.waiting} for each in seen.left_over],
     }
 
 
 def render(seen: Seen) -> list[Table | Text]:
     """Return the table of workers, the table of their tables' sums, and a line per trouble."""
-    from streams.workers import table_sums
+    from streams.workers import quarantine_sums, table_sums
 
     parts: list[Table | Text] = []
     if seen.workers:
@@ -115,6 +116,8 @@ def render(seen: Seen) -> list[Table | Text]:
         parts.append(Text("no worker was found; `headgate run` starts them"))
     if sums := table_sums(seen.workers):
         parts += [Text(), _tables_table(sums)]
+    if put := quarantine_sums(seen.workers):
+        parts += [Text(), _quarantined_table(put)]
     troubles = [line for worker in seen.workers for line in _troubles(worker)]
     troubles += [
         _trouble(stage, "no worker works for this stage", f"`headgate run --stage {stage}` starts one")
@@ -148,6 +151,14 @@ def _tables_table(sums: Iterable[Mapping[str, Any]]) -> Table:
         state = _state_of(row)
         cells = [row["stage"], row["table"], row["topic"], row["partitions"], row["lag"], *map(duration, ages)]
         table.add_row(*_plain(cells), state)
+    return table
+
+
+def _quarantined_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Return what the workers put into quarantine since they started; `headgate quarantine list` says what is open."""
+    table = _table("table", "reason", "quarantined since the start")
+    for row in rows:
+        table.add_row(*_plain([row["table"], row["reason"], row["count"]]))
     return table
 
 

@@ -24,7 +24,9 @@ app = typer.Typer(help="The registered tables: list, pause, resume.", no_args_is
 PAUSED_BY_HAND = "paused by hand"
 TROUBLES_SHOWN = 20
 # Going on after these would mix rows of two lives of the source: only a resync mends it.
-NEEDS_RESYNC = frozenset({"source_read_anew", "topic_changed", "source_moved", "truncate", "offset_out_of_range"})
+NEEDS_RESYNC = frozenset(
+    {"source_read_anew", "order_lost", "topic_changed", "source_moved", "truncate", "offset_out_of_range"}
+)
 
 _CODES = {
     ExitCode.OK: "done",

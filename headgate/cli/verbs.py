@@ -12,6 +12,7 @@ from headgate.cli import (
     features,
     lake,
     quarantine,
+    quarantine_redrive,
     run,
     status,
     tables,
@@ -40,6 +41,7 @@ features.app.command("forget", short_help="Clear what a removed view left.", epi
 app.add_typer(features.app, name="features")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(lake.app, name="lake")
+quarantine.app.command("redrive", epilog=quarantine_redrive.EPILOG)(quarantine_redrive.redrive_records)
 app.add_typer(quarantine.app, name="quarantine")
 app.command("verify", short_help="Compare a table with its source database.", epilog=verify.EPILOG)(verify.verify)
 app.command("version", short_help="Print the version.", epilog=version.EPILOG)(version.version)

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import (
+    DataFileStatistics,
+    MetricModeTypes,
+    MetricsMode,
+    StatisticsCollector,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
@@ -23,9 +28,11 @@ from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
 from pyiceberg.schema import Schema, sanitize_column_names
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
+from pyiceberg.types import DateType, TimestampType, TimestamptzType
 
 from schemas.errors import TableStopped
 
+_DATED = (DateType, TimestampType, TimestamptzType)
 ROW_GROUP_ROWS_MAX = 32 * 1024  # what is cast and encoded at once: bounds the memory of a commit
 
 
@@ -80,11 +87,7 @@ def _write_file(table: Table, schema: Schema, rows: pa.Table, key: PartitionKey 
     path = table.location_provider().new_data_location(data_file_name=name, partition_key=key)
     with table.io.new_output(path).create(overwrite=True) as stream:
         stream.write(encoded)
-    statistics = data_file_statistics_from_parquet_metadata(
-        parquet_metadata=metadata,
-        stats_columns=compute_statistics_plan(file_schema, table.properties),
-        parquet_column_mapping=parquet_path_to_id_mapping(file_schema),
-    )
+    statistics = _statistics(metadata, file_schema, compute_statistics_plan(file_schema, table.properties))
     return DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
@@ -97,6 +100,21 @@ def _write_file(table: Table, schema: Schema, rows: pa.Table, key: PartitionKey 
         key_metadata=None,
         **statistics.to_serialized_dict(),
     )
+
+
+def _statistics(
+    metadata: pq.FileMetaData, file_schema: Schema, plan: dict[int, StatisticsCollector]
+) -> DataFileStatistics:
+    mapping = parquet_path_to_id_mapping(file_schema)
+    try:
+        return data_file_statistics_from_parquet_metadata(metadata, plan, mapping)
+    except OverflowError:  # a year that Python's datetime does not know: dates and times go without bounds
+        counted = MetricsMode(MetricModeTypes.COUNTS)
+        bare = {
+            number: replace(each, mode=counted) if isinstance(each.iceberg_type, _DATED) else each
+            for number, each in plan.items()
+        }
+        return data_file_statistics_from_parquet_metadata(metadata, bare, mapping)
 
 
 def _as_stored(rows: pa.Table, schema: Schema, file_schema: Schema) -> pa.Table:

@@ -164,6 +164,7 @@ class LatestChanges:
         return LatestBatch(values, partitions, expired)
 
 
+_YEAR_MAX = 9_999
 _IS_ROW = "{op} NOT IN ('delete', 'floor', 'truncate')"
 _TS = ColumnType(Kind.TIMESTAMPTZ)
 _FLOORS = "('floor', 'truncate')"
@@ -197,13 +198,13 @@ def contract_sql(value: str, column: ColumnType) -> str:
         case Kind.LONG | Kind.DECIMAL:
             return f"CAST({value} AS VARCHAR)"
         case Kind.DATE:
-            return f"strftime({value}, '%Y-%m-%d')"
+            return _dated_sql(value, "")
         case Kind.TIME:
             return f"strftime(make_timestamp(epoch_us({value})), '%H:%M:%S.%f')"
         case Kind.TIMESTAMP:
-            return f"strftime({value}, '%Y-%m-%dT%H:%M:%S.%f')"
+            return _dated_sql(value, "T%H:%M:%S.%f")
         case Kind.TIMESTAMPTZ:
-            return f"strftime(make_timestamp(epoch_us({value})), '%Y-%m-%dT%H:%M:%S.%fZ')"
+            return _dated_sql(f"make_timestamp(epoch_us({value}))", "T%H:%M:%S.%fZ")
         case Kind.BINARY:
             return f"to_base64({value})"
         case Kind.FLOAT:  # by its shortest text: as a double it would show digits that nobody wrote
@@ -213,6 +214,13 @@ def contract_sql(value: str, column: ColumnType) -> str:
             return f"list_transform({value}, lambda x: {contract_sql('x', column.element)})"
         case _:
             return value
+
+
+def _dated_sql(value: str, time_format: str) -> str:
+    """Return the expression of an ISO date and time; years beyond 9999 and before 0 have a sign and four digits."""
+    rest = f"'-%m-%d{time_format}'"
+    return f"""CASE WHEN year({value}) BETWEEN 0 AND {_YEAR_MAX} THEN strftime({value}, '%Y' || {rest})
+        ELSE format('{{:+05d}}', year({value})) || strftime({value}, {rest}) END"""
 
 
 def _has_floats(column: ColumnType) -> bool:

@@ -31,6 +31,7 @@ _RENAMED = {
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATETIME_SECONDS_MAX = 253_402_300_799  # the last second of the year 9999
 _DATETIME_SECONDS_MIN = -62_135_596_800  # the first of the year 1
+_FIRST_DAY, _LAST_DAY = pa.scalar(date.min, pa.date32()), pa.scalar(date.max, pa.date32())
 
 
 def lake_rows(spec: TableSpec, changes: pa.Table, values: Sequence[bytes], *, ingested: datetime) -> pa.Table:
@@ -55,10 +56,13 @@ def lake_rows(spec: TableSpec, changes: pa.Table, values: Sequence[bytes], *, in
 def commit_dates(moments: pa.Array, time_zone: str) -> pa.Array:
     """Return the day of each moment as the clocks of `time_zone` show it, summer time included.
 
-    Python's time zones, once for each different second: Arrow's need a database that a slim machine has not.
+    Python's time zones, once for each different second: Arrow's need a database that a slim machine has not. A moment
+    that `datetime` does not know counts as the nearest day that it does: no source committed then, and a partition is
+    named by its day.
     """
     if time_zone == "UTC":
-        return pc.cast(moments, pa.date32(), safe=False)  # the day begun, also before 1970
+        days = pc.cast(moments, pa.date32(), safe=False)  # the day begun, also before 1970
+        return pc.min_element_wise(pc.max_element_wise(days, _FIRST_DAY), _LAST_DAY)
     seconds = pc.divide(pc.cast(pc.floor_temporal(moments, unit="second"), pa.int64()), 1_000_000)
     encoded = pc.dictionary_encode(seconds)
     zone = zoneinfo.ZoneInfo(time_zone)
@@ -67,7 +71,7 @@ def commit_dates(moments: pa.Array, time_zone: str) -> pa.Array:
 
 
 def _day(second: int, zone: zoneinfo.ZoneInfo) -> date:
-    """Return the local day; a moment that `datetime` does not know counts as the nearest that it does."""
+    """Return the local day."""
     known = min(max(second, _DATETIME_SECONDS_MIN + 86_400), _DATETIME_SECONDS_MAX - 86_400)
     return datetime.fromtimestamp(known, zone).date()
 

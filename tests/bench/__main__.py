@@ -20,8 +20,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.config import Config, read_config
 from schemas.table import TableSpec
+from schemas.topics import TopicNames
 from sinks.redis.layout import Layout
 from streams.apply import apply_folder
+from tests.bench.dms_events import dms_events, dms_spec
 from tests.bench.events import bench_spec, fill
 from tests.bench.latency import RATE, measure
 from tests.bench.measure import (
@@ -40,10 +42,11 @@ from tests.bench.measure import (
 from tests.services import Kafka, RedisServer, Services
 
 TOPIC = "bench.public.results"
+DMS_TOPIC = "dms.public.results"
 PARTITIONS = 4
 WIDE_TABLES = 150
 STAGES = ("normalize", "features", "alerts", "lake")
-ROWS = ("yardstick", "hand", "stock", *STAGES, "updates", "latency", "together", "wide")
+ROWS = ("yardstick", "hand", "stock", *STAGES, "dms", "updates", "latency", "together", "wide")
 YARDSTICK = "consume + orjson.loads"
 TUNED = "the same, tuned to fetch as ours does"
 HAND_WRITTEN = "hand-written loop"
@@ -71,6 +74,12 @@ class Bench:
         futures = admin.create_topics([NewTopic(name, n, 1) for name, n in topics.items()])
         for future in futures.values():
             future.result(60)
+
+    def _forget(self, topic: str) -> None:
+        """Delete a topic, if it is there: what a stage remembers there of the round before would pause it."""
+        admin = AdminClient({"bootstrap.servers": self.kafka.address})
+        if topic in admin.list_topics(timeout=60).topics:
+            admin.delete_topics([topic])[topic].result(60)
 
     def configure(self, prefix: str, group: str, specs: list[TableSpec]) -> Path:
         """Write a configuration whose groups and lake are new, and apply the specs."""
@@ -135,10 +144,22 @@ class Bench:
         """One stage alone, one process; downstream stages read what NORMALIZE of the first round wrote."""
         prefix = f"n{self.round}" if stage == "normalize" else "n0"
         group = f"{stage}{self.round}"
+        self._forget(TopicNames(prefix).stage_state(stage))
         path = self.configure(prefix, group, [bench_spec("results", TOPIC)])
         self.redis.flush()
         topic = TOPIC if stage == "normalize" else f"{prefix}.changes.results"
         return [self._run(stage.upper(), ["--stage", stage], path, [self._progress(group, stage, topic)])]
+
+    def dms(self) -> list[Figure]:
+        """NORMALIZE over the same rows as AWS DMS writes them."""
+        if self.round == 0:
+            self._create({DMS_TOPIC: PARTITIONS})
+            fill(self.kafka.address, DMS_TOPIC, self.events, make=dms_events)
+        prefix = group = f"d{self.round}"
+        path = self.configure(prefix, group, [dms_spec("results", DMS_TOPIC)])
+        return [
+            self._run("NORMALIZE dms", ["--stage", "normalize"], path, [self._progress(group, "normalize", DMS_TOPIC)])
+        ]
 
     def updates(self) -> list[Figure]:
         """FEATURES with a view that emits, until every update is in Kafka; reads what NORMALIZE wrote first."""
@@ -271,7 +292,7 @@ def main() -> None:
         bench = Bench(services, folder, events=options.events)
         rows: dict[str, Callable[[], list[Figure]]] = {
             "yardstick": bench.yardstick, "hand": bench.hand, "stock": bench.stock, "together": bench.together,
-            "latency": bench.latency, "wide": bench.wide, "updates": bench.updates,
+            "latency": bench.latency, "wide": bench.wide, "updates": bench.updates, "dms": bench.dms,
             **{stage: lambda stage=stage: bench.stage(stage) for stage in STAGES},  # type: ignore[misc]
         }  # fmt: skip
         for bench.round in range(options.rounds):

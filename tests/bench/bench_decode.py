@@ -31,7 +31,8 @@ from schemas.config import LimitsConfig
 from schemas.table import TableEntry
 from sinks.lake.rows import ROWS_READ, lake_rows
 from sinks.topics import encode_changes
-from tests.bench.events import bench_spec, events
+from tests.bench.dms_events import dms_events, dms_spec
+from tests.bench.events import Make, bench_spec, events
 
 RECORDS = 2_000
 ROUNDS = 25
@@ -44,9 +45,9 @@ class Events:
 
     topic, partition = TOPIC, 0
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, make: Make = events) -> None:
         """Make `count` events."""
-        made = list(events(count, TOPIC))
+        made = list(make(count, TOPIC))
         self._values: list[bytes | None] = [value for _, value, _ in made]
         self._keys: list[bytes | None] = [key for key, _, _ in made]
 
@@ -140,6 +141,19 @@ def reading(values: list[bytes]) -> dict[str, float]:
     }
 
 
+def dms() -> dict[str, float]:
+    """Return µs per event of the same rows as AWS DMS writes them."""
+    run = Events(RECORDS, dms_events)
+    decoder = FORMATS["dms"].decoder(TableEntry(spec=dms_spec("results", TOPIC)), LimitsConfig())
+    batch = decoder.decode(run, PartitionMemory()).batch
+    assert len(batch) == RECORDS, "every event is a change"
+    return {
+        "orjson.loads": best(lambda: [orjson.loads(value or b"") for value in run.values()]),
+        "decode": best(lambda: decoder.decode(run, PartitionMemory())),
+        "encode_changes": best(lambda: encode_changes(batch, (TOPIC, 0, 0), None, bytes_max=1_000_000)),
+    }
+
+
 def main() -> None:
     """Print the table."""
     run = Events(RECORDS)
@@ -157,6 +171,9 @@ def main() -> None:
     for name, micros in parts_of(decoder, run).items():
         print(f"  {name:26s}{micros:6.2f}")
     print(f"{'encode_changes':28s}{written:6.2f}  ({written / loads:.2f} of orjson.loads)")
+    print("the same rows as AWS DMS writes them")
+    for name, micros in dms().items():
+        print(f"  {name:26s}{micros:6.2f}")
     records, _, _ = encode_changes(batch, (TOPIC, 0, 0), None, bytes_max=1_000_000)
     contract = [value for _, value in records]
     print(f"reading the contract, {len(contract[0])} bytes a value")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from confluent_kafka import Producer
 
 from schemas.document import read_document
 from schemas.table import TableSpec
+
+Make = Callable[[int, str], Iterator[tuple[bytes, bytes, int]]]
 
 COLUMNS = """
 columns:
@@ -79,14 +81,14 @@ def events(n: int, topic: str, *, seed: int = 7, updates: bool = True) -> Iterat
         yield f'{{"id":{row}}}'.encode(), value.encode(), row
 
 
-def fill(bootstrap: str, topic: str, n: int, *, partitions: int = 4) -> float:
+def fill(bootstrap: str, topic: str, n: int, *, partitions: int = 4, make: Make = events) -> float:
     """Write `n` events to `topic`, whose partition is the row's number modulo `partitions`; return the mean size."""
     producer = Producer({
         "bootstrap.servers": bootstrap, "compression.type": "lz4", "linger.ms": 50,
         "queue.buffering.max.messages": 500_000, "enable.idempotence": True,
     })  # fmt: skip
     size = 0
-    for key, value, number in events(n, topic):
+    for key, value, number in make(n, topic):
         size += len(value)
         while True:
             try:

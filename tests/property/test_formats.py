@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from connectors.formats import PartitionMemory, encode_row, format_of
 from connectors.formats.decimals import bytes_column, bytes_text
-from connectors.formats.encodings import ENCODINGS, Conversion
+from connectors.formats.encodings import ENCODINGS
+from connectors.formats.forms import Conversion
 from connectors.formats.reasons import Rejection
 from connectors.formats.temporal import (
     date_column,

@@ -18,7 +18,8 @@ VERBS = (
     "demo", "run", "check", "status", "tables list", "tables pause", "tables resume", "features get",
     "features rebuild", "features forget",
     "alerts dead list", "alerts dead redrive", "alerts forget",
-    "lake sql", "lake verify", "quarantine list", "quarantine show", "version",
+    "lake sql", "lake verify", "version",
+    "quarantine list", "quarantine show", "quarantine export", "quarantine drop", "quarantine redrive",
 )  # fmt: skip
 
 
@@ -57,6 +58,17 @@ def test_a_time_that_is_none_is_a_usage_error(verb: str, config: Path, capsys: p
 
     assert code == ExitCode.USAGE
     assert "--since yesterday is no time; write 2026-11-20T19:45Z" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["drop", "redrive"])
+def test_all_of_the_quarantine_at_once_is_a_slip(verb: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told before anything is asked of Kafka."""
+    codes = [entry.run(["quarantine", verb, *given, "--config", str(config)]) for given in ([], ["--until", "soon"])]
+
+    shown = capsys.readouterr().err
+    assert [ExitCode.USAGE] * 2 == codes
+    assert "name a --table, a --kind, --since or --until" in shown
+    assert "--until soon is no time" in shown
 
 
 @pytest.mark.parametrize("group", ["", "tables", "alerts", "alerts dead", "lake", "features", "quarantine"])

@@ -13,6 +13,7 @@ import pytest
 
 from headgate.cli import main as entry
 from headgate.cli.codes import ExitCode
+from tests.services.registry import SchemaRegistry
 
 SPEC = "table: customers\ntopics: [shop.public.customers]\nkey: [id]\ncolumns: {id: int, name: string, note: string}\n"
 TOPIC = "shop.public.customers"
@@ -130,6 +131,62 @@ def test_what_would_go_to_quarantine_says_why_and_harms_no_neighbour(run: Run) -
     assert "three" not in json.dumps([line["error"] for line in lines])
 
 
+GOOD = json.dumps({**json.loads(base64.b64decode(RECORDS[0]["value"]))}).encode()
+LARGE = b"9223372036854775809"  # 2^63 + 1
+POISON: dict[str, tuple[bytes, str]] = {
+    "cut off": (GOOD[:-1], "broken_json"),
+    "cut off in a text": (GOOD[: GOOD.index(b"Eda") + 2], "broken_json"),
+    "nothing": (b"", "broken_json"),
+    "a space": (b" ", "broken_json"),
+    "two documents": (GOOD + GOOD, "broken_json"),
+    "framed": (b"\x00\x00\x00\x00\x01" + GOOD, "broken_json"),
+    "not UTF-8": (GOOD.replace(b"Eda", b"\xff"), "not_utf8"),
+    "not UTF-8 where nobody reads": (GOOD.replace(b'"shop"', b'"sh\xff"'), "not_utf8"),
+    "a column twice": (GOOD.replace(b'"id": 1', b'"id": 1, "id": 2'), "duplicate_keys"),
+    "after twice": (GOOD.replace(b'"op":', b'"after": null, "op":'), "duplicate_keys"),
+    "NaN": (GOOD.replace(b'"id": 1', b'"id": NaN'), "broken_json"),
+    "NaN where nobody reads": (GOOD.replace(b'"op":', b'"ts_ms": -Infinity, "op":'), "broken_json"),
+    "above 64 bits": (GOOD.replace(b'"id": 1', b'"id": ' + LARGE), "out_of_range"),
+    "above 64 bits in a long": (GOOD.replace(b'"name": "Eda"', b'"name": "Eda", "big": ' + LARGE), "out_of_range"),
+    "op in upper case": (GOOD.replace(b'"op": "c"', b'"op": "C"'), "unknown_op"),
+    "an unknown op": (GOOD.replace(b'"op": "c"', b'"op": "x"'), "unknown_op"),
+    "an op that is null": (GOOD.replace(b'"op": "c"', b'"op": null'), "unknown_op"),
+    "no op": (GOOD.replace(b', "op": "c"', b""), "no_op"),
+    "a text": (b'"c"', "not_a_change"),
+}
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_poison_is_told_by_its_reason_and_harms_no_neighbour(run: Run, tmp_path: Path, name: str) -> None:
+    """What no reader should take, each as the first record, and among good ones."""
+    (tmp_path / "customers.yaml").write_text(SPEC.replace("note: string", "note: string, big: long"))
+    value, reason = POISON[name]
+    code, lines, _ = run([record(value), *RECORDS[:2], record(value), RECORDS[2]])
+
+    assert code == ExitCode.CONFIGURATION
+    assert ["quarantine", "change", "change", "quarantine", "change"] == [line["kind"] for line in lines]
+    assert [reason, reason] == [line["error"]["kind"] for line in lines if line["error"]]
+    assert not {"Eda", "1795"} & set(lines[0]["error"]["message"].split())
+
+
+def test_a_truncate_has_no_key(run: Run) -> None:
+    """Nor rows: it is told where it stands, and stops nothing but its table."""
+    truncate = change("t", 1, 20, None) | {"key": None}
+    _, lines, _ = run([RECORDS[0], truncate])
+
+    assert [None, "truncate"] == [line["error"] and line["error"]["kind"] for line in lines]
+
+
+def test_signals_in_a_table_of_their_own_are_named_unless_a_spec_reads_them(run: Run) -> None:
+    """The connector writes watermarks into its table of signals, which come as any row."""
+    window = change("c", 1, 9, {"id": "5f-open", "type": "snapshot-window-open", "data": "{}"})
+    other = change("c", 1, 9, {"id": "5f-open", "type": "invoice", "data": "{}"})
+    _, lines, _ = run([each | {"topic": "shop.public.signals"} for each in (window, other)])
+
+    assert ["signal", "quarantine"] == [line["kind"] for line in lines]
+    assert "unregistered" == lines[1]["error"]["kind"]
+
+
 def test_what_stops_a_table_is_told_in_its_place(run: Run) -> None:
     """A truncate: a worker would pause there."""
     code, lines, _ = run([change("t", 1, 20, None), RECORDS[0]])
@@ -174,7 +231,10 @@ def test_it_reads_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_
         ([], ExitCode.USAGE, "name a FILE or a --topic"),
         (["a", "--topic", "b"], ExitCode.USAGE, "name a FILE or a --topic"),
         (["nowhere.jsonl", "--spec", "SPEC"], ExitCode.CONFIGURATION, "nowhere.jsonl: No such file"),
-        (["nowhere.jsonl"], ExitCode.CONFIGURATION, "no --spec"),
+        (["nowhere.jsonl"], ExitCode.CONFIGURATION, "nowhere.jsonl: No such file"),
+        (["nowhere.jsonl", "--format", "debezium-jsn"], ExitCode.CONFIGURATION, "did you mean 'debezium-json'?"),
+        (["a", "--spec", "SPEC", "--print-spec"], ExitCode.USAGE, "records without --spec"),
+        (["a", "--spec", "SPEC", "--format", "debezium-json"], ExitCode.USAGE, "records without --spec"),
         (["nowhere.jsonl", "--spec", "SPEC", "--spec", "SPEC"], ExitCode.CONFIGURATION, "stands in another file"),
         (["nowhere.jsonl", "--spec", "gone.yaml"], ExitCode.CONFIGURATION, "gone.yaml"),
     ],
@@ -190,3 +250,29 @@ def test_what_was_asked_for_wrongly(
     shown = capfd.readouterr().err
     assert told in shown
     assert "hint: " in shown
+
+
+def test_records_of_avro_are_looked_up_at_the_configured_registry(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The configuration is read for a table that needs it, and for no other; a registry that is away is said."""
+    spec, config, file = (tmp_path / name for name in ("customers.yaml", "headgate.yaml", "events.jsonl"))
+    spec.write_text(SPEC + "format: debezium-avro\n")
+    text = base64.b64decode(RECORDS[0]["value"] or "")
+    file.write_text(json.dumps(RECORDS[0] | {"value": base64.b64encode(b"\0\0\0\0\x07" + text).decode()}) + "\n")
+    verb = ["decode", str(file), "--spec", str(spec), "--config", str(config)]
+    with SchemaRegistry() as registry:
+        registry.register("customers-value", "{}", kind="JSON", number=7)
+        config.write_text(f"registry: {{urls: ['{registry.url}'], timeout_seconds: 0.3}}\n")
+        code = entry.run(verb)
+        line = json.loads(capfd.readouterr().out)
+        registry.manner = "busy"
+        away = entry.run(verb)
+    config.write_text("{}\n")
+
+    assert (ExitCode.OK, "change", "Eda") == (code, line["kind"], line["change"]["after"]["name"])
+    out, err = capfd.readouterr()
+    assert (ExitCode.UNAVAILABLE, "") == (away, out)
+    assert "the schema registry at" in err
+    assert ExitCode.CONFIGURATION == entry.run(verb)
+    assert "registry: {urls" in capfd.readouterr().err

@@ -81,9 +81,13 @@ def topic_row(topic: str, config: Config) -> list[str]:
     names = TopicNames()
     if topic in {names.changes("<table>"), names.features("<view>")}:
         days = f"`kafka.changes_retention_hours` ({days})"
+    if topic in {names.quarantine, names.quarantine_settled, names.redrive}:
+        days = f"`kafka.quarantine_retention_hours` ({days})"
     cleanup = made.config()["cleanup.policy"].replace(",", " and ")
     told = {names.features("<view>"): "8, or fewer that divide `redis.buckets`", names.relay: "as `redis.buckets`"}
-    of = "the view's topic" if topic == names.alerts_state("<view>") else "its largest source topic"
+    of = {names.alerts_state("<view>"): "the view's topic", names.redrive: "the largest source topic"}.get(
+        topic, "its largest source topic"
+    )
     partitions = told.get(topic) or str(made.partitions).replace("4711", f"as {of}")
     return [f"`{topic}`", partitions, f"{cleanup}, {days}" if days else cleanup]
 

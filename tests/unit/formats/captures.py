@@ -43,6 +43,10 @@ class CapturedRun:
         """Return the offsets."""
         return [record["offset"] for record in self._records]
 
+    def timestamps(self) -> list[int]:
+        """Return the times that Kafka has of them, in milliseconds."""
+        return [-1 if record["timestamp"] is None else record["timestamp"] for record in self._records]
+
     def headers(self, index: int, /) -> Sequence[tuple[str, bytes | None]]:
         """Return the headers of one record."""
         return [(name, value.encode()) for name, value in self._records[index]["headers"]]
@@ -80,6 +84,13 @@ def is_envelope_json(case: str) -> bool:
     return configuration(case).get("value.converter", "").endswith(".JsonConverter")
 
 
+@functools.cache
+def registered(case: str) -> dict[int, str]:
+    """Return the schemas of a case's registry by id, as texts."""
+    found = json.loads((FOLDER / case / "schemas.json").read_text())
+    return {int(number): json.dumps(schema) for number, schema in found.items()}
+
+
 def runs(case: str, topic: str) -> list[CapturedRun]:
     """Return the runs of a topic, one for each partition."""
     mine = [record for record in records(case) if record["topic"] == topic]
@@ -102,6 +113,8 @@ def spec_of(case: str, table: str, **changes: Any) -> TableSpec:
     document = {"table": "captured", "topics": ["t"], "key": known["primary_key"], "columns": columns}
     if settings.get("unavailable.value.placeholder"):
         document["unavailable_placeholder"] = settings["unavailable.value.placeholder"]
+    if any(value.endswith(".ExtractNewRecordState") for value in settings.values()):
+        document["format"] = "debezium-flat"
     return TableSpec.model_validate(document | changes)
 
 
@@ -115,16 +128,19 @@ _PLAIN = {
     "real": "float",
     "double precision": "double",
     "uuid": "uuid",
-    "date": "date",
     "json": "json",
     "jsonb": "json",
 }
 _TIMES = {
-    "time": ("Time", "MicroTime", "NanoTime", "IsoTime", "connect.Time"),
-    "timestamp": ("Timestamp", "MicroTimestamp", "NanoTimestamp", "IsoTimestamp", "connect.Timestamp"),
+    "time": ("Time", "MicroTime", "NanoTime", "IsoTime", "connect.Time", "StructuredTime"),
+    "timestamp": (
+        *("Timestamp", "MicroTimestamp", "NanoTimestamp", "IsoTimestamp"),
+        *("connect.Timestamp", "StructuredTimestamp"),
+    ),
 }
 _GEOMETRY = {"point", "line", "lseg", "box", "path", "polygon", "circle"}
-MILLI, MICRO, NANO, ISO, CONNECT = range(5)
+MILLI, MICRO, NANO, ISO, CONNECT, STRUCTURED = range(6)
+_DATES = {"isostring": "time.IsoDate", "connect": "connect.Date", "structured": "time.StructuredDate"}
 MILLI_DIGITS_MAX = 3
 
 
@@ -140,24 +156,28 @@ def _postgres_column(sql: str, settings: dict[str, str]) -> dict[str, str]:
         return _column(
             match[1], _temporal(match[1], int(match[2] or 6), settings.get("time.precision.mode", "adaptive"))
         )
+    mode = settings.get("time.precision.mode", "adaptive")
+    zoned = "time.StructuredZoned" if mode == "structured" else "time.Zoned"
     if re.fullmatch(r"timestamp.* with time zone", sql):
-        return _column("timestamptz")
+        return _column("timestamptz", f"{zoned}Timestamp")
     if re.fullmatch(r"time.* with time zone", sql):
-        return _column("time", "time.ZonedTime")
+        return _column("time", f"{zoned}Time")
+    if sql == "date":
+        return _column("date", _DATES.get(mode))
+    return _postgres_timeless(sql, settings)
+
+
+def _postgres_timeless(sql: str, settings: dict[str, str]) -> dict[str, str]:
     if sql.startswith(("numeric", "money")):
         return _numeric(sql, settings)
     if sql.startswith("bit"):
         return _column("boolean") if sql == "bit(1)" else _column("binary", "data.Bits")
-    mode = settings.get("time.precision.mode", "adaptive")
     match sql:
-        case "date" if mode in {"isostring", "connect"}:
-            return _column("date", "time.IsoDate" if mode == "isostring" else "connect.Date")
+        case "interval" if settings.get("time.precision.mode") == "structured":
+            return _column("string", "time.StructuredDuration")
         case "interval":
-            return (
-                _column("string", "time.Interval")
-                if settings.get("interval.handling.mode") == "string"
-                else _column("long", "time.MicroDuration")
-            )
+            by_text = settings.get("interval.handling.mode") == "string"
+            return _column("string", "time.Interval") if by_text else _column("long", "time.MicroDuration")
         case "bytea":
             return _column(
                 "binary", {"base64-url-safe": "base64url", "hex": "hex"}.get(settings.get("binary.handling.mode", ""))
@@ -171,7 +191,14 @@ def _postgres_column(sql: str, settings: dict[str, str]) -> dict[str, str]:
 
 
 def _temporal(name: str, digits: int, mode: str) -> str:
-    place = {"microseconds": MICRO, "nanoseconds": NANO, "isostring": ISO, "connect": CONNECT}.get(mode)
+    places = {
+        "microseconds": MICRO,
+        "nanoseconds": NANO,
+        "isostring": ISO,
+        "connect": CONNECT,
+        "structured": STRUCTURED,
+    }
+    place = places.get(mode)
     if place is None:
         place = (
             MILLI
@@ -224,7 +251,7 @@ def _mysql_column(sql: str, settings: dict[str, str]) -> dict[str, str]:  # noqa
         case "json" | "uuid":
             return _column(name)
         case "date":
-            return _column("date", {"connect": "connect.Date", "isostring": "time.IsoDate"}.get(mode))
+            return _column("date", _DATES.get(mode))
         case "time":
             return _column("time", _temporal("time", digits, mode))
         case "datetime":
@@ -234,7 +261,7 @@ def _mysql_column(sql: str, settings: dict[str, str]) -> dict[str, str]:  # noqa
         case "point" | "geometry":
             return _column("json", "struct")
         case _:
-            return _column("string")
+            return _column("string", "data.EnumEscaped" if name == "enum" else None)
 
 
 def _mysql_decimal(sql: str, settings: dict[str, str]) -> dict[str, str]:

@@ -69,6 +69,7 @@ POISON: dict[str, tuple[bytes, str]] = {
     "position is a text": (compact(with_source(lsn="x")), "bad_position"),
     "no time": (compact(with_source(ts_us=None, ts_ms=None)), "bad_time"),
     "time beyond all": (compact(with_source(ts_us=2**63)), "bad_time"),
+    "time of the year 10000": (compact(with_source(ts_us=253_402_300_800_000_000)), "bad_time"),
     "text for an int": (with_row(id="one"), "bad_type"),
     "fraction for a long": (with_row(big=1.5), "bad_type"),
     "boolean for a long": (with_row(big=True), "bad_type"),

@@ -12,7 +12,8 @@ from connectors.formats.plain import dates, decimal_maker, float_maker, ints, lo
 from schemas.types import parse_type
 
 ODD = [
-    "1", "-1", "0", '"0"', '"1"', '"-1"', '"007"', '"+1"', '" 1"', '"1 "', '"1,2"', '""', '"null"', '"true"', "true",
+    "1", "-1", "-0", "-0.00", "0.0004", "123456789012345678.5", ".5", "5.", '".5"', '"5."', '"-"',
+    "0", '"0"', '"1"', '"-1"', '"007"', '"+1"', '" 1"', '"1 "', '"1,2"', '""', '"null"', '"true"', "true",
     '"1e2"', "1e2",
     '"1.5"', "1.5", '"NaN"', '"[1"', '"2]"', '"\\u0031"', '"1\\n"', "null", '"9007199254740993"', "9223372036854775808",
     '"1.234567890123456789E+18"', "[1]", "{}", '"٣"', '"2024-02-29"', '"2023-02-29"', '"0000-00-00"', '"0001-01-01"',
@@ -41,6 +42,6 @@ def test_numbers_written_as_texts_are_quick() -> None:
     assert ints(raws) == [12, 3]
     assert longs(raws) == ["12", "3"]
     assert float_maker(single=False)[1](raws) == [12.0, 3.0]
-    assert decimal_maker(10, 2)[1](raws) == ["12.00", "3.00"]
+    assert decimal_maker(10, 7)[1](raws) == ["12.0000000", "3.0000000"]
     assert dates([msgspec.Raw(b'"2024-02-29"')]) == ["2024-02-29"]
     assert "plain" in ENCODINGS

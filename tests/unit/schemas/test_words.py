@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 from schemas.config import read_config
 from schemas.document import read_document
 from schemas.errors import POLICY, ConfigurationError, ErrorKind, PoisonRecord, kind_of
-from schemas.position import mysql_position, postgresql_position
+from schemas.position import (
+    DB2_COMMIT_END,
+    ORACLE_COMMIT_END,
+    SQLSERVER_COMMIT_END,
+    db2_position,
+    mysql_position,
+    oracle_position,
+    postgresql_position,
+    sqlserver_position,
+)
 from schemas.rule import alert_id
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
@@ -70,6 +80,50 @@ def test_mysql_positions_compare_the_number_of_the_file() -> None:
     assert len(before) == len(after) == 45
 
 
+_U32, _U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
+_SHORT, _LONG = st.tuples(_U32, _U32, st.integers(0, 2**16 - 1)), st.tuples(_U32, _U32, _U64)
+
+
+def _hexadecimal(parts: tuple[int, int, int]) -> str:
+    return ":".join(f"{part:x}" for part in parts)
+
+
+@given(st.lists(st.tuples(_SHORT, st.booleans(), _SHORT, _U64), min_size=2, max_size=2))
+def test_sqlserver_positions_compare_as_their_parts_do(parts: list[tuple[Any, bool, Any, int]]) -> None:
+    """A log sequence number is three numbers, written in hexadecimal digits."""
+    texts = [
+        sqlserver_position(3, _hexadecimal(commit), _hexadecimal(change), last, streamed=streamed)
+        for commit, streamed, change, last in parts
+    ]
+
+    assert {75} == {len(text) for text in texts}
+    assert (parts[0] < parts[1]) == (texts[0] < texts[1])
+    assert (parts[0][0] < parts[1][0]) == (texts[0][:SQLSERVER_COMMIT_END] < texts[1][:SQLSERVER_COMMIT_END])
+
+
+@given(st.lists(st.tuples(_LONG, st.booleans(), _LONG, _U64), min_size=2, max_size=2))
+def test_db2_positions_compare_as_their_parts_do(parts: list[tuple[Any, bool, Any, int]]) -> None:
+    """Its log sequence numbers have sixteen bytes."""
+    texts = [
+        db2_position(3, _hexadecimal(commit), _hexadecimal(change), last, streamed=streamed)
+        for commit, streamed, change, last in parts
+    ]
+
+    assert {105} == {len(text) for text in texts}
+    assert (parts[0] < parts[1]) == (texts[0] < texts[1])
+    assert (parts[0][0] < parts[1][0]) == (texts[0][:DB2_COMMIT_END] < texts[1][:DB2_COMMIT_END])
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**20 - 1), st.booleans(), _U64, _U64), min_size=2, max_size=2))
+def test_oracle_positions_compare_as_their_parts_do(parts: list[tuple[int, bool, int, int]]) -> None:
+    """System change numbers have up to twenty digits."""
+    texts = [oracle_position(3, commit, scn, last, streamed=streamed) for commit, streamed, scn, last in parts]
+
+    assert {65} == {len(text) for text in texts}
+    assert (parts[0] < parts[1]) == (texts[0] < texts[1])
+    assert (parts[0][0] < parts[1][0]) == (texts[0][:ORACLE_COMMIT_END] < texts[1][:ORACLE_COMMIT_END])
+
+
 def test_an_epoch_stands_above_every_older_position() -> None:
     """A resync raises the epoch, so that positions may start anew."""
     assert postgresql_position(0, 2**64 - 1, 2**64 - 1, streamed=True) < postgresql_position(1, 0, 0, streamed=False)
@@ -84,6 +138,13 @@ def test_an_epoch_stands_above_every_older_position() -> None:
         lambda: mysql_position(0, "binlog", 0, 0, streamed=True),
         lambda: mysql_position(0, "binlog.", 0, 0, streamed=True),
         lambda: mysql_position(0, "binlog.1", -4, 0, streamed=True),
+        lambda: sqlserver_position(0, "1:2", None, 0, streamed=True),
+        lambda: sqlserver_position(0, None, "1:2:10000", 0, streamed=True),
+        lambda: sqlserver_position(0, None, None, 2**64, streamed=True),
+        lambda: db2_position(0, "1:100000000:1", None, 0, streamed=True),
+        lambda: db2_position(-1, None, None, 0, streamed=True),
+        lambda: oracle_position(0, 10**20, 0, 0, streamed=True),
+        lambda: oracle_position(0, 0, 0, -1, streamed=True),
     ],
 )
 def test_a_position_out_of_range_is_a_bad_record(bad: object) -> None:

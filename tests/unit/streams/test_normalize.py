@@ -12,11 +12,12 @@ import pytest
 from connectors.transport.chunk import Assignment, Group, Run
 from schemas.config import read_config
 from schemas.document import read_document
-from schemas.errors import SourceUnavailable, TransactionAborted
+from schemas.errors import POLICY, Policy, RegistryUnavailable, SourceUnavailable, TransactionAborted
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.normalize import NormalizeStage, Output
 from streams.tables import TableDirectory
+from tests.services.registry import SchemaRegistry
 from tests.unit.fakes import Consumer, Message, Writer
 
 TOPIC = "clinic.public.patients"
@@ -132,6 +133,29 @@ def test_a_bad_record_goes_to_quarantine_and_its_neighbours_go_on() -> None:
     assert [("broken_json", [TOPIC, 0, 0, 11])] == [(value["reason"], value["origin"]) for value in bad]
     assert [None, 10] == [value["source"]["previous"] for value in good]
     assert "nonsense" not in bad[0]["message"]
+
+
+def test_a_registry_that_is_away_holds_a_group_back_and_quarantines_nothing() -> None:
+    """The step raises what its lane tries again by; when the registry is back, the same group goes through."""
+    writer, consumer = Writer(), Consumer()
+    with SchemaRegistry() as registry:
+        config = f"registry: {{urls: ['{registry.url}'], timeout_seconds: 0.3}}"
+        stage, tables = _stage_and_tables(writer, consumer, config)
+        spec = read_document(f"{SPEC}format: debezium-avro\n", TableSpec, name="spec")
+        tables.update({b"patients": TableEntry(spec=spec).model_dump_json().encode()})
+        registry.register("patients-value", "{}", kind="JSON", number=7)
+        run = _run(Assignment("main", TOPIC, 0), 10, [b"\0\0\0\0\x07" + _event(1, 1)], [b'{"id":1}'])
+        registry.manner = "error"
+
+        with pytest.raises(RegistryUnavailable) as caught:
+            _step(stage, consumer, run)
+        held = list(writer.records)
+        registry.manner = "right"
+        _step(stage, consumer, run)
+
+    assert POLICY[caught.value.kind] is Policy.RETRY
+    assert [] == held
+    assert ["headgate.changes.patients"] == [each.topic for each in writer.records]
 
 
 def test_a_topic_that_two_tables_read_stops_no_other_topic_and_goes_on_once_the_specs_are_mended() -> None:

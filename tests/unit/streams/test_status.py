@@ -95,6 +95,25 @@ def test_the_relays_topic_is_nobodys_table() -> None:
     assert 1 == status["assigned"]
 
 
+@pytest.mark.parametrize(("changes", "shown"), [({"lag": 0}, 0), ({"lag": 3}, 1), ({"lag": 0, "paused": "moved"}, 1)])
+def test_the_redrive_topic_is_shown_where_something_waits_on_it(changes: dict[str, Any], shown: int) -> None:
+    """It is nobody's table, and nearly always empty."""
+    status = status_of(_standing(_partition(), _partition(topic="headgate.redrive", **changes)), now=NOW)
+
+    assert shown == [row["table"] for row in status["tables"]].count("headgate.redrive")
+    assert 1 == status["assigned"]
+
+
+def test_what_was_quarantined_is_told_by_table_and_reason() -> None:
+    """What belongs to no table too."""
+    counts = {("patients", "bad_type"): 2, ("", "unregistered"): 1, ("patients", "no_key"): 0}
+
+    assert [
+        {"table": None, "reason": "unregistered", "count": 1},
+        {"table": "patients", "reason": "bad_type", "count": 2},
+    ] == status_of(_standing(quarantined=counts), now=NOW)["quarantined"]
+
+
 @pytest.mark.parametrize(
     ("standing", "state"),
     [

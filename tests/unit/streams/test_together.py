@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -15,6 +17,8 @@ from schemas.table import TableEntry
 from streams.together import decode_together
 from tests.bench.events import bench_spec, events
 from tests.unit.fakes import Message
+from tests.unit.formats.made import spec as made_spec
+from tests.unit.formats.sources import db2, of_xstream
 
 TOPIC = "clinic.public.results"
 ENTRY = TableEntry(spec=bench_spec("results", TOPIC))
@@ -72,3 +76,37 @@ def test_a_snapshot_or_a_truncate_is_decoded_alone(op: str) -> None:
     decoder = format_of("debezium-json").decoder(ENTRY, LimitsConfig())
 
     assert decode_together(decoder, ENTRY, runs, _memories(runs)) is None
+
+
+MONGO = {
+    "op": "u",
+    "after": '{"_id":1}',
+    "source": {"connector": "mongodb", "name": "m", "db": "d", "collection": "c", "ts_ms": 1_700_000_000_000, "ord": 1},
+}
+UNCOUNTED = {
+    "oracle": (made_spec(), b'{"id":1}', of_xstream()),
+    "db2": (made_spec(), b'{"id":1}', db2()),
+    "mongodb": (
+        made_spec(format="debezium-mongodb", key=["_id"], columns={"_id": "int"}),
+        b'{"id":"1"}',
+        json.dumps(MONGO).encode(),
+    ),
+}
+
+
+@pytest.mark.parametrize("connector", UNCOUNTED)
+def test_an_offset_in_a_position_is_that_of_its_record(connector: str) -> None:
+    """Where a connector counts no further, the offset orders changes: side by side they have places as well."""
+    spec, key, value = UNCOUNTED[connector]
+    entry = TableEntry(spec=spec)
+    runs = [
+        Run(Assignment("main", "made", number), [Message(start + i, key, value) for i in range(3)])
+        for number, start in ((0, 700), (1, 40), (0, 703))
+    ]
+    decoder = format_of(spec.format).decoder(entry, LimitsConfig())
+    together = decode_together(decoder, entry, runs, _memories(runs))
+    alone = [decoder.decode(run, memory) for run, memory in zip(runs, _memories(runs), strict=True)]
+
+    assert together is not None
+    assert [_said(each) for each in alone] == [_said(each) for each in together]
+    assert [700, 701, 702] == [int(position[-20:]) for position in together[0].batch.positions]

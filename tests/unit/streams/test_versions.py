@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from connectors.transport.commit_metadata import CommitMetadata, read_commit_metadata
@@ -22,6 +23,8 @@ from sinks.quarantine import Suspect, quarantine_value, read_quarantined
 from sinks.redis.layout import Layout
 from sinks.redis.migrate import check_readable, read_marker
 from streams.alert_state import StateChange, read_states
+from streams.chains import Link, read_link
+from streams.quarantine import Settled, read_settled
 from streams.retry import DeadLetter, Waiting, read_dead_letter, read_waiting
 from streams.tables import read_entry
 from streams.workers import state_of_record
@@ -42,6 +45,8 @@ STAND = Stand("t", "id", 5, {})
 JSON_FORMS: dict[Form, tuple[Callable[[bytes], Any], bytes]] = {
     versions.TABLE_ENTRY: (read_entry, ENTRY.model_dump_json().encode()),
     versions.QUARANTINED: (read_quarantined, QUARANTINED),
+    versions.SETTLED: (read_settled, msgspec.json.encode(Settled("dropped", "2026", ("t", 0, 0, 1)))),
+    versions.PREVIOUS: (read_link, msgspec.json.encode(Link(0, 7))),
     versions.WAITING: (read_waiting, WAITING.encoded()),
     versions.DEAD_LETTER: (read_dead_letter, DEAD.encoded()),
     versions.ALERTS_STATE: (lambda value: read_states({b'[0,"height",3]': value}, [0]), HEIGHTS),

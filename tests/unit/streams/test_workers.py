@@ -22,6 +22,7 @@ from streams.workers import (
     WorkerState,
     merged,
     missing_stages,
+    quarantine_sums,
     read_workers,
     stage_sums,
     state_of_record,
@@ -89,6 +90,20 @@ def test_a_worker_that_was_not_heard_of_for_long_is_gone_since_then() -> None:
 def test_what_tells_of_no_worker_is_passed_over(value: bytes | None) -> None:
     """A tombstone, and what others may write there."""
     assert state_of_record(Entry(0, 0, 1, b"k", value), now=1.0) is None
+
+
+def test_what_was_quarantined_is_summed_over_the_workers_that_are_there() -> None:
+    """By table and reason, over all stages."""
+    rows = [{"table": "patients", "reason": "bad_type", "count": 2}, {"table": None, "reason": "bug", "count": 1}]
+    workers = [
+        WorkerState(stage, "here", 0, state, status={"quarantined": rows})
+        for stage, state in (("normalize", "running"), ("lake", "waiting"), ("features", "gone"))
+    ]
+
+    assert [(None, "bug", 2), ("patients", "bad_type", 4)] == [
+        (each["table"], each["reason"], each["count"]) for each in quarantine_sums(workers)
+    ]
+    assert [] == quarantine_sums([worker()])
 
 
 def test_tables_are_summed_over_the_workers_that_are_there() -> None:

@@ -52,11 +52,21 @@ def test_every_metric_of_the_table_is_served() -> None:
     error = {"kind": "bug", "message": "m", "hint": "", "at": "2026-11-20T00:00:00+00:00"}
     held = ["buffered_rows", "buffered_bytes", "outbox_entries", "outbox_bytes"]
 
-    served = {
-        name for name, _ in samples(status([row], last_error=error, counters=dict.fromkeys(held, 2.0) | {"rows": 1.0}))
-    }
+    more = {"last_error": error, "quarantined": [{"table": "t", "reason": "bug", "count": 1}]}
+
+    served = {name for name, _ in samples(status([row], counters=dict.fromkeys(held, 2.0) | {"rows": 1.0}, **more))}
 
     assert {metric.name for metric in METRICS} == served
+
+
+def test_quarantined_records_are_counted_by_table_and_reason() -> None:
+    """Tables beyond the bound add up."""
+    rows = [{"table": f"t{n:04d}", "reason": "bug", "count": 2} for n in range(TABLES_MAX + 10)]
+
+    text = generate_latest(stage_registry(lambda: status([], quarantined=rows))).decode()
+
+    assert 'headgate_quarantined_total{reason="bug",stage="lake",table="t0007"} 2.0' in text
+    assert f'headgate_quarantined_total{{reason="bug",stage="lake",table="{OTHER_TABLES}"}} 20.0' in text
 
 
 def test_tables_beyond_the_bound_share_one_label() -> None:

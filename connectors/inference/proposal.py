@@ -1,0 +1,43 @@
+"""What inference comes to: a spec, and for each column what it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from connectors.inference.choice import Sure
+from schemas.table import TableSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Why a column is proposed as it is; of `seen` values so many were null, and so many not sent by the source."""
+
+    type: str
+    encoding: str | None
+    sure: Sure
+    why: str
+    seen: int
+    nulls: int
+    unavailable: int
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A spec, and what it rests on. `source` is the source's name of the table, `records` how many were sampled."""
+
+    spec: TableSpec
+    source: str
+    connector: str
+    has_schema: bool
+    records: int
+    columns: dict[str, Evidence]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """What was recognised, in a few words."""
+        said = [f"{self.spec.format} of {self.connector}" if self.connector else self.spec.format]
+        said.append("schema block" if self.has_schema else "no schema block")
+        said.append(f"key {', '.join(self.spec.key)}" if self.spec.key else "no key")
+        return ", ".join(said)

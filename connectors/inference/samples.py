@@ -1,0 +1,88 @@
+"""Proposals of specs from records: what samplers find is gathered per table, in bounded memory.
+
+Promise: a spec that is proposed refuses no value that was sampled, so long as the table had no more rows than the
+limit; a record is refused for other reasons only, such as a source without a position.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from connectors.formats.recognition import Recognizer
+from connectors.inference.base import Sample, SampledRecord, Sampler
+from connectors.inference.proposal import Proposal
+from connectors.inference.table import TableSamples
+
+TOPICS_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class SampleLimits:
+    """How much is looked at; what comes beyond is decoded, but has no say in the proposal."""
+
+    rows_per_table_max: int = 200_000
+    tables_max: int = 10_000
+
+
+class Samples:
+    """Gathers records of any topics; the format of each topic is recognised, unless it is given."""
+
+    def __init__(
+        self,
+        samplers: Mapping[str, Sampler],
+        *,
+        format: str | None = None,  # noqa: A002 - what a spec calls it
+        limits: SampleLimits | None = None,
+    ) -> None:
+        """Have seen nothing; `samplers` are by format, `format` is that of all topics, None to recognise it."""
+        self._samplers, self._format, self._limits = samplers, format, limits or SampleLimits()
+        self._recognizer = Recognizer()
+        self._tables: dict[tuple[str, str, str], TableSamples] = {}
+        self._by_topic: dict[str, TableSamples] = {}
+        self.records = 0
+        self.overlooked: Counter[str] = Counter()  # records above a limit, by topic
+
+    @property
+    def formats(self) -> dict[str, str | None]:
+        """The format of each topic, None where no record says it, such as where all are heartbeats."""
+        return self._recognizer.formats
+
+    def add(self, record: SampledRecord) -> None:
+        """Look at a record; what is in it never raises."""
+        self.records += 1
+        known = self._recognizer.format_of(record) if self._format is None else self._format
+        sampler = None if known is None else self._samplers.get(known)
+        if sampler is None:
+            return
+        for sample in sampler.samples(record):
+            table = self._table_of(sample, record.topic, sampler)
+            if table is None or table.records >= self._limits.rows_per_table_max:
+                self.overlooked[record.topic] += 1
+            else:
+                table.add(sample, record.topic, size_bytes=len(record.value or b""))
+
+    def _table_of(self, sample: Sample, topic: str, sampler: Sampler) -> TableSamples | None:
+        """Return where a sample belongs: to its topic's table where a topic holds one, else to that of its name."""
+        if sampler.by_topic and (known := self._by_topic.get(topic)) is not None:
+            return known
+        identity = (sampler.format, sample.origin, sample.table)
+        found = self._tables.get(identity)
+        if found is None:
+            if len(self._tables) >= self._limits.tables_max:
+                return None
+            found = self._tables[identity] = TableSamples(sample.table, sampler.format)
+        if sampler.by_topic and len(self._by_topic) < TOPICS_MAX:
+            self._by_topic[topic] = found
+        return found
+
+    def tables(self) -> list[Proposal]:
+        """Return a proposal for each table of which a column was seen, in the order in which they came."""
+        proposals: list[Proposal] = []
+        taken: set[str] = set()
+        for samples in self._tables.values():
+            if (found := samples.proposal(taken)) is not None:
+                taken.add(found.spec.table)
+                proposals.append(found)
+        return proposals

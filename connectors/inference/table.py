@@ -1,0 +1,168 @@
+"""The samples of one table: taken column by column, and at last made a proposal of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Sequence
+from typing import Any
+
+from connectors.formats.placeholder import Placeholder
+from connectors.formats.rows import can_be_named
+from connectors.inference.base import Fields, Sample
+from connectors.inference.choice import Choice
+from connectors.inference.columns import ColumnSamples
+from connectors.inference.connect import column_of
+from connectors.inference.names import table_name
+from connectors.inference.proposal import Evidence, Proposal
+from connectors.inference.unavailable import Unavailable
+from schemas.table import COLUMNS_MAX, OWN_PREFIX, TableSpec
+from schemas.types import Kind
+
+_PORTION_ROWS = 500
+_PORTION_BYTES = 4 * 1024 * 1024
+_DELETES_KEPT = 1_000
+_KEYS_KEPT = 100
+_NAMES_SHOWN = 8
+PLACEHOLDER = "__debezium_unavailable_value"
+
+_placeholder = Placeholder(PLACEHOLDER)
+_unavailable = Unavailable(_placeholder)
+
+
+class TableSamples:
+    """What was seen of one table."""
+
+    def __init__(self, source: str, format: str) -> None:  # noqa: A002 - what a spec calls it
+        """Have seen nothing."""
+        self._source, self._format = source, format
+        self._topics: dict[str, None] = {}
+        self._sources: dict[str, None] = {}
+        self._connectors: dict[str, None] = {}
+        self._dialects: dict[str, None] = {}
+        self._columns: dict[str, ColumnSamples] = {}
+        self._keys: Counter[tuple[str, ...]] = Counter()
+        self._key: tuple[str, ...] = ()
+        self._pending: list[Sample] = []
+        self._pending_bytes = 0
+        self._deleted: list[Sample] = []
+        self._has_schema = False
+        self.records = 0
+
+    def add(self, sample: Sample, topic: str, *, size_bytes: int) -> None:
+        """Take a sample; `size_bytes` is about what it holds in memory."""
+        self._topics[topic] = self._sources[sample.table] = self._connectors[sample.connector] = None
+        self._dialects[sample.dialect] = None
+        self.records += 1
+        if sample.key_columns is not None:
+            self._key = sample.key_columns  # the newest: a key that was changed does not come back
+            if self._key in self._keys or len(self._keys) < _KEYS_KEPT:
+                self._keys[self._key] += 1
+        if sample.row is None and sample.before and len(self._deleted) < _DELETES_KEPT:
+            self._deleted.append(sample)
+        self._pending.append(sample)
+        self._pending_bytes += size_bytes
+        if len(self._pending) >= _PORTION_ROWS or self._pending_bytes >= _PORTION_BYTES:
+            self._absorb()
+
+    def _absorb(self) -> None:
+        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        start = 0
+        for at in range(1, len(pending) + 1):  # runs with one schema
+            first = pending[start]
+            if at < len(pending) and pending[at].fields is first.fields and pending[at].key_fields is first.key_fields:
+                continue
+            run = pending[start:at]
+            self._take([sample.row for sample in run if sample.row is not None], first.fields)
+            self._take([sample.key for sample in run if sample.key], first.key_fields, counted=False)
+            start = at
+
+    def _take(self, rows: Sequence[dict[str, Any]], fields: Fields | None, *, counted: bool = True) -> None:
+        names = dict.fromkeys(fields or ())
+        for row in rows:
+            if row.keys() != names.keys():
+                names.update(dict.fromkeys(row))
+        self._has_schema = self._has_schema or fields is not None
+        for name in names:
+            column = self._columns.get(name)
+            if column is None:
+                if len(self._columns) > COLUMNS_MAX:
+                    continue
+                column = self._columns[name] = ColumnSamples(name, _placeholder, _unavailable)
+            values = [row[name] for row in rows if name in row]
+            column.absorb(values, None if fields is None else fields.get(name))
+            if counted:
+                column.seen, column.nulls = column.seen + len(values), column.nulls + values.count(None)
+
+    def proposal(self, taken: Container[str]) -> Proposal | None:
+        """Return what is proposed, under a name that is not taken; None where no column was seen."""
+        self._absorb()
+        if not self._columns.keys() - set(self._key):  # deletes alone: their images name columns, but may hold zeros
+            self._take([dict.fromkeys(sample.before or ()) for sample in self._deleted], None, counted=False)
+        names = [name for name in self._columns if _speakable(name)][:COLUMNS_MAX]
+        if not names:
+            return None
+        choices = {name: self._columns[name].choice() for name in names}
+        key = self._usable_key(choices)
+        columns = {name: column_of(choice.way, list(self._dialects)) for name, choice in choices.items()}
+        spec = TableSpec(
+            table=table_name(self._source, taken),
+            topics=list(self._topics),
+            format=self._format,
+            key=key,
+            columns=columns,
+        )
+        evidence = {
+            name: Evidence(
+                type=str(columns[name].type),
+                encoding=columns[name].encoding,
+                sure=choice.sure,
+                why=choice.why,
+                seen=self._columns[name].seen,
+                nulls=self._columns[name].nulls,
+                unavailable=self._columns[name].unavailable,
+                warning=choice.warning,
+            )
+            for name, choice in choices.items()
+        }
+        connectors = ", ".join(filter(None, self._connectors))
+        warnings = [*self._warnings(key), *_by_warning(choices)]
+        return Proposal(spec, self._source, connectors, self._has_schema, self.records, evidence, warnings)
+
+    def _usable_key(self, choices: dict[str, Choice]) -> list[str]:
+        usable = all(name in choices and choices[name].way.type.kind is not Kind.LIST for name in self._key)
+        return list(self._key) if usable else []
+
+    def _warnings(self, key: list[str]) -> list[str]:
+        found = []
+        if self._key and not key:
+            found.append(f"the key {_shown(self._key)} cannot be one here: a list, or a name that cannot be read")
+        if len(self._keys) > 1:
+            others = "; ".join(
+                _shown(other) or "none" for other in list(self._keys)[:_NAMES_SHOWN] if other != self._key
+            )
+            found.append(f"keys of other columns were seen as well: {others}; the newest is proposed")
+        if len(self._sources) > 1:
+            found.append(f"the topic holds several tables of the source: {_shown(self._sources)}")
+        if left := [name for name in self._columns if not _speakable(name)]:
+            found.append(f"{len(left)} columns are left out, whose names cannot be read or are ours")
+        return found
+
+
+def _speakable(name: str) -> bool:
+    """Tell whether a spec and the decoder can have a column of this name."""
+    return can_be_named(name) and not name.startswith(OWN_PREFIX)
+
+
+def _by_warning(choices: dict[str, Choice]) -> list[str]:
+    """Return the warnings of columns, each once, with the names that it is about."""
+    found: dict[str, list[str]] = {}
+    for name, choice in choices.items():
+        if choice.warning:
+            found.setdefault(choice.warning, []).append(name)
+    return [f"{_shown(names)}: {warning}" for warning, names in found.items()]
+
+
+def _shown(names: Any) -> str:
+    some = list(names)
+    more = f" and {len(some) - _NAMES_SHOWN} more" if len(some) > _NAMES_SHOWN else ""
+    return ", ".join(some[:_NAMES_SHOWN]) + more

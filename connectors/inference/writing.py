@@ -1,0 +1,45 @@
+"""A proposal as YAML that people keep and edit: what `headgate run --apply` reads, with comments on what is a guess."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from connectors.inference.choice import Sure
+from connectors.inference.proposal import Evidence, Proposal
+
+_COMMENTED = frozenset({Sure.MEDIUM, Sure.LOW})
+
+
+def as_yaml(proposal: Proposal) -> str:
+    """Return the document of one table; what is a default is left out."""
+    spec = proposal.spec
+    lines = [
+        f"# {proposal.records} records of {_line(proposal.source)}: {_line(proposal.summary)}",
+        *(f"# look at: {_line(warning)}" for warning in proposal.warnings),
+        f"table: {_flow(spec.table)}",
+        f"topics: {_flow(spec.topics)}",
+        f"format: {_flow(spec.format)}",
+        *([f"key: {_flow(spec.key)}"] if spec.key else []),
+        "columns:",
+        *(f"  {_flow(name)}: {_column(evidence)}" for name, evidence in proposal.columns.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _column(evidence: Evidence) -> str:
+    wanted: Any = evidence.type
+    if evidence.encoding is not None:
+        wanted = {"type": evidence.type, "encoding": evidence.encoding}
+    comment = f"  # {evidence.sure}: {_line(evidence.why)}" if evidence.sure in _COMMENTED else ""
+    return _flow(wanted) + comment
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf"))
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _line(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,93 @@
+"""Redriven records decoded: each as if it were the only one, with a memory of its own.
+
+What a partition remembers (that rows of an initial snapshot came before all changes) does not hold where records of
+several partitions and days stand side by side. Nothing here stops a table: such a record is rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+
+from connectors.formats.base import Decoder, PartitionMemory, Records
+from connectors.transport.chunk import Headers
+from schemas.batch import Batch, Decoded, Rejected
+from schemas.errors import PoisonRecord, TableStopped
+
+_COLUMNS = tuple(field.name for field in fields(Batch) if field.type.startswith("list"))
+
+TOO_OLD = "too_old_to_redrive"
+
+
+class Picked:
+    """Some records of a run as a decoder reads them, as if they stood on the topic that they once were read from."""
+
+    def __init__(self, records: Records, indices: Sequence[int], topic: str) -> None:
+        """Keep those at `indices`, which rise."""
+        self.topic, self.partition, self.indices = topic, records.partition, indices
+        self._records = records
+
+    def alone(self, index: int) -> Picked:
+        """Return one of them."""
+        return Picked(self._records, [self.indices[index]], self.topic)
+
+    def values(self) -> list[bytes | None]:
+        """Return their values."""
+        values = self._records.values()
+        return [values[index] for index in self.indices]
+
+    def keys(self) -> list[bytes | None]:
+        """Return their keys."""
+        keys = self._records.keys()
+        return [keys[index] for index in self.indices]
+
+    def offsets(self) -> list[int]:
+        """Return their offsets."""
+        offsets = self._records.offsets()
+        return [offsets[index] for index in self.indices]
+
+    def headers(self, index: int) -> Headers:
+        """Return the headers of one of them."""
+        return list(self._records.headers(self.indices[index]) or ())
+
+
+def decode_apart(decoder: Decoder, records: Picked) -> Iterator[tuple[Picked, Decoded]]:
+    """Yield what the records say, in their order and without a stop: all at once where that comes to the same."""
+    decoded = decoder.decode(records, PartitionMemory())
+    if decoded.stop is None:
+        yield records, decoded
+        return
+    for one in map(records.alone, range(len(records.indices))):
+        decoded = decoder.decode(one, PartitionMemory())
+        if decoded.stop is not None:
+            decoded = Decoded(decoded.batch, [Rejected(0, _stopped(decoded.stop))])
+        yield one, decoded
+
+
+def _stopped(stop: TableStopped) -> PoisonRecord:
+    return PoisonRecord(
+        stop.reason, f"it would stop its table: {stop.message}", hint="drop it; at its source it has stopped the table"
+    )
+
+
+def without_old(batch: Batch, oldest: str) -> tuple[Batch, list[int]]:
+    """Return a batch's changes that were committed at `oldest` (the contract's form of a time) or later.
+
+    The second are the offsets of the others.
+    """
+    if not batch.ts or min(batch.ts) >= oldest:
+        return batch, []
+    kept = [i for i, at in enumerate(batch.ts) if at >= oldest]
+    columns = {name: [column[i] for i in kept] for name in _COLUMNS for column in [getattr(batch, name)]}
+    younger = Batch(batch.table, batch.connector, batch.source_name, batch.source_table, **columns)
+    return younger, [offset for offset, at in zip(batch.offsets, batch.ts, strict=True) if at < oldest]
+
+
+def too_old(hours: int) -> PoisonRecord:
+    """Return why a change is not sent again that is older than `limits.redrive_max_age_hours`."""
+    return PoisonRecord(
+        TOO_OLD,
+        f"the change was committed more than {hours} hours ago",
+        hint="deletes that came after it may be forgotten; take the row anew at its source, or raise "
+        "limits.redrive_max_age_hours before they are",
+    )

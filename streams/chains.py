@@ -1,0 +1,142 @@
+"""`previous` of each table in a topic of several, kept in the compacted topic `headgate.normalize.previous`.
+
+A topic of one table keeps it in the metadata of its committed offset, which has no room for many. Here it is written
+in the transaction that writes the changes and moves the offset, by table, origin topic and partition. Whoever takes up
+a partition reads the topic to its end, after the committed offset is known, and waits for open transactions below it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+
+import msgspec
+
+from connectors.transport.chunk import Assignment
+from connectors.transport.producer import Outbox
+from connectors.transport.tail import CompactedReader
+from schemas import versions
+from schemas.config import Config
+from schemas.errors import ConfigurationError
+from schemas.topics import TopicNames
+from streams.registration import ensure_own_topics
+from streams.settings import client_settings, is_embedded
+
+
+class Link(msgspec.Struct, frozen=True):
+    """The value of a record: the origin offset of a table's last change in a partition, read in this generation.
+
+    The record's key is `[topic, partition, table]`.
+    """
+
+    generation: int
+    previous: int
+    v: int = versions.PREVIOUS.writes
+
+
+class Chain:
+    """The last change of each table of one partition, as one attempt at a group sees it."""
+
+    __slots__ = ("_last", "changed")
+
+    def __init__(self, last: Mapping[str, int]) -> None:
+        """Begin with the origin offsets in `last`, by table."""
+        self._last = dict(last)
+        self.changed: set[str] = set()
+
+    def before(self, table: str, first: int) -> int | None:
+        """Return the `previous` of a table's change at offset `first`.
+
+        Without transactions what is written again is older than what is kept: readers drop it, whatever it names.
+        """
+        last = self._last.get(table)
+        return last if last is not None and last < first else None
+
+    def reach(self, table: str, last: int | None) -> None:
+        """Note that the last change of a table which went out is the one at offset `last`; None: none did."""
+        if last is not None and last > self._last.get(table, -1):
+            self._last[table] = last
+            self.changed.add(table)
+
+    def last(self) -> dict[str, int]:
+        """Return the last changes by table."""
+        return dict(self._last)
+
+
+class Chains:
+    """The chains of the partitions that a worker has; of one worker's stage."""
+
+    def __init__(self, topic: str, load: Callable[[], Mapping[bytes, bytes]]) -> None:
+        """`load` reads `topic` to its end; see `chains_of`."""
+        self._topic, self._load = topic, load
+        self._known: dict[Assignment, dict[str, int]] = {}
+
+    async def take_up(self, assignments: Iterable[Assignment]) -> None:
+        """Know the chains of these partitions, which are this worker's, and forget those of partitions that left.
+
+        Raises:
+            SourceUnavailable: the broker does not answer.
+            ConfigurationError: a newer version wrote them, or somebody else.
+        """
+        self._known = {each: last for each, last in self._known.items() if not each.lost}
+        new = {each for each in assignments if each not in self._known and not each.lost}
+        if new:
+            records = await asyncio.to_thread(self._load)
+            found = _by_partition(records)
+            for each in new:
+                links = found.get(each.key, {})
+                # Behind a gap nobody knows what the change before was: the chain breaks, so that readers see it.
+                ours = {} if each.gap else {t: k.previous for t, k in links.items() if k.generation == each.generation}
+                self._known[each] = ours
+
+    def attempt(self, assignment: Assignment) -> Chain:
+        """Return a partition's chain, to be changed by one attempt at a group; `take_up` comes first."""
+        return Chain(self._known.get(assignment, {}))
+
+    def write(self, outbox: Outbox, assignment: Assignment, chain: Chain) -> None:
+        """Write what an attempt changed, beside the changes themselves."""
+        for table in sorted(chain.changed):
+            key = msgspec.json.encode([assignment.topic, assignment.partition, table])
+            value = msgspec.json.encode(Link(assignment.generation, chain.last()[table]))
+            outbox.produce(self._topic, 0, key, value)
+
+    def settle(self, assignment: Assignment, chain: Chain) -> None:
+        """Take it that what an attempt wrote is durable."""
+        self._known[assignment] = chain.last()
+
+
+def chains_of(config: Config) -> Chains:
+    """Return the chains of an installation's NORMALIZE."""
+    topic = TopicNames(config.kafka.topic_prefix).normalize_previous
+
+    def load() -> Mapping[bytes, bytes]:
+        ensure_own_topics(config, [topic])
+        with closing(CompactedReader(topic, client_settings(config), embedded=is_embedded(config))) as reader:
+            return reader.load()
+
+    return Chains(topic, load)
+
+
+def read_link(value: bytes) -> Link:
+    """Return what a record says was a table's last change.
+
+    Raises:
+        VersionRefused: it is of a version that this release does not read.
+        msgspec.MsgspecError: it is no such record.
+    """
+    versions.PREVIOUS.check_json(value, "which change of a table was the last")
+    return msgspec.json.decode(value, type=Link)
+
+
+def _by_partition(records: Mapping[bytes, bytes]) -> dict[tuple[str, int], dict[str, Link]]:
+    found: dict[tuple[str, int], dict[str, Link]] = {}
+    for key, value in records.items():
+        try:
+            topic, partition, table = msgspec.json.decode(key, type=tuple[str, int, str])
+            found.setdefault((topic, partition), {})[table] = read_link(value)
+        except msgspec.MsgspecError as exc:
+            raise ConfigurationError(
+                "an entry of headgate.normalize.previous cannot be read", hint="only Headgate writes to this topic"
+            ) from exc
+    return found

@@ -1,0 +1,282 @@
+"""The lane of NORMALIZE that reads `headgate.redrive`: quarantined records, sent again with their original bytes.
+
+Promise: as for a source topic. Output, quarantine, chains and offsets of a group are one Kafka transaction; each record
+is on an output topic once, in quarantine once more, or counted as skipped. A redriven change has its origin here and
+names the first one; which change of a row wins is decided by position, so it passes nothing that came later. Whatever
+is wrong with a record or its table sends that record back to quarantine: the lane itself never stops for one table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from connectors.formats import format_of
+from connectors.formats.base import Decoder
+from connectors.transport.chunk import Assignment, Group, Headers, Run
+from connectors.transport.transaction import Advance, Outbox
+from schemas.batch import Batch
+from schemas.change import HEADER_SCHEMA_VERSION, HEADER_TABLE
+from schemas.config import Config
+from schemas.errors import (
+    ConfigurationError,
+    HeadgateError,
+    PoisonRecord,
+    RecordTooLarge,
+    SourceUnavailable,
+    TableStopped,
+    TransactionAborted,
+)
+from schemas.table import TableEntry
+from schemas.topics import TopicNames
+from sinks.quarantine import reason_of
+from sinks.topics import encode_changes
+from streams.apart import Picked, decode_apart, too_old, without_old
+from streams.chains import Chain, Chains
+from streams.poison import Origin, parted, quarantined
+from streams.stage import BaseStage
+from streams.tables import TableDirectory
+
+REDRIVE_LANE = "redrive"
+
+EnsureOutputs = Callable[[Mapping[str, int]], Awaitable[Mapping[str, int]]]
+
+
+@dataclass(slots=True)
+class _Work:
+    """One attempt at a group: nothing of it counts until its transaction is durable."""
+
+    chains: dict[Assignment, Chain] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+class RedriveLane:
+    """What NORMALIZE does with the redrive topic; `stage` counts it, `writer` is the stage's own."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        names: TopicNames,
+        tables: TableDirectory,
+        writer: Any,
+        chains: Chains,
+        ensure_outputs: EnsureOutputs,
+        stage: BaseStage,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`ensure_outputs` makes or enlarges output topics to so many partitions, and returns how many each has."""
+        self._config, self._names, self._tables, self._writer = config, names, tables, writer
+        self._chains, self._ensure_outputs, self._clock = chains, ensure_outputs, clock
+        self._stage = stage
+        self._decoders: dict[str, tuple[TableEntry, Decoder]] = {}
+        self._ensured: dict[str, int] = {}
+        self._refused: set[str] = set()  # tables whose output refused the last attempt
+
+    async def step(self, group: Group) -> None:
+        """Write the group's changes, what fails again, chains and offsets in one transaction."""
+        runs = group.runs
+        await self._take_up(runs)
+        await self._ensure(runs)
+        work = _Work()
+        try:
+            await self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live))
+        except TransactionAborted as error:
+            self._blame(error)
+            raise
+        self._refused.clear()
+        self._settle(work)
+        group.done(runs)
+
+    async def _take_up(self, runs: Sequence[Run]) -> None:
+        try:
+            await self._chains.take_up({run.assignment for run in runs})
+        except ConfigurationError as error:  # it would end the worker, and with it what all tables' topics bring
+            raise SourceUnavailable(error.message, hint=error.hint) from error
+
+    async def on_poison(self, run: Run, error: BaseException) -> None:
+        """Put one record back in quarantine that no attempt could get through; its successors go on."""
+        work = _Work()
+
+        def put(outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
+            for one in runs:
+                self._quarantine(work, outbox, one, 0, error)
+            return [Advance(one.assignment, one.next) for one in runs]
+
+        await self._writer.write([run], put)
+        self._settle(work)
+
+    def _settle(self, work: _Work) -> None:
+        for assignment, chain in work.chains.items():
+            self._chains.settle(assignment, chain)
+        self._stage.counts.update(work.counts)
+        self._stage.quarantined.update(work.quarantined)
+
+    # ── one attempt, on the writer's thread ──
+
+    def _attempt(self, work: _Work, outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
+        work.__init__()  # type: ignore[misc]  # after an abort everything is counted anew
+        nexts: dict[Assignment, int] = {}
+        for run in runs:
+            if run.assignment not in work.chains:
+                work.chains[run.assignment] = self._chains.attempt(run.assignment)
+            self._run(work, outbox, run)
+            nexts[run.assignment] = run.next
+        for assignment, chain in work.chains.items():
+            self._chains.write(outbox, assignment, chain)
+        return [Advance(assignment, offset) for assignment, offset in nexts.items()]
+
+    def _run(self, work: _Work, outbox: Outbox, run: Run) -> None:
+        firsts = [parted(run.headers(index))[1] for index in range(len(run))]
+        by_table: dict[str, tuple[TableEntry, list[int]]] = {}
+        for index, first in enumerate(firsts):
+            found = self._route(first)
+            if isinstance(found, HeadgateError):
+                self._quarantine(work, outbox, run, index, found)
+            else:
+                by_table.setdefault(found.spec.table, (found, []))[1].append(index)
+        for entry, indices in by_table.values():
+            for topic, some in _of_one_topic(indices, firsts):
+                self._table(work, outbox, run, entry, Picked(run, some, topic), firsts)
+
+    def _route(self, first: Origin | None) -> TableEntry | HeadgateError:
+        """Return the table of a record that was read at `first`, or why it cannot be told, or not be read now."""
+        if first is None:
+            return PoisonRecord(
+                "no_first_origin",
+                f"a record of {self._names.redrive} does not say where it was read at first",
+                hint="only `headgate quarantine redrive` writes to this topic",
+            )
+        try:
+            entry = self._tables.of_topic(first[0])
+        except TableStopped as stop:
+            return PoisonRecord(stop.reason, stop.message, hint=stop.hint)
+        if entry is None:
+            return PoisonRecord("unregistered", f"no table is registered for {first[0]}", hint="register it")
+        table = entry.spec.table
+        if entry.paused:
+            return PoisonRecord("table_paused", f"{table} is paused", hint=f"headgate tables resume {table}")
+        if table in self._refused:
+            return PoisonRecord(
+                "output_refused",
+                f"{self._names.changes(table)} refused a write",
+                hint="look at the topic: does it exist, and how large may a record be? Then redrive it again",
+            )
+        return entry
+
+    def _table(
+        self, work: _Work, outbox: Outbox, run: Run, entry: TableEntry, records: Picked, firsts: list[Origin | None]
+    ) -> None:
+        """Work on records of one table and one first topic, in their order."""
+        for some, decoded in decode_apart(self._decoder(entry), records):
+            batch, old = without_old(decoded.batch, self._oldest())
+            places = {offset: some.indices[i] for i, offset in enumerate(some.offsets())}
+            faults = {some.indices[each.index]: each.error for each in decoded.rejected}
+            faults |= {places[offset]: too_old(self._config.limits.redrive_max_age_hours) for offset in old}
+            faults |= self._emit(work, outbox, run, entry, batch, places, firsts)
+            for index, error in sorted(faults.items()):
+                self._quarantine(work, outbox, run, index, error)
+            work.counts.update({f"skipped_{reason}": n for reason, n in decoded.skipped.items()})
+
+    def _emit(
+        self, work: _Work, outbox: Outbox, run: Run, entry: TableEntry, batch: Batch, places: Mapping[int, int],
+        firsts: list[Origin | None],
+    ) -> dict[int, HeadgateError]:  # fmt: skip
+        """Produce the batch in its order; return what is too large, by index in the run."""
+        if not batch:
+            return {}
+        table, chain = entry.spec.table, work.chains[run.assignment]
+        headers: Headers = [(HEADER_TABLE, table.encode()), (HEADER_SCHEMA_VERSION, b"%d" % entry.schema_version)]
+        first_origins = {offset: first for offset in batch.offsets if (first := firsts[places[offset]]) is not None}
+        room = outbox.room(headers)
+        records, last, too_large = encode_changes(
+            batch,
+            (run.topic, run.assignment.generation, run.partition),
+            chain.before(table, batch.offsets[0]),
+            bytes_max=room,
+            first_origins=first_origins,
+        )
+        outbox.produce_all(self._names.changes(table), run.partition, records, headers)
+        chain.reach(table, last)
+        work.counts["redriven"] += len(records)
+        return {places[offset]: _too_large(room) for offset in too_large}
+
+    def _decoder(self, entry: TableEntry) -> Decoder:
+        known = self._decoders.get(entry.spec.table)
+        if known is None or known[0] is not entry:
+            known = (entry, format_of(entry.spec.format).decoder(entry, self._config.limits))
+            self._decoders[entry.spec.table] = known
+        return known[1]
+
+    def _quarantine(self, work: _Work, outbox: Outbox, run: Run, index: int, error: BaseException) -> None:
+        first = parted(run.headers(index))[1]
+        table = self._table_of(first)
+        value = quarantined(
+            self._config, run, error, stage=self._stage.name, table=table, at=self._clock(), index=index,
+            generation=run.assignment.generation,
+        )  # fmt: skip
+        outbox.produce(self._names.quarantine, None, None, value, None)
+        work.counts[f"quarantined_{reason_of(error)}"] += 1
+        work.counts["redriven_in_vain"] += 1
+        work.quarantined[table or "", reason_of(error)] += 1
+
+    def _table_of(self, first: Origin | None) -> str | None:
+        try:
+            entry = self._tables.of_topic(first[0]) if first is not None else None
+        except TableStopped:  # two lay claim to it
+            return None
+        return None if entry is None else entry.spec.table
+
+    def _oldest(self) -> str:
+        """Return the commit time of the oldest change that may be sent again, as the contract writes times."""
+        at = datetime.fromtimestamp(self._clock() - self._config.limits.redrive_max_age_hours * 3_600, UTC)
+        return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    # ── topics ──
+
+    async def _ensure(self, runs: Sequence[Run]) -> None:
+        """Make or enlarge the outputs: each has a partition for each of its origins."""
+        wanted: dict[str, int] = {}
+        for run in runs:
+            firsts = {first[0] for i in range(len(run)) if (first := parted(run.headers(i))[1]) is not None}
+            tables = {table for topic in firsts if (table := self._table_of((topic, 0, 0, 0))) is not None}
+            for output in map(self._names.changes, tables):
+                if self._ensured.get(output, 0) <= run.partition:
+                    wanted[output] = max(run.partition + 1, wanted.get(output, 0))
+        if wanted:
+            self._ensured.update(await self._ensure_outputs(wanted))
+
+    def _blame(self, error: TransactionAborted) -> None:
+        """Have the next attempt put back what is for a table whose output an abort named."""
+        outputs = self._names.changes("")
+        if error.topic is not None and error.topic.startswith(outputs):
+            self._ensured.pop(error.topic, None)  # it may be gone, or smaller than it was
+            self._refused.add(self._names.table_of(error.topic))
+
+
+def _of_one_topic(indices: list[int], firsts: list[Origin | None]) -> Iterator[tuple[str, list[int]]]:
+    """Yield records side by side that were read from one topic: a batch has one source."""
+    some: list[int] = []
+    topic = ""
+    for index in indices:
+        first = firsts[index]
+        assert first is not None, "what has no first origin is of no table"
+        if first[0] != topic and some:
+            yield topic, some
+            some = []
+        topic = first[0]
+        some.append(index)
+    yield topic, some
+
+
+def _too_large(bytes_max: int) -> RecordTooLarge:
+    return RecordTooLarge(
+        f"the change takes more than {bytes_max} bytes",
+        hint="raise kafka.message_bytes_max and the output topic's max.message.bytes, or leave columns out",
+        reason="output_too_large",
+    )

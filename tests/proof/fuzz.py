@@ -1,0 +1,314 @@
+"""Spoiled records by the thousand: no decoder raises, no neighbour is harmed, no record takes a second, memory stays.
+
+Captured records of a format are spoiled in a dozen ways (tests/proof/mutations.py) and decoded in runs of good and
+spoiled ones, by decoders that live as long as the run of the proof, as a worker's do. Of each run it is checked that
+only changes, rejections with a known reason and skipped records come out, each record in one place; that good ones
+come out as they do alone; that each value that comes out has the contract's form.
+
+    python -m tests.proof.fuzz --format debezium-json --records 100000 --seed 7
+    python -m tests.proof.fuzz --records 2000 --seed 1      # short
+
+A format takes part by a function in `SEEDS` that gives its tables and captured records. Exit code 0 where all holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from connectors.contract_rows import read_row
+from connectors.formats import REASONS, Decoder, PartitionMemory, encode_row, format_of
+from schemas.batch import Decoded
+from schemas.config import LimitsConfig
+from schemas.errors import ConfigurationError
+from schemas.table import TableEntry, TableSpec
+from tests.oracles import Verdict, require
+from tests.proof.by_hand import parser_of
+from tests.proof.mutations import mutate
+from tests.unit.formats.captures import FOLDER, oracle, runs, spec_of, topic_of
+
+MIB = 1024 * 1024
+RUN_RECORDS_MAX = 48
+SPOILED_SHARE = 0.4
+RECORD_SECONDS_MAX = 1.0
+RSS_MIB_MAX = 700
+LIMITS = LimitsConfig(record_bytes_max=2 * MIB)
+FIRST_OFFSET = 100
+
+Header = tuple[str, bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as Kafka has it."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header] = ()
+
+
+@dataclass(slots=True)
+class Table:
+    """A table of a capture: its spec, and records of it that are good by themselves."""
+
+    name: str
+    spec: TableSpec
+    records: list[Record]
+
+
+class Run:
+    """Records in a row; it fits `Records`."""
+
+    topic, partition = "fuzz", 0
+
+    def __init__(self, records: list[Record]) -> None:
+        """Keep the records."""
+        self._records = records
+
+    def values(self) -> list[bytes | None]:
+        """Return the values."""
+        return [record.value for record in self._records]
+
+    def keys(self) -> list[bytes | None]:
+        """Return the keys."""
+        return [record.key for record in self._records]
+
+    def offsets(self) -> list[int]:
+        """Return the offsets."""
+        return list(range(FIRST_OFFSET, FIRST_OFFSET + len(self._records)))
+
+    def headers(self, index: int, /) -> Sequence[Header]:
+        """Return the headers of one record."""
+        return self._records[index].headers
+
+
+def captured_tables(chance: random.Random) -> Iterator[Table]:
+    """Yield every captured table of debezium-json, each with settings of its own."""
+    for case in sorted(path.name for path in FOLDER.iterdir() if path.is_dir()):
+        for table in oracle(case):
+            parts = runs(case, topic_of(case, table))
+            records = [
+                Record(key, value, part.headers(index))
+                for part in parts
+                for index, (key, value) in enumerate(zip(part.keys(), part.values(), strict=True))
+            ]
+            if records:
+                yield Table(f"{case} {table}", _spec(case, table, chance), records)
+
+
+def _spec(case: str, table: str, chance: random.Random) -> TableSpec:
+    plain = spec_of(case, table)
+    columns = {name: column.model_dump() for name, column in plain.columns.items()}
+    for name in columns.keys() - set(plain.key):
+        columns[name]["unrepresentable"] = chance.choice(["null", "quarantine"])
+    settings = {"before": chance.choice(["none", "full"]), "unknown_columns": chance.choice(["ignore", "quarantine"])}
+    return spec_of(case, table, columns=columns, **settings)
+
+
+SEEDS: dict[str, Callable[[random.Random], Iterator[Table]]] = {"debezium-json": captured_tables}
+
+
+@dataclass(slots=True)
+class Fuzzed:
+    """What was seen: how much came out as what, and the slowest record, in seconds of the processor."""
+
+    verdict: Verdict
+    outcomes: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    mutations: Counter[str] = field(default_factory=Counter)
+    slowest_seconds: float = 0.0
+    slowest: str = ""
+
+    @property
+    def rss_mib(self) -> int:
+        """The most memory that this process ever held."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+class Target:
+    """One table with its decoder, which learns from all that it is given, and what its good records are alone."""
+
+    def __init__(self, table: Table) -> None:
+        """Make the decoder and try the records.
+
+        Raises:
+            ConfigurationError: the table has a name that cannot be read.
+        """
+        self._entry = TableEntry(spec=table.spec)
+        self._format = format_of(table.spec.format)
+        self.decoder = self.new_decoder()
+        self.name, self.all = table.name, [record for record in table.records if record.value]
+        self.types = {name: column.type for name, column in table.spec.columns.items()}
+        self.keys = {name: self.types[name] for name in table.spec.key}
+        alone = [(record, self.alone(record)) for record in table.records]
+        self.good = [(record, outcome) for record, outcome in alone if outcome is not None]
+
+    def new_decoder(self) -> Decoder:
+        """Return a decoder that has learned nothing."""
+        return self._format.decoder(self._entry, LIMITS)
+
+    def alone(self, record: Record) -> str | None:
+        """Return what a new decoder makes of one record, None if the table stops at it or is a snapshot's row."""
+        decoded = self.new_decoder().decode(Run([record]), PartitionMemory())
+        stops = decoded.stop is not None or any(decoded.batch.snapshots)
+        return None if stops else outcomes(decoded, 1)[0]
+
+
+def outcomes(decoded: Decoded, count: int) -> list[str]:
+    """Return what became of each record of a run before the stop: the change as text, its reason, or `skipped`."""
+    found = ["skipped"] * (count if decoded.stop_index is None else decoded.stop_index)
+    batch = decoded.batch
+    for at, offset in enumerate(batch.offsets):
+        rows = [
+            _row(column[at]) for column in (batch.keys, batch.old_keys, batch.new_keys, batch.befores, batch.afters)
+        ]
+        head = (batch.operations[at], batch.positions[at], batch.ts[at], batch.unavailable[at], batch.transactions[at])
+        found[offset - FIRST_OFFSET] = json.dumps([*head, batch.snapshots[at], *rows])
+    for rejected in decoded.rejected:
+        found[rejected.index] = str(rejected.error.reason)  # type: ignore[attr-defined]
+    return found
+
+
+def _row(row: Any) -> Any:
+    return None if row is None else json.loads(encode_row(row))
+
+
+def fuzz(format_name: str, *, records: int, seed: int) -> Fuzzed:
+    """Decode so many records of a format, spoiled and good, and return what was seen."""
+    chance = random.Random(seed)
+    fuzzed = Fuzzed(Verdict(f"fuzz {format_name}"))
+    targets = list(_targets(format_name, chance))
+    done = 0
+    while done < records:
+        target = chance.choice(targets)
+        done += _one_run(target, fuzzed, chance, min(records - done, RUN_RECORDS_MAX))
+    names = ("change", "rejected", "skipped", "behind a stop")
+    fuzzed.verdict.figures = {"records": done, **{name: fuzzed.outcomes[name] for name in names}}
+    if fuzzed.rss_mib > RSS_MIB_MAX:
+        fuzzed.verdict.differ(f"{fuzzed.rss_mib} MiB were held, above {RSS_MIB_MAX}")
+    return fuzzed
+
+
+def _targets(format_name: str, chance: random.Random) -> Iterator[Target]:
+    for table in SEEDS[format_name](chance):
+        try:
+            target = Target(table)
+        except ConfigurationError:  # a name with a quote or a backslash, which no decoder reads
+            continue
+        if target.good:
+            yield target
+
+
+def _one_run(target: Target, fuzzed: Fuzzed, chance: random.Random, count_max: int) -> int:
+    members: list[tuple[Record, str, str]] = []  # what a good one must become, and how a spoiled one was made
+    for _ in range(chance.randint(1, count_max)):
+        good, outcome = chance.choice(target.good)
+        if chance.random() >= SPOILED_SHARE or not target.all:
+            members.append((good, outcome, ""))
+            continue
+        name, spoiled = _spoiled(chance.choice(target.all), chance.choice(target.all), chance)
+        fuzzed.mutations[name] += 1
+        members.append((spoiled, "", name))
+    began = time.thread_time()
+    try:
+        decoded = target.decoder.decode(Run([record for record, _, _ in members]), PartitionMemory())
+        took = time.thread_time() - began
+        found = outcomes(decoded, len(members))
+    except Exception as exc:  # noqa: BLE001 - that none comes out is what is proved
+        fuzzed.verdict.differ(f"{target.name}: {type(exc).__name__} among {[name for _, _, name in members if name]}")
+        return len(members)
+    if took > RECORD_SECONDS_MAX / 4:
+        _time_each(target, members, fuzzed)
+    _judge(target, fuzzed, decoded, members, found)
+    return len(members)
+
+
+def _spoiled(record: Record, other: Record, chance: random.Random) -> tuple[str, Record]:
+    """Return a record of which the value, or now and then the key or a header, is spoiled."""
+    where = chance.random()
+    if where < 0.8 or record.key is None:
+        name, value = mutate(record.value or b"", other.value or b"", chance)
+        return name, Record(record.key, value, record.headers)
+    name, key = mutate(record.key, other.key or b"", chance)
+    if where < 0.95:
+        return f"key {name}", Record(chance.choice([key, other.key, None]), record.value, record.headers)
+    headers = [("__debezium.newkey", key), ("__debezium.oldkey", key)]
+    return f"header {name}", Record(record.key, record.value, headers)
+
+
+def _time_each(target: Target, members: list[tuple[Record, str, str]], fuzzed: Fuzzed) -> None:
+    """Find the record that made a run slow."""
+    for record, _, name in members:
+        began = time.thread_time()
+        target.new_decoder().decode(Run([record]), PartitionMemory())  # one that has not learned it yet
+        took = time.thread_time() - began
+        if took > fuzzed.slowest_seconds:
+            fuzzed.slowest_seconds, fuzzed.slowest = took, f"{name or 'good'}, {len(record.value or b'')} bytes"
+        if took > RECORD_SECONDS_MAX:
+            fuzzed.verdict.differ(f"{target.name}: a record ({name or 'good'}) took {took:.2f} s")
+
+
+def _judge(
+    target: Target, fuzzed: Fuzzed, decoded: Decoded, members: list[tuple[Record, str, str]], found: list[str]
+) -> None:
+    verdict, placed = fuzzed.verdict, len(decoded.batch) + len(decoded.rejected) + sum(decoded.skipped.values())
+    if placed != len(found):
+        verdict.differ(f"{target.name}: {len(found)} records are in {placed} places")
+    fuzzed.outcomes["behind a stop"] += len(members) - len(found)
+    for (_, expected, name), outcome in zip(members, found, strict=False):
+        kind = "change" if outcome.startswith("[") else "skipped" if outcome == "skipped" else "rejected"
+        fuzzed.outcomes[kind] += 1
+        if kind == "rejected":
+            fuzzed.reasons[outcome] += 1
+            if outcome not in REASONS:
+                verdict.differ(f"{target.name}: {outcome} is no reason")
+        if not name and outcome != expected:
+            spoilers = [each for _, _, each in members if each]
+            verdict.differ(
+                f"{target.name}: a good record became {outcome[:200]}, not {expected[:200]}, among {spoilers}"
+            )
+    _check_contract(target, verdict, decoded)
+
+
+def _check_contract(target: Target, verdict: Verdict, decoded: Decoded) -> None:
+    batch = decoded.batch
+    for column, types in ((batch.afters, target.types), (batch.befores, target.types), (batch.keys, target.keys)):
+        for row in column:
+            if row is None:
+                continue
+            try:
+                read_row(json.loads(encode_row(row)), types)
+            except Exception as exc:  # noqa: BLE001 - whatever the reader of the contract says to it
+                verdict.differ(f"{target.name}: the contract's reader refuses a row: {exc}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fuzz and print."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--format", choices=sorted(SEEDS), default="debezium-json")
+    parser.add_argument("--records", type=int, default=100_000)
+    options: argparse.Namespace = parser.parse_args(arguments)
+    began = time.monotonic()
+    fuzzed = fuzz(options.format, records=options.records, seed=options.seed)
+    print(f"seed {options.seed}, {options.records:,} records in {time.monotonic() - began:.0f} s")
+    print(f"spoiled: {dict(sorted(fuzzed.mutations.items()))}")
+    print(f"rejected: {dict(fuzzed.reasons.most_common())}")
+    print(
+        f"most memory {fuzzed.rss_mib} MiB; slowest record {fuzzed.slowest_seconds:.3f} s ({fuzzed.slowest or 'none'})"
+    )
+    try:
+        require(fuzzed.verdict)
+    except AssertionError:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The proof of spoiled records in small, with fixed seeds; and that it sees what it is there to see."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from connectors.formats.debezium_json import DebeziumDecoder
+from schemas.batch import Decoded
+from tests.proof.fuzz import SEEDS, fuzz
+from tests.proof.mutations import MUTATIONS, mutate
+
+VALUE = b'{"before":null,"after":{"id":1,"name":"Ada"},"op":"c"}'
+
+
+@pytest.mark.parametrize("format_name", sorted(SEEDS))
+@pytest.mark.parametrize("seed", [1, 2])
+def test_spoiled_records_harm_nobody(format_name: str, seed: int) -> None:
+    """Two thousand records in all; every way of spoiling takes part."""
+    fuzzed = fuzz(format_name, records=1_000, seed=seed)
+
+    assert fuzzed.verdict.holds, str(fuzzed.verdict)
+    assert 1_000 == fuzzed.verdict.figures["records"]
+    assert MUTATIONS.keys() <= {name.rpartition(" ")[2] for name in fuzzed.mutations}
+    assert min(fuzzed.verdict.figures[name] for name in ("change", "rejected", "skipped")) > 10
+
+
+def test_a_decoder_that_raises_or_harms_a_neighbour_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the proof would prove nothing."""
+    decode = DebeziumDecoder.decode
+
+    def fragile(self: DebeziumDecoder, records: Any, memory: Any) -> Decoded:
+        decoded = decode(self, records, memory)
+        if len(decoded.rejected) > 2:
+            raise ValueError("too many")
+        if decoded.rejected and len(decoded.batch) > 1:
+            decoded.batch.afters.reverse()
+        return decoded
+
+    monkeypatch.setattr(DebeziumDecoder, "decode", fragile)
+    verdict = fuzz("debezium-json", records=1_000, seed=1).verdict
+
+    assert not verdict.holds
+    assert any("ValueError" in text for text in verdict.differences)
+    assert any("a good record became" in text for text in verdict.differences)
+
+
+def test_the_same_seed_spoils_in_the_same_way() -> None:
+    """A finding can be looked at again."""
+    first, again = (
+        [mutate(VALUE, VALUE, chance) for _ in range(200)] for chance in (random.Random(5), random.Random(5))
+    )
+
+    assert first == again
+
+
+@pytest.mark.parametrize("name", ["exchanged", "lost", "retyped", "respelled", "wide"])
+def test_some_ways_leave_json(name: str) -> None:
+    """So that more than the parser is tried."""
+    chance = random.Random(3)
+    made = [MUTATIONS[name](VALUE, VALUE, chance) for _ in range(50)]
+
+    assert all(isinstance(json.loads(value), dict) for value in made)

@@ -25,7 +25,11 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Quarantined(msgspec.Struct):
-    """The value on the quarantine topic; `key` and `value` are base64, and null where they were left out."""
+    """The value on the quarantine topic; `key` and `value` are base64, and null where they were left out.
+
+    `row` says which change of its record it is, where NORMALIZE could read a record of several, and a later stage could
+    not process one of them.
+    """
 
     reason: str
     kind: str
@@ -40,6 +44,7 @@ class Quarantined(msgspec.Struct):
     value_bytes: int
     headers: list[tuple[str, str | None]]
     v: int = versions.QUARANTINED.writes
+    row: int | msgspec.UnsetType = msgspec.UNSET
 
 
 _DECODER = msgspec.json.Decoder(Quarantined)
@@ -68,6 +73,7 @@ class Suspect(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    row: int = 0
 
 
 def quarantine_value(
@@ -91,6 +97,7 @@ def quarantine_value(
             value=_base64(record.value) if fits else None,
             value_bytes=len(record.value or b""),
             headers=[(name, _base64(text)) for name, text in record.headers[:_HEADERS_MAX]] if fits else [],
+            row=record.row or msgspec.UNSET,
         )
     )
 

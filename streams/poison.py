@@ -18,12 +18,20 @@ from sinks.quarantine import Suspect, quarantine_value, reason_of
 _TOPIC_CHARACTERS_MAX = 249  # Kafka's own limit
 
 
-class _Origin(msgspec.Struct):
-    origin: tuple[Annotated[str, msgspec.Meta(max_length=_TOPIC_CHARACTERS_MAX)], int, int, int]
+class _Origin(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    topic: Annotated[str, msgspec.Meta(max_length=_TOPIC_CHARACTERS_MAX)]
+    generation: int
+    partition: int
+    offset: int
+    row: int = 0
+
+
+class _Source(msgspec.Struct):
+    origin: _Origin
 
 
 class _Sourced(msgspec.Struct):
-    source: _Origin
+    source: _Source
 
 
 def quarantined(
@@ -39,11 +47,12 @@ def quarantined(
 ) -> bytes:
     """Return the entry of one record of `run`; a change of the contract keeps the origin that it had at first."""
     value = run.values()[index]
-    read_at = (run.topic, generation, run.partition, run.offsets()[index])
+    read_at = _Origin(run.topic, generation, run.partition, run.offsets()[index])
     # Only on our own topics does a record say where it was read at first: a source's could name any place.
     ours = run.topic.startswith(f"{config.kafka.topic_prefix}.")
     origin = (_origin_of(value) if ours else None) or read_at
-    record = Suspect(origin, run.keys()[index], value, run.headers(index))
+    place = (origin.topic, origin.generation, origin.partition, origin.offset)
+    record = Suspect(place, run.keys()[index], value, run.headers(index), origin.row)
     limit = config.kafka.message_bytes_max
     return quarantine_value(error, record, stage=stage, table=table, at=at, message_bytes_max=limit)
 
@@ -82,7 +91,7 @@ class Quarantine:
             self._open = False
 
 
-def _origin_of(value: bytes | None) -> tuple[str, int, int, int] | None:
+def _origin_of(value: bytes | None) -> _Origin | None:
     """Return where a change of the contract came from at first, None for anything else."""
     try:
         return msgspec.json.decode(value or b"", type=_Sourced).source.origin

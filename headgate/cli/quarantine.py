@@ -82,6 +82,9 @@ def show(
     offset: Annotated[int, typer.Argument(metavar="OFFSET", min=0)],
     config: ConfigOption = DEFAULT_FILE,
     as_json: JsonOption = False,
+    row: Annotated[
+        int | None, typer.Option(min=0, help="Only this change of the record, of which a stage refused single ones.")
+    ] = None,
     with_bytes: Annotated[
         bool, typer.Option("--bytes", help="Also the original record: its value on stdout, or in the JSON.")
     ] = False,
@@ -89,6 +92,8 @@ def show(
     """Show why one record is in quarantine; its contents only when asked for, since they may be personal."""
     wanted = (topic, partition, offset)
     found = [e for e in entries(load_config(config, os.environ)) if (e.origin[0], e.origin[2], e.origin[3]) == wanted]
+    if row is not None:
+        found = [entry for entry in found if row == (entry.row or 0)]
     if not found:
         raise TableStopped(
             "not_quarantined",
@@ -140,6 +145,7 @@ def describe(entry: Quarantined) -> dict[str, Any]:
         "generation": entry.origin[1],
         "partition": entry.origin[2],
         "offset": entry.origin[3],
+        **({"row": entry.row} if entry.row else {}),
         "at": entry.at,
         "value_bytes": entry.value_bytes,
         "kept": entry.value is not None,
@@ -154,7 +160,7 @@ def _row(entry: Quarantined) -> tuple[Any, ...]:
         entry.reason,
         entry.origin[0],
         entry.origin[2],
-        entry.origin[3],
+        f"{entry.origin[3]} row {entry.row}" if entry.row else entry.origin[3],
         entry.message,
     )
 

@@ -124,7 +124,7 @@ class _Heads:
         source: dict[str, Any] = {name: type_ for name, type_ in _SOURCE.items() if name in wanted}
         if "rows" in wanted:
             source |= _ROWS if several else _NO_ROWS
-        if self._origin:
+        if self._origin or "origin_row" in wanted:
             source["origin"] = origin
         change = {name: _CHANGE[name] for name in self._change} | dict(rows)
         if source:

@@ -24,10 +24,12 @@ from sinks.lake import table as lake
 from sinks.lake.rows import ROWS_READ, lake_rows
 from streams.lake_buffer import new_rows
 from streams.origins import ORIGIN_COLUMNS, OriginHeights, read_heights, unrepeated
+from tests.oracles.sequence import Expected, check_sequence
 from tests.oracles.shape import Shape
 from tests.oracles.topic import Record, check_streams, to_change
+from tests.oracles.verdict import Verdict
 from tests.unit.docs.pages import blocks_of
-from tests.unit.lake.changes import INGESTED, chain, encoded, spec_of
+from tests.unit.lake.changes import INGESTED, TOPIC, chain, encoded, spec_of
 
 SPEC = spec_of()
 PAGE = Path(__file__).parents[2] / "docs" / "contract.md"
@@ -139,6 +141,36 @@ def test_the_oracle_finds_what_is_missing_or_doubled(
     assert 0 == judged(values)
     assert judged(values[: victim + 1] + values[victim:]) > 0
     assert (judged(missing) > 0) == (victim < len(values) - 1 or counts[-1] > 1)
+
+
+@settings(deadline=None)
+@given(counts=st.lists(st.integers(1, 5), min_size=1, max_size=6), data=st.data())
+def test_the_oracle_of_what_must_be_there_finds_it_too(counts: list[int], data: st.DataObject) -> None:
+    """Any change missing, doubled or miscounted; a record repeated whole or in part is one of the rule's repeats."""
+    changes = [*joined.from_iterable(chain(counts))]
+    victim = data.draw(st.integers(0, len(changes) - 1))
+    source = changes[victim]["source"]
+    miscounted = {**changes[victim], "source": {**source, "rows": source.get("rows", 1) + 1}}
+    begin = max(at for at in range(victim + 1) if not changes[at]["source"]["origin"][4:])
+
+    def judged(some: list[dict[str, Any]], *, repeats: bool = False) -> tuple[int, int]:
+        verdict = Verdict("sequence")
+        expected = (_expected(one) for one in changes)
+        found = (Record("t", 0, at, None, value) for at, value in enumerate(encoded(some)))
+        check_sequence(verdict, (TOPIC, 0, 0), expected, found, repeats=repeats)
+        return verdict.total, verdict.figures["repeats"]
+
+    assert (0, 0) == judged(changes)
+    assert judged(changes[:victim] + changes[victim + 1 :])[0] > 0
+    assert judged(changes[: victim + 1] + changes[victim:])[0] == 1
+    assert judged([*changes[:victim], miscounted, *changes[victim + 1 :]])[0] == 1
+    assert (0, victim + 1 - begin) == judged(changes[: victim + 1] + changes[begin:], repeats=True)
+
+
+def _expected(change: dict[str, Any]) -> Expected:
+    said = {name: change[name] for name in ("op", "key", "after", "position", "ts")}
+    offset, *row = change["source"]["origin"][3:]
+    return Expected(offset=offset, row=row[0] if row else 0, rows=change["source"].get("rows", 1), **said)
 
 
 def json_key(value: bytes) -> bytes:

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.transport.chunk import Assignment, Run
+from headgate.cli import main as entry
+from headgate.cli.codes import ExitCode
 from schemas.change import Height
 from schemas.config import LakeConfig
 from sinks.lake import table as lake
@@ -195,6 +197,19 @@ def test_a_finding_says_which_change_of_a_record_it_is(planted: Planted) -> None
     found = [(f.offset, f.row, f.expected, f.expected_row) for f in planted.verify().findings]
 
     assert [(2, 2, 2, 0), (4, 0, 2, 2), (6, 1, 4, 0)] == found
+
+
+def test_the_verb_says_it_too(planted: Planted, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """In its table, and as JSON."""
+    config = tmp_path / "headgate.yaml"
+    config.write_text(f"lake: {{warehouse: '{planted.config.warehouse}'}}\n")
+    planted.add(record(4711, 3)[::2])
+    codes = [entry.run(["lake", "verify", "patients", "--config", str(config), *more]) for more in ([], ["--json"])]
+    out = capfd.readouterr().out
+
+    assert [ExitCode.FOUND] * 2 == codes
+    assert "4711 row 2" in out
+    assert '"row": 2' in out
 
 
 def test_the_end_of_a_stream_may_be_within_a_record(planted: Planted) -> None:

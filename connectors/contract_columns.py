@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, partial
 from itertools import filterfalse
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pyarrow as pa
@@ -64,7 +64,7 @@ class _OriginOfSeveral(msgspec.Struct, array_like=True, forbid_unknown_fields=Tr
     origin_generation: int
     origin_partition: int
     origin_offset: int
-    origin_row: int = 0
+    origin_row: Annotated[int, msgspec.Meta(ge=1)] = 0
 
 
 class ColumnReader:
@@ -103,6 +103,8 @@ class ColumnReader:
     def _table(self, heads: _Heads, changes: list[Any]) -> pa.Table:
         fields = heads.fields(changes)
         columns = {name: _field(name, values, self._schema.field(name).type) for name, values in fields.items()}
+        if heads.several and columns.keys() >= _ALONE.keys():
+            _check_counts(columns["origin_row"], columns["rows"])
         columns |= {name: self._rows[name].array(take(changes)) for name, take in self._take_rows.items()}
         for name in self._schema.names:
             if name not in columns:
@@ -203,6 +205,16 @@ def _field(name: str, values: list[Any], type_: pa.DataType) -> pa.Array:
             return pa.repeat(pa.scalar(values[0], type_), len(values))
         case _:
             return pa.array(values, type_)
+
+
+def _check_counts(rows: pa.Array, counts: pa.Array) -> None:
+    """Refuse a change that its record did not make.
+
+    Raises:
+        ArrowInvalid: there is one.
+    """
+    if pc.any(pc.greater_equal(rows, counts)).as_py():
+        raise pa.ArrowInvalid("more changes than the record made")
 
 
 def _column(values: list[Any], column: ColumnType, type_: pa.DataType) -> pa.Array:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from itertools import accumulate
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import orjson
@@ -75,7 +75,7 @@ class _Origin(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     origin_generation: int
     origin_partition: int
     origin_offset: int
-    origin_row: int = 0
+    origin_row: Annotated[int, msgspec.Meta(ge=1)] = 0
 
 
 class DoesNotFit(Exception):
@@ -99,6 +99,8 @@ def _change_fields(change: ChangeValue) -> dict[str, Any]:
     for name in ("origin_generation", "origin_partition", "origin_offset", "origin_row", "previous", "rows"):
         if fields[name] is not None and abs(fields[name]) > _LONG_MAX:
             raise DoesNotFit(f"{name} is above 64 bits")
+    if source.rows <= origin.origin_row:
+        raise DoesNotFit("its record made fewer changes")
     return fields
 
 

@@ -105,18 +105,23 @@ def new_rows(rows: pa.Table, highest: Mapping[Stream, Height]) -> tuple[pa.Table
     if not len(rows):
         return rows, reached
     streams = rows.select(_STREAM).group_by(_STREAM).aggregate([]).to_pylist()
+    several = rows.schema.get_field_index(lake.ROW) >= 0
     if len(streams) == 1 and not _has_floors(rows):
         stream: Stream = (streams[0][lake.TOPIC], streams[0][lake.GENERATION], streams[0][lake.PARTITION])
-        if _height(rows, 0) > reached.get(stream, NOTHING_SEEN) and _rising(rows):
-            reached[stream] = _height(rows, -1)
+        offsets = rows.column(lake.OFFSET).combine_chunks()
+        numbers = rows.column(lake.ROW).combine_chunks() if several else None
+        if _height(offsets, numbers, 0) > reached.get(stream, NOTHING_SEEN) and _rising(offsets, numbers):
+            reached[stream] = _height(offsets, numbers, -1)
             return rows, reached
-    return _row_by_row(rows, reached)
+    return _row_by_row(rows, reached, several=several)
 
 
-def _row_by_row(rows: pa.Table, reached: dict[Stream, Height]) -> tuple[pa.Table, dict[Stream, Height]]:
+def _row_by_row(
+    rows: pa.Table, reached: dict[Stream, Height], *, several: bool
+) -> tuple[pa.Table, dict[Stream, Height]]:
     """Apply the rule where several streams, floors or repeats are mixed: seldom, and a microsecond a row."""
     columns = [rows.column(name).to_pylist() for name in (*_STREAM, lake.OP, lake.OFFSET)]
-    numbers = rows.column(lake.ROW).to_pylist() if lake.ROW in rows.column_names else [0] * len(rows)
+    numbers = rows.column(lake.ROW).to_pylist() if several else [0] * len(rows)
     keep = []
     for topic, generation, partition, op, *height in zip(*columns, numbers, strict=True):
         stream, here = (topic, generation, partition), Height(*height)
@@ -127,20 +132,17 @@ def _row_by_row(rows: pa.Table, reached: dict[Stream, Height]) -> tuple[pa.Table
     return rows if all(keep) else rows.filter(pa.array(keep)), reached
 
 
-def _height(rows: pa.Table, at: int) -> Height:
-    row = rows.column(lake.ROW)[at].as_py() if lake.ROW in rows.column_names else 0
-    return Height(rows.column(lake.OFFSET)[at].as_py(), row)
+def _height(offsets: pa.Array, numbers: pa.Array | None, at: int) -> Height:
+    return Height(offsets[at].as_py(), 0 if numbers is None else numbers[at].as_py())
 
 
 def _has_floors(rows: pa.Table) -> bool:
     return bool(pc.any(pc.equal(rows.column(lake.OP), str(Operation.FLOOR))).as_py())
 
 
-def _rising(rows: pa.Table) -> bool:
-    offsets = rows.column(lake.OFFSET).combine_chunks()
+def _rising(offsets: pa.Array, numbers: pa.Array | None) -> bool:
     rises = pc.greater(offsets[1:], offsets[:-1])
-    if lake.ROW in rows.column_names:
-        numbers = rows.column(lake.ROW).combine_chunks()
+    if numbers is not None:
         goes_on = pc.and_(pc.equal(offsets[1:], offsets[:-1]), pc.greater(numbers[1:], numbers[:-1]))
         rises = pc.or_(rises, goes_on)
     return bool(pc.all(rises, min_count=0).as_py())

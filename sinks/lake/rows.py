@@ -52,15 +52,10 @@ def lake_rows(spec: TableSpec, changes: pa.Table, values: Sequence[bytes], *, in
     columns[lake.NEW_KEY] = _key_texts(changes.column("new_key"), values, "new_key")
     columns[lake.COMMIT_DATE] = commit_dates(_combined(changes.column("ts")), spec.lake.time_zone)
     names = [*spec.columns, *lake.OWN_COLUMNS]
-    if _has_several(changes):
+    if (pc.max(changes.column("rows")).as_py() or 1) > 1:
         columns |= {own: changes.column(name) for own, name in _RENAMED_ROWS.items()}
         names += lake.ROW_COLUMNS
     return pa.table({name: columns[name] for name in names})
-
-
-def _has_several(changes: pa.Table) -> bool:
-    """Tell whether a record made several of the changes, or others beside them."""
-    return max(pc.max(changes.column("rows")).as_py() or 1, (pc.max(changes.column("origin_row")).as_py() or 0) + 1) > 1
 
 
 def commit_dates(moments: pa.Array, time_zone: str) -> pa.Array:

@@ -122,8 +122,8 @@ class EventSampler:
 
     def _of_events(self, events: Events, table: str, known: _Known, topic: str) -> list[Sample]:
         found = []
-        for place, code in enumerate(events.codes):
-            after, before = events.afters[place], events.befores[place]
+        nothing = [None] * len(events.codes)  # a column that says nothing is empty
+        for code, after, before in zip(events.codes, events.afters or nothing, events.befores or nothing, strict=True):
             found.append(
                 Sample(
                     table=table,

@@ -52,7 +52,7 @@ class Decoded:
 
     Each record is in exactly one place: a change of `batch`, one of `rejected`, counted in `skipped` by reason
     (`tombstone`, `heartbeat`, …), or at or behind `stop_index`, where the table must stop. `noted` counts what
-    is worth a metric although the change went through (`key_from_row`).
+    is worth a metric although the change went through (`key_from_row`, `unrepresentable`, `null_or_default`).
     """
 
     batch: Batch

@@ -20,16 +20,19 @@ TOO_OLD = "too_old_to_redrive"
 
 
 class Picked:
-    """Some records of a run as a decoder reads them, as if they stood on the topic that they once were read from."""
+    """Some records of a run as a decoder reads them, as if they stood where they once were read.
 
-    def __init__(self, records: Records, indices: Sequence[int], topic: str) -> None:
-        """Keep those at `indices`, which rise."""
+    Their offsets are those of then: with some formats they are a part of the position, by which nothing is passed.
+    """
+
+    def __init__(self, records: Records, indices: Sequence[int], topic: str, offsets: Sequence[int]) -> None:
+        """Keep those at `indices`, which rise; `offsets` are theirs on `topic`, and rise as well."""
         self.topic, self.partition, self.indices = topic, records.partition, indices
-        self._records = records
+        self._records, self._offsets = records, offsets
 
     def alone(self, index: int) -> Picked:
         """Return one of them."""
-        return Picked(self._records, [self.indices[index]], self.topic)
+        return Picked(self._records, [self.indices[index]], self.topic, [self._offsets[index]])
 
     def values(self) -> list[bytes | None]:
         """Return their values."""
@@ -42,9 +45,8 @@ class Picked:
         return [keys[index] for index in self.indices]
 
     def offsets(self) -> list[int]:
-        """Return their offsets."""
-        offsets = self._records.offsets()
-        return [offsets[index] for index in self.indices]
+        """Return the offsets that they had at first."""
+        return list(self._offsets)
 
     def headers(self, index: int) -> Headers:
         """Return the headers of one of them."""

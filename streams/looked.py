@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from connectors import wire
 from connectors.captured import OneRecord
 from connectors.formats import format_of
 from connectors.formats.base import Decoder, PartitionMemory
+from connectors.formats.connect_schema import fields_of_envelope
+from connectors.formats.debezium_avro import FRAMES, Texts
 from connectors.formats.inspection import side_kind
 from connectors.formats.reasons import Rejection, rejection
-from connectors.registry import registry_of
-from schemas.config import LimitsConfig, RegistryConfig
+from schemas.config import LimitsConfig
 from schemas.errors import HeadgateError, PoisonRecord
 from schemas.table import TableEntry, TableSpec
 from sinks.topics import encode_changes
@@ -41,14 +44,16 @@ class Looker:
     """Decodes records of some tables in the order in which they come; it remembers what a worker would."""
 
     def __init__(
-        self, specs: Mapping[str, TableSpec], limits: LimitsConfig, registry: RegistryConfig | None = None
+        self, specs: Mapping[str, TableSpec], limits: LimitsConfig, schemas: wire.Schemas | None = None
     ) -> None:
-        """Prepare for the tables; `registry` is for those whose records name their schema by an id.
+        """Prepare for the tables; `schemas` is the registry of those whose records name their schema by an id.
 
         Raises:
             ConfigurationError: a spec asks for what its format cannot read, or for a registry where there is none.
         """
-        self._limits, schemas = limits, registry_of(registry)
+        self._limits = limits
+        self._texts = None if schemas is None else Texts(schemas, limits, "value", fields_of_envelope)
+        self.noted: Counter[str] = Counter()  # what went through but is worth a word, such as a null in place of NaN
         self._tables = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()})
         self._decoders: dict[str, Decoder] = {
             name: format_of(spec.format, schemas).decoder(self._tables[name], limits) for name, spec in specs.items()
@@ -69,17 +74,27 @@ class Looker:
         if entry is not None:
             return self._decoded(record, entry.spec.table)
         try:
-            kind = side_kind(record.value, depth_max=self._limits.record_depth_max)
+            kind = side_kind(self._text_of(record), depth_max=self._limits.record_depth_max)
         except Rejection as fault:
             return _looked(record, QUARANTINE, None, error=rejection(fault.reason, fault.message))
         if kind is None:
             return _looked(record, QUARANTINE, None, error=_unregistered(record.topic))
         return _looked(record, _KINDS.get(kind, kind), None)
 
+    def _text_of(self, record: OneRecord) -> bytes | None:
+        """Return the value of a record that no table reads, as JSON where it stands behind the id of a known schema."""
+        if self._texts is None or record.value is None or record.value[:1] not in FRAMES:
+            return record.value
+        (text,), faults = self._texts.read([record.value], record.headers)
+        for fault in faults.values():
+            raise fault
+        return text
+
     def _decoded(self, record: OneRecord, table: str) -> Looked:
         place = (record.topic, record.partition)
         memory = self._memories.setdefault(place, PartitionMemory())
         decoded = self._decoders[table].decode(record, memory)
+        self.noted.update(decoded.noted)
         if decoded.rejected:
             return _looked(record, QUARANTINE, table, error=decoded.rejected[0].error)
         if decoded.stop is not None:

@@ -181,7 +181,8 @@ class _Trial:
         table = entry.spec.table
         if table not in self._decoders:
             self._decoders[table] = format_of(entry.spec.format).decoder(entry, self._config.limits)
-        record = Picked(original.read_at(held.entry.origin), [0], held.entry.origin[0])
+        topic, _, _, offset = held.entry.origin
+        record = Picked(original.read_at(held.entry.origin), [0], topic, [offset])
         ((_, decoded),) = decode_apart(self._decoders[table], record)
         if decoded.rejected:
             return decoded.rejected[0].error

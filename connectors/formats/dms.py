@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from connectors.formats.base import Records
+from connectors.formats.base import Records, origin_offsets
 from connectors.formats.dms_order import RANK_DIGITS, commit_times, positions
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events, RawRow
@@ -100,7 +100,7 @@ class Unwrapper:
             return events
         indices = [index for index, _ in found]
         metadata = [one.metadata for _, one in found]
-        offsets = records.offsets()
+        offsets = origin_offsets(records)
         if len(indices) != len(offsets):
             offsets = [offsets[index] for index in indices]
         events.indices = indices

@@ -39,6 +39,7 @@ class _Typed:
     ts: list[str]
     other_keys: dict[int, Any] = field(default_factory=dict)
     faults: dict[int, Rejection] = field(default_factory=dict)
+    complete: set[str] = field(default_factory=set)  # columns that no row after a change lacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,8 @@ class EventDecoder:
         else:
             for i, row in zip(places, read.rows, strict=True):
                 into[i] = row
+        if into is typed.afters:
+            typed.complete = read.complete
         typed.faults |= {places[i]: fault for i, fault in read.faults.items()} | typed.faults
         decoded.unknown_columns |= read.unknown
         return {places[i]: names for i, names in read.unavailable.items()}
@@ -165,9 +168,9 @@ class EventDecoder:
         rows = [typed.afters[i] for i in places]
         for column in self._rows.plan.columns:
             attribute, name = column.attribute, column.name
-            values = list(map(column.read, rows))
-            if UNSET not in values:
+            if name in typed.complete:
                 continue
+            values = list(map(column.read, rows))
             for i, row, value in zip(places, rows, values, strict=True):
                 if value is not UNSET or name in events.unavailable.get(i, ()):
                     continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+from connectors import wire
+from connectors.inference.avro import AvroSampler
 from connectors.inference.base import Sample, SampledRecord, Sampler
 from connectors.inference.choice import Sure
 from connectors.inference.debezium import DebeziumSampler
@@ -22,9 +24,20 @@ SAMPLERS: dict[str, Callable[[], Sampler]] = {
 }
 
 
-def new_samples(format: str | None = None, *, limits: SampleLimits | None = None) -> Samples:  # noqa: A002
-    """Return samples of every format that is known; `format` is that of all topics, None to recognise it."""
-    return Samples({name: made() for name, made in SAMPLERS.items()}, format=format, limits=limits)
+def new_samples(
+    format: str | None = None,  # noqa: A002 - what a spec calls it
+    *,
+    limits: SampleLimits | None = None,
+    schemas: wire.Schemas | None = None,
+) -> Samples:
+    """Return samples of every format that is known; `format` is that of all topics, None to recognise it.
+
+    `schemas` is the registry for formats that need one: without it they propose nothing.
+    """
+    samplers = {name: made() for name, made in SAMPLERS.items()}
+    if schemas is not None:
+        samplers[AvroSampler.format] = AvroSampler(schemas)
+    return Samples(samplers, format=format, limits=limits)
 
 
 __all__ = [

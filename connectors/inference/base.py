@@ -47,6 +47,7 @@ class Sample(msgspec.Struct, gc=False):
     key_fields: Fields | None = None
     dialect: str = "postgresql"
     types: Mapping[str, str] | None = None
+    apart: frozenset[str] = frozenset()  # columns whose values may differ by their type alone
 
 
 class Sampler(Protocol):

@@ -20,6 +20,7 @@ from schemas.table import TableEntry, TableSpec
 
 Document = dict[str, Any]
 _ROWS = frozenset("cur")
+_KEYS = ("id", "_id", "uuid", "guid")
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _row = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
@@ -76,13 +77,28 @@ class _Known:
 
     key: tuple[str, ...] | None = None
 
+    def of(self, table: str, after: dict[str, Any] | None, before: dict[str, Any] | None) -> tuple[str, ...] | None:
+        """Return the key's columns; of a tool that names none what a delete carries alone, or is called as keys are."""
+        if self.key is None and after is None and before:
+            alone = tuple(name for name, value in before.items() if value is not None)
+            if len(alone) < len(before) or len(alone) == 1:
+                self.key = alone
+        return self.key or _called_as_keys_are(table, after or before or {})
+
+
+def _called_as_keys_are(table: str, row: dict[str, Any]) -> tuple[str, ...] | None:
+    names = {name.lower(): name for name in row}
+    short = table.rpartition(".")[2].lower()
+    wanted = [*_KEYS, *(f"{one}{end}" for one in (short, short.removesuffix("s")) for end in ("_id", "id"))]
+    return next(((names[name],) for name in wanted if name in names), None)
+
 
 @dataclass(slots=True)
 class EventSampler:
     """The sampler of one such format."""
 
     told: Told
-    by_topic: bool = True
+    by_topic: bool = False
     _unwrapper: Unwrapper = field(init=False)
     _keys: Blocks = field(init=False)
     _known: dict[str, _Known] = field(default_factory=dict)
@@ -122,16 +138,22 @@ class EventSampler:
 
     def _of_events(self, events: Events, table: str, known: _Known, topic: str) -> list[Sample]:
         found = []
+<<<<<<< HEAD
         nothing = [None] * len(events.codes)  # a column that says nothing is empty
         for code, after, before in zip(events.codes, events.afters or nothing, events.befores or nothing, strict=True):
+=======
+        for place, code in enumerate(events.codes):
+            after_row = _object(events.afters[place]) if code in _ROWS else None
+            before_row = _object(events.befores[place]) if code == "d" else None
+>>>>>>> main
             found.append(
                 Sample(
                     table=table,
                     origin=topic,
                     op=code,
-                    key_columns=known.key,
-                    row=_object(after) if code in _ROWS else None,
-                    before=_object(before) if code == "d" else None,
+                    key_columns=known.of(table, after_row, before_row),
+                    row=after_row,
+                    before=before_row,
                     dialect=events.dialect or self.told.format.dialect,
                     connector=events.connector,
                 )

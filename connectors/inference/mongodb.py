@@ -51,6 +51,10 @@ class MongodbSampler:
     format = NAME
     by_topic = True
 
+    def __init__(self) -> None:
+        """Know no key yet."""
+        self._kinds: dict[str, set[str]] = {}
+
     def samples(self, record: SampledRecord) -> Sequence[Sample]:
         """Return the change in an envelope; none of any other record."""
         if record.value is None:
@@ -76,8 +80,17 @@ class MongodbSampler:
             key=named,
             row=row,
             dialect="bson",
+            apart=self._apart(record.topic, named),
         )
         return (sample,)
+
+    def _apart(self, topic: str, named: dict[str, Any] | None) -> frozenset[str]:
+        """Return the key where its values are of several types so far."""
+        kinds = self._kinds.setdefault(topic, set())
+        if named is not None:
+            value = named[ID]
+            kinds.add(next(iter(value), "") if isinstance(value, dict) else type(value).__name__)
+        return frozenset({ID}) if len(kinds) > 1 else frozenset()
 
 
 def _row(read: _Envelope) -> dict[str, Any] | None:

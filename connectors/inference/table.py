@@ -9,15 +9,16 @@ from typing import Any
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.rows import can_be_named
 from connectors.inference.base import Fields, Sample
-from connectors.inference.choice import Choice
+from connectors.inference.choice import Choice, Sure
 from connectors.inference.columns import ColumnSamples
 from connectors.inference.connect import column_of
+from connectors.inference.fitting import Way
 from connectors.inference.names import table_name
 from connectors.inference.proposal import Evidence, Proposal
 from connectors.inference.raw_values import RAW
 from connectors.inference.unavailable import Unavailable
 from schemas.table import COLUMNS_MAX, OWN_PREFIX, TableSpec
-from schemas.types import Kind
+from schemas.types import ColumnType, Kind
 
 _PORTION_ROWS = 500
 _PORTION_BYTES = 4 * 1024 * 1024
@@ -25,6 +26,9 @@ _DELETES_KEPT = 1_000
 _KEYS_KEPT = 100
 _NAMES_SHOWN = 8
 PLACEHOLDER = "__debezium_unavailable_value"
+
+# As text, 1 and "1" would be one.
+BY_TYPE = Choice(Way(ColumnType(Kind.JSON), "bson"), Sure.HIGH, "its values differ by their type alone")
 
 _placeholder = Placeholder(PLACEHOLDER)
 _unavailable = Unavailable(_placeholder)
@@ -46,6 +50,7 @@ class TableSamples:
         self._pending: list[Sample] = []
         self._pending_bytes = 0
         self._deleted: list[Sample] = []
+        self._apart: frozenset[str] = frozenset()
         self._has_schema = False
         self.records = 0
 
@@ -54,6 +59,7 @@ class TableSamples:
         self._topics[topic] = self._sources[sample.table] = self._connectors[sample.connector] = None
         self._dialects[sample.dialect] = None
         self.records += 1
+        self._apart |= sample.apart
         if sample.key_columns is not None:
             self._key = sample.key_columns  # the newest: a key that was changed does not come back
             if self._key in self._keys or len(self._keys) < _KEYS_KEPT:
@@ -109,6 +115,7 @@ class TableSamples:
         if not names:
             return None
         choices = {name: self._columns[name].choice() for name in names}
+        choices |= dict.fromkeys(self._apart & choices.keys(), BY_TYPE)
         key = self._usable_key(choices)
         columns = {name: column_of(choice.way, list(self._dialects)) for name, choice in choices.items()}
         spec = TableSpec(

@@ -40,11 +40,12 @@ def decode(
     key: bytes | None = KEY,
     headers: dict[int, Headers] | None = None,
     memory: PartitionMemory | None = None,
+    epoch: int = 0,
     **changes: Any,
 ) -> Decoded:
     """Return what a new decoder makes of values that share a key."""
     limits = LimitsConfig(record_bytes_max=200_000)
-    decoder = format_of("debezium-flat").decoder(TableEntry(spec=spec(**changes)), limits)
+    decoder = format_of("debezium-flat").decoder(TableEntry(spec=spec(**changes), epoch=epoch), limits)
     return decoder.decode(MadeRun([(key, value) for value in values], headers), memory or PartitionMemory())
 
 
@@ -122,6 +123,17 @@ def test_where_deletes_say_no_place_all_stand_by_their_offsets() -> None:
     batch = decode(flat(__deleted="-"), b"null", flat(__deleted="-", __lsn=150), headers=told).batch
 
     assert [f"0000{0}{offset:020d}" for offset in (100, 101, 102)] == batch.positions
+
+
+@pytest.mark.parametrize("options", [{}, {"order": "offset"}])
+def test_a_change_that_says_less_than_those_before_it_is_refused(options: dict[str, Any]) -> None:
+    """It would lose to all of them without a word: the transformation was changed, and the table needs a resync."""
+    memory = PartitionMemory()
+    decode(flat(), memory=memory)
+    less = decode(flat(__lsn="-"), flat(__lsn=300), memory=memory.copy(), options=options)
+
+    assert ["bad_position"] * (2 if options else 1) == reasons(less)
+    assert ["0"] == [at[4] for at in decode(flat(__lsn="-"), memory=memory, options=options, epoch=1).batch.positions]
 
 
 def test_order_by_offset_can_be_asked_for() -> None:

@@ -32,7 +32,7 @@ DOCUMENTS: list[tuple[str, Any]] = [
     ("qlik", {"magic": "atMSG", "type": "DT", "headers": None, "message": {"data": {}}}),
     ("sequin", {"record": {}, "action": "insert", "metadata": {"commit_timestamp": "", "table_name": "t"}}),
     ("dynamodb", {"eventName": "INSERT", "dynamodb": {}}),
-    ("s3", {"Records": [{"eventSource": "aws:s3", "s3": {}}]}),
+    ("s3", {"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {}, "object": {}}}]}),
 ]
 SILENT: list[Any] = [
     *({"ts_ms": 1}, {"status": "BEGIN", "id": "5:1", "event_count": None}, {"schema": {}, "payload": None}, [], 7, {}),

@@ -30,7 +30,7 @@ DOCUMENTS: list[tuple[str, Any]] = [
     ("canal", {"database": "d", "table": "t", "type": "INSERT", "ts": 1, "es": 1, "isDdl": False, "data": [{}]}),
     ("goldengate", {"table": "A.B", "op_type": "I", "op_ts": "2020-05-13 15:40:06.000000", "pos": "1", "after": {}}),
     ("qlik", {"magic": "atMSG", "type": "DT", "headers": None, "message": {"data": {}}}),
-    ("sequin", {"record": {}, "action": "insert", "metadata": {"table_schema": "public", "table_name": "t"}}),
+    ("sequin", {"record": {}, "action": "insert", "metadata": {"commit_timestamp": "", "table_name": "t"}}),
     ("dynamodb", {"eventName": "INSERT", "dynamodb": {}}),
     ("s3", {"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {}, "object": {}}}]}),
 ]

@@ -138,14 +138,10 @@ class EventSampler:
 
     def _of_events(self, events: Events, table: str, known: _Known, topic: str) -> list[Sample]:
         found = []
-<<<<<<< HEAD
         nothing = [None] * len(events.codes)  # a column that says nothing is empty
         for code, after, before in zip(events.codes, events.afters or nothing, events.befores or nothing, strict=True):
-=======
-        for place, code in enumerate(events.codes):
-            after_row = _object(events.afters[place]) if code in _ROWS else None
-            before_row = _object(events.befores[place]) if code == "d" else None
->>>>>>> main
+            after_row = _object(after) if code in _ROWS else None
+            before_row = _object(before) if code == "d" else None
             found.append(
                 Sample(
                     table=table,

@@ -80,7 +80,7 @@ def without_old(batch: Batch, oldest: str) -> tuple[Batch, list[int]]:
     if not batch.ts or min(batch.ts) >= oldest:
         return batch, []
     kept = [i for i, at in enumerate(batch.ts) if at >= oldest]
-    columns = {name: [column[i] for i in kept] for name in _COLUMNS for column in [getattr(batch, name)]}
+    columns = {name: [column[i] for i in kept] for name in _COLUMNS if (column := getattr(batch, name))}
     younger = Batch(batch.table, batch.connector, batch.source_name, batch.source_table, **columns)
     return younger, [offset for offset, at in zip(batch.offsets, batch.ts, strict=True) if at < oldest]
 

@@ -16,6 +16,7 @@ from connectors.formats.connect_schema import fields_of_envelope
 from connectors.formats.debezium_avro import FRAMES, Texts
 from connectors.formats.inspection import side_kind
 from connectors.formats.reasons import Rejection, rejection
+from schemas.change import Origin
 from schemas.config import LimitsConfig
 from schemas.errors import HeadgateError, PoisonRecord
 from schemas.table import TableEntry, TableSpec
@@ -28,12 +29,12 @@ _NO_LIMIT = 1 << 62
 
 
 class Looked(msgspec.Struct):
-    """One record: what it is; of a change its value as `headgate.changes.<table>` has it, else what is wrong.
+    """A record, or one of its changes: what it is; of a change its value as `headgate.changes.<table>` has it.
 
-    A change with an error has no value: it stops its table, such as a truncate.
+    Else what is wrong. A change with an error has no value: it stops its table, such as a truncate.
     """
 
-    origin: tuple[str, int, int, int]
+    origin: Origin
     kind: str
     table: str | None
     change: msgspec.Raw | None
@@ -61,8 +62,8 @@ class Looker:
         self._memories: dict[tuple[str, int], PartitionMemory] = {}
         self._previous: dict[tuple[str, int], int | None] = {}
 
-    def look(self, record: OneRecord) -> Looked:
-        """Return what becomes of a record; never raises for what is in it.
+    def look(self, record: OneRecord) -> list[Looked]:
+        """Return what becomes of a record, each change that it makes apart; never raises for what is in it.
 
         Raises:
             RegistryUnavailable: it names a schema that is asked for, and the registry does not answer.
@@ -70,16 +71,16 @@ class Looker:
         try:
             entry = self._tables.of_topic(record.topic)
         except HeadgateError as error:
-            return _looked(record, QUARANTINE, None, error=error)
+            return [_looked(record, QUARANTINE, None, error=error)]
         if entry is not None:
             return self._decoded(record, entry.spec.table)
         try:
             kind = side_kind(self._text_of(record), depth_max=self._limits.record_depth_max)
         except Rejection as fault:
-            return _looked(record, QUARANTINE, None, error=rejection(fault.reason, fault.message))
+            return [_looked(record, QUARANTINE, None, error=rejection(fault.reason, fault.message))]
         if kind is None:
-            return _looked(record, QUARANTINE, None, error=_unregistered(record.topic))
-        return _looked(record, _KINDS.get(kind, kind), None)
+            return [_looked(record, QUARANTINE, None, error=_unregistered(record.topic))]
+        return [_looked(record, _KINDS.get(kind, kind), None)]
 
     def _text_of(self, record: OneRecord) -> bytes | None:
         """Return the value of a record that no table reads, as JSON where it stands behind the id of a known schema."""
@@ -90,21 +91,21 @@ class Looker:
             raise fault
         return text
 
-    def _decoded(self, record: OneRecord, table: str) -> Looked:
+    def _decoded(self, record: OneRecord, table: str) -> list[Looked]:
         place = (record.topic, record.partition)
         memory = self._memories.setdefault(place, PartitionMemory())
         decoded = self._decoders[table].decode(record, memory)
         self.noted.update(decoded.noted)
         if decoded.rejected:
-            return _looked(record, QUARANTINE, table, error=decoded.rejected[0].error)
+            return [_looked(record, QUARANTINE, table, error=decoded.rejected[0].error)]
         if decoded.stop is not None:
-            return _looked(record, CHANGE, table, error=decoded.stop)
+            return [_looked(record, CHANGE, table, error=decoded.stop)]
         if decoded.skipped:
             kind = next(iter(decoded.skipped))
-            return _looked(record, _KINDS.get(kind, kind), table)
+            return [_looked(record, _KINDS.get(kind, kind), table)]
         stream, previous = (record.topic, 0, record.partition), self._previous.get(place)
-        ((_, value),), self._previous[place], _ = encode_changes(decoded.batch, stream, previous, bytes_max=_NO_LIMIT)
-        return _looked(record, CHANGE, table, change=value)
+        changes, self._previous[place], _ = encode_changes(decoded.batch, stream, previous, bytes_max=_NO_LIMIT)
+        return [_looked(record, CHANGE, table, row, change=value) for row, (_, value) in enumerate(changes)]
 
 
 def _unregistered(topic: str) -> PoisonRecord:
@@ -112,10 +113,17 @@ def _unregistered(topic: str) -> PoisonRecord:
 
 
 def _looked(
-    record: OneRecord, kind: str, table: str | None, *, change: bytes | None = None, error: HeadgateError | None = None
+    record: OneRecord,
+    kind: str,
+    table: str | None,
+    row: int = 0,
+    *,
+    change: bytes | None = None,
+    error: HeadgateError | None = None,
 ) -> Looked:
     said: dict[str, str] | None = None
     if error is not None:
         said = {"kind": getattr(error, "reason", "") or error.kind, "message": error.message, "hint": error.hint}
     raw: Any = None if change is None else msgspec.Raw(change)
-    return Looked((record.topic, 0, record.partition, record.offset), kind, table, raw, said)
+    origin = (record.topic, 0, record.partition, record.offset)
+    return Looked((*origin, row) if row else origin, kind, table, raw, said)

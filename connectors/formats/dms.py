@@ -238,7 +238,7 @@ def _judge(document: Any) -> str:
         return "schema_change"
     if metadata.get("record-type") != "data":
         raise Rejection("not_a_change", "`metadata.record-type` is neither data nor control")
-    if metadata.get("operation") not in _CODES:
+    if metadata.get("operation") not in list(_CODES):
         raise Rejection("unknown_op", "`metadata.operation` is none of load, insert, update, delete")
     if "data" not in document:
         raise Rejection("no_row", "the record has no `data`")
@@ -248,7 +248,7 @@ def _judge(document: Any) -> str:
 def looks_like(document: dict[str, Any]) -> bool:
     """Tell whether AWS DMS wrote a record."""
     metadata = document.get("metadata")
-    return isinstance(metadata, dict) and metadata.get("record-type") in {"data", "control"}
+    return isinstance(metadata, dict) and metadata.get("record-type") in ("data", "control")
 
 
 def table_of(document: dict[str, Any]) -> str | None:

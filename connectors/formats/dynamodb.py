@@ -194,7 +194,7 @@ def _judge(document: Any) -> str:
     """Return the name of a record that is no change of an item."""
     if not isinstance(document, dict) or not isinstance(change := document.get("dynamodb"), dict):
         raise Rejection("not_a_change", "the record has no `dynamodb`, so it is none of a table's stream")
-    if document.get("eventName") not in _CODES:
+    if document.get("eventName") not in list(_CODES):
         raise Rejection("unknown_op", "`eventName` is none of INSERT, MODIFY, REMOVE")
     if "Keys" not in change:
         raise Rejection("no_key", "`dynamodb` has no `Keys`")

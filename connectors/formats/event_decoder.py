@@ -20,7 +20,7 @@ from connectors.formats.keys import KeyReader
 from connectors.formats.part import COMMIT_TIMES
 from connectors.formats.raw_rows import RawRows
 from connectors.formats.reasons import Rejection, rejection
-from schemas.batch import Batch, Decoded, Rejected
+from schemas.batch import Batch, Decoded, Rejected, rows_of
 from schemas.config import LimitsConfig
 from schemas.errors import TableStopped
 from schemas.table import TableEntry
@@ -280,6 +280,7 @@ def _gather(events: Events, typed: _Typed, kept: list[int], offsets: list[int], 
 
     codes = of(events.codes)
     batch.offsets = [offsets[events.indices[i]] for i in kept]
+    batch.rows = rows_of(batch.offsets)
     batch.operations = [OPERATIONS[code] for code in codes]
     batch.keys, batch.afters, batch.befores = of(typed.keys), of(typed.afters), of(typed.befores)
     batch.positions, batch.ts = of(events.positions), of(typed.ts)

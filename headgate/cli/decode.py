@@ -69,7 +69,9 @@ def decode(
     rows: Annotated[bool, typer.Option("--rows", help="Print the rows that it all comes to.")] = False,
     config: ConfigOption = DEFAULT_FILE,
 ) -> int:
-    """Show what Headgate makes of records: one line of JSON each, in their order; nothing is written anywhere.
+    """Show what Headgate makes of records: a line of JSON each, in their order; nothing is written anywhere.
+
+    A record of several changes has a line for each of them.
 
     A line has origin, kind (change, tombstone, transaction, heartbeat, schema, signal, notification, message or
     quarantine), table, the change as subscribers get it, and what is wrong. With --rows it is a row of a table instead:
@@ -110,15 +112,16 @@ def _print(
     looker, final, counts = Looker(specs, limits, schemas), _final(specs, table), Counter[str]()
     encode, write = msgspec.json.encode, sys.stdout.buffer.write
     for record in records():
-        looked = looker.look(record)
-        counts[looked.kind] += 1
-        if rows:
-            if looked.change is not None and looked.table in final:
-                final[looked.table].apply(bytes(looked.change))
-        elif table is None or looked.table == table:
-            write(encode(looked) + b"\n")
-    for found in final.values() if rows else ():
-        for document in found.documents():
+        found = looker.look(record)
+        counts[found[0].kind] += 1
+        for looked in found:
+            if rows:
+                if looked.change is not None and looked.table in final:
+                    final[looked.table].apply(bytes(looked.change))
+            elif table is None or looked.table == table:
+                write(encode(looked) + b"\n")
+    for of_table in final.values() if rows else ():
+        for document in of_table.documents():
             write(encode(document) + b"\n")
     sys.stdout.flush()
     say(_listed(counts) or "no records")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -78,6 +77,7 @@ def test_an_added_field_may_be_a_column() -> None:
 
 
 GONE: dict[str, bytes | None] = {
+    "a row with zeros that are nobody's": flat({"id": 1, "name": "", "at": 0}, __deleted="true", __op="d"),
     "a row": flat({"id": 1, "name": None, "at": None}, __deleted="true", __op="d"),
     "a row of a table that logs whole rows": flat(__deleted="true", __op="d"),
     "a row that says no more": compact(ROW | {"__deleted": "true"}),
@@ -134,11 +134,6 @@ def test_a_change_that_says_less_than_those_before_it_is_refused(options: dict[s
 
     assert ["bad_position"] * (2 if options else 1) == reasons(less)
     assert ["0"] == [at[4] for at in decode(flat(__lsn="-"), memory=memory, options=options, epoch=1).batch.positions]
-
-
-def test_order_by_offset_can_be_asked_for() -> None:
-    """For a topic whose places are not those of one log."""
-    assert [f"0000{0}{100:020d}"] == decode(flat(), options={"order": "offset"}).batch.positions
 
 
 def test_a_null_behind_deletes_that_are_rows_is_a_tombstone() -> None:
@@ -401,11 +396,3 @@ def _singly(run: CapturedRun) -> list[OneRecord]:
         OneRecord(run.topic, run.partition, offset, key, value, list(run.headers(i)), at)
         for i, (offset, key, value, at) in rows
     ]
-
-
-def test_a_rewritten_delete_has_zeros_that_are_nobodys_values() -> None:
-    """PostgreSQL sends 0 for a column that may not be null: only the key is read."""
-    value = json.loads(flat({"id": 1, "name": None, "at": None}, __deleted="true"))
-    decoded = decode(compact(value | {"name": 0}), before="none")
-
-    assert (["delete"], []) == (decoded.batch.operations, reasons(decoded))

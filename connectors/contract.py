@@ -38,7 +38,9 @@ CHANGE_FIELDS = pa.schema(
         pa.field("origin_generation", pa.int64(), nullable=False),
         pa.field("origin_partition", pa.int64(), nullable=False),
         pa.field("origin_offset", pa.int64(), nullable=False),
+        pa.field("origin_row", pa.int64(), nullable=False),  # which change of its record, from 0 on
         pa.field("previous", pa.int64()),
+        pa.field("rows", pa.int64(), nullable=False),  # how many changes its record made
     ]
 )
 

@@ -7,10 +7,10 @@ half of it for an object that lives for a moment, so what nobody wants is not na
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache, partial
 from itertools import filterfalse
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pyarrow as pa
@@ -23,6 +23,10 @@ NAME_NOT_BY_COLUMN = re.compile(r'["\\\x00-\x1f]')  # msgspec has no field of su
 
 _CHANGE: dict[str, Any] = {"op": str, "position": str, "ts": str, "unavailable": tuple[str, ...]}
 _SOURCE: dict[str, Any] = {"tx": str | None, "snapshot": bool, "previous": int | None}
+_ROWS: dict[str, Any] = {"rows": (int, 1)}
+_NO_ROWS: dict[str, Any] = {"rows": (None, None)}  # a number there is refused
+_NAMES_ROWS = b'"rows"'  # stands in every change of a record of several
+_ALONE = {"origin_row": 0, "rows": 1}  # of a change that is its record's only one
 REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, pa.ArrowInvalid)
 
 # What JSON has as text, and Arrow casts.
@@ -53,53 +57,92 @@ class _Origin(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fa
     origin_offset: int
 
 
+class _OriginOfSeveral(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """An origin of a topic on which a record has several changes."""
+
+    origin_topic: str
+    origin_generation: int
+    origin_partition: int
+    origin_offset: int
+    origin_row: Annotated[int, msgspec.Meta(ge=1)] = 0
+
+
 class ColumnReader:
-    """Reads values as a table of `schema`, whose struct columns are `rows`; no column has a `NAME_NOT_BY_COLUMN`."""
+    """Reads values as a table of `schema`, whose struct columns are `rows`; no column has a `NAME_NOT_BY_COLUMN`.
+
+    Until it has met a record of several changes it knows of none: others do not pay for what they do not have.
+    """
 
     def __init__(self, rows: Mapping[str, Mapping[str, ColumnType]], schema: pa.Schema) -> None:
         self._schema = schema
         self._rows = {name: RowReader(types, schema.field(name).type) for name, types in rows.items() if types}
-        wanted = set(schema.names)
-        self._change = _takes(wanted & _CHANGE.keys())
-        self._source = _takes(wanted & _SOURCE.keys())
-        self._origin = _takes(wanted & set(_Origin.__struct_fields__))
-        self._take_origin, self._take_source = _take("origin"), _take("source")
         self._take_rows = _takes(self._rows)
-        self._decode = msgspec.json.Decoder(self._change_struct()).decode
-
-    def _change_struct(self) -> type[Any]:
-        """Return the narrowest struct that reads a change; what it names must be there."""
-        source = {name: _SOURCE[name] for name in self._source}
-        if self._origin:
-            source["origin"] = _Origin
-        change = {name: _CHANGE[name] for name in self._change}
-        change |= {name: row.struct | None for name, row in self._rows.items()}
-        if source:
-            change["source"] = _struct(ChangeSource, source)
-        return _struct(ChangeValue, change)
+        structs = {name: row.struct | None for name, row in self._rows.items()}
+        self._heads = _Heads(schema.names, structs, several=False)
+        self._several = partial(_Heads, schema.names, structs, several=True)
 
     def read(self, values: Sequence[bytes]) -> pa.Table | None:
         """Return the values as a table, or None where one of them is not what this way reads."""
+        table = self._read(self._heads, values)
+        if table is None and not self._heads.several and any(_NAMES_ROWS in value for value in values):
+            several = self._several()
+            table = self._read(several, values)
+            if table is not None:
+                self._heads = several  # more of them will come
+        return table
+
+    def _read(self, heads: _Heads, values: Sequence[bytes]) -> pa.Table | None:
         try:
             # msgspec does not look at the bytes of a text that it skips.
             for _ in map(bytes.decode, filterfalse(bytes.isascii, values)):
                 pass
-            return self._table(list(map(self._decode, values)))
+            return self._table(heads, list(map(heads.decode, values)))
         except REFUSED:
             return None
 
-    def _table(self, changes: list[Any]) -> pa.Table:
+    def _table(self, heads: _Heads, changes: list[Any]) -> pa.Table:
+        fields = heads.fields(changes)
+        columns = {name: _field(name, values, self._schema.field(name).type) for name, values in fields.items()}
+        if heads.several and columns.keys() >= _ALONE.keys():
+            _check_counts(columns["origin_row"], columns["rows"])
+        columns |= {name: self._rows[name].array(take(changes)) for name, take in self._take_rows.items()}
+        for name in self._schema.names:
+            if name not in columns:
+                columns[name] = pa.repeat(pa.scalar(_ALONE.get(name), self._schema.field(name).type), len(changes))
+        return pa.Table.from_arrays([columns[name] for name in self._schema.names], schema=self._schema)
+
+
+class _Heads:
+    """Decodes changes and gives what is wanted of them beside their rows."""
+
+    def __init__(self, names: Collection[str], rows: Mapping[str, Any], *, several: bool) -> None:
+        """Read those of `names` that are fields, and structs for `rows`; `several` changes may be of one record."""
+        wanted, origin = set(names), _OriginOfSeveral if several else _Origin
+        self.several = several
+        self._change = _takes(wanted & _CHANGE.keys())
+        self._source = _takes(wanted & (_SOURCE.keys() | _ROWS.keys() if several else _SOURCE.keys()))
+        self._origin = _takes(wanted & set(origin.__struct_fields__))
+        self._take_origin, self._take_source = _take("origin"), _take("source")
+        source: dict[str, Any] = {name: type_ for name, type_ in _SOURCE.items() if name in wanted}
+        if "rows" in wanted:
+            source |= _ROWS if several else _NO_ROWS
+        if self._origin or "origin_row" in wanted:
+            source["origin"] = origin
+        change = {name: _CHANGE[name] for name in self._change} | dict(rows)
+        if source:
+            change["source"] = _struct(ChangeSource, source)
+        # The narrowest struct that reads a change; what it names must be there.
+        self.decode = msgspec.json.Decoder(_struct(ChangeValue, change)).decode
+
+    def fields(self, changes: list[Any]) -> dict[str, list[Any]]:
+        """Return the values of each field."""
         fields = {name: take(changes) for name, take in self._change.items()}
         if self._source or self._origin:
             sources = self._take_source(changes)
             fields |= {name: take(sources) for name, take in self._source.items()}
             origins = self._take_origin(sources) if self._origin else []
             fields |= {name: take(origins) for name, take in self._origin.items()}
-        columns = {name: _field(name, values, self._schema.field(name).type) for name, values in fields.items()}
-        columns |= {name: self._rows[name].array(take(changes)) for name, take in self._take_rows.items()}
-        without_columns = (name for name in self._schema.names if name not in columns)
-        columns |= {name: pa.nulls(len(changes), self._schema.field(name).type) for name in without_columns}
-        return pa.Table.from_arrays([columns[name] for name in self._schema.names], schema=self._schema)
+        return fields
 
 
 class RowReader:
@@ -128,8 +171,13 @@ class RowReader:
 
 def _struct(written: type[msgspec.Struct], fields: Mapping[str, Any]) -> type[msgspec.Struct]:
     """Return a struct of some fields, in the order that they are written in: msgspec looks for the next one first."""
-    ordered = [(name, fields[name]) for name in written.__struct_fields__ if name in fields]
+    ordered = [(name, *_typed_field(fields[name])) for name in written.__struct_fields__ if name in fields]
     return msgspec.defstruct(written.__name__, ordered, gc=False)
+
+
+def _typed_field(field: Any) -> tuple[Any, ...]:
+    """Return a field's type, and its default where it has one."""
+    return field if isinstance(field, tuple) else (field,)
 
 
 @cache
@@ -151,10 +199,22 @@ def _field(name: str, values: list[Any], type_: pa.DataType) -> pa.Array:
         case "unavailable" if not any(values):
             offsets = pa.repeat(pa.scalar(0, pa.int32()), len(values) + 1)
             return pa.ListArray.from_arrays(offsets, pa.array([], type_.value_type), type=type_)
-        case "origin_topic" | "origin_generation" | "origin_partition" if values.count(values[0]) == len(values):
+        case "origin_topic" | "origin_generation" | "origin_partition" | "origin_row" | "rows" if values.count(
+            values[0]
+        ) == len(values):
             return pa.repeat(pa.scalar(values[0], type_), len(values))
         case _:
             return pa.array(values, type_)
+
+
+def _check_counts(rows: pa.Array, counts: pa.Array) -> None:
+    """Refuse a change that its record did not make.
+
+    Raises:
+        ArrowInvalid: there is one.
+    """
+    if pc.any(pc.greater_equal(rows, counts)).as_py():
+        raise pa.ArrowInvalid("more changes than the record made")
 
 
 def _column(values: list[Any], column: ColumnType, type_: pa.DataType) -> pa.Array:

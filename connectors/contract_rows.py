@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from itertools import accumulate
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import orjson
@@ -70,13 +70,21 @@ def read_rows(
     return pa.Table.from_arrays([array_of(columns[field.name], field.type) for field in schema], schema=schema)
 
 
+class _Origin(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    origin_topic: str
+    origin_generation: int
+    origin_partition: int
+    origin_offset: int
+    origin_row: Annotated[int, msgspec.Meta(ge=1)] = 0
+
+
 class DoesNotFit(Exception):
     """A column's value is not of its type; the text names the column."""
 
 
 def _change_fields(change: ChangeValue) -> dict[str, Any]:
     source = change.source
-    topic, generation, partition, offset = source.origin
+    origin = msgspec.convert(source.origin, _Origin)
     fields: dict[str, Any] = {
         "op": change.op,
         "position": change.position,
@@ -84,15 +92,15 @@ def _change_fields(change: ChangeValue) -> dict[str, Any]:
         "tx": source.tx,
         "snapshot": source.snapshot,
         "unavailable": change.unavailable,
-        "origin_topic": topic,
-        "origin_generation": generation,
-        "origin_partition": partition,
-        "origin_offset": offset,
+        **msgspec.structs.asdict(origin),
         "previous": source.previous,
+        "rows": source.rows,
     }
-    for name in ("origin_generation", "origin_partition", "origin_offset", "previous"):
+    for name in ("origin_generation", "origin_partition", "origin_offset", "origin_row", "previous", "rows"):
         if fields[name] is not None and abs(fields[name]) > _LONG_MAX:
             raise DoesNotFit(f"{name} is above 64 bits")
+    if source.rows <= origin.origin_row:
+        raise DoesNotFit("its record made fewer changes")
     return fields
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,8 @@ from schemas.errors import HeadgateError, TableStopped
 class Batch:
     """Changes of one table in the order of their offsets; all lists have the same length.
 
+    `rows` alone may be empty: each record has one change then. Else it says of each change which one of its record it
+    is, from 0 on; the changes of a record stand together, in that order, and none of them is missing.
     `keys`, `old_keys`, `new_keys`, `befores` and `afters` hold None or row objects that encode to the JSON forms of
     `schemas/types.py`, without the columns that are absent or unavailable.
     """
@@ -32,10 +35,23 @@ class Batch:
     unavailable: list[list[str]] = field(default_factory=list)
     transactions: list[str | None] = field(default_factory=list)
     snapshots: list[bool] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Return the number of changes."""
         return len(self.offsets)
+
+
+def rows_of(offsets: Sequence[int]) -> list[int]:
+    """Return what `Batch.rows` must be for changes of these offsets, in order: empty where none comes twice."""
+    if len(set(offsets)) == len(offsets):
+        return []
+    rows: list[int] = []
+    before: int | None = None
+    for offset in offsets:
+        rows.append(rows[-1] + 1 if offset == before else 0)
+        before = offset
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +66,10 @@ class Rejected:
 class Decoded:
     """What a format made of a run.
 
-    Each record is in exactly one place: a change of `batch`, one of `rejected`, counted in `skipped` by reason
-    (`tombstone`, `heartbeat`, …), or at or behind `stop_index`, where the table must stop. `noted` counts what
-    is worth a metric although the change went through (`key_from_row`).
+    Each record is in exactly one place: the changes of `batch`, one of `rejected`, counted in `skipped` by reason
+    (`tombstone`, `heartbeat`, …), or at or behind `stop_index`, where the table must stop. A record of several changes
+    is rejected as a whole, once, whichever of them is bad. `noted` counts what is worth a metric although the change
+    went through (`key_from_row`, `unrepresentable`, `null_or_default`).
     """
 
     batch: Batch

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -36,26 +36,36 @@ class Operation(StrEnum):
     FLOOR = "floor"
 
 
-class Origin(NamedTuple):
-    """Where a change was read: its identity. Written as a JSON array in this order."""
+# Where a change was read, its identity: topic, generation, partition, offset; and, of each change of a record but the
+# first, which one of the record it is.
+Origin = Annotated[tuple[str | int, ...], msgspec.Meta(min_length=4, max_length=5)]
 
-    topic: str
-    generation: int
-    partition: int
+
+class Height(NamedTuple):
+    """How far an origin stream is known: the offset of a record, and which of its changes; heights compare."""
+
     offset: int
+    row: int = 0
 
 
-class ChangeSource(msgspec.Struct, gc=False):
-    """Where a change comes from; `previous` is the origin offset of the change before it in the same stream."""
+NOTHING_SEEN = Height(-1)
+
+
+class ChangeSource(msgspec.Struct, gc=False, omit_defaults=True):
+    """Where a change comes from; `previous` is the origin offset of the change before it in the same stream.
+
+    `rows` is how many changes its record made; left out where it made one, as nearly all do.
+    """
 
     connector: str
     name: str
     table: str
     tx: str | None
     snapshot: bool
-    origin: tuple[str, int, int, int]
-    first_origin: tuple[str, int, int, int] | None
+    origin: Origin
+    first_origin: Origin | None
     previous: int | None
+    rows: int = 1
 
 
 class ChangeValue(msgspec.Struct, gc=False):

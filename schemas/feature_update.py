@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from schemas.change import Origin
+
 HEADER_VIEW = "view"
 
 
@@ -36,7 +38,7 @@ class FeatureUpdate(msgspec.Struct, gc=False):
     ts: str
     snapshot: bool
     replay: bool
-    origin: tuple[str, int, int, int]
+    origin: Origin
     bucket: int
     incarnation: str
     number: int

@@ -40,6 +40,7 @@ for the delete that a change of a key within one record begins with, and 1 for a
 
 from __future__ import annotations
 
+import functools
 import re
 
 from schemas.errors import PoisonRecord
@@ -50,6 +51,7 @@ DB2_COMMIT_END = 44
 ORACLE_COMMIT_END = 24
 FLAT_BY_OFFSET, FLAT_BY_SOURCE = "0", "1"  # behind the epoch: the more exact order wins
 _U64_MAX = 2**64 - 1
+_LSNS_KEPT = 256
 _FILE_MAX = 10**10 - 1
 _ROW_MAX = 10**10 - 1
 _SCN_MAX = 10**20 - 1
@@ -92,9 +94,7 @@ def sqlserver_position(epoch: int, commit: str | None, change: str | None, last:
     """
     if not (0 <= epoch <= EPOCH_MAX and 0 <= last <= _U64_MAX):
         raise _out_of_range("sqlserver")
-    parts = _lsn(_SQLSERVER_LSN, commit, "sqlserver"), _lsn(_SQLSERVER_LSN, change, "sqlserver")
-    first, second = (f"{a:010d}{b:010d}{c:05d}" for a, b, c in parts)
-    return f"{epoch:04d}{first}{streamed:d}{second}{last:020d}"
+    return f"{epoch:04d}{_sqlserver_digits(commit)}{streamed:d}{_sqlserver_digits(change)}{last:020d}"
 
 
 def db2_position(epoch: int, commit: str | None, change: str | None, last: int, *, streamed: bool) -> str:
@@ -105,9 +105,7 @@ def db2_position(epoch: int, commit: str | None, change: str | None, last: int, 
     """
     if not (0 <= epoch <= EPOCH_MAX and 0 <= last <= _U64_MAX):
         raise _out_of_range("db2")
-    parts = _lsn(_DB2_LSN, commit, "db2"), _lsn(_DB2_LSN, change, "db2")
-    first, second = (f"{a:010d}{b:010d}{c:020d}" for a, b, c in parts)
-    return f"{epoch:04d}{first}{streamed:d}{second}{last:020d}"
+    return f"{epoch:04d}{_db2_digits(commit)}{streamed:d}{_db2_digits(change)}{last:020d}"
 
 
 def oracle_position(epoch: int, commit: int, scn: int, last: int, *, streamed: bool) -> str:
@@ -135,6 +133,18 @@ def flat_position(epoch: int, offset: int) -> str:
 def flat_position_of(position: str) -> str:
     """Return the position of a flattened change that says where it stands as its connector's own records do."""
     return f"{position[:4]}{FLAT_BY_SOURCE}{position[4:]}"
+
+
+@functools.lru_cache(maxsize=_LSNS_KEPT)  # all changes of a transaction share one
+def _sqlserver_digits(text: str | None) -> str:
+    first, second, third = _lsn(_SQLSERVER_LSN, text, "sqlserver")
+    return f"{first:010d}{second:010d}{third:05d}"
+
+
+@functools.lru_cache(maxsize=_LSNS_KEPT)
+def _db2_digits(text: str | None) -> str:
+    first, second, third = _lsn(_DB2_LSN, text, "db2")
+    return f"{first:010d}{second:010d}{third:020d}"
 
 
 def _lsn(form: re.Pattern[str], text: str | None, connector: str) -> tuple[int, int, int]:

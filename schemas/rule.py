@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from schemas.change import Origin
 from schemas.document import Strict
 from schemas.feature import ViewName
 
@@ -140,7 +141,7 @@ class Alert(msgspec.Struct):
     position: str
     ts: str
     values: dict[str, Any]
-    origin: tuple[str, int, int, int]
+    origin: Origin
     late: bool
     destinations: list[str] | None = None
     view: str | None = None  # of a rule that reads a view's updates: the view, and whose update it was

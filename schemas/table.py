@@ -64,7 +64,7 @@ class Column(Strict):
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
         document = write(self)
         if self.unrepresentable == "quarantine":  # they refuse a key that they do not know
-            document.pop("unrepresentable")
+            document.pop("unrepresentable", None)
         return document
 
 

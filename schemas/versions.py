@@ -1,7 +1,8 @@
 """The versions of what we persist: which this release writes, and which it reads. docs/upgrade.md is its page.
 
 A version is raised when a reader of before would misread what is written now. A field that such a reader may pass over
-raises none. What was written before its form had a version is of version 1: no form has changed since.
+raises none. What was written before its form had a version is of version 1: no form has changed since. Of the two
+forms of the lake the newer version is written only where a record has made several changes.
 """
 
 from __future__ import annotations
@@ -75,8 +76,12 @@ def shown(found: object) -> str:
 
 
 REDIS_LAYOUT = Form("features in Redis", "`<redis.key_prefix>:layout`", "`layout` of its JSON", writes=2, reads=(1, 2))
-LAKE_LAYOUT = Form("a table of the lake", "the Iceberg table's properties", "`headgate.layout-version`")
-LAKE_STAND = Form("where the lake stands", "the property `headgate.partition.<n>`", "`v` of its JSON")
+LAKE_LAYOUT = Form(
+    "a table of the lake", "the Iceberg table's properties", "`headgate.layout-version`", writes=2, reads=(1, 2)
+)
+LAKE_STAND = Form(
+    "where the lake stands", "the property `headgate.partition.<n>`", "`v` of its JSON", writes=2, reads=(1, 2)
+)
 COMMIT_METADATA = Form("where a stage stands", "the metadata of its group's offsets", "its first word, `v1`")
 TABLE_ENTRY = Form("a registered table", "`headgate.tables`", "`v` of the value")
 STATUS = Form("a worker's state", "`headgate.status`", "`v` of the value")

@@ -25,7 +25,11 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Quarantined(msgspec.Struct):
-    """The value on the quarantine topic; `key` and `value` are base64, and null where they were left out."""
+    """The value on the quarantine topic; `key` and `value` are base64, and null where they were left out.
+
+    `row` says which change of its record it is, where NORMALIZE could read a record of several, and a later stage could
+    not process one of them.
+    """
 
     reason: str
     kind: str
@@ -41,6 +45,7 @@ class Quarantined(msgspec.Struct):
     headers: list[tuple[str, str | None]]
     redriven: tuple[str, int, int, int] | None = None  # where it was read when it failed again; `origin` is the first
     v: int = versions.QUARANTINED.writes
+    row: int | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_whole(self) -> bool:
@@ -76,6 +81,7 @@ class Suspect(NamedTuple):
     value: bytes | None
     headers: Headers
     redriven: tuple[str, int, int, int] | None = None
+    row: int = 0
 
 
 def quarantine_value(
@@ -100,6 +106,7 @@ def quarantine_value(
             value_bytes=len(record.value or b""),
             headers=[(name, _base64(text)) for name, text in record.headers[:_HEADERS_MAX]] if fits else [],
             redriven=record.redriven,
+            row=record.row or msgspec.UNSET,
         )
     )
 

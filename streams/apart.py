@@ -45,20 +45,28 @@ class Once:
 
 
 class Picked:
-    """Some records of a run as a decoder reads them, as if they stood on the topic that they once were read from."""
+    """Some records of a run as a decoder reads them, as if they stood where they once were read.
 
-    def __init__(self, records: Records, indices: Sequence[int], topic: str) -> None:
-        """Keep those at `indices`, which rise."""
+    Their offsets are those of then: with some formats they are a part of the position, by which nothing is passed.
+    """
+
+    def __init__(
+        self, records: Records, indices: Sequence[int], topic: str, offsets: Sequence[int] | None = None
+    ) -> None:
+        """Keep those at `indices`, which rise; `offsets` are theirs on `topic`, and rise as well. None: as they are."""
         self.topic, self.partition, self.indices = topic, records.partition, indices
-        self._records = records
+        if offsets is None:
+            own = records.offsets()
+            offsets = [own[index] for index in indices]
+        self._records, self._offsets = records, offsets
 
     def alone(self, index: int) -> Picked:
         """Return one of them."""
-        return Picked(self._records, [self.indices[index]], self.topic)
+        return Picked(self._records, [self.indices[index]], self.topic, [self._offsets[index]])
 
     def part(self, start: int, stop: int) -> Picked:
         """Return those from place `start` up to, without, `stop`."""
-        return Picked(self._records, self.indices[start:stop], self.topic)
+        return Picked(self._records, self.indices[start:stop], self.topic, self._offsets[start:stop])
 
     def values(self) -> list[bytes | None]:
         """Return their values."""
@@ -71,9 +79,8 @@ class Picked:
         return [keys[index] for index in self.indices]
 
     def offsets(self) -> list[int]:
-        """Return their offsets."""
-        offsets = self._records.offsets()
-        return [offsets[index] for index in self.indices]
+        """Return the offsets that they had at first."""
+        return list(self._offsets)
 
     def headers(self, index: int) -> Headers:
         """Return the headers of one of them."""
@@ -120,7 +127,7 @@ def without_old(batch: Batch, oldest: str) -> tuple[Batch, list[int]]:
     if not batch.ts or min(batch.ts) >= oldest:
         return batch, []
     kept = [i for i, at in enumerate(batch.ts) if at >= oldest]
-    columns = {name: [column[i] for i in kept] for name in _COLUMNS for column in [getattr(batch, name)]}
+    columns = {name: [column[i] for i in kept] for name in _COLUMNS if (column := getattr(batch, name))}
     younger = Batch(batch.table, batch.connector, batch.source_name, batch.source_table, **columns)
     return younger, [offset for offset, at in zip(batch.offsets, batch.ts, strict=True) if at < oldest]
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from connectors.transport.chunk import Assignment, Run
-from schemas.change import ChangeValue
+from schemas.change import ChangeValue, Origin
 from schemas.errors import RecordTooLarge
 from schemas.feature_update import FeatureUpdate
 from schemas.rule import ALERT_ENVELOPE_BYTES, Alert, alert_id
@@ -65,7 +65,7 @@ def alert_of_change(table: str, change: ChangeValue, firing: Firing, *, late: bo
     """Return the alert of a match rule."""
     origin = change.source.origin
     # Rows without a key may share a position (PostgreSQL logs rows of a COPY together): their origin tells them apart.
-    identity = change.key if change.key is not None else [origin[0], origin[2], origin[3]]
+    identity = change.key if change.key is not None else [origin[0], *origin[2:]]
     return _alert(table, identity, change, origin, firing, late=late)
 
 
@@ -81,7 +81,7 @@ def _alert(
     table: str,
     identity: Any,
     news: ChangeValue | FeatureUpdate,
-    origin: tuple[str, int, int, int],
+    origin: Origin,
     firing: Firing,
     *,
     late: bool,

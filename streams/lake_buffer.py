@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.contract import ContractReader
-from schemas.change import Operation
+from schemas.change import NOTHING_SEEN, Height, Operation
 from schemas.table import TableSpec
 from sinks.lake import table as lake
 from sinks.lake.commit import LakeBatch
@@ -23,14 +23,14 @@ _STREAM = (lake.TOPIC, lake.GENERATION, lake.PARTITION)
 
 @dataclass(slots=True)
 class Place:
-    """Where the lake stands in one assignment: the next offset, None where it has none, and the highest origin offsets.
+    """Where the lake stands in one assignment: the next offset, None where it has none, and the highest changes.
 
     Moved by commits only: what was read and not committed may be lost and come again.
     """
 
     stored: int | None = None
     topic_id: str = ""  # of the topic that this is an offset of; empty where ids are off
-    highest: dict[Stream, int] = field(default_factory=dict)
+    highest: dict[Stream, Height] = field(default_factory=dict)
 
     def reset(self, stand: Stand | None) -> None:
         """Stand where the lake stands."""
@@ -95,44 +95,57 @@ def read_runs(spec: TableSpec, reader: ContractReader, runs: Sequence[Any], inge
     return [rows.slice(end - len(of_run), len(of_run)) for end, of_run in zip(ends, values, strict=True)]
 
 
-def new_rows(rows: pa.Table, highest: Mapping[Stream, int]) -> tuple[pa.Table, dict[Stream, int]]:
-    """Return the rows that the subscriber's rule lets through, and the highest offsets with them.
+def new_rows(rows: pa.Table, highest: Mapping[Stream, Height]) -> tuple[pa.Table, dict[Stream, Height]]:
+    """Return the rows that the subscriber's rule lets through, and the highest changes with them.
 
-    The rule: for each origin stream apart, drop what is not above the highest offset seen. Floors stand outside it:
-    they pass, and do not count.
+    The rule: for each origin stream apart, drop what is not above the highest offset seen, and of one record's changes
+    above the highest of them. Floors stand outside it: they pass, and do not count.
     """
     reached = dict(highest)
     if not len(rows):
         return rows, reached
     streams = rows.select(_STREAM).group_by(_STREAM).aggregate([]).to_pylist()
-    offsets = rows.column(lake.OFFSET).combine_chunks()
+    several = rows.schema.get_field_index(lake.ROW) >= 0
     if len(streams) == 1 and not _has_floors(rows):
         stream: Stream = (streams[0][lake.TOPIC], streams[0][lake.GENERATION], streams[0][lake.PARTITION])
-        if offsets[0].as_py() > reached.get(stream, -1) and _rising(offsets):
-            reached[stream] = offsets[-1].as_py()
+        offsets = rows.column(lake.OFFSET).combine_chunks()
+        numbers = rows.column(lake.ROW).combine_chunks() if several else None
+        if _height(offsets, numbers, 0) > reached.get(stream, NOTHING_SEEN) and _rising(offsets, numbers):
+            reached[stream] = _height(offsets, numbers, -1)
             return rows, reached
-    return _row_by_row(rows, reached)
+    return _row_by_row(rows, reached, several=several)
 
 
-def _row_by_row(rows: pa.Table, reached: dict[Stream, int]) -> tuple[pa.Table, dict[Stream, int]]:
+def _row_by_row(
+    rows: pa.Table, reached: dict[Stream, Height], *, several: bool
+) -> tuple[pa.Table, dict[Stream, Height]]:
     """Apply the rule where several streams, floors or repeats are mixed: seldom, and a microsecond a row."""
-    columns = [rows.column(name).to_pylist() for name in (*_STREAM, lake.OFFSET, lake.OP)]
+    columns = [rows.column(name).to_pylist() for name in (*_STREAM, lake.OP, lake.OFFSET)]
+    numbers = rows.column(lake.ROW).to_pylist() if several else [0] * len(rows)
     keep = []
-    for topic, generation, partition, offset, op in zip(*columns, strict=True):
-        stream = (topic, generation, partition)
-        is_new = offset > reached.get(stream, -1)
+    for topic, generation, partition, op, *height in zip(*columns, numbers, strict=True):
+        stream, here = (topic, generation, partition), Height(*height)
+        is_new = here > reached.get(stream, NOTHING_SEEN)
         keep.append(is_new or op == Operation.FLOOR)
         if is_new and op != Operation.FLOOR:
-            reached[stream] = offset
+            reached[stream] = here
     return rows if all(keep) else rows.filter(pa.array(keep)), reached
+
+
+def _height(offsets: pa.Array, numbers: pa.Array | None, at: int) -> Height:
+    return Height(offsets[at].as_py(), 0 if numbers is None else numbers[at].as_py())
 
 
 def _has_floors(rows: pa.Table) -> bool:
     return bool(pc.any(pc.equal(rows.column(lake.OP), str(Operation.FLOOR))).as_py())
 
 
-def _rising(offsets: pa.Array) -> bool:
-    return bool(pc.all(pc.greater(offsets[1:], offsets[:-1]), min_count=0).as_py())
+def _rising(offsets: pa.Array, numbers: pa.Array | None) -> bool:
+    rises = pc.greater(offsets[1:], offsets[:-1])
+    if numbers is not None:
+        goes_on = pc.and_(pc.equal(offsets[1:], offsets[:-1]), pc.greater(numbers[1:], numbers[:-1]))
+        rises = pc.or_(rises, goes_on)
+    return bool(pc.all(rises, min_count=0).as_py())
 
 
 def lake_batch(table: str, parts: Sequence[Part], places: Mapping[Any, Place]) -> tuple[LakeBatch, int]:
@@ -152,5 +165,5 @@ def lake_batch(table: str, parts: Sequence[Part], places: Mapping[Any, Place]) -
         stored = place.stored if place.topic_id in ("", run.assignment.topic_id) else None
         next_offset = max(run.next, stand.next_offset if stand else stored or 0)
         after[run.partition] = Stand(run.topic, run.assignment.topic_id, next_offset, highest)
-    together = pa.concat_tables(rows)
+    together = pa.concat_tables(rows, promote_options="default")  # not all may have the columns for several changes
     return LakeBatch(table, together, before, after), sum(len(part.rows) for part in parts) - len(together)

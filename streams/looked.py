@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from connectors import wire
 from connectors.captured import OneRecord
 from connectors.formats import format_of
 from connectors.formats.base import Decoder, PartitionMemory
+from connectors.formats.connect_schema import fields_of_envelope
+from connectors.formats.debezium_avro import FRAMES, Texts
 from connectors.formats.inspection import side_kind
 from connectors.formats.reasons import Rejection, rejection
-from connectors.registry import registry_of
-from schemas.config import LimitsConfig, RegistryConfig
+from schemas.change import Origin
+from schemas.config import LimitsConfig
 from schemas.errors import HeadgateError, PoisonRecord
 from schemas.table import TableEntry, TableSpec
 from sinks.topics import encode_changes
@@ -27,12 +31,12 @@ _Place = tuple[str, int, str]  # topic, partition, table
 
 
 class Looked(msgspec.Struct):
-    """One record: what it is; of a change its value as `headgate.changes.<table>` has it, else what is wrong.
+    """A record, or one of its changes: what it is; of a change its value as `headgate.changes.<table>` has it.
 
-    A change with an error has no value: it stops its table, such as a truncate.
+    Else what is wrong. A change with an error has no value: it stops its table, such as a truncate.
     """
 
-    origin: tuple[str, int, int, int]
+    origin: Origin
     kind: str
     table: str | None
     change: msgspec.Raw | None
@@ -43,14 +47,16 @@ class Looker:
     """Decodes records of some tables in the order in which they come; it remembers what a worker would."""
 
     def __init__(
-        self, specs: Mapping[str, TableSpec], limits: LimitsConfig, registry: RegistryConfig | None = None
+        self, specs: Mapping[str, TableSpec], limits: LimitsConfig, schemas: wire.Schemas | None = None
     ) -> None:
-        """Prepare for the tables; `registry` is for those whose records name their schema by an id.
+        """Prepare for the tables; `schemas` is the registry of those whose records name their schema by an id.
 
         Raises:
             ConfigurationError: a spec asks for what its format cannot read, or for a registry where there is none.
         """
-        self._limits, schemas = limits, registry_of(registry)
+        self._limits = limits
+        self._texts = None if schemas is None else Texts(schemas, limits, "value", fields_of_envelope)
+        self.noted: Counter[str] = Counter()  # what went through but is worth a word, such as a null in place of NaN
         self._tables = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()})
         self._decoders: dict[str, Decoder] = {
             name: format_of(spec.format, schemas).decoder(self._tables[name], limits) for name, spec in specs.items()
@@ -58,8 +64,8 @@ class Looker:
         self._memories: dict[_Place, PartitionMemory] = {}
         self._previous: dict[_Place, int | None] = {}
 
-    def look(self, record: OneRecord) -> Looked:
-        """Return what becomes of a record; never raises for what is in it.
+    def look(self, record: OneRecord) -> list[Looked]:
+        """Return what becomes of a record, each change that it makes apart; never raises for what is in it.
 
         Raises:
             RegistryUnavailable: it names a schema that is asked for, and the registry does not answer.
@@ -67,44 +73,54 @@ class Looker:
         try:
             readers = self._tables.of_topic(record.topic)
         except HeadgateError as error:
-            return _looked(record, QUARANTINE, None, error=error)
+            return [_looked(record, QUARANTINE, None, error=error)]
         if readers is not None:
             return self._routed(record, readers)
         try:
-            kind = side_kind(record.value, depth_max=self._limits.record_depth_max)
+            kind = side_kind(self._text_of(record), depth_max=self._limits.record_depth_max)
         except Rejection as fault:
-            return _looked(record, QUARANTINE, None, error=rejection(fault.reason, fault.message))
+            return [_looked(record, QUARANTINE, None, error=rejection(fault.reason, fault.message))]
         if kind is None:
-            return _looked(record, QUARANTINE, None, error=_unregistered(f"topic {record.topic}"))
-        return _looked(record, _KINDS.get(kind, kind), None)
+            return [_looked(record, QUARANTINE, None, error=_unregistered(f"topic {record.topic}"))]
+        return [_looked(record, _KINDS.get(kind, kind), None)]
 
-    def _routed(self, record: OneRecord, readers: Readers) -> Looked:
+    def _text_of(self, record: OneRecord) -> bytes | None:
+        """Return the value of a record that no table reads, as JSON where it stands behind the id of a known schema."""
+        if self._texts is None or record.value is None or record.value[:1] not in FRAMES:
+            return record.value
+        (text,), faults = self._texts.read([record.value], record.headers)
+        for fault in faults.values():
+            raise fault
+        return text
+
+    def _routed(self, record: OneRecord, readers: Readers) -> list[Looked]:
         split = readers.split([record.value])
         if split.by_table:
             return self._decoded(record, next(iter(split.by_table)))
         if split.unregistered:
-            return _looked(record, QUARANTINE, None, error=_unregistered(f"a table of topic {record.topic}"))
+            return [_looked(record, QUARANTINE, None, error=_unregistered(f"a table of topic {record.topic}"))]
         decoder = self._decoders[readers.first.spec.table]
         ((_, decoded),) = decode_nameless(decoder, Picked(record, [0], record.topic))
         if decoded.rejected:
-            return _looked(record, QUARANTINE, None, error=decoded.rejected[0].error)
+            return [_looked(record, QUARANTINE, None, error=decoded.rejected[0].error)]
         kind = next(iter(decoded.skipped))
-        return _looked(record, _KINDS.get(kind, kind), None)
+        return [_looked(record, _KINDS.get(kind, kind), None)]
 
-    def _decoded(self, record: OneRecord, table: str) -> Looked:
+    def _decoded(self, record: OneRecord, table: str) -> list[Looked]:
         place = (record.topic, record.partition, table)
         memory = self._memories.setdefault(place, PartitionMemory())
         decoded = self._decoders[table].decode(record, memory)
+        self.noted.update(decoded.noted)
         if decoded.rejected:
-            return _looked(record, QUARANTINE, table, error=decoded.rejected[0].error)
+            return [_looked(record, QUARANTINE, table, error=decoded.rejected[0].error)]
         if decoded.stop is not None:
-            return _looked(record, CHANGE, table, error=decoded.stop)
+            return [_looked(record, CHANGE, table, error=decoded.stop)]
         if decoded.skipped:
             kind = next(iter(decoded.skipped))
-            return _looked(record, _KINDS.get(kind, kind), table)
+            return [_looked(record, _KINDS.get(kind, kind), table)]
         stream, previous = (record.topic, 0, record.partition), self._previous.get(place)
-        ((_, value),), self._previous[place], _ = encode_changes(decoded.batch, stream, previous, bytes_max=_NO_LIMIT)
-        return _looked(record, CHANGE, table, change=value)
+        changes, self._previous[place], _ = encode_changes(decoded.batch, stream, previous, bytes_max=_NO_LIMIT)
+        return [_looked(record, CHANGE, table, row, change=value) for row, (_, value) in enumerate(changes)]
 
 
 def _unregistered(what: str) -> PoisonRecord:
@@ -112,10 +128,17 @@ def _unregistered(what: str) -> PoisonRecord:
 
 
 def _looked(
-    record: OneRecord, kind: str, table: str | None, *, change: bytes | None = None, error: HeadgateError | None = None
+    record: OneRecord,
+    kind: str,
+    table: str | None,
+    row: int = 0,
+    *,
+    change: bytes | None = None,
+    error: HeadgateError | None = None,
 ) -> Looked:
     said: dict[str, str] | None = None
     if error is not None:
         said = {"kind": getattr(error, "reason", "") or error.kind, "message": error.message, "hint": error.hint}
     raw: Any = None if change is None else msgspec.Raw(change)
-    return Looked((record.topic, 0, record.partition, record.offset), kind, table, raw, said)
+    origin = (record.topic, 0, record.partition, record.offset)
+    return Looked((*origin, row) if row else origin, kind, table, raw, said)

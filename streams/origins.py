@@ -1,6 +1,7 @@
 """The subscriber's rule: in each origin stream, what is not above the highest offset seen is a repeat.
 
-A stream is an origin's topic, generation and partition.
+A stream is an origin's topic, generation and partition. Of several changes of one record, which one it is counts after
+the offset.
 
 Needed only where the output topic may repeat (`guarantee: at_least_once`).
 """
@@ -13,23 +14,25 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.change import NOTHING_SEEN, Height
+
 METADATA_BYTES_MAX = 3_000  # of Kafka's 4,096 beside an offset; the transport writes there as well
 
 _STREAM = ["origin_topic", "origin_generation", "origin_partition"]
-ORIGIN_COLUMNS = (*_STREAM, "origin_offset")  # what the contract reader must be asked for
+ORIGIN_COLUMNS = (*_STREAM, "origin_offset", "origin_row")  # what the contract reader must be asked for
 
 Stream = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class OriginHeights:
-    """The highest origin offset seen of each stream; the stream seen last stands last."""
+    """The highest change seen of each stream; the stream seen last stands last."""
 
-    offsets: dict[Stream, int] = field(default_factory=dict)
+    seen: dict[Stream, Height] = field(default_factory=dict)
 
     def to_text(self) -> str:
         """Return JSON to commit beside the offset: the streams seen last, as many as fit."""
-        entries = [[*stream, offset] for stream, offset in self.offsets.items()]
+        entries = [[*stream, offset, *([row] if row else [])] for stream, (offset, row) in self.seen.items()]
         while len(text := msgspec.json.encode(entries).decode()) > METADATA_BYTES_MAX:
             entries = entries[len(entries) // 2 or 1 :]
         return text
@@ -37,21 +40,42 @@ class OriginHeights:
 
 def read_heights(text: str) -> OriginHeights:
     """Return what `to_text` wrote; nothing was seen where nothing was committed."""
-    entries = msgspec.json.decode(text, type=list[tuple[str, int, int, int]]) if text else []
-    return OriginHeights({(topic, generation, partition): offset for topic, generation, partition, offset in entries})
+    entries = msgspec.json.decode(text, type=list[_Entry]) if text else []
+    return OriginHeights({(one.topic, one.generation, one.partition): Height(one.offset, one.row) for one in entries})
+
+
+class _Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    topic: str
+    generation: int
+    partition: int
+    offset: int
+    row: int = 0
 
 
 def unrepeated(changes: pa.Table, heights: OriginHeights) -> tuple[pa.Array, OriginHeights]:
     """Return which rows of `changes` (it has `ORIGIN_COLUMNS`) are seen for the first time, and the heights after."""
     keep = pa.array([False] * len(changes), pa.bool_())
-    after = dict(heights.offsets)
+    after = dict(heights.seen)
+    if not len(changes):
+        return keep, OriginHeights(after)
+    offsets, rows = changes["origin_offset"].combine_chunks(), changes["origin_row"].combine_chunks()
     for stream in _streams(changes):
-        rows = _rows_of(changes, stream)
-        offsets = changes["origin_offset"].combine_chunks()
-        above, highest = above_highest(rows, offsets, after.pop(stream, -1))
+        above, after[stream] = _above(_rows_of(changes, stream), offsets, rows, after.pop(stream, NOTHING_SEEN))
         keep = pc.or_(keep, above)
-        after[stream] = highest
     return keep, OriginHeights(after)
+
+
+def _above(here: pa.Array, offsets: pa.Array, rows: pa.Array, seen: Height) -> tuple[pa.Array, Height]:
+    """Return which changes of `here` (a mask) are above `seen` and all before them, and the highest of all."""
+    row_max = pc.max(rows).as_py()
+    if not row_max:  # each record has one change, as nearly everywhere
+        above, offset = above_highest(here, offsets, seen.offset)
+        return above, seen if offset == seen.offset else Height(offset)
+    lowest, width = pc.min(offsets).as_py(), max(row_max, seen.row) + 1
+    numbers = pc.add_checked(pc.multiply_checked(pc.subtract(offsets, lowest), width), rows)
+    seen_number = (seen.offset - lowest) * width + seen.row if seen.offset >= lowest else -1
+    above, highest = above_highest(here, numbers, seen_number)
+    return above, seen if highest == seen_number else Height(lowest + highest // width, highest % width)
 
 
 def above_highest(rows: pa.Array, numbers: pa.Array, seen: int) -> tuple[pa.Array, int]:

@@ -21,13 +21,26 @@ _TOPIC_CHARACTERS_MAX = 249  # Kafka's own limit
 Origin = tuple[Annotated[str, msgspec.Meta(max_length=_TOPIC_CHARACTERS_MAX)], int, int, int]
 
 
-class _Origin(msgspec.Struct):
-    origin: Origin
-    first_origin: Origin | None = None
+class _Place(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    topic: Annotated[str, msgspec.Meta(max_length=_TOPIC_CHARACTERS_MAX)]
+    generation: int
+    partition: int
+    offset: int
+    row: int = 0
+
+    @property
+    def of_record(self) -> Origin:
+        """The origin of the record."""
+        return self.topic, self.generation, self.partition, self.offset
+
+
+class _Source(msgspec.Struct):
+    origin: _Place
+    first_origin: _Place | None = None
 
 
 class _Sourced(msgspec.Struct):
-    source: _Origin
+    source: _Source
 
 
 def quarantined(
@@ -49,13 +62,14 @@ def quarantined(
     read_at = (run.topic, generation, run.partition, run.offsets()[index])
     origin: Origin | None = None
     redriven: Origin | None = None
+    row = 0
     # Only on our own topics does a record say where it was read at first: a source's could name any place.
     if run.topic == TopicNames(config.kafka.topic_prefix).redrive:
         headers, origin = parted(headers)
         redriven = read_at
     elif run.topic.startswith(f"{config.kafka.topic_prefix}."):
-        origin, redriven = _origin_of(value)
-    record = Suspect(origin or read_at, run.keys()[index], value, headers, redriven)
+        origin, redriven, row = _origin_of(value)
+    record = Suspect(origin or read_at, run.keys()[index], value, headers, redriven, row)
     limit = config.kafka.message_bytes_max
     return quarantine_value(error, record, stage=stage, table=table, at=at, message_bytes_max=limit)
 
@@ -108,10 +122,13 @@ def parted(headers: Headers) -> tuple[Headers, Origin | None]:
     return headers, None
 
 
-def _origin_of(value: bytes | None) -> tuple[Origin | None, Origin | None]:
-    """Return where a change of the contract came from at first, and where it was redriven; None where it was not."""
+def _origin_of(value: bytes | None) -> tuple[Origin | None, Origin | None, int]:
+    """Return where a change of the contract was read at first, where again (None: it was not), and its number."""
     try:
         source = msgspec.json.decode(value or b"", type=_Sourced).source
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # it is in quarantine because it cannot be read
-        return None, None
-    return (source.origin, None) if source.first_origin is None else (source.first_origin, source.origin)
+        return None, None, 0
+    read_at, first = source.origin, source.first_origin
+    if first is None:
+        return read_at.of_record, None, read_at.row
+    return first.of_record, read_at.of_record, read_at.row

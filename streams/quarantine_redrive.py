@@ -190,7 +190,8 @@ class _Trial:
         if table not in self._decoders:
             known = format_of(entry.spec.format, self._registry)
             self._decoders[table] = known.decoder(entry, self._config.limits)
-        record = Picked(original.read_at(held.entry.origin), [0], held.entry.origin[0])
+        topic, _, _, offset = held.entry.origin
+        record = Picked(original.read_at(held.entry.origin), [0], topic, [offset])
         ((_, decoded),) = (decode_apart if named else decode_nameless)(self._decoders[table], record)
         if decoded.rejected:
             return decoded.rejected[0].error

@@ -145,11 +145,11 @@ class RedriveLane:
             entry, named = found
             (by_table if named else nameless).setdefault(entry.spec.table, (entry, []))[1].append(index)
         for entry, indices in by_table.values():
-            for topic, some in _of_one_topic(indices, firsts):
-                self._table(work, outbox, run, entry, Picked(run, some, topic), firsts)
+            for some in _side_by_side(run, indices, firsts):
+                self._table(work, outbox, run, entry, some, firsts)
         for entry, indices in nameless.values():
-            for topic, some in _of_one_topic(indices, firsts):
-                self._nameless(work, outbox, run, entry, Picked(run, some, topic))
+            for some in _side_by_side(run, indices, firsts):
+                self._nameless(work, outbox, run, entry, some)
 
     def _route(self, first: Origin | None, value: bytes | None) -> tuple[TableEntry, bool] | HeadgateError:
         """Return the table of a record that was read at `first`, or why it cannot be told, or not be read now.
@@ -191,13 +191,15 @@ class RedriveLane:
     def _table(
         self, work: _Work, outbox: Outbox, run: Run, entry: TableEntry, records: Picked, firsts: list[Origin | None]
     ) -> None:
-        """Work on records of one table and one first topic, in their order."""
+        """Work on records of one table that once stood in one stream, in their order."""
+        now = run.offsets()
         for some, decoded in decode_apart(self._decoder(entry), records):
             batch, old = without_old(decoded.batch, self._oldest())
-            places = {offset: some.indices[i] for i, offset in enumerate(some.offsets())}
+            at_first = dict(zip(some.offsets(), some.indices, strict=True))
             faults = {some.indices[each.index]: each.error for each in decoded.rejected}
-            faults |= {places[offset]: too_old(self._config.limits.redrive_max_age_hours) for offset in old}
-            faults |= self._emit(work, outbox, run, entry, batch, places, firsts)
+            faults |= {at_first[offset]: too_old(self._config.limits.redrive_max_age_hours) for offset in old}
+            batch.offsets = [now[at_first[offset]] for offset in batch.offsets]
+            faults |= self._emit(work, outbox, run, entry, batch, {now[i]: i for i in some.indices}, firsts)
             for index, error in sorted(faults.items()):
                 self._quarantine(work, outbox, run, index, error)
             work.counts.update({f"skipped_{reason}": n for reason, n in decoded.skipped.items()})
@@ -282,16 +284,18 @@ class RedriveLane:
             self._refused.add(self._names.table_of(error.topic))
 
 
-def _of_one_topic(indices: list[int], firsts: list[Origin | None]) -> Iterator[tuple[str, list[int]]]:
-    """Yield records side by side that were read from one topic: a batch has one source."""
+def _side_by_side(run: Run, indices: list[int], firsts: list[Origin | None]) -> Iterator[Picked]:
+    """Yield those records together that once stood in one stream in this order: only so do they make one batch."""
     some: list[int] = []
-    topic = ""
+    stream, offsets = ("", 0), list[int]()
     for index in indices:
         first = firsts[index]
         assert first is not None, "what has no first origin is of no table"
-        if first[0] != topic and some:
-            yield topic, some
-            some = []
-        topic = first[0]
+        topic, generation, _, offset = first
+        if some and (stream != (topic, generation) or offset <= offsets[-1]):
+            yield Picked(run, some, stream[0], offsets)
+            some, offsets = [], []
+        stream = (topic, generation)
         some.append(index)
-    yield topic, some
+        offsets.append(offset)
+    yield Picked(run, some, stream[0], offsets)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from connectors.formats.base import PartitionMemory, Records
+from connectors.formats.base import PartitionMemory, Records, origin_offsets
 from connectors.formats.debezium_json import NEW_KEY, OLD_KEY
 from connectors.formats.envelope import DIALECTS, SOURCES
 from connectors.formats.event_decoder import EventFormat
@@ -79,7 +79,7 @@ class CloudEvents:
         events.dialect = DIALECTS[first.connector]
         events.connector, events.source_name = first.connector, first.name or ""
         events.source_table = _full_table(first.schema, first.db, first.table)
-        offsets = records.offsets()
+        offsets = origin_offsets(records)
         own = [offsets[index] for index in events.indices]
         events.positions, events.snapshots, faults = positions(events.codes, sources, own, self._epoch)
         events.rejected |= {events.indices[place]: fault for place, fault in faults.items()}

@@ -18,7 +18,7 @@ from connectors import wire
 from connectors.formats.avro import AvroDecoder
 from connectors.formats.avro_json import Shape, shape_of
 from connectors.formats.avro_schema import Type
-from connectors.formats.base import PartitionMemory, Records
+from connectors.formats.base import PartitionMemory, Records, origin_offsets
 from connectors.formats.connect_schema import fields_of_envelope, fields_of_struct
 from connectors.formats.debezium_json import NEW_KEY, OLD_KEY, DebeziumDecoder
 from connectors.formats.keys import KeyReader
@@ -32,7 +32,7 @@ from schemas.table import TableEntry
 Headers = Sequence[tuple[str, bytes | None]] | None
 _WORD = "avro"  # {"schema":{"avro":3},"payload":…}: the schema that was compiled as the fourth
 _KEY_HEADERS = frozenset({NEW_KEY, OLD_KEY})
-_FRAMES = (b"\x00", b"\x01", b"\x03")
+FRAMES = (b"\x00", b"\x01", b"\x03")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -74,8 +74,8 @@ class DebeziumAvroDecoder(DebeziumDecoder):
             ConfigurationError: an encoding is unknown or does not fit its column, or a name cannot be read.
         """
         super().__init__(entry, limits)
-        self._values = _Texts(schemas, limits, "value", fields_of_envelope)
-        self._keys = _Texts(schemas, limits, "key", fields_of_struct)
+        self._values = Texts(schemas, limits, "value", fields_of_envelope)
+        self._keys = Texts(schemas, limits, "key", fields_of_struct)
         # The limit in bytes holds for what comes; JSON of it may be longer.
         unlimited = limits.model_copy(update={"record_bytes_max": sys.maxsize})
         self._reader = Reader(entry.spec, unlimited, fields_of=self._values.fields)
@@ -108,7 +108,7 @@ def _own(rejected: Rejected, faults: dict[int, Rejection]) -> Rejected:
 class _Written:
     """Records as JsonConverter would have written them; empty, which is no JSON, where `faults` has why not."""
 
-    def __init__(self, records: Records, values: _Texts, keys: _Texts) -> None:
+    def __init__(self, records: Records, values: Texts, keys: Texts) -> None:
         self.topic, self.partition = records.topic, records.partition
         self.faults: dict[int, Rejection] = {}
         self._records, self._values, self._keys = records, values, keys
@@ -129,10 +129,14 @@ class _Written:
         """Return the offsets."""
         return self._records.offsets()
 
+    def origin_offsets(self) -> list[int]:
+        """Return the offsets that may become part of a position."""
+        return origin_offsets(self._records)
+
     def headers(self, index: int) -> Headers:
         """Return the headers of one record; keys in them may be framed too, where the header converter does that."""
         return [
-            (name, self._key(raw, index) if name in _KEY_HEADERS and raw is not None and raw[:1] in _FRAMES else raw)
+            (name, self._key(raw, index) if name in _KEY_HEADERS and raw is not None and raw[:1] in FRAMES else raw)
             for name, raw in self._records.headers(index) or ()
         ]
 
@@ -165,7 +169,7 @@ class _Compiled:
         return b"%b%b}" % (self.head, _encode(value))
 
 
-class _Texts:
+class Texts:
     """Makes JSON of the values, or of the keys, of a table."""
 
     def __init__(

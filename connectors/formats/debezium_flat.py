@@ -122,14 +122,14 @@ class FlatDecoder(DebeziumDecoder):
         self._fields = names_of(self._options.prefix, self._options.fields)
         self._headers = names_of(self._options.header_prefix, self._options.fields)
         self._blocks: dict[bytes, bytes] = {}
-        self._limits, self._by_source = limits, set[int]()
+        self._limits, self._by_source, self._lost = limits, set[int](), set[int]()
 
     def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
         """Return what the records say, each in exactly one place; `memory` keeps what the next call must know."""
         memory.enter(self._epoch)
         run = _Run(records, memory.last[_EPOCH_DIGITS:].startswith(FLAT_BY_SOURCE))
         enveloped = _Enveloped(records, [self._enveloped(run, i, value) for i, value in enumerate(records.values())])
-        self._by_source = run.by_source
+        self._by_source, self._lost = run.by_source, run.lost
         decoded = super().decode(enveloped, memory)
         if not run.named:
             decoded.batch.connector = ""
@@ -145,7 +145,9 @@ class FlatDecoder(DebeziumDecoder):
             else flat_position(self._epoch, at)
             for index, position, at in zip(part.indices, found, origins, strict=True)
         ]
-        return {i: fault for i, fault in faults.items() if part.indices[i] in self._by_source}
+        faults = {i: fault for i, fault in faults.items() if part.indices[i] in self._by_source}
+        lost = "it does not say its place, but changes before it did, and would win: run resync"
+        return faults | {i: Rejection("bad_position", lost) for i, at in enumerate(part.indices) if at in self._lost}
 
     def _enveloped(self, run: _Run, index: int, value: bytes | None) -> bytes | None:
         """Return the envelope of a record; as it is, one that is no row, for it is named or refused as any is."""
@@ -186,6 +188,8 @@ class FlatDecoder(DebeziumDecoder):
         connector = self._connector(told | facts)
         if DELETED in fields or placed_by(told, connector) is not None:
             self._note_place(run, index, told | facts, connector)
+        if run.says_places and index not in run.by_source:
+            run.lost.add(index)
         code = _code(deleted, told | facts, headers or ())
         image = _encode(row)
         rows = (image, NULL) if code == b'"d"' else (NULL, image)
@@ -243,12 +247,13 @@ class FlatDecoder(DebeziumDecoder):
 
 
 class _Run:
-    """What is seen of a run as its records are read: which say their place, and whether changes do."""
+    """What is seen of a run as its records are read: which say their place, and which do not although others did."""
 
     def __init__(self, records: Records, says_places: bool) -> None:  # noqa: FBT001 - what was seen before the run
         self.records, self.says_places, self.named = records, says_places, False
         self.keys = records.keys()
         self.by_source: set[int] = set()
+        self.lost: set[int] = set()
         self.timeless = 0
         self._timestamps: list[int] | None = None
 

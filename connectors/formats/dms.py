@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from connectors.formats.base import Records
+from connectors.formats.base import Records, origin_offsets
 from connectors.formats.dms_order import RANK_DIGITS, commit_times, positions
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events, RawRow
@@ -100,7 +100,7 @@ class Unwrapper:
             return events
         indices = [index for index, _ in found]
         metadata = [one.metadata for _, one in found]
-        offsets = records.offsets()
+        offsets = origin_offsets(records)
         if len(indices) != len(offsets):
             offsets = [offsets[index] for index in indices]
         events.indices = indices
@@ -238,7 +238,7 @@ def _judge(document: Any) -> str:
         return "schema_change"
     if metadata.get("record-type") != "data":
         raise Rejection("not_a_change", "`metadata.record-type` is neither data nor control")
-    if metadata.get("operation") not in _CODES:
+    if metadata.get("operation") not in list(_CODES):
         raise Rejection("unknown_op", "`metadata.operation` is none of load, insert, update, delete")
     if "data" not in document:
         raise Rejection("no_row", "the record has no `data`")
@@ -248,7 +248,7 @@ def _judge(document: Any) -> str:
 def looks_like(document: dict[str, Any]) -> bool:
     """Tell whether AWS DMS wrote a record."""
     metadata = document.get("metadata")
-    return isinstance(metadata, dict) and metadata.get("record-type") in {"data", "control"}
+    return isinstance(metadata, dict) and metadata.get("record-type") in ("data", "control")
 
 
 def table_of(document: dict[str, Any]) -> str | None:

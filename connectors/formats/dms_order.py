@@ -19,6 +19,7 @@ from schemas.position import source_position
 RANK_DIGITS = 6  # epoch, streamed, exact
 _EXACT, _WEAK, _NONE = 2, 1, 0
 _FILE, _POS, _SMALL, _LSN, _INDEX, _COMMIT, _OFFSET = 10, 20, 10, 20, 20, 20, 30
+_MYSQL_PARTS = 3  # at least: file, place in it, row
 _WIDTH = RANK_DIGITS + 50
 
 _MYSQL = re.compile(r"^[^:\n]*\.([0-9]{1,10}):([0-9]{1,19}):(-1|[0-9]{1,9})(?::[^\n]*)?$", re.MULTILINE)
@@ -56,27 +57,35 @@ def _alike(metadata: Sequence[Any], epoch: int) -> list[str] | None:
     """Return the positions where all stream positions have one known form; None if not."""
     texts = [one.stream_position for one in metadata]
     records = [one.transaction_record_id or 0 for one in metadata]
-    try:
-        joined = "\n".join(texts)
-        tails = [f"{record:010d}" for record in records]
-    except (TypeError, ValueError):  # one has no stream position, or a number that is none
-        return None
     head = f"{epoch:04d}1{_EXACT}"
-    parts = _MYSQL.findall(joined)
-    if len(parts) == len(texts):
-        found = [
-            f"{head}{file:0>10}{pos:0>20}{int(row) + 1:010d}{tail}"
-            for (file, pos, row), tail in zip(parts, tails, strict=True)
-        ]
-    elif len(parts := _POSTGRESQL.findall(joined)) == len(texts):
-        found = [
-            f"{head}{int(high, 16) << 32 | int(low, 16):020d}{index:0>20}{tail}"
-            for (high, low, index), tail in zip(parts, tails, strict=True)
-        ]
-    else:
+    try:
+        tails = {record: f"{record:010d}" for record in set(records)}
+        found = _mysql(texts, records, tails, head)
+        if found is None and len(parts := _POSTGRESQL.findall("\n".join(texts))) == len(texts):
+            found = [
+                f"{head}{int(high, 16) << 32 | int(low, 16):020d}{index:0>20}{tails[record]}"
+                for (high, low, index), record in zip(parts, records, strict=True)
+            ]
+    except (AttributeError, TypeError, ValueError):  # one has no stream position, or a number that is none
         return None
-    whole = "".join(found)
-    return found if set(map(len, found)) == {_WIDTH} and whole.isdecimal() and whole.isascii() else None
+    whole = "".join(found or ())
+    return found if set(map(len, found or ())) == {_WIDTH} and whole.isdecimal() and whole.isascii() else None
+
+
+def _mysql(texts: list[str], records: list[int], tails: dict[int, str], head: str) -> list[str] | None:
+    """Return the positions of MySQL's, of which only the place in the file differs from one to the next."""
+    parts = [text.split(":", 3) for text in texts]
+    if min(map(len, parts)) < _MYSQL_PARTS:
+        return None
+    files, rows = {part[0] for part in parts}, {part[2] for part in parts}
+    if not all(_MYSQL.fullmatch(one) for one in [f"{file}:0:0" for file in files] + [f".0:0:{row}" for row in rows]):
+        return None
+    starts = {file: f"{head}{file.rpartition('.')[2]:0>10}" for file in files}
+    ends = {row: f"{int(row) + 1:010d}" for row in rows}
+    return [
+        starts[part[0]] + part[1].zfill(_POS) + ends[part[2]] + tails[record]
+        for part, record in zip(parts, records, strict=True)
+    ]
 
 
 def _one(metadata: Any, offset: int, epoch: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from connectors.formats.base import Records
+from connectors.formats.base import Records, origin_offsets
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events
 from connectors.formats.objects import colons, elements, members, written
@@ -82,7 +82,7 @@ class Unwrapper:
     def unwrap(self, records: Records) -> Events:
         """Return the changes that the records hold."""
         events = Events(connector="dynamodb", ranked=RANK_DIGITS)
-        values, offsets = records.values(), records.offsets()
+        values, offsets = records.values(), origin_offsets(records)
         found = self._envelopes.read(values, events)
         accounted = sum(colons(record) for _, record in found)
         for index, record in self._envelopes.without_twins(values, found, accounted, events):
@@ -194,7 +194,7 @@ def _judge(document: Any) -> str:
     """Return the name of a record that is no change of an item."""
     if not isinstance(document, dict) or not isinstance(change := document.get("dynamodb"), dict):
         raise Rejection("not_a_change", "the record has no `dynamodb`, so it is none of a table's stream")
-    if document.get("eventName") not in _CODES:
+    if document.get("eventName") not in list(_CODES):
         raise Rejection("unknown_op", "`eventName` is none of INSERT, MODIFY, REMOVE")
     if "Keys" not in change:
         raise Rejection("no_key", "`dynamodb` has no `Keys`")

@@ -20,7 +20,7 @@ from connectors.formats.keys import KeyReader
 from connectors.formats.part import COMMIT_TIMES
 from connectors.formats.raw_rows import RawRows
 from connectors.formats.reasons import Rejection, rejection
-from schemas.batch import Batch, Decoded, Rejected
+from schemas.batch import Batch, Decoded, Rejected, rows_of
 from schemas.config import LimitsConfig
 from schemas.errors import TableStopped
 from schemas.table import TableEntry
@@ -39,6 +39,7 @@ class _Typed:
     ts: list[str]
     other_keys: dict[int, Any] = field(default_factory=dict)
     faults: dict[int, Rejection] = field(default_factory=dict)
+    complete: set[str] = field(default_factory=set)  # columns that no row after a change lacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,8 @@ class EventDecoder:
         else:
             for i, row in zip(places, read.rows, strict=True):
                 into[i] = row
+        if into is typed.afters:
+            typed.complete = read.complete
         typed.faults |= {places[i]: fault for i, fault in read.faults.items()} | typed.faults
         decoded.unknown_columns |= read.unknown
         return {places[i]: names for i, names in read.unavailable.items()}
@@ -165,9 +168,9 @@ class EventDecoder:
         rows = [typed.afters[i] for i in places]
         for column in self._rows.plan.columns:
             attribute, name = column.attribute, column.name
-            values = list(map(column.read, rows))
-            if UNSET not in values:
+            if name in typed.complete:
                 continue
+            values = list(map(column.read, rows))
             for i, row, value in zip(places, rows, values, strict=True):
                 if value is not UNSET or name in events.unavailable.get(i, ()):
                     continue
@@ -277,6 +280,7 @@ def _gather(events: Events, typed: _Typed, kept: list[int], offsets: list[int], 
 
     codes = of(events.codes)
     batch.offsets = [offsets[events.indices[i]] for i in kept]
+    batch.rows = rows_of(batch.offsets)
     batch.operations = [OPERATIONS[code] for code in codes]
     batch.keys, batch.afters, batch.befores = of(typed.keys), of(typed.afters), of(typed.befores)
     batch.positions, batch.ts = of(events.positions), of(typed.ts)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from connectors.formats import plain, temporal
-from connectors.formats.base import Records
+from connectors.formats.base import Records, origin_offsets
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events
 from connectors.formats.inspection import inspect
@@ -58,7 +58,7 @@ class Unwrapper:
     def unwrap(self, records: Records) -> Events:
         """Return the changes that the records hold."""
         events = Events(connector="json", ranked=RANK_DIGITS)
-        values, offsets = records.values(), records.offsets()
+        values, offsets = records.values(), origin_offsets(records)
         for index, _ in self._envelopes.read(values, events):
             value = values[index] or b""
             try:

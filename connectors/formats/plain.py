@@ -27,12 +27,13 @@ _DIGITS_MAX = 400  # beyond any number that a column can hold
 _FLOAT32_END = 2.0**128 - 2.0**103
 _INT_BITS, _LONG_BITS = 31, 63
 _DATE_CHARACTERS = 10
+_NO_NUMBERS = re.compile(rb'[ \t\r\n]|""')
 
 _numbers = msgspec.json.Decoder(list[int]).decode
 _floats = msgspec.json.Decoder(list[float]).decode
 _decimals = msgspec.json.Decoder(list[Decimal]).decode
 _texts = msgspec.json.Decoder(list[str]).decode
-_booleans = msgspec.json.Decoder(list[bool]).decode
+_BITS = {b"true": True, b"false": False, b"1": True, b"0": False, b'"1"': True, b'"0"': False}
 _binaries = msgspec.json.Decoder(list[bytes]).decode
 
 Each = Callable[[Any], Any]
@@ -82,8 +83,8 @@ def boolean_of(raw: Any) -> bool | None:
 
 
 def booleans(raws: list[Any]) -> list[bool]:
-    """Return truth values that are written as JSON has them."""
-    return _booleans(_list(raws))
+    """Return truth values that are written as JSON has them, or as 0 and 1."""
+    return list(map(_BITS.__getitem__, map(bytes, raws)))
 
 
 def number_of(raw: Any) -> Decimal | None:
@@ -125,12 +126,12 @@ def long_of(raw: Any) -> str | None:
 
 def ints(raws: list[Any]) -> list[int]:
     """Return whole numbers of 32 bits."""
-    return _within(_numbers(_list(raws)), _INT_BITS)
+    return _within(_numbers(_unquoted(raws)), _INT_BITS)
 
 
 def longs(raws: list[Any]) -> list[str]:
     """Return the digits of whole numbers of 64 bits."""
-    return whole_texts(_within(_numbers(_list(raws)), _LONG_BITS))
+    return whole_texts(_within(_numbers(_unquoted(raws)), _LONG_BITS))
 
 
 def float_maker(*, single: bool) -> tuple[Each, Column]:
@@ -149,7 +150,7 @@ def float_maker(*, single: bool) -> tuple[Each, Column]:
         return found
 
     def column(raws: list[Any]) -> list[float]:
-        found = _floats(_list(raws))
+        found = _floats(_unquoted(raws))
         if max(found) >= end or min(found) <= -end:
             raise Rejection("out_of_range")
         return found
@@ -168,10 +169,7 @@ def decimal_maker(precision: int, scale: int) -> tuple[Each, Column]:
     type_ = pa.decimal128(precision, scale)
 
     def exact(raws: list[Any]) -> list[str]:
-        joined = _list(raws)
-        if b'"' in joined:
-            raise Rejection("bad_type")  # of this shortcut: `each` looks what the text is
-        return list(map(convert, _decimals(joined)))
+        return list(map(convert, _decimals(_unquoted(raws))))
 
     def by_arrow(raws: list[Any]) -> list[str]:
         joined = _list(raws)
@@ -268,10 +266,13 @@ def with_nulls(column: Column) -> Column:
     """Return `column` for values of which some are null."""
 
     def convert(raws: list[Any]) -> list[Any]:
-        if b"null" not in b",".join(raws):
+        try:
             return column(raws)
+        except Exception:  # a null, or a value that `column` refuses without nulls as well
+            places = [i for i, raw in enumerate(raws) if bytes(raw) != b"null"]
+            if len(places) == len(raws):
+                raise
         found: list[Any] = [None] * len(raws)
-        places = [i for i, raw in enumerate(raws) if bytes(raw) != b"null"]
         for place, value in zip(places, column([raws[i] for i in places]) if places else (), strict=True):
             found[place] = value
         return found
@@ -281,6 +282,19 @@ def with_nulls(column: Column) -> Column:
 
 def _list(raws: list[Any]) -> bytes:
     return b"[" + b",".join(raws) + b"]"
+
+
+def _unquoted(raws: list[Any]) -> bytes:
+    """Return a list of numbers, of which some or all are written as texts; raises where one is not plainly written.
+
+    A text that is a number as JSON has it is the same number, so its quotes can go; another is no JSON without them.
+    """
+    joined = _list(raws)
+    if b'"' not in joined:
+        return joined
+    if joined.count(b",") + 1 != len(raws) or _NO_NUMBERS.search(joined):
+        raise Rejection("bad_type")  # of this shortcut: `each` looks what the text is
+    return joined.translate(None, b'"')
 
 
 def _within(numbers: list[int], bits: int) -> list[int]:

@@ -27,13 +27,15 @@ NAMES_SHOWN = 5
 class Typed:
     """Rows in the contract's form, a column that one does not have being UNSET; the rest is by index.
 
-    `unavailable` are the columns that held the placeholder, `unknown` those that the spec does not name.
+    `unavailable` are the columns that held the placeholder, `unknown` those that the spec does not name. Outside
+    `complete` some row may lack a column.
     """
 
     rows: list[Any]
     faults: dict[int, Rejection]
     unknown: set[str] = field(default_factory=set)
     unavailable: dict[int, list[str]] = field(default_factory=dict)
+    complete: set[str] = field(default_factory=set)
 
 
 class RawRows:
@@ -70,10 +72,11 @@ class RawRows:
         present = [rows[i] for i in good]
         if not present:
             return typed
-        self._check_unique(raws, good, present, faults)
+        typed.complete = self._check_unique(raws, good, present, faults)
         typed.unknown = self._seen(present)
         if self._placeholder is not None:
             typed.unavailable = self._taken(raws, good, rows)
+            typed.complete.difference_update(*typed.unavailable.values())
         for i, (name, fault) in convert(self.plan, present).items():
             message = f"column {name}: {fault.message or 'the value has no form in its type'}"
             faults.setdefault(good[i], Rejection(fault.reason, message))
@@ -135,28 +138,43 @@ class RawRows:
 
     def _check_unique(
         self, raws: Sequence[Any], places: list[int], rows: list[Any], faults: dict[int, Rejection]
-    ) -> None:
-        """Refuse rows that name a column twice: together they have a colon for each of their fields, and no more."""
+    ) -> set[str]:
+        """Refuse rows that name a column twice: together they have a colon for each of their fields, and no more.
+
+        Return the columns that no row lacks, as far as is known.
+        """
         joined = b"".join(raws) if len(places) == len(raws) else b"".join([raws[i] for i in places])
-        if joined.count(b":") == self._colons(rows) and ESCAPED_COLON not in joined:
-            return
+        complete: set[str] = set()
+        if joined.count(b":") == self._colons(rows, complete) and ESCAPED_COLON not in joined:
+            return complete
         for i in places:
             try:
                 inspect(bytes(raws[i]), depth_max=self._depth_max)
             except Rejection as fault:
                 faults[i] = fault
+        return complete
 
-    def _colons(self, rows: list[Any]) -> int:
-        """Return how many colons rows have: one for each field, and those inside their values."""
+    def _colons(self, rows: list[Any], complete: set[str]) -> int:
+        """Return how many colons rows have: one for each field, and those inside their values.
+
+        Add to `complete` the columns that all of them have.
+        """
         same, each = text_colons(self._others, rows)
         found = same * len(rows) + sum(each or ())
         for column in self.plan.columns:
             values = list(map(column.read, rows))
-            if UNSET in values:
+            raw = column.form.wire is msgspec.Raw
+            try:
+                found += (b"".join(values) if raw else b"").count(b":")
+            except TypeError:  # absent in some row
                 values = [value for value in values if value is not UNSET]
-            found += len(values)
-            if column.form.wire is msgspec.Raw:
                 found += b"".join(values).count(b":")
+            else:
+                if raw:
+                    complete.add(column.name)
+                else:
+                    found -= values.count(UNSET)
+            found += len(values)
         for attribute in self.plan.ignored:
             values = [value for value in map(attrgetter(attribute), rows) if value is not UNSET]
             found += len(values) + b"".join(values).count(b":")

@@ -33,14 +33,15 @@ _TABLE = (
     Reason(
         "not_a_change",
         PoisonRecord,
-        "the record is no Debezium envelope; flattened records need another format than debezium-json",
+        "the record has not the form that `format` of the table's spec names: compare them; flattened records of "
+        "Debezium are debezium-flat",
     ),
     Reason("no_op", PoisonRecord, "the envelope has no `op`; flattened records need another format than debezium-json"),
-    Reason("unknown_op", PoisonRecord, "`op` is one of c, u, d, r, t, m, in lower case"),
+    Reason("unknown_op", PoisonRecord, "the message says which operations are known: compare the tool and `format`"),
     Reason(
         "no_row",
         PoisonRecord,
-        "`after` of an insert, update or snapshot row holds the row; a transformation may have taken it away",
+        "an insert, update or snapshot row holds its row; a transformation may have taken it away",
     ),
     Reason(
         "partial_field",
@@ -56,12 +57,12 @@ _TABLE = (
     Reason(
         "bad_position",
         PoisonRecord,
-        "look at `source` of the record; a converter that drops its fields makes order impossible",
+        "look at the fields of the record that say its place (docs/positions.md); without them no order is possible",
     ),
     Reason(
         "bad_time",
         PoisonRecord,
-        "`source` has neither ts_us nor ts_ms; a converter that drops its fields may be at fault",
+        "look at the field of the record that says its commit time (Debezium: `source`); a converter may drop it",
     ),
     Reason(
         "bad_type",

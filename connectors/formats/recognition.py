@@ -1,7 +1,6 @@
 """Which format records are in, told by how they look: one line per format, the first that fits.
 
-A record that is none of a row (a heartbeat, a tombstone) says nothing. The names are those that `format:` of a spec
-has or will have; whether a format is built is not asked here.
+A record that is none of a row (a heartbeat, a tombstone) says nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +10,12 @@ from typing import Any, Protocol
 
 import msgspec
 
+from connectors.formats import canal, cloudevents, dms, dynamodb, goldengate, maxwell, mongodb, qlik, s3, sequin
+from connectors.formats.debezium_avro import DebeziumAvro
+from connectors.formats.debezium_flat import DebeziumFlat
+from connectors.formats.debezium_json import DebeziumJson
 from connectors.formats.inspection import is_block, side_record
+from connectors.formats.mongodb import DEBEZIUM_MONGODB
 
 LOOKS_MAX = 1_000  # records of a topic that are looked at until one is recognised
 TOPICS_MAX = 10_000
@@ -29,35 +33,8 @@ _CONFLUENT_BYTES = 5
 _GLUE_BYTES = 18
 
 
-def _has(*names: str) -> Callable[[Document], bool]:
-    wanted = frozenset(names)
-    return lambda document: wanted <= document.keys()
-
-
 def _is_envelope(document: Document) -> bool:
     return isinstance(document.get("source"), dict) and "op" in document
-
-
-def _is_mongodb(document: Document) -> bool:
-    source = document["source"] if _is_envelope(document) else {}
-    return source.get("connector") == "mongodb"
-
-
-def _is_dms(document: Document) -> bool:
-    metadata = document.get("metadata")
-    return isinstance(metadata, dict) and "record-type" in metadata
-
-
-def _is_maxwell(document: Document) -> bool:
-    return {"database", "type", "ts"} <= document.keys() and "isDdl" not in document and "es" not in document
-
-
-def _is_canal(document: Document) -> bool:
-    return {"database", "type", "isDdl"} <= document.keys()
-
-
-def _is_qlik(document: Document) -> bool:
-    return document.get("magic") in {"atMSG", "atMSG2"}
 
 
 def _is_flat(document: Document) -> bool:
@@ -67,20 +44,19 @@ def _is_flat(document: Document) -> bool:
 
 # Of documents without their schema block; the first that holds.
 LOOKS: list[tuple[str, Callable[[Document], bool]]] = [
-    ("debezium-mongodb", _is_mongodb),
-    ("debezium-json", _is_envelope),
-    ("cloudevents-json", _has("specversion", "iodebeziumop")),
-    ("debezium-flat", lambda document: not {"__op", "__deleted"}.isdisjoint(document)),
-    ("dms", _is_dms),
-    ("canal", _is_canal),
-    ("maxwell", _is_maxwell),
-    ("ogg", _has("op_type", "pos")),
-    ("qlik", _is_qlik),
-    ("sequin", _has("record", "action", "metadata")),
-    ("opencdc", _has("operation", "payload", "position")),
-    ("dynamodb", _has("eventName", "dynamodb")),
-    ("s3", _has("Records")),
-    ("debezium-flat", _is_flat),
+    (DEBEZIUM_MONGODB.name, mongodb.looks_like),
+    (DebeziumJson.name, _is_envelope),
+    (cloudevents.FORMAT.name, cloudevents.looks_like),
+    (DebeziumFlat.name, lambda document: not {"__op", "__deleted"}.isdisjoint(document)),
+    (dms.FORMAT.name, dms.looks_like),
+    (canal.FORMAT.name, canal.looks_like),
+    (maxwell.FORMAT.name, maxwell.looks_like),
+    (goldengate.FORMAT.name, goldengate.looks_like),
+    (qlik.FORMAT.name, qlik.looks_like),
+    (sequin.FORMAT.name, sequin.looks_like),
+    (dynamodb.FORMAT.name, dynamodb.looks_like),
+    (s3.FORMAT.name, s3.looks_like),
+    (DebeziumFlat.name, _is_flat),
 ]
 
 
@@ -94,9 +70,9 @@ def look(value: bytes | None) -> str | None:
     if not value:
         return None
     if value[0] == 0 and len(value) > _CONFLUENT_BYTES:
-        return "debezium-avro"
+        return DebeziumAvro.name
     if value[0] == 3 and value[1:2] in {b"\x00", b"\x05"} and len(value) > _GLUE_BYTES:  # noqa: PLR2004 - AWS Glue's
-        return "debezium-avro"
+        return DebeziumAvro.name
     try:
         document = msgspec.json.decode(value)
     except (msgspec.MsgspecError, ValueError, RecursionError):

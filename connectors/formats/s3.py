@@ -126,7 +126,9 @@ class Unwrapper:
             return _unwrapped(value, self._limits.record_depth_max, _WRAPPED_MAX)
         except Rejection as fault:
             unread[index] = fault
-            return b"{}"
+        except (ValueError, OverflowError):  # half of a surrogate pair, or a number of more than 64 bits
+            unread[index] = Rejection("broken_json", "what SNS or SQS wraps holds what no decoder reads")
+        return b"{}"
 
     def _add(self, events: Events, index: int, one: Notification) -> None:
         name = one.event_name.removeprefix("s3:")
@@ -208,7 +210,7 @@ def _notifications(document: dict[str, Any]) -> list[Any]:
     try:
         value = _encode(document)
         document = inspect(_unwrapped(value, 100, _WRAPPED_MAX), depth_max=100) if _is_wrapped(value) else document
-    except Rejection:
+    except (Rejection, ValueError, OverflowError):  # as for `_bare`
         return []
     records = document.get("Records") if isinstance(document, dict) else None
     return records if isinstance(records, list) else []

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from connectors.formats import temporal
-from connectors.formats.base import Records
+from connectors.formats.base import Records, origin_offsets
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events
 from connectors.formats.images import NULL, Images, RowChange, given
@@ -63,7 +63,7 @@ class Sequin:
     def unwrap(self, records: Records) -> Events:
         """Return the changes that the records hold."""
         events = Events(connector="sequin")
-        self._envelopes.each(records.values(), events, partial(self._take, records.offsets()))
+        self._envelopes.each(records.values(), events, partial(self._take, origin_offsets(records)))
         return events
 
     def _take(self, offsets: list[int], index: int, message: Message, events: Events) -> None:

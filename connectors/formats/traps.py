@@ -76,16 +76,17 @@ def defaults_of(plan: RowPlan, fields: Mapping[str, Any]) -> list[tuple[ColumnPl
     return found
 
 
-def count_defaults(defaults: Iterable[tuple[ColumnPlan, Any]], rows: list[Any]) -> int:
+def count_defaults(defaults: list[tuple[ColumnPlan, Any]], rows: list[Any]) -> int:
     """Return how many values of `rows`, not converted yet, may be a null that was replaced.
 
-    A null in one of the columns proves that none is replaced.
+    A null in one of the columns proves that none is replaced: then `defaults` are emptied.
     """
     present = [row for row in rows if row is not None]
     total = 0
     for column, default in defaults:
         values = [value for value in map(column.read, present) if value is not UNSET]
         if None in values:
+            defaults.clear()
             return 0
         total += values.count(default)
     return total

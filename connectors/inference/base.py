@@ -11,11 +11,13 @@ from typing import Any, Protocol
 
 import msgspec
 
+from connectors.formats.base import Records
+
 Fields = Mapping[str, Mapping[str, Any]]  # of a schema of Kafka Connect, by name
 
 
-class SampledRecord(Protocol):
-    """A record as `connectors.captured.OneRecord` has it."""
+class SampledRecord(Records, Protocol):
+    """A record as `connectors.captured.OneRecord` has it: a run of one."""
 
     topic: str
     key: bytes | None
@@ -29,6 +31,8 @@ class Sample(msgspec.Struct, gc=False):
     those of two servers. `key_columns` are None where the record does not say, and empty for a table without a key.
     `row` is what a decoder will read as the row after the change; `before` serves where there is no other.
     `fields` and `key_fields` are the schema that came with row and key, the same object while it does not change.
+    `dialect` is that of connectors/formats/defaults.py: of `plain` and `bson` all columns have that encoding. There
+    `types` may hold the types that the source states, by column and as a spec writes them; the same object as above.
     """
 
     table: str
@@ -41,7 +45,9 @@ class Sample(msgspec.Struct, gc=False):
     before: dict[str, Any] | None = None
     fields: Fields | None = None
     key_fields: Fields | None = None
-    dialect: str = "postgresql"  # by which encodings are left out of a spec: see connectors/formats/keys.py
+    dialect: str = "postgresql"
+    types: Mapping[str, str] | None = None
+    apart: frozenset[str] = frozenset()  # columns whose values may differ by their type alone
 
 
 class Sampler(Protocol):

@@ -12,6 +12,7 @@ from connectors.formats.reasons import Rejection
 from connectors.inference.choice import Choice, Sure
 from connectors.inference.connect import ways_of
 from connectors.inference.fitting import ANY_JSON, ANY_TEXT, Way, is_unavailable, takes
+from connectors.inference.raw_values import RawValues
 from connectors.inference.unavailable import Unavailable
 from connectors.inference.values import Values
 from schemas.types import DECIMAL_PRECISION_MAX, ColumnType, Kind
@@ -44,8 +45,15 @@ class ColumnSamples:
         self._name, self._placeholder, self._forms = name, placeholder, unavailable
         self._stated: dict[bytes, _Stated] = {}
         self._values: Values | None = None
+        self._raw: RawValues | None = None
         self._unavailable: dict[str, Any] = {}
         self.seen = self.nulls = self.unavailable = 0  # of rows; keys repeat them
+
+    def absorb_raw(self, values: Sequence[Any], encoding: str, stated: str | None) -> None:
+        """Take values of an encoding that reads raw JSON, and the type that their source states, if it does."""
+        if self._raw is None:
+            self._raw = RawValues(encoding, self._placeholder)
+        self._raw.absorb(values, stated)
 
     def absorb(self, values: Sequence[Any], field: Mapping[str, Any] | None) -> None:
         """Take values, and the field of the schema block that they came behind, if they did."""
@@ -81,6 +89,8 @@ class ColumnSamples:
 
     def choice(self) -> Choice:
         """Return how to read the column: every value fits, and every placeholder is known."""
+        if self._raw is not None:
+            return self._raw.choice(self._name)
         if not self._stated:
             values = self._values or Values(self._placeholder, self._forms)
             return values.choice(self._name)

@@ -7,8 +7,8 @@ limit; a record is refused for other reasons only, such as a source without a po
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from connectors.formats.recognition import Recognizer
 from connectors.inference.base import Sample, SampledRecord, Sampler
@@ -43,6 +43,11 @@ class Samples:
         self._by_topic: dict[str, TableSamples] = {}
         self.records = 0
         self.overlooked: Counter[str] = Counter()  # records above a limit, by topic
+
+    @property
+    def samplers(self) -> Collection[str]:
+        """The formats of which specs can be proposed."""
+        return self._samplers.keys()
 
     @property
     def formats(self) -> dict[str, str | None]:
@@ -85,4 +90,14 @@ class Samples:
             if (found := samples.proposal(taken)) is not None:
                 taken.add(found.spec.table)
                 proposals.append(found)
-        return proposals
+        return _told_apart(proposals)
+
+
+def _told_apart(proposals: list[Proposal]) -> list[Proposal]:
+    """Return the proposals with the source's table in the spec, where a topic holds several."""
+    holds = Counter(topic for proposal in proposals for topic in proposal.spec.topics)
+    shared = [any(holds[topic] > 1 for topic in proposal.spec.topics) for proposal in proposals]
+    return [
+        replace(each, spec=each.spec.model_copy(update={"source_table": each.source})) if several else each
+        for each, several in zip(proposals, shared, strict=True)
+    ]

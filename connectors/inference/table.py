@@ -9,14 +9,16 @@ from typing import Any
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.rows import can_be_named
 from connectors.inference.base import Fields, Sample
-from connectors.inference.choice import Choice
+from connectors.inference.choice import Choice, Sure
 from connectors.inference.columns import ColumnSamples
 from connectors.inference.connect import column_of
+from connectors.inference.fitting import Way
 from connectors.inference.names import table_name
 from connectors.inference.proposal import Evidence, Proposal
+from connectors.inference.raw_values import RAW
 from connectors.inference.unavailable import Unavailable
 from schemas.table import COLUMNS_MAX, OWN_PREFIX, TableSpec
-from schemas.types import Kind
+from schemas.types import ColumnType, Kind
 
 _PORTION_ROWS = 500
 _PORTION_BYTES = 4 * 1024 * 1024
@@ -24,6 +26,9 @@ _DELETES_KEPT = 1_000
 _KEYS_KEPT = 100
 _NAMES_SHOWN = 8
 PLACEHOLDER = "__debezium_unavailable_value"
+
+# As text, 1 and "1" would be one.
+BY_TYPE = Choice(Way(ColumnType(Kind.JSON), "bson"), Sure.HIGH, "its values differ by their type alone")
 
 _placeholder = Placeholder(PLACEHOLDER)
 _unavailable = Unavailable(_placeholder)
@@ -45,6 +50,7 @@ class TableSamples:
         self._pending: list[Sample] = []
         self._pending_bytes = 0
         self._deleted: list[Sample] = []
+        self._apart: frozenset[str] = frozenset()
         self._has_schema = False
         self.records = 0
 
@@ -53,6 +59,7 @@ class TableSamples:
         self._topics[topic] = self._sources[sample.table] = self._connectors[sample.connector] = None
         self._dialects[sample.dialect] = None
         self.records += 1
+        self._apart |= sample.apart
         if sample.key_columns is not None:
             self._key = sample.key_columns  # the newest: a key that was changed does not come back
             if self._key in self._keys or len(self._keys) < _KEYS_KEPT:
@@ -69,14 +76,16 @@ class TableSamples:
         start = 0
         for at in range(1, len(pending) + 1):  # runs with one schema
             first = pending[start]
-            if at < len(pending) and pending[at].fields is first.fields and pending[at].key_fields is first.key_fields:
+            if at < len(pending) and _are_alike(pending[at], first):
                 continue
             run = pending[start:at]
-            self._take([sample.row for sample in run if sample.row is not None], first.fields)
-            self._take([sample.key for sample in run if sample.key], first.key_fields, counted=False)
+            self._take([sample.row for sample in run if sample.row is not None], first.fields, first)
+            self._take([sample.key for sample in run if sample.key], first.key_fields, first, counted=False)
             start = at
 
-    def _take(self, rows: Sequence[dict[str, Any]], fields: Fields | None, *, counted: bool = True) -> None:
+    def _take(
+        self, rows: Sequence[dict[str, Any]], fields: Fields | None, like: Sample, *, counted: bool = True
+    ) -> None:
         names = dict.fromkeys(fields or ())
         for row in rows:
             if row.keys() != names.keys():
@@ -89,7 +98,10 @@ class TableSamples:
                     continue
                 column = self._columns[name] = ColumnSamples(name, _placeholder, _unavailable)
             values = [row[name] for row in rows if name in row]
-            column.absorb(values, None if fields is None else fields.get(name))
+            if like.dialect in RAW:
+                column.absorb_raw(values, like.dialect, (like.types or {}).get(name))
+            else:
+                column.absorb(values, None if fields is None else fields.get(name))
             if counted:
                 column.seen, column.nulls = column.seen + len(values), column.nulls + values.count(None)
 
@@ -97,11 +109,13 @@ class TableSamples:
         """Return what is proposed, under a name that is not taken; None where no column was seen."""
         self._absorb()
         if not self._columns.keys() - set(self._key):  # deletes alone: their images name columns, but may hold zeros
-            self._take([dict.fromkeys(sample.before or ()) for sample in self._deleted], None, counted=False)
+            for sample in self._deleted:
+                self._take([dict.fromkeys(sample.before or ())], None, sample, counted=False)
         names = [name for name in self._columns if _speakable(name)][:COLUMNS_MAX]
         if not names:
             return None
         choices = {name: self._columns[name].choice() for name in names}
+        choices |= dict.fromkeys(self._apart & choices.keys(), BY_TYPE)
         key = self._usable_key(choices)
         columns = {name: column_of(choice.way, list(self._dialects)) for name, choice in choices.items()}
         spec = TableSpec(
@@ -130,22 +144,35 @@ class TableSamples:
 
     def _usable_key(self, choices: dict[str, Choice]) -> list[str]:
         usable = all(name in choices and choices[name].way.type.kind is not Kind.LIST for name in self._key)
-        return list(self._key) if usable else []
+        return list(self._key) if usable and not self._mixed else []
+
+    @property
+    def _mixed(self) -> bool:
+        """Whether rows of one key may be of several tables; a router of Debezium's leaves keys that tell them apart."""
+        return len(self._sources) > 1 and (len(self._keys) > 1 or not self._format.startswith("debezium-"))
 
     def _warnings(self, key: list[str]) -> list[str]:
         found = []
-        if self._key and not key:
+        if self._key and not key and not self._mixed:
             found.append(f"the key {_shown(self._key)} cannot be one here: a list, or a name that cannot be read")
-        if len(self._keys) > 1:
+        if len(self._keys) > 1 and not self._mixed:
             others = "; ".join(
                 _shown(other) or "none" for other in list(self._keys)[:_NAMES_SHOWN] if other != self._key
             )
             found.append(f"keys of other columns were seen as well: {others}; the newest is proposed")
         if len(self._sources) > 1:
-            found.append(f"the topic holds several tables of the source: {_shown(self._sources)}")
+            without = ", so no key is proposed" if self._mixed and self._key else ""
+            found.append(f"the topic holds several tables of the source{without}: {_shown(self._sources)}")
         if left := [name for name in self._columns if not _speakable(name)]:
             found.append(f"{len(left)} columns are left out, whose names cannot be read or are ours")
         return found
+
+
+def _are_alike(one: Sample, other: Sample) -> bool:
+    """Tell whether two samples were stated alike, so that their columns are taken together."""
+    if one.fields is not other.fields or one.key_fields is not other.key_fields:
+        return False
+    return one.types is other.types and one.dialect == other.dialect
 
 
 def _speakable(name: str) -> bool:

@@ -20,7 +20,8 @@ from schemas.errors import ConfigurationError, HeadgateError
 
 if TYPE_CHECKING:
     from connectors.inference import Proposal
-    from schemas.config import Config, LimitsConfig, RegistryConfig
+    from connectors.wire import Schemas
+    from schemas.config import Config, LimitsConfig
     from schemas.table import TableSpec
     from streams.final_rows import FinalRows
 
@@ -29,6 +30,7 @@ EPILOG = epilog(
         "headgate decode events.jsonl",
         "headgate decode events.jsonl --print-spec > tables.yaml",
         "headgate decode events.jsonl --spec tables/",
+        "headgate decode avro.jsonl --schemas schemas.json --rows",
         "headgate decode --topic clinic.public.patients --spec patients.yaml --last 100",
         "headgate decode --topic clinic.public.patients --rows > rows.jsonl",
         "gunzip -c events.jsonl.gz | headgate decode - --spec tables/ --table patients",
@@ -60,11 +62,16 @@ def decode(
     print_spec: Annotated[
         bool, typer.Option("--print-spec", help="Print the specs that the records propose, and nothing else.")
     ] = False,
+    schemas: Annotated[
+        Path | None, typer.Option(metavar="FILE", help='Avro schemas by id, {"1": {…}}, instead of a registry\'s.')
+    ] = None,
     table: Annotated[str | None, typer.Option(help="Print only this table.")] = None,
     rows: Annotated[bool, typer.Option("--rows", help="Print the rows that it all comes to.")] = False,
     config: ConfigOption = DEFAULT_FILE,
 ) -> int:
-    """Show what Headgate makes of records: one line of JSON each, in their order; nothing is written anywhere.
+    """Show what Headgate makes of records: a line of JSON each, in their order; nothing is written anywhere.
+
+    A record of several changes has a line for each of them.
 
     A line has origin, kind (change, tombstone, transaction, heartbeat, schema, signal, notification, message or
     quarantine), table, the change as subscribers get it, and what is wrong. With --rows it is a row of a table instead:
@@ -78,21 +85,23 @@ def decode(
     specs = _written(spec) if spec else {}
     if not specs and settings is not None and topic is not None and format_name == AUTO and not print_spec:
         specs = _registered(settings, topic)
+    known = _schemas(schemas, specs, settings, config)
     with opened(file, topic, last, settings, twice=not specs) as records:
         if not specs:
-            proposals = propose(records, format_name, records_max=SAMPLED_MAX if topic and not last else None)
+            proposals = propose(
+                records, format_name, records_max=SAMPLED_MAX if topic and not last else None, schemas=known
+            )
             if print_spec:
                 return _print_specs(proposals, table)
             specs = {proposal.spec.table: proposal.spec for proposal in proposals}
-        registry = _registry(specs, settings, config)
-        return _print(records, specs, _limits(settings), registry, table=table, rows=rows)
+        return _print(records, specs, _limits(settings), known, table=table, rows=rows)
 
 
 def _print(
     records: Records,
     specs: dict[str, TableSpec],
     limits: LimitsConfig,
-    registry: RegistryConfig | None,
+    schemas: Schemas | None,
     *,
     table: str | None,
     rows: bool,
@@ -100,22 +109,29 @@ def _print(
     """Print each record, or at last the rows; return the exit code."""
     from streams.looked import QUARANTINE, Looker
 
-    looker, final, counts = Looker(specs, limits, registry), _final(specs, table), Counter[str]()
+    looker, final, counts = Looker(specs, limits, schemas), _final(specs, table), Counter[str]()
     encode, write = msgspec.json.encode, sys.stdout.buffer.write
     for record in records():
-        looked = looker.look(record)
-        counts[looked.kind] += 1
-        if rows:
-            if looked.change is not None and looked.table in final:
-                final[looked.table].apply(bytes(looked.change))
-        elif table is None or looked.table == table:
-            write(encode(looked) + b"\n")
-    for found in final.values() if rows else ():
-        for document in found.documents():
+        found = looker.look(record)
+        counts[found[0].kind] += 1
+        for looked in found:
+            if rows:
+                if looked.change is not None and looked.table in final:
+                    final[looked.table].apply(bytes(looked.change))
+            elif table is None or looked.table == table:
+                write(encode(looked) + b"\n")
+    for of_table in final.values() if rows else ():
+        for document in of_table.documents():
             write(encode(document) + b"\n")
     sys.stdout.flush()
-    say(", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no records")
+    say(_listed(counts) or "no records")
+    if looker.noted:
+        say(f"noted: {_listed(looker.noted)}")
     return ExitCode.CONFIGURATION if counts[QUARANTINE] else ExitCode.OK
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
 
 
 def _print_specs(proposals: list[Proposal], table: str | None) -> int:
@@ -162,13 +178,20 @@ def _limits(settings: Config | None) -> LimitsConfig:
     return LimitsConfig() if settings is None else settings.limits
 
 
-def _registry(specs: dict[str, TableSpec], settings: Config | None, config: Path) -> RegistryConfig | None:
-    """Return where the registry is; for records of a file the configuration is read only if a table needs one."""
+def _schemas(file: Path | None, specs: dict[str, TableSpec], settings: Config | None, config: Path) -> Schemas | None:
+    """Return the schemas of a file, else of the registry; the configuration is read only if a table needs one."""
     from connectors.formats import Asking, format_of
+    from connectors.registry import registry_of
+    from connectors.registry.known import read_schemas
 
+    if file is not None:
+        try:
+            return read_schemas(file.read_text(), name=str(file))
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigurationError(f"{file}: cannot be read", hint="name a file of ids and Avro schemas") from exc
     if settings is None and any(isinstance(format_of(spec.format), Asking) for spec in specs.values()):
         settings = load_config(config, os.environ)
-    return None if settings is None else settings.registry
+    return None if settings is None else registry_of(settings.registry)
 
 
 def _final(specs: dict[str, TableSpec], table: str | None) -> dict[str | None, FinalRows]:

@@ -11,12 +11,15 @@ from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from connectors.inference import Proposal, Samples
+    from connectors.wire import Schemas
 
 AUTO = "auto"
 WARNINGS_SHOWN = 20
 
 
-def propose(records: Records, format_name: str, *, records_max: int | None = None) -> list[Proposal]:
+def propose(
+    records: Records, format_name: str, *, records_max: int | None = None, schemas: Schemas | None = None
+) -> list[Proposal]:
     """Return what the records say of their tables, and say on stderr what was recognised, topic by topic.
 
     Raises:
@@ -24,7 +27,7 @@ def propose(records: Records, format_name: str, *, records_max: int | None = Non
     """
     from connectors.inference import new_samples
 
-    samples = new_samples(None if format_name == AUTO else _checked(format_name))
+    samples = new_samples(None if format_name == AUTO else _checked(format_name, schemas), schemas=schemas)
     try:
         for record in islice(records(), records_max):
             samples.add(record)
@@ -37,12 +40,22 @@ def propose(records: Records, format_name: str, *, records_max: int | None = Non
     return proposals
 
 
-def _checked(name: str) -> str:
-    from connectors.formats import format_of
+def _way_out(format_name: str) -> str:
+    framed = format_name == "debezium-avro"
+    return "name their schemas with --schemas, or configure a registry" if framed else "name one with --spec"
+
+
+def _checked(name: str, schemas: Schemas | None) -> str:
+    from connectors.formats import Asking, format_of
     from connectors.inference import SAMPLERS
 
-    known = format_of(name).name
-    if known not in SAMPLERS:
+    found = format_of(name)
+    known = found.name
+    if isinstance(found, Asking) and schemas is None:
+        raise ConfigurationError(
+            f"records of {name} name their schemas by ids", hint="name a file of them: --schemas schemas.json"
+        )
+    if known not in SAMPLERS and not isinstance(found, Asking):
         raise ConfigurationError(
             f"no spec can be proposed from records of {name}", hint="name the tables' specs with --spec"
         )
@@ -56,8 +69,8 @@ def _tell(samples: Samples, proposals: list[Proposal]) -> None:
         found = samples.formats.get(topic)
         if proposal is not None:
             say(shown(f"{topic}: {proposal.summary}"))
-        elif found is not None:
-            say(shown(f"{topic}: {found}; no spec can be proposed from its records: name one with --spec"))
+        elif found is not None and found not in samples.samplers:
+            say(shown(f"{topic}: {found}; no spec can be proposed from its records: {_way_out(found)}"))
         else:
             say(shown(f"{topic}: no change of a row"))
     warnings = [f"{proposal.spec.table}: {warning}" for proposal in proposals for warning in proposal.warnings]

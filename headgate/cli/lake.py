@@ -120,10 +120,18 @@ def _print_report(report: Any) -> None:
     if report.findings:
         headings = ["kind", "origin topic", "generation", "partition", "at offset", "after", "which names", "file"]
         rows = [
-            (f.kind, f.topic, f.generation, f.partition, f.offset, f.expected, f.previous, f.file.rpartition("/")[2])
+            (
+                f.kind, f.topic, f.generation, f.partition, _place(f.offset, f.row), _place(f.expected, f.expected_row),
+                f.previous, f.file.rpartition("/")[2],
+            )
             for f in report.findings
-        ]
+        ]  # fmt: skip
         print_table(headings, rows, title=f"the first {len(rows)}")
+
+
+def _place(offset: int | None, row: int) -> int | str | None:
+    """Return where a change stands in its origin stream: of a record of several, which one it is too."""
+    return f"{offset} row {row}" if row else offset
 
 
 def _print_rows(names: list[str], cursor: Any) -> None:

@@ -131,6 +131,9 @@ def show(
     offset: Annotated[int, typer.Argument(metavar="OFFSET", min=0)],
     config: ConfigOption = DEFAULT_FILE,
     as_json: JsonOption = False,
+    row: Annotated[
+        int | None, typer.Option(min=0, help="Only this change of the record, of which a stage refused single ones.")
+    ] = None,
     with_bytes: Annotated[
         bool, typer.Option("--bytes", help="Also the original record: its value on stdout, or in the JSON.")
     ] = False,
@@ -139,6 +142,8 @@ def show(
     wanted, all_of_them = (topic, partition, offset), wanted_of(None, None, None, None)
     every = entries(load_config(config, os.environ), all_of_them)
     found = [held for held in every if _place(held.entry) == wanted]
+    if row is not None:
+        found = [held for held in found if row == (held.entry.row or 0)]
     if not found:
         raise TableStopped(
             "not_quarantined",
@@ -268,6 +273,7 @@ def describe(held: Held) -> dict[str, Any]:
         "generation": entry.origin[1],
         "partition": entry.origin[2],
         "offset": entry.origin[3],
+        **({"row": entry.row} if entry.row else {}),
         "at": entry.at,
         "value_bytes": entry.value_bytes,
         "kept": entry.is_whole,

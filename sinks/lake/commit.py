@@ -46,6 +46,7 @@ from sinks.lake.files import write_files
 from sinks.lake.manifests import ManifestWriter
 from sinks.lake.stand import OffsetsMoved, Stand, read_stands, written
 from sinks.lake.sweep import Sweeper
+from sinks.lake.table import ROW, add_row_columns
 
 CONFLICTS_MAX = 10  # then the stage waits and tries again
 
@@ -135,6 +136,8 @@ class LakeTable:
         """Write the files unless they are there; those that a sweeper may soon take for orphans are written anew."""
         now = self._clock()
         if batch.files is None or now - batch.files_at > self._sweeper.orphan_grace_seconds / 2:
+            if ROW in batch.rows.column_names:
+                add_row_columns(self._table)
             batch.files = write_files(self._table, batch.rows) if len(batch.rows) else []
             batch.files_at = now
 

@@ -67,6 +67,7 @@ class LatestChanges:
         self.stands: dict[int, Stand] = read_stands(self._table.properties)
         self._spec = spec
         there = {field.name for field in self._table.schema().fields}
+        self._row = f"coalesce(r.{lake.ROW}, 0)" if lake.ROW in there else "0"
         self._columns = [name for name in spec.columns if name in there and (name in columns or name in spec.key)]
         self._folder = tempfile.TemporaryDirectory(prefix="headgate-rebuild-")
         self._connection = duckdb.connect(
@@ -129,7 +130,7 @@ class LatestChanges:
         )
         return f"""
         SELECT r.{lake.OP}, r.{lake.POSITION}, CAST(r.{lake.PARTITION} AS INTEGER), r.{lake.UNAVAILABLE},
-            {contract_sql("r." + lake.TS, _TS)}, r.{lake.TOPIC}, r.{lake.GENERATION}, r.{lake.OFFSET},
+            {contract_sql("r." + lake.TS, _TS)}, r.{lake.TOPIC}, r.{lake.GENERATION}, r.{lake.OFFSET}, {self._row},
             r.{lake.OP} = 'delete' AND (n._p IS NULL OR n._p < n._d) AND r.{lake.INGESTED} < $before, {columns}
         FROM {rows} r JOIN newest n ON {same_key}
         WHERE list_contains({_numbers(partitions)}, r.{lake.PARTITION}) AND (
@@ -144,10 +145,12 @@ class LatestChanges:
             yield self._batch(batch)
 
     def _batch(self, batch: pa.RecordBatch) -> LatestBatch:
-        ops, positions, partitions, unavailable, ts, topics, generations, offsets, expired, *columns = (
+        ops, positions, partitions, unavailable, ts, topics, generations, offsets, numbers, expired, *columns = (
             column.to_pylist() for column in batch.columns
         )
-        origins = zip(topics, generations, partitions, offsets, strict=True)
+        origins: Iterator[Any] = zip(topics, generations, partitions, offsets, strict=True)
+        if any(numbers):
+            origins = ((*origin, row) if row else origin for origin, row in zip(origins, numbers, strict=True))
         heads = zip(ops, positions, unavailable, ts, origins, strict=True)
         shown = [
             _json_floats(values) if _has_floats(self._spec.columns[name].type) else values

@@ -28,6 +28,7 @@ _RENAMED = {
     lake.SNAPSHOT: "snapshot",
     lake.UNAVAILABLE: "unavailable",
 }
+_RENAMED_ROWS = {lake.ROW: "origin_row", lake.ROWS: "rows"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATETIME_SECONDS_MAX = 253_402_300_799  # the last second of the year 9999
 _DATETIME_SECONDS_MIN = -62_135_596_800  # the first of the year 1
@@ -37,7 +38,8 @@ _FIRST_DAY, _LAST_DAY = pa.scalar(date.min, pa.date32()), pa.scalar(date.max, pa
 def lake_rows(spec: TableSpec, changes: pa.Table, values: Sequence[bytes], *, ingested: datetime) -> pa.Table:
     """Return one row of the lake per change; `values` are what `changes` were read from, for the text of changed keys.
 
-    A delete has no row any more: its key columns come from its key, the others are null.
+    A delete has no row any more: its key columns come from its key, the others are null. `lake.ROW_COLUMNS` are there
+    where a record made several of the changes.
     """
     after = _combined(changes.column("after"))
     columns: dict[str, pa.Array] = _fields(after)
@@ -50,7 +52,11 @@ def lake_rows(spec: TableSpec, changes: pa.Table, values: Sequence[bytes], *, in
     columns[lake.OLD_KEY] = _key_texts(changes.column("old_key"), values, "old_key")
     columns[lake.NEW_KEY] = _key_texts(changes.column("new_key"), values, "new_key")
     columns[lake.COMMIT_DATE] = commit_dates(_combined(changes.column("ts")), spec.lake.time_zone)
-    return pa.table({name: columns[name] for name in (*spec.columns, *lake.OWN_COLUMNS)})
+    names = [*spec.columns, *lake.OWN_COLUMNS]
+    if (pc.max(changes.column("rows")).as_py() or 1) > 1:
+        columns |= {own: changes.column(name) for own, name in _RENAMED_ROWS.items()}
+        names += lake.ROW_COLUMNS
+    return pa.table({name: columns[name] for name in names})
 
 
 def commit_dates(moments: pa.Array, time_zone: str) -> pa.Array:

@@ -11,28 +11,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from schemas import versions
+from schemas.change import Height
 from schemas.errors import BugError, ErrorKind, HeadgateError, SourceMoved, TableStopped, VersionRefused
 
 PROPERTY_STAND = "headgate.partition."  # and the number of the input partition
 
 Stream = tuple[str, int, int]  # topic, generation and partition of an origin
+_VERSION_OF_OFFSETS = 1  # of a text without rows, which the releases before read as well
 
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """The next offset to read of one partition of `topic`, and the highest origin offset stored per origin stream."""
+    """The next offset to read of one partition of `topic`, and the highest change stored per origin stream."""
 
     topic: str
     topic_id: str
     next_offset: int
-    highest: Mapping[Stream, int] = field(default_factory=dict)
+    highest: Mapping[Stream, Height] = field(default_factory=dict)
 
     def to_text(self) -> str:
-        """Return the value of the property."""
-        highest = [[*stream, offset] for stream, offset in sorted(self.highest.items())]
+        """Return the value of the property; it names rows, and has another version, only where one is not the first."""
+        has_rows = any(row for _, row in self.highest.values())
+        highest = [[*stream, offset, *([row] if row else [])] for stream, (offset, row) in sorted(self.highest.items())]
         return json.dumps(
             {
-                "v": versions.LAKE_STAND.writes,
+                "v": versions.LAKE_STAND.writes if has_rows else _VERSION_OF_OFFSETS,
                 "topic": self.topic,
                 "id": self.topic_id,
                 "next": self.next_offset,
@@ -65,7 +68,10 @@ def read_stand(text: str) -> Stand:
     try:
         stored = json.loads(text)
         versions.LAKE_STAND.check(stored["v"], "where a partition stands in the lake")
-        highest = {(topic, generation, partition): offset for topic, generation, partition, offset in stored["highest"]}
+        highest = {
+            (topic, generation, partition): Height(*height)
+            for topic, generation, partition, *height in stored["highest"]
+        }
         return Stand(stored["topic"], stored["id"], stored["next"], highest)
     except VersionRefused as refused:
         raise TableStopped("lake_stand", refused.message, hint=refused.hint) from refused

@@ -39,7 +39,8 @@ from schemas.errors import SinkUnavailable, TableStopped, VersionRefused
 from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
 
-LAYOUT_VERSION = str(versions.LAKE_LAYOUT.writes)
+LAYOUT_VERSION = "1"
+LAYOUT_VERSION_OF_ROWS = "2"  # of a table that has `ROW_COLUMNS`: the releases before would take its rows for doubled
 PROPERTY_LAYOUT = "headgate.layout-version"
 PROPERTY_KEY = "headgate.key"
 
@@ -58,6 +59,10 @@ UNAVAILABLE = "_hg_unavailable"
 OLD_KEY = "_hg_old_key"
 NEW_KEY = "_hg_new_key"
 COMMIT_DATE = "_hg_commit_date"
+ROW = "_hg_row"
+ROWS = "_hg_rows"
+# Only in a table that has had a record of several changes, last; null means 0, and 1.
+ROW_COLUMNS = (ROW, ROWS)
 
 _UTC = pa.timestamp("us", tz="UTC")
 # In the order of the table: name, type in Iceberg, type in Arrow, required.
@@ -166,6 +171,31 @@ def load_table(catalog: Catalog, namespace: str, name: str) -> Table:
     return table
 
 
+def has_row_columns(table: Table) -> bool:
+    """Tell whether a table has had a record of several changes."""
+    return not {field.name for field in table.schema().fields}.isdisjoint(ROW_COLUMNS)
+
+
+def add_row_columns(table: Table) -> None:
+    """Have a table ready for records of several changes; from then on only releases that know of them take it.
+
+    Raises:
+        SinkUnavailable: another worker kept changing its schema.
+    """
+    for _ in range(_EVOLVE_ATTEMPTS):
+        if has_row_columns(table):
+            return
+        try:
+            with table.transaction() as transaction:
+                with transaction.update_schema() as update:
+                    for name in ROW_COLUMNS:
+                        update.add_column((name,), LongType())
+                transaction.set_properties({PROPERTY_LAYOUT: LAYOUT_VERSION_OF_ROWS})
+        except CommitFailedException:
+            table.refresh()
+    raise _kept_changing(str(table.name()[-1]))
+
+
 def check_layout(table: Table) -> None:
     """Refuse a table whose layout we do not know.
 
@@ -246,9 +276,11 @@ def _evolved(table: Table, spec: TableSpec) -> Table:
             table = table.refresh()
         except (ValidationError, ValueError) as exc:
             raise _cannot_become(table, changed) from exc
-    raise SinkUnavailable(
-        f"lake table {spec.table}: its schema kept changing", hint="another worker applies a spec too"
-    )
+    raise _kept_changing(spec.table)
+
+
+def _kept_changing(name: str) -> SinkUnavailable:
+    return SinkUnavailable(f"lake table {name}: its schema kept changing", hint="another worker changes it too")
 
 
 def _cannot_become(table: Table, changed: dict[str, Any]) -> TableStopped:

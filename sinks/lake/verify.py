@@ -5,6 +5,9 @@ partition apart. A file is read once, in batches; what is kept are its unbroken 
 and a healthy file has one per origin stream. Stretches that follow on each other prove that nothing is missing;
 stretches that reach into each other, that something is there twice. Where a stream ends the table itself says: its
 partitions' properties hold the highest offset of each.
+
+Of a record of several changes each names the record's own offset but the first, says which one it is (`_hg_row`), and
+how many there are (`_hg_rows`): they follow on each other by number, and the next record on the last of them.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -19,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.table import Table
 
+from schemas.change import Height
 from schemas.errors import TableStopped
 from sinks.lake import table as lake
 from sinks.lake.files import live_files
@@ -32,12 +37,34 @@ _COLUMNS = (*_STREAM, lake.OFFSET, lake.PREVIOUS, lake.OP)
 
 
 class Stretch(NamedTuple):
-    """A part of a chain without a break: `previous` is what its first change names, `file` where it stands."""
+    """A part of a chain without a break: `previous` is what its first change names, `file` where it stands.
+
+    `left` is how many changes the record of its last one made beyond that.
+    """
 
     first: int
     last: int
     previous: int | None
     file: int
+    first_row: int = 0
+    last_row: int = 0
+    left: int = 0
+
+    @property
+    def begin(self) -> Height:
+        """The first change."""
+        return Height(self.first, self.first_row)
+
+    @property
+    def end(self) -> Height:
+        """The last change."""
+        return Height(self.last, self.last_row)
+
+    def follows(self, before: Stretch) -> bool:
+        """Tell whether nothing is missing between `before` and this."""
+        if self.first_row:
+            return self.begin == Height(before.last, before.last_row + 1)
+        return self.previous == before.last < self.first and before.left <= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +79,8 @@ class Finding:
     expected: int | None  # the offset of the change before it, as the lake has it
     previous: int | None  # the same, as the change itself says
     file: str
+    row: int = 0  # which change of its record
+    expected_row: int = 0
 
 
 @dataclass(slots=True)
@@ -101,32 +130,38 @@ def verify(table: Table, *, progress: Progress | None = None) -> Report:
     for stream in sorted(stretches):
         judge(stream, stretches[stream], paths, report)
     for stand in read_stands(table.properties).values():
-        for stream, offset in stand.highest.items():
-            _judge_end(stream, stretches.get(stream, []), offset, report)
+        for stream, highest in stand.highest.items():
+            _judge_end(stream, stretches.get(stream, []), highest, report)
     return report
 
 
 def judge(stream: Stream, stretches: list[Stretch], paths: list[str], report: Report) -> None:
     """Add to the report where the stretches of one stream do not follow on each other."""
-    stretches.sort(key=lambda one: (one.first, one.last))
-    highest: int | None = None
+    stretches.sort(key=attrgetter("first", "first_row", "last", "last_row"))
+    highest: Stretch | None = None
     for one in stretches:
         if highest is None:
             report.late_starts += one.previous is not None
-        elif one.first <= highest:
-            _found(report, Finding("overlap", *stream, one.first, highest, one.previous, paths[one.file]))
-        elif one.previous != highest:
-            _found(report, Finding("gap", *stream, one.first, highest, one.previous, paths[one.file]))
-        highest = one.last if highest is None else max(highest, one.last)
+        elif one.begin <= highest.end:
+            _found(report, _finding("overlap", stream, one, highest, paths))
+        elif not one.follows(highest):
+            _found(report, _finding("gap", stream, one, highest, paths))
+        if highest is None or one.end >= highest.end:
+            highest = one
 
 
-def _judge_end(stream: Stream, stretches: list[Stretch], offset: int, report: Report) -> None:
-    """Add to the report where a stream ends before `offset`, which the lake says it has."""
-    last = max((one.last for one in stretches), default=None)
+def _finding(kind: str, stream: Stream, one: Stretch, before: Stretch, paths: list[str]) -> Finding:
+    file = paths[one.file]
+    return Finding(kind, *stream, one.first, before.last, one.previous, file, one.first_row, before.last_row)
+
+
+def _judge_end(stream: Stream, stretches: list[Stretch], highest: Height, report: Report) -> None:
+    """Add to the report where a stream ends before `highest`, which the lake says it has."""
+    last = max((one.end for one in stretches), default=None)
     if last is None:
         report.late_starts += 1
-    elif last < offset:
-        _found(report, Finding("gap", *stream, offset, last, None, ""))
+    elif last < highest:
+        _found(report, Finding("gap", *stream, highest.offset, last.offset, None, "", highest.row, last.row))
 
 
 def _found(report: Report, finding: Finding) -> None:
@@ -138,7 +173,9 @@ def _found(report: Report, finding: Finding) -> None:
 
 def _batches(table: Table, path: str, report: Report) -> Iterator[pa.RecordBatch]:
     with table.io.new_input(path).open() as stream:
-        for batch in pq.ParquetFile(stream).iter_batches(batch_size=_BATCH_ROWS, columns=list(_COLUMNS)):
+        file = pq.ParquetFile(stream)
+        columns = [*_COLUMNS, *(name for name in lake.ROW_COLUMNS if name in file.schema_arrow.names)]
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
             report.rows += len(batch)
             yield batch
 
@@ -169,18 +206,37 @@ def _stretches(rows: pa.Table, file: int) -> list[Stretch]:
     offsets = rows.column(lake.OFFSET).combine_chunks()
     previous = rows.column(lake.PREVIOUS).combine_chunks()
     follows = pc.and_(pc.equal(previous[1:], offsets[:-1]), pc.greater(offsets[1:], offsets[:-1]))
+    several = _of_records(rows) if lake.ROW in rows.column_names else None
+    if several is not None:
+        numbers, lefts = several
+        follows = pc.and_(follows, pc.less_equal(lefts[:-1], 0))
+        goes_on = pc.and_(pc.equal(offsets[1:], offsets[:-1]), pc.equal(numbers[1:], pc.add(numbers[:-1], 1)))
+        follows = pc.if_else(pc.equal(numbers[1:], 0), follows, goes_on)
     breaks = pc.indices_nonzero(pc.invert(pc.fill_null(follows, False))).to_pylist()
     starts = [0, *(index + 1 for index in breaks)]
     ends = [*breaks, len(rows) - 1]
-    return [
+    stretches = [
         Stretch(offsets[start].as_py(), offsets[end].as_py(), previous[start].as_py(), file)
         for start, end in zip(starts, ends, strict=True)
     ]
+    if several is None:
+        return stretches
+    return [
+        one._replace(first_row=numbers[start].as_py(), last_row=numbers[end].as_py(), left=lefts[end].as_py())
+        for one, start, end in zip(stretches, starts, ends, strict=True)
+    ]
+
+
+def _of_records(rows: pa.Table) -> tuple[pa.Array, pa.Array]:
+    """Return which change of its record each row is, and how many the record made beyond it."""
+    numbers = pc.fill_null(rows.column(lake.ROW).combine_chunks(), 0)
+    counts = pc.fill_null(rows.column(lake.ROWS).combine_chunks(), 1)
+    return numbers, pc.subtract(pc.subtract(counts, numbers), 1)
 
 
 def _append(stretches: list[Stretch], stretch: Stretch) -> None:
     """Add a stretch, or lengthen the last one by it where it follows on."""
-    if stretches and stretch.previous == stretches[-1].last and stretch.first > stretches[-1].last:
-        stretches[-1] = stretches[-1]._replace(last=stretch.last)
+    if stretches and stretch.follows(stretches[-1]):
+        stretches[-1] = stretches[-1]._replace(last=stretch.last, last_row=stretch.last_row, left=stretch.left)
     else:
         stretches.append(stretch)

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.change import Origin
 from schemas.errors import PoisonRecord, RecordTooLarge
 from schemas.feature import View
 from schemas.table import TableSpec
@@ -233,7 +234,7 @@ def _used_columns(views: Sequence[View]) -> list[str]:
 class Source(msgspec.Struct, gc=False):
     """What feature updates say of where a change comes from."""
 
-    origin: tuple[str, int, int, int]
+    origin: Origin
     snapshot: bool = False
 
 

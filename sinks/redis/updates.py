@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.change import Operation
+from schemas.change import Operation, Origin
 from schemas.feature import View
 from schemas.feature_update import FeatureUpdate
 from schemas.table import TableSpec
@@ -45,7 +45,7 @@ class Cause(msgspec.Struct, array_like=True, gc=False):
     ts: str
     snapshot: bool
     replay: bool
-    origin: tuple[str, int, int, int]
+    origin: Origin
 
 
 class Entry(NamedTuple):
@@ -99,7 +99,7 @@ def causes(changes: Sequence[Any], replayed: Callable[[int], bool], *, loading: 
                 change.position,
                 change.ts,
                 loading or change.source.snapshot or change.op == Operation.SNAPSHOT,
-                change.source.origin[1] > 0 and replayed(index),  # a replay has a generation of its own
+                change.source.origin[1] != 0 and replayed(index),  # a replay has a generation of its own
                 change.source.origin,
             )
         ).decode()

@@ -91,7 +91,7 @@ def _batch(part: Part) -> None:
 
 
 def _position(part: Part) -> None:
-    part.positions, part.snapshots, _ = positions(part.codes, part.sources, 0)
+    part.positions, part.snapshots, _ = positions(part.codes, part.sources, list(range(RECORDS)), 0)
 
 
 def parts_of(decoder: DebeziumDecoder, run: Events) -> dict[str, float]:

@@ -16,6 +16,7 @@ from statistics import median
 
 import pyarrow as pa
 
+from schemas.change import Height
 from schemas.config import LakeConfig
 from sinks.lake.commit import LakeBatch, LakeTable
 from sinks.lake.stand import Stand
@@ -63,7 +64,7 @@ class Run:
         for _ in range(commits):
             first = len(self.seconds) * self._rows
             rows = _moved(self._template, first)
-            stand = Stand("t", "", first + self._rows, {(TOPIC, 0, 0): first + self._rows - 1})
+            stand = Stand("t", "", first + self._rows, {(TOPIC, 0, 0): Height(first + self._rows - 1)})
             batch = LakeBatch("patients", rows, {0: first or None}, {0: stand})
             began = time.perf_counter()
             self.table.commit(batch)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pyiceberg.exceptions import CommitFailedException
 
+from schemas.change import Height
 from schemas.config import LakeConfig
 from schemas.errors import SinkUnavailable, TableStopped
 from sinks.base import Sink
@@ -45,7 +46,7 @@ def config_of(folder: Path, **changed: Any) -> LakeConfig:
 def batch_of(first: int, count: int, *, before: int | None = None, partition: int = 0) -> LakeBatch:
     """Return `count` changes of one partition from offset `first` on; the lake stands at `before` (None: nowhere)."""
     changes = [change(n, n % 5, source={"origin": [TOPIC, 0, partition, n]}) for n in range(first, first + count)]
-    stand = Stand(CHANGES, "id-1", first + count, {(TOPIC, 0, partition): first + count - 1})
+    stand = Stand(CHANGES, "id-1", first + count, {(TOPIC, 0, partition): Height(first + count - 1)})
     return LakeBatch("patients", rows_of(changes), {partition: before}, {partition: stand})
 
 
@@ -84,7 +85,7 @@ async def test_what_was_written_is_in_the_table_with_its_offsets(sink: Lake) -> 
     assert 20 == written.rows
     assert written.bytes > 0
     assert list(range(20)) == offsets(table)
-    assert {0: Stand(CHANGES, "id-1", 20, {(TOPIC, 0, 0): 19})} == table.stands()
+    assert {0: Stand(CHANGES, "id-1", 20, {(TOPIC, 0, 0): Height(19)})} == table.stands()
 
 
 @pytest.mark.parametrize("same_object", [True, False])
@@ -355,12 +356,12 @@ def test_another_layout_is_refused(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     table = table_of(tmp_path)
     with table.iceberg.transaction() as change_properties:
-        change_properties.set_properties({lake.PROPERTY_LAYOUT: "2"})
+        change_properties.set_properties({lake.PROPERTY_LAYOUT: "3"})
 
     with pytest.raises(TableStopped) as caught:
         lake.open_table(open_catalog(config), config.namespace, spec_of())
     assert "lake_layout" == caught.value.reason
-    assert "lake table patients has version 2, this release reads 1 (a table of the lake)" == caught.value.message
+    assert "lake table patients has version 3, this release reads 1 and 2 (a table of the lake)" == caught.value.message
     assert "upgrade this one" in caught.value.hint
 
 

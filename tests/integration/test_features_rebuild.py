@@ -14,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 from connectors.contract import ContractReader
+from schemas.change import Height
 from schemas.table import TableEntry
 from sinks.lake.commit import LakeBatch
 from sinks.lake.rows import ROWS_READ, lake_rows
@@ -49,7 +50,7 @@ async def fill(folder: Path) -> None:
     rows = lake_rows(spec, ContractReader(spec, rows=ROWS_READ).read(values), values, ingested=datetime.now(UTC))
     sink = Lake(one.config.lake, clock=lambda: 0.0)
     await sink.open(spec)
-    stand = Stand(CHANGES, "topic-1", LAKE_HAS, {("clinic.public.patients", 0, 0): LAKE_HAS})
+    stand = Stand(CHANGES, "topic-1", LAKE_HAS, {("clinic.public.patients", 0, 0): Height(LAKE_HAS)})
     await sink.write(LakeBatch("patients", rows, {0: None}, {0: stand}))
     await sink.close()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import s3fs
 
+from schemas.change import Height
 from schemas.config import LakeConfig
 from schemas.errors import ConfigurationError
 from sinks.lake.commit import LakeBatch, LakeTable
@@ -47,7 +48,7 @@ def batch_of(first: int, count: int) -> LakeBatch:
     """Return `count` changes from offset `first` on, the last of them a delete."""
     changes = [change(n, n) for n in range(first, first + count - 1)]
     rows = rows_of([*changes, deletion(first + count - 1, first)])
-    stand = Stand("t", "id", first + count, {(TOPIC, 0, 0): first + count - 1})
+    stand = Stand("t", "id", first + count, {(TOPIC, 0, 0): Height(first + count - 1)})
     return LakeBatch("patients", rows, {0: first or None}, {0: stand})
 
 

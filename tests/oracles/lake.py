@@ -56,7 +56,10 @@ def _change(shape: Shape, row: dict[str, Any]) -> LakeChange:
     return LakeChange(
         op=row["_hg_op"],
         position=row["_hg_position"],
-        origin=(row["_hg_topic"], row["_hg_generation"], row["_hg_partition"], row["_hg_offset"]),
+        origin=(
+            *(row[f"_hg_{name}"] for name in ("topic", "generation", "partition", "offset")),
+            *([row["_hg_row"]] if row.get("_hg_row") else []),
+        ),
         previous=row["_hg_previous"],
         unavailable=frozenset(row["_hg_unavailable"]),
         old_key=_key(shape, row["_hg_old_key"]),

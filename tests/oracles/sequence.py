@@ -19,11 +19,15 @@ from tests.oracles.topic import Record
 from tests.oracles.verdict import Verdict
 
 POLL_MS = 500
+Place = tuple[int, int]  # the offset of a record, and which of its changes
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A change that must be on the output topic, in the contract's forms, and the offset of its origin."""
+    """A change that must be on the output topic, in the contract's forms, and the offset of its origin.
+
+    `row` says which change of its record it is, `rows` how many that made.
+    """
 
     offset: int
     op: str
@@ -36,6 +40,13 @@ class Expected:
     unavailable: tuple[str, ...] = ()
     snapshot: bool = False
     behind_gap: bool = False  # what was before it is gone: it must name none
+    row: int = 0
+    rows: int = 1
+
+    @property
+    def place(self) -> Place:
+        """Where it stands in its origin stream."""
+        return self.offset, self.row
 
 
 class Mark(NamedTuple):
@@ -99,12 +110,13 @@ def check_sequence(
         if not place or tuple(place[:3]) != origin:
             verdict.differ(f"{record.topic} {record.partition} {record.offset}: its origin is {place}, not of {origin}")
             continue
-        if due.highest is not None and place[3] <= due.highest:
+        here: Place = (place[3], place[4] if place[4:] else 0)
+        if due.highest is not None and here <= due.highest:
             repeated += 1
             if not repeats:
-                verdict.differ(f"{place}: comes after offset {due.highest}: doubled or out of order")
+                verdict.differ(f"{place}: comes after offset {due.highest[0]}: doubled or out of order")
             continue
-        change = due.take(place[3])
+        change = due.take(here)
         if change is None:
             verdict.differ(f"{place}: too much, the source has no such change")
             continue
@@ -128,20 +140,20 @@ class _Due:
     ) -> None:
         self._verdict, self._origin, self._expected, self._marks = verdict, origin, expected, marks
         self._next = next(expected, None)
-        self.highest: int | None = None
+        self.highest: Place | None = None
         self.previous: int | None = None
         self.count = 0
 
-    def take(self, offset: int | None) -> Expected | None:
-        """Return the change of `offset`; those before it are missing. None takes all that is left."""
-        while self._next is not None and (offset is None or self._next.offset < offset):
-            self._verdict.differ(f"missing: {(*self._origin, self._next.offset)} ({self._next.op} {self._next.key})")
+    def take(self, place: Place | None) -> Expected | None:
+        """Return the change at `place`; those before it are missing. None takes all that is left."""
+        while self._next is not None and (place is None or self._next.place < place):
+            self._verdict.differ(f"missing: {(*self._origin, *self._next.place)} ({self._next.op} {self._next.key})")
             self._next = next(self._expected, None)
-        self.previous = self.highest
-        if self._next is None or self._next.offset != offset:
+        self.previous = None if self.highest is None else self.highest[0]
+        if self._next is None or self._next.place != place:
             return None
         change, self._next = self._next, next(self._expected, None)
-        self.highest = offset
+        self.highest = place
         self.count += 1
         return change
 
@@ -159,5 +171,7 @@ def _compare(verdict: Verdict, place: list[Any], change: Expected, value: dict[s
     for name in ("op", "key", "after", "position", "old_key", "new_key", "ts"):
         if value[name] != getattr(change, name):
             verdict.differ(f"{place}: {name} is {value[name]!r}, {getattr(change, name)!r} in the source")
+    if value["source"].get("rows", 1) != change.rows:
+        verdict.differ(f"{place}: of {value['source'].get('rows', 1)} changes, {change.rows} in the source")
     if tuple(value["unavailable"]) != change.unavailable or value["source"]["snapshot"] != change.snapshot:
         verdict.differ(f"{place}: unavailable {value['unavailable']}, snapshot {value['source']['snapshot']}")

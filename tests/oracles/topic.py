@@ -37,7 +37,8 @@ class Record:
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-Origin = tuple[str, int, int, int]
+# As written: topic, generation, partition, offset; and of each change of a record but the first, which one it is.
+Origin = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Change:
     snapshot: bool
     origin: Origin
     previous: int | None
+    rows: int = 1  # how many changes its record made
     key_json: Any = field(compare=False, default=None)
 
 
@@ -99,7 +101,7 @@ def to_change(shape: Shape, record: Record) -> Change:
     """
     assert record.value is not None, "an output topic has no tombstones"
     value = json.loads(record.value)
-    if value.keys() != _FIELDS or value["source"].keys() != _SOURCE_FIELDS:
+    if value.keys() != _FIELDS or value["source"].keys() - {"rows"} != _SOURCE_FIELDS:
         raise WrongForm(f"fields are {sorted(value)} and {sorted(value['source'])}")
     if value["op"] not in _OPS:
         raise WrongForm(f"op is {value['op']!r}")
@@ -109,7 +111,10 @@ def to_change(shape: Shape, record: Record) -> Change:
     if (None if record.key is None else json.loads(record.key)) != value["key"]:
         raise WrongForm("the record's key is not the value's")
     source = value["source"]
-    topic, generation, partition, offset = source["origin"]
+    rows = source.get("rows", 1)
+    _, _, _, offset, *row = source["origin"]
+    if rows < 1 + ("rows" in source) or (row and (not 0 < row[0] < rows or source["previous"] != offset)):
+        raise WrongForm(f"origin is {source['origin']}, previous {source['previous']}, rows {source.get('rows')}")
     return Change(
         record=record,
         op=value["op"],
@@ -121,8 +126,9 @@ def to_change(shape: Shape, record: Record) -> Change:
         ts=value["ts"],
         unavailable=frozenset(value["unavailable"]),
         snapshot=source["snapshot"],
-        origin=(topic, generation, partition, offset),
+        origin=tuple(source["origin"]),
         previous=source["previous"],
+        rows=rows,
         key_json=value["key"],
     )
 
@@ -139,30 +145,36 @@ def check_streams(changes: Sequence[Change], *, name: str, at_least: int = 1, re
     """Check order, doubles and gaps of one table's output topic; `changes` in the order of partition and offset.
 
     Per origin topic, generation and partition the offsets rise, `previous` is the one before, and all lie in the output
-    partition of that number. Per key the positions rise; `repeats_allowed` where the source itself may repeat (Debezium
-    after a crash of its own).
+    partition of that number; a record's changes are all there, in their order. Per key the positions rise;
+    `repeats_allowed` where the source itself may repeat (Debezium after a crash of its own).
     """
     verdict = Verdict(f"order of {name}", {"changes": len(changes)})
-    highest: dict[tuple[str, int, int], int] = {}
+    highest: dict[Origin, Change] = {}
     positions: dict[tuple[Any, ...], str] = {}
     for change in changes:
-        topic, generation, partition, offset = change.origin
-        stream = (topic, generation, partition)
-        before = highest.get(stream)
+        stream, (offset, *row) = change.origin[:3], change.origin[3:]
+        partition, last_one = change.origin[2], highest.get(stream)
+        before = None if last_one is None else last_one.origin[3]
         if change.record.partition != partition:
             verdict.differ(f"{change.origin} lies in output partition {change.record.partition}")
-        if before is not None and offset <= before:
+        if last_one is not None and change.origin <= last_one.origin:
             what = "doubled" if offset == before else "doubled or out of order"
             verdict.differ(f"{change.origin} comes after offset {before}: {what}")
             continue
         if change.previous != before:
             verdict.differ(f"{change.origin}: previous is {change.previous}, {before} was seen")
-        highest[stream] = offset
+        if row and (last_one is None or last_one.origin[3:] != ((offset, row[0] - 1) if row[0] > 1 else (offset,))):
+            verdict.differ(f"{change.origin}: {last_one and last_one.origin} was before it")
+        if not row and last_one is not None:
+            _check_whole(verdict, last_one)
+        highest[stream] = change
         if change.key is not None:
             last = positions.get(change.key)
             if last is not None and not repeats_allowed and change.position <= last:
                 verdict.differ(f"{change.origin}: position {change.position} of key {change.key!r} is not above {last}")
             positions[change.key] = max(change.position, last or "")
+    for last_one in highest.values():
+        _check_whole(verdict, last_one)
     origins = Counter(change.origin for change in changes)
     verdict.figures |= {
         "streams": len(highest),
@@ -171,6 +183,13 @@ def check_streams(changes: Sequence[Change], *, name: str, at_least: int = 1, re
     }
     verdict.at_least("changes", at_least)
     return verdict
+
+
+def _check_whole(verdict: Verdict, last: Change) -> None:
+    """Check that the last change seen of a record is its last."""
+    row = last.origin[4] if last.origin[4:] else 0
+    if row + 1 != last.rows:
+        verdict.differ(f"{last.origin}: no more of its record, which made {last.rows} changes")
 
 
 def check_conservation(
@@ -182,7 +201,10 @@ def check_conservation(
     skip_values: Collection[bytes | None] = (None,),
     at_least: int = 1,
 ) -> Verdict:
-    """Check that each record of `topics` is in exactly one place: emitted, quarantined, or one of `skip_values`."""
+    """Check that each record of `topics` is in exactly one place: emitted, quarantined, or one of `skip_values`.
+
+    Of a record of several changes the first one counts.
+    """
     verdict = Verdict("conservation")
     per_partition: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
     due: Counter[tuple[str, int, int]] = Counter()
@@ -195,7 +217,7 @@ def check_conservation(
             due[record.topic, record.partition, record.offset] += 1
     found: Counter[tuple[str, int, int]] = Counter()
     for kind, origins in (("emitted", emitted), ("quarantined", quarantined)):
-        for topic, _, partition, offset in origins:
+        for topic, _, partition, offset in (origin for origin in origins if not origin[4:]):
             found[topic, partition, offset] += 1
             per_partition[topic, partition][kind] += 1
     compare(verdict, due.elements(), found.elements())

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from connectors.captured import OneRecord
 from connectors.formats import PartitionMemory, format_of
-from connectors.inference import new_samples
+from connectors.inference import SAMPLERS, new_samples
 from connectors.inference.connect import ways_of
 from connectors.inference.fitting import takes
 from schemas.batch import Decoded
 from schemas.config import LimitsConfig
 from schemas.table import TableEntry
+from tests.unit.formats.event_cases import cases
 from tests.unit.formats.made import PLACEHOLDER, MadeRun, compact, envelope
 
 CODES = [*PLACEHOLDER.encode()]
@@ -152,3 +153,26 @@ def test_each_wider_way_takes_what_the_narrower_one_takes(stated: Any, data: st.
     fits = [takes(way, [value]) for way in ways_of(kind) if way.encoding != "number"]
 
     assert sorted(fits) == fits
+
+
+GOOD = [json.loads(record.value) for case in cases().values() for record in case.records if record.value][::7]
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(sorted(SAMPLERS)), st.sampled_from(GOOD), st.data())
+def test_no_sampler_raises_for_what_is_in_a_record(name: str, good: Any, data: st.DataObject) -> None:
+    """Of its own format or of another, with anything in any place."""
+    document = json.loads(json.dumps(good))
+    target = document
+    while data.draw(st.booleans()) and (inner := [value for value in target.values() if isinstance(value, dict)]):
+        target = data.draw(st.sampled_from(inner))
+    if target:
+        target[data.draw(st.sampled_from(sorted(target)))] = data.draw(anything)
+    key = data.draw(st.none() | anything.map(compact))
+
+    assert all(sample.op for sample in SAMPLERS[name]().samples(OneRecord("made", 0, 0, key, compact(document), ())))

@@ -187,6 +187,18 @@ def test_signals_in_a_table_of_their_own_are_named_unless_a_spec_reads_them(run:
     assert "unregistered" == lines[1]["error"]["kind"]
 
 
+def test_what_went_through_with_a_loss_is_counted(run: Run, tmp_path: Path) -> None:
+    """A spec that takes null for what it cannot hold shows how often that is."""
+    lenient = SPEC.replace("note: string", "note: {type: timestamptz, unrepresentable: null}")
+    (tmp_path / "customers.yaml").write_text(lenient)
+    row = {"id": 1, "name": "Ada", "note": "infinity"}
+    code, lines, said = run([change("c", 1, 10, row), change("u", 1, 11, row)])
+
+    assert ExitCode.OK == code
+    assert [None, None] == [line["change"]["after"]["note"] for line in lines]
+    assert "noted: 2 unrepresentable" in said
+
+
 def test_what_stops_a_table_is_told_in_its_place(run: Run) -> None:
     """A truncate: a worker would pause there."""
     code, lines, _ = run([change("t", 1, 20, None), RECORDS[0]])

@@ -86,16 +86,19 @@ def test_a_table_that_is_not_there_is_not_printed(file: Path, capfd: pytest.Capt
 
 def test_topics_are_told_apart(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Each one's format is said; what no format takes is refused with its reason."""
-    flat = record({"id": 1, "__deleted": "false"}, key={"id": 1}, topic="shop.flat")
+    flat = record({"id": 1, "__deleted": "false"}, key={"id": 1}, topic="shop.public.flat")
+    avro = record(b"\x00\x00\x00\x00\x01\x02", topic="shop.avro")
     side = [record(value, topic="shop.side") for _, value in SIDE]
-    file.write_text(lines([*RECORDS, flat, *side, record(b"{", topic="shop.broken")]))
+    file.write_text(lines([*RECORDS, flat, avro, *side, record(b"{", topic="shop.broken")]))
     code, found, said = decode(capfd, str(file))
 
     assert code == ExitCode.CONFIGURATION
-    assert ["unregistered", "broken_json"] == [line["error"]["kind"] for line in found if line["kind"] == "quarantine"]
+    assert ["broken_json", "broken_json"] == [line["error"]["kind"] for line in found if line["kind"] == "quarantine"]
+    assert ["change"] == [line["kind"] for line in found if line["table"] == "public.flat"]
     assert [kind for kind, _ in SIDE] == [line["kind"] for line in found if line["origin"][0] == "shop.side"]
     assert f"{TOPIC}: debezium-json of postgresql" in said
-    assert "shop.flat: debezium-flat; no spec can be proposed" in said
+    assert "shop.public.flat: debezium-flat, no schema block, key id" in said
+    assert "shop.avro: debezium-avro; no spec can be proposed" in said
     assert "shop.side: no change of a row" in said
 
 

@@ -86,7 +86,9 @@ def test_the_fields_of_the_change_are_columns() -> None:
         "origin_generation": 2,
         "origin_partition": 3,
         "origin_offset": 7,
+        "origin_row": 0,
         "previous": None,
+        "rows": 1,
         "after": {"name": "name 7"},
     }
     assert [expected] == table.to_pylist()

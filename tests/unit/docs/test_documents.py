@@ -194,15 +194,17 @@ def test_the_subscribers_rule_drops_repeats_and_keeps_streams_apart() -> None:
     (example,) = (block for block in blocks_of(ROOT / "docs" / "contract.md") if block.language == "json")
     code = compile(block.text, block.place, "exec")
     history = [("a", 0, 0, 0), ("a", 0, 0, 1), ("a", 0, 1, 0), ("a", 0, 0, 1), ("a", 0, 0, 0), ("a", 0, 0, 4),
-               ("a", 1, 0, 0), ("b", 0, 0, 3)]  # fmt: skip
+               ("a", 1, 0, 0), ("b", 0, 0, 3), ("a", 0, 0, 4, 1), ("a", 0, 0, 4), ("a", 0, 0, 4, 1),
+               ("a", 0, 0, 4, 2)]  # fmt: skip
     handled: list[dict[str, Any]] = []
-    highest: dict[tuple[str, int, int], int] = {}
+    highest: dict[tuple[str, int, int], list[int]] = {}
     for origin in history:
         change = json.loads(example.text)
         change["source"]["origin"] = list(origin)
         exec(code, {"change": change, "highest": highest, "handle": handled.append})  # noqa: S102 - our own page
 
-    expected = [("a", 0, 0, 0), ("a", 0, 0, 1), ("a", 0, 1, 0), ("a", 0, 0, 4), ("a", 1, 0, 0), ("b", 0, 0, 3)]
+    expected = [("a", 0, 0, 0), ("a", 0, 0, 1), ("a", 0, 1, 0), ("a", 0, 0, 4), ("a", 1, 0, 0), ("b", 0, 0, 3),
+                ("a", 0, 0, 4, 1), ("a", 0, 0, 4, 2)]  # fmt: skip
     assert expected == [tuple(change["source"]["origin"]) for change in handled]
 
 

@@ -169,6 +169,21 @@ def test_a_replay_is_marked_and_has_a_generation_of_its_own() -> None:
     assert [(False, False)] == causes_of(change(generation=1), marked=False)
 
 
+def test_an_update_says_which_change_of_its_record_caused_it() -> None:
+    """With the origin as the contract has it, from the change to the topic."""
+    values = [msgspec.json.encode(_of_record(change(), row)) for row in range(3)]
+    updates = [["1", row[-1], False, [False, False, "x"]] for row in _rows(values)]
+    origins = [update["origin"] for update in written(spec(columns=["part"]), *updates)]
+
+    assert [["t", 0, 2, 9], ["t", 0, 2, 9, 1], ["t", 0, 2, 9, 2]] == origins
+
+
+def _of_record(value: bytes, row: int) -> Any:
+    changed = msgspec.json.decode(value)
+    changed["source"] |= {"origin": ["t", 0, 2, 9, *([row] if row else [])], "rows": 3}
+    return changed
+
+
 def test_every_change_of_a_view_that_emits_is_sent_in_its_order() -> None:
     """Folding would hide what an entity showed in between."""
     values = [msgspec.json.encode(msgspec.json.decode(change()) | {"position": f"0001{n:041d}"}) for n in (1, 2, 1)]

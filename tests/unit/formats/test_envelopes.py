@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 
 import pytest
 
@@ -52,3 +54,39 @@ def test_a_key_named_twice_in_an_envelope_is_refused(case: str) -> None:
     twice = b"{" + json.dumps(first).encode() + b":" + json.dumps(value).encode() + b"," + good.lstrip()[1:]
 
     assert "duplicate_keys" == outcome(spec_of(case), twice)
+
+
+_VALUE = re.compile(rb': ?("[^"]*"|[0-9.]+|true|null|\{\})')
+_ODD = [
+    b"null", b"{}", b"[]", b'""', b"1e400", b"-1", b'"\\ud800"', b"true", b'"x"', b"[{}]", b"9" * 30, b'"\\u0000"',
+]  # fmt: skip
+
+
+def spoilt(value: bytes, rng: random.Random) -> bytes:
+    """Return a record in which a value is another one, a byte is, or a piece is missing."""
+    found = list(_VALUE.finditer(value))
+    match rng.randrange(3):
+        case 0 if found:
+            place = rng.choice(found)
+            return value[: place.start(1)] + rng.choice(_ODD) + value[place.end(1) :]
+        case 1:
+            at = rng.randrange(len(value))
+            return value[:at] + bytes([rng.randrange(256)]) + value[at + 1 :]
+        case _:
+            start, end = sorted(rng.randrange(len(value) + 1) for _ in range(2))
+            return value[:start] + value[end:]
+
+
+@pytest.mark.parametrize("case", FORMATS)
+def test_whatever_a_record_is_it_is_in_one_place(case: str) -> None:
+    """Nothing raises, and nothing is lost."""
+    rng = random.Random(7)
+    values = [value for one in records(case) if (value := value_of(one))]
+    for _ in range(300):
+        run: list[bytes | None] = [spoilt(rng.choice(values), rng) or None for _ in range(4)]
+        decoded = decode(spec_of(case), run)
+        changed, refused = set(decoded.batch.offsets), {100 + one.index for one in decoded.rejected}
+        end = len(run) if decoded.stop_index is None else decoded.stop_index
+
+        assert set() == changed & refused
+        assert end == len(changed | refused) + sum(decoded.skipped.values())

@@ -68,6 +68,34 @@ def deletion(offset: int, number: int, **changed: Any) -> dict[str, Any]:
     return change(offset, number, **{"op": "delete", "after": None, **changed})
 
 
+def record(offset: int, count: int, *, before: int | None = None, partition: int = 0) -> list[dict[str, Any]]:
+    """Return the changes of one record that made `count` of them, behind that of `before`."""
+    several: dict[str, Any] = {"rows": count} if count > 1 else {}
+    return [
+        change(
+            offset,
+            (offset + row) % 3,
+            position=f"{offset:035d}{row:010d}",
+            source={
+                "origin": [TOPIC, 0, partition, offset, *([row] if row else [])],
+                "previous": offset if row else before,
+                **several,
+            },
+        )
+        for row in range(count)
+    ]
+
+
+def chain(counts: Sequence[int], *, first: int = 0, before: int | None = None) -> list[list[dict[str, Any]]]:
+    """Return records of so many changes, one behind the other, at each second offset from `first` on."""
+    records = []
+    for number, count in enumerate(counts):
+        offset = first + 2 * number
+        records.append(record(offset, count, before=before))
+        before = offset
+    return records
+
+
 def encoded(changes: Sequence[dict[str, Any]]) -> list[bytes]:
     """Return the changes as NORMALIZE writes them."""
     return [orjson.dumps(one) for one in changes]

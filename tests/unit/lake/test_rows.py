@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from schemas.change import Height
 from sinks.lake import table as lake
 from sinks.lake.rows import commit_dates
 from streams.lake_buffer import new_rows
@@ -86,8 +87,8 @@ STREAM = (TOPIC, 0, 0)
 
 
 def offsets_of(
-    changes: list[dict[str, Any]], highest: dict[tuple[str, int, int], int]
-) -> tuple[list[int], dict[Any, int]]:
+    changes: list[dict[str, Any]], highest: dict[tuple[str, int, int], Height]
+) -> tuple[list[int], dict[tuple[str, int, int], Height]]:
     """Return the offsets that are let through, and the highest ones then."""
     rows, reached = new_rows(rows_of(changes), highest)
     return rows.column(lake.OFFSET).to_pylist(), reached
@@ -97,26 +98,26 @@ def test_what_is_above_the_highest_offset_is_new() -> None:
     """And nothing else, be it in one run or over several."""
     changes = [change(n, 1) for n in (3, 4, 5)]
 
-    assert ([3, 4, 5], {STREAM: 5}) == offsets_of(changes, {STREAM: 2})
-    assert ([5], {STREAM: 5}) == offsets_of(changes, {STREAM: 4})
-    assert ([], {STREAM: 9}) == offsets_of(changes, {STREAM: 9})
-    assert ([3, 4], {STREAM: 4}) == offsets_of([change(n, 1) for n in (3, 4, 3, 4)], {})
+    assert ([3, 4, 5], {STREAM: Height(5)}) == offsets_of(changes, {STREAM: Height(2)})
+    assert ([5], {STREAM: Height(5)}) == offsets_of(changes, {STREAM: Height(4)})
+    assert ([], {STREAM: Height(9)}) == offsets_of(changes, {STREAM: Height(9)})
+    assert ([3, 4], {STREAM: Height(4)}) == offsets_of([change(n, 1) for n in (3, 4, 3, 4)], {})
 
 
 def test_streams_are_judged_apart() -> None:
     """A replay's generation is a stream of its own, and so is each partition."""
     replayed = [change(n, 1, source={"origin": [TOPIC, 1, 0, n]}) for n in (0, 1)]
     other = [change(0, 1, source={"origin": [TOPIC, 0, 1, 0]})]
-    offsets, reached = offsets_of([*replayed, *other, change(8, 1), change(7, 1)], {STREAM: 7})
+    offsets, reached = offsets_of([*replayed, *other, change(8, 1), change(7, 1)], {STREAM: Height(7)})
 
     assert [0, 1, 0, 8] == offsets
-    assert {STREAM: 8, (TOPIC, 1, 0): 1, (TOPIC, 0, 1): 0} == reached
+    assert {STREAM: Height(8), (TOPIC, 1, 0): Height(1), (TOPIC, 0, 1): Height(0)} == reached
 
 
 def test_floors_stand_outside_the_rule() -> None:
     """They are not dropped, and do not count as the highest."""
     floor = change(9, 1, op="floor", key=None, after=None)
-    offsets, reached = offsets_of([floor, change(3, 1), floor], {STREAM: 2})
+    offsets, reached = offsets_of([floor, change(3, 1), floor], {STREAM: Height(2)})
 
     assert [9, 3, 9] == offsets
-    assert {STREAM: 3} == reached
+    assert {STREAM: Height(3)} == reached

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.change import Height
 from schemas.errors import BugError, SourceMoved, TableStopped
 from sinks.lake.stand import Stand, check_topic, read_stand, read_stands, written
 
 STREAMS = st.tuples(st.text(), st.integers(0), st.integers(0))
-STANDS = st.builds(Stand, st.text(), st.text(), st.integers(0, 2**63), st.dictionaries(STREAMS, st.integers(0, 2**63)))
+HEIGHTS = st.builds(Height, st.integers(0, 2**63), st.just(0) | st.integers(0, 10_000))
+STANDS = st.builds(Stand, st.text(), st.text(), st.integers(0, 2**63), st.dictionaries(STREAMS, HEIGHTS))
 
 
 @given(st.dictionaries(st.integers(0, 1_000), STANDS))
@@ -23,15 +25,17 @@ def test_what_is_written_is_read(stands: dict[int, Stand]) -> None:
 
 def test_the_text_is_frozen() -> None:
     """Tables hold it: a change of it needs a new version."""
-    stand = Stand("headgate.changes.t", "abc", 12, {("t", 0, 1): 11})
+    first = Stand("headgate.changes.t", "abc", 12, {("t", 0, 1): Height(11)})
+    third = Stand("headgate.changes.t", "abc", 12, {("t", 0, 1): Height(11, 2)})
 
-    assert '{"v":1,"topic":"headgate.changes.t","id":"abc","next":12,"highest":[["t",0,1,11]]}' == stand.to_text()
+    assert '{"v":1,"topic":"headgate.changes.t","id":"abc","next":12,"highest":[["t",0,1,11]]}' == first.to_text()
+    assert '{"v":2,"topic":"headgate.changes.t","id":"abc","next":12,"highest":[["t",0,1,11,2]]}' == third.to_text()
 
 
 def test_a_newer_version_stops_the_table() -> None:
     """With what to do; the other tables go on."""
-    with pytest.raises(TableStopped, match=r"version 2, this release reads 1 .*upgrade this one"):
-        read_stand(json.dumps({"v": 2, "topic": "t", "id": "", "next": 1, "highest": []}))
+    with pytest.raises(TableStopped, match=r"version 3, this release reads 1 and 2 .*upgrade this one"):
+        read_stand(json.dumps({"v": 3, "topic": "t", "id": "", "next": 1, "highest": []}))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"v":1}'])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.change import Height
 from schemas.config import LakeConfig
 from sinks.lake.commit import LakeBatch, LakeTable
 from sinks.lake.stand import Stand
@@ -33,7 +34,7 @@ class Planted:
     def add(self, changes: list[dict[str, Any]], *, highest: int | None = None) -> None:
         """Commit the changes as one file per day, and with them that the lake has all up to `highest`."""
         before, self._commits = self._commits, self._commits + 1
-        stand = Stand("t", "", self._commits, {} if highest is None else {STREAM: highest})
+        stand = Stand("t", "", self._commits, {} if highest is None else {STREAM: Height(highest)})
         self._table.commit(LakeBatch("patients", rows_of(changes), {0: before or None}, {0: stand}))
 
     def verify(self) -> Report:

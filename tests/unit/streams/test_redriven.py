@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from connectors.formats.debezium_json import DebeziumDecoder
 from connectors.transport.chunk import Assignment, Group, Headers, Run
 from connectors.transport.producer import Outbox
 from schemas.change import HEADER_FIRST_ORIGIN
@@ -185,6 +186,27 @@ def test_rows_of_a_snapshot_stop_nothing_and_keep_their_order() -> None:
     assert ["update", "snapshot", "update"] == [change["op"] for change in bench.changes()]
     assert [None, 5, 6] == _origins(bench.changes(), "previous")
     assert [] == bench.reasons()
+
+
+def test_records_are_decoded_as_if_they_stood_where_they_once_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With some formats the offset is a part of the position; what is not in its first order is decoded apart."""
+    bench, seen = Bench(), list[tuple[str, list[int]]]()
+    decode = DebeziumDecoder.decode
+
+    def noted(self: DebeziumDecoder, records: Any, memory: Any) -> Any:
+        seen.append((records.topic, records.offsets()))
+        return decode(self, records, memory)
+
+    monkeypatch.setattr(DebeziumDecoder, "decode", noted)
+
+    bench.step(
+        Run(_partition(), [_sent(at, _event(at, 1), first) for at, first in ((5, 40), (6, 44), (7, 41), (8, 41))])
+    )
+
+    assert [(PATIENTS, [40, 44]), (PATIENTS, [41]), (PATIENTS, [41])] == seen
+    assert [5, 6, 7, 8] == [origin[3] for origin in _origins(bench.changes(), "origin")]
+    assert [40, 44, 41, 41] == [origin[3] for origin in _origins(bench.changes(), "first_origin")]
+    assert [None, 5, 6, 7] == _origins(bench.changes(), "previous")
 
 
 def test_a_truncate_goes_back_and_stops_nothing() -> None:

@@ -14,6 +14,7 @@ from connectors.transport.commit_metadata import CommitMetadata, read_commit_met
 from connectors.transport.tail import Entry
 from headgate.local_stages import ask_local_stages
 from schemas import versions
+from schemas.change import Height
 from schemas.errors import HeadgateError, VersionRefused
 from schemas.rule import Alert
 from schemas.table import TableEntry, TableSpec
@@ -39,7 +40,7 @@ QUARANTINED = quarantine_value(
 LAYOUT = Layout("hg", 64)
 ((_, HEIGHTS),) = StateChange(heights={3: {"a": 7}}).records(0)
 assert HEIGHTS is not None, "a height is written, not taken away"
-STAND = Stand("t", "id", 5, {})
+STAND = Stand("t", "id", 5, {("t", 0, 0): Height(4, 1)})
 
 # How each form is read, and what this release writes.
 JSON_FORMS: dict[Form, tuple[Callable[[bytes], Any], bytes]] = {
@@ -86,8 +87,8 @@ def test_what_was_written_before_it_had_a_version_is_read(form: Form) -> None:
 def test_what_a_newer_release_wrote_is_refused_by_all_that_it_says(form: Form) -> None:
     """Also where nothing else of it is as we know it."""
     read, value = JSON_FORMS[form]
-    for newer in (with_version(value, 2), b'{"v": 7, "all": "else"}'):
-        with pytest.raises(HeadgateError, match=r"has version [27], this release reads 1 \(") as caught:
+    for newer in (with_version(value, max(form.reads) + 1), b'{"v": 7, "all": "else"}'):
+        with pytest.raises(HeadgateError, match=r"has version [237], this release reads 1( and 2)? \(") as caught:
             read(newer)
         assert "upgrade this one" in caught.value.hint
         assert form.name in caught.value.message

@@ -1,0 +1,101 @@
+"""What values say of a column whose encoding reads raw JSON, `plain` or `bson`: there a string takes any value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from connectors.formats.placeholder import Placeholder
+from connectors.inference.choice import Choice, Sure
+from connectors.inference.fitting import Way, exists, takes
+from connectors.inference.values import Values
+from schemas.errors import ConfigurationError
+from schemas.types import ColumnType, Kind, parse_type
+
+RAW = frozenset({"plain", "bson"})
+_KINDS = (Kind.BOOLEAN, Kind.LONG, Kind.DOUBLE, Kind.TIMESTAMPTZ, Kind.UUID, Kind.BINARY, Kind.JSON)
+_A_TIME, _A_UUID, _BYTES = "1970-01-01T00:00:00Z", "00000000-0000-4000-8000-000000000000", "AA=="
+_TYPES_MAX = 20  # that one column is stated to have, one after the other
+
+
+class RawValues:
+    """The values of one column, or of the elements of its lists, so far."""
+
+    def __init__(self, encoding: str, placeholder: Placeholder) -> None:
+        """Have seen none; `encoding` is `plain` or `bson`."""
+        self._encoding, self._placeholder = encoding, placeholder
+        self._shapes = Values(placeholder, None)
+        self._open = [way for kind in _KINDS if exists(way := Way(ColumnType(kind), encoding))]
+        self._stated: dict[str, bool] = {}
+        self._others = self._bytes = 0
+        self._elements: RawValues | None = None
+
+    def absorb(self, values: Sequence[Any], stated: str | None = None) -> None:
+        """Take values, and the type that their source states, as a spec writes it, if it does."""
+        if stated is not None and len(self._stated) < _TYPES_MAX:
+            self._stated.setdefault(stated, True)
+        for text, alive in self._stated.items():
+            self._stated[text] = alive and self._fits(text, values)
+        self._open = [way for way in self._open if takes(way, values)]
+        shapes = [_shape(value) for value in values] if self._encoding == "bson" else values
+        self._bytes += sum(1 for shape in shapes if shape is _BYTES)
+        self._others += sum(1 for shape in shapes if shape is not _BYTES and shape is not None)
+        self._shapes.absorb(shapes)
+        if lists := [value for value in values if isinstance(value, list)]:
+            self._elements = self._elements or RawValues(self._encoding, self._placeholder)
+            self._elements.absorb([element for value in lists for element in value])
+
+    def _fits(self, text: str, values: Sequence[Any]) -> bool:
+        try:
+            way = Way(parse_type(text), self._encoding)
+        except ConfigurationError:
+            return False
+        return exists(way) and takes(way, values)
+
+    def choice(self, name: str = "") -> Choice:
+        """Return how to read the column: as its source states it, where every value fits; else as the values look."""
+        if self._stated and (last := next(reversed(self._stated))) and self._stated[last]:
+            return Choice(Way(parse_type(last), self._encoding), Sure.HIGH, "stated by the source")
+        found = self._shapes.choice(name)
+        if self._bytes and not self._others:
+            found = Choice(Way(ColumnType(Kind.BINARY), self._encoding), Sure.MEDIUM, "bytes")
+        kind = found.way.type.kind
+        if kind is Kind.LIST and self._elements is not None:
+            inner = self._elements.choice()
+            return Choice(inner.way.in_list(), inner.sure, f"lists; of their elements: {inner.why}", inner.warning)
+        way = Way(ColumnType(kind), self._encoding)
+        if way not in self._open:
+            way = Way(ColumnType(Kind.STRING), self._encoding)
+        return Choice(way, found.sure, found.why, found.warning)
+
+
+def _shape(value: Any) -> Any:
+    """Return what a value of MongoDB is in plain JSON, by its wrapper; which value exactly does not matter."""
+    if not isinstance(value, dict) or not next(iter(value), "").startswith("$"):
+        return value
+    match value:
+        case {"$numberInt": str(text)} | {"$numberLong": str(text)}:
+            return int(text) if text.lstrip("+-").isascii() and text.lstrip("+-").isdigit() else text
+        case {"$numberDouble": text}:
+            return _double(str(text))
+        case {"$date": _} | {"$timestamp": _}:
+            return _A_TIME
+        case {"$uuid": _} | {"$binary": {"subType": ("03" | "04" | "3" | "4")}} | {"$type": ("03" | "04")}:
+            return _A_UUID
+        case {"$binary": _}:
+            return _BYTES
+        case {"$undefined": _}:
+            return None
+        case {"$oid": text} | {"$numberDecimal": text} | {"$symbol": text} | {"$code": text}:
+            return f"text {text}"
+        case _:
+            return value
+
+
+def _double(text: str) -> Any:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return text
+    return number if number.is_finite() else "NaN"

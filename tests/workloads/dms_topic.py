@@ -11,8 +11,10 @@ SCHEMA = "clinic"
 _POSITION = "mysql-bin-changelog.000007:{at}:0:{at}:7:mysql-bin-changelog.000007:4"
 
 
-def dms_record(table: str, at: int, row: dict[str, Any], op: str = "insert") -> bytes:
-    """Return the record of a change of `clinic.<table>` at a place in the source's log."""
+def dms_record(
+    table: str, at: int, row: dict[str, Any], op: str = "insert", before: dict[str, Any] | None = None
+) -> bytes:
+    """Return the record of a change of `clinic.<table>` at a place in its log; `before` is the row until then."""
     metadata: dict[str, Any] = {
         "timestamp": "2026-11-21T00:03:15.000000Z", "record-type": "data", "operation": op,
         "partition-key-type": "schema-table", "schema-name": SCHEMA, "table-name": table,
@@ -22,7 +24,8 @@ def dms_record(table: str, at: int, row: dict[str, Any], op: str = "insert") -> 
             "transaction-id": at, "transaction-record-id": 1, "commit-timestamp": "2026-11-21T00:03:14.000000Z",
             "stream-position": _POSITION.format(at=at),
         }  # fmt: skip
-    return json.dumps({"data": row, "metadata": metadata}).encode()
+    image = {} if before is None else {"before-image": before}
+    return json.dumps({"data": row, "metadata": metadata, **image}).encode()
 
 
 def control_record(table: str) -> bytes:

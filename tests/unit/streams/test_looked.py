@@ -14,7 +14,8 @@ from tests.workloads.dms_topic import control_record, dms_record, dms_spec
 
 def _looked(*values: bytes | None) -> list[Looked]:
     looker = Looker({table: dms_spec(table, "task") for table in ("patients", "visits")}, LimitsConfig())
-    return [looker.look(OneRecord("task", 0, offset, None, value, [])) for offset, value in enumerate(values)]
+    records = [OneRecord("task", 0, offset, None, value, []) for offset, value in enumerate(values)]
+    return [looked for record in records for looked in looker.look(record)]
 
 
 def _record(table: str, at: int, op: str = "insert") -> bytes:

@@ -27,6 +27,7 @@ from schemas.types import ColumnType, parse_type
 
 TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,127}$")]
 COLUMNS_MAX = 2_000
+SOURCE_TABLE_CHARACTERS_MAX = 500
 _OWN_VIEW_RULE_MAX = 49  # so that the whole name is one that a view may have
 OWN_PREFIX = "_hg_"  # the lake's own columns begin with it; a source's column may not
 
@@ -63,7 +64,7 @@ class Column(Strict):
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
         document = write(self)
         if self.unrepresentable == "quarantine":  # they refuse a key that they do not know
-            document.pop("unrepresentable")
+            document.pop("unrepresentable", None)
         return document
 
 
@@ -92,11 +93,16 @@ class LakePolicy(Strict):
 
 
 class TableSpec(Strict):
-    """What people keep in their repository about one source table."""
+    """What people keep in their repository about one source table.
+
+    `source_table` is the name that the records themselves give it, exactly so: of its topics the table then takes the
+    records of that name alone, and other tables may take others. None: all records are its own.
+    """
 
     table: TableName
     topics: Annotated[list[str], Field(min_length=1, max_length=1_000)]
     format: str = "debezium-json"
+    source_table: Annotated[str, Field(min_length=1, max_length=SOURCE_TABLE_CHARACTERS_MAX)] | None = None
     key: list[str] = []
     columns: Annotated[
         dict[str, Annotated[Column, BeforeValidator(_read_column)]], Field(min_length=1, max_length=COLUMNS_MAX)
@@ -138,6 +144,13 @@ class TableSpec(Strict):
         for rule in self.rules:
             self._check_view_of(rule)
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
+        document = write(self)
+        if self.source_table is None:  # they refuse a key that they do not know
+            document.pop("source_table", None)
+        return document
 
     def _check_view_of(self, rule: Rule) -> None:
         if rule.reads_updates and not self.key:

@@ -1,7 +1,8 @@
-"""Redriven records decoded: each as if it were the only one, with a memory of its own.
+"""Some records of a run, as a decoder reads them: those of one table, those that name none, those that are redriven.
 
-What a partition remembers (that rows of an initial snapshot came before all changes) does not hold where records of
-several partitions and days stand side by side. Nothing here stops a table: such a record is rejected.
+Redriven records are decoded each as if it were the only one, with a memory of its own: what a partition remembers
+(that rows of an initial snapshot came before all changes) does not hold where records of several partitions and days
+stand side by side. They stop no table: such a record is rejected.
 """
 
 from __future__ import annotations
@@ -10,13 +11,37 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from connectors.formats.base import Decoder, PartitionMemory, Records
+from connectors.formats.reasons import rejection
 from connectors.transport.chunk import Headers
 from schemas.batch import Batch, Decoded, Rejected
 from schemas.errors import PoisonRecord, TableStopped
 
 _COLUMNS = tuple(field.name for field in fields(Batch) if field.type.startswith("list"))
 
+_NO_TABLE = "the record names no table, and its topic feeds tables by their names"
+
 TOO_OLD = "too_old_to_redrive"
+
+
+class Once:
+    """Records whose columns are made once, however many tables pick from them."""
+
+    def __init__(self, records: Records) -> None:
+        """Read the columns."""
+        self.topic, self.partition, self.headers = records.topic, records.partition, records.headers
+        self._values, self._keys, self._offsets = records.values(), records.keys(), records.offsets()
+
+    def values(self) -> list[bytes | None]:
+        """Return their values."""
+        return self._values
+
+    def keys(self) -> list[bytes | None]:
+        """Return their keys."""
+        return self._keys
+
+    def offsets(self) -> list[int]:
+        """Return their offsets."""
+        return self._offsets
 
 
 class Picked:
@@ -25,14 +50,23 @@ class Picked:
     Their offsets are those of then: with some formats they are a part of the position, by which nothing is passed.
     """
 
-    def __init__(self, records: Records, indices: Sequence[int], topic: str, offsets: Sequence[int]) -> None:
-        """Keep those at `indices`, which rise; `offsets` are theirs on `topic`, and rise as well."""
+    def __init__(
+        self, records: Records, indices: Sequence[int], topic: str, offsets: Sequence[int] | None = None
+    ) -> None:
+        """Keep those at `indices`, which rise; `offsets` are theirs on `topic`, and rise as well. None: as they are."""
         self.topic, self.partition, self.indices = topic, records.partition, indices
+        if offsets is None:
+            own = records.offsets()
+            offsets = [own[index] for index in indices]
         self._records, self._offsets = records, offsets
 
     def alone(self, index: int) -> Picked:
         """Return one of them."""
         return Picked(self._records, [self.indices[index]], self.topic, [self._offsets[index]])
+
+    def part(self, start: int, stop: int) -> Picked:
+        """Return those from place `start` up to, without, `stop`."""
+        return Picked(self._records, self.indices[start:stop], self.topic, self._offsets[start:stop])
 
     def values(self) -> list[bytes | None]:
         """Return their values."""
@@ -64,6 +98,19 @@ def decode_apart(decoder: Decoder, records: Picked) -> Iterator[tuple[Picked, De
         if decoded.stop is not None:
             decoded = Decoded(decoded.batch, [Rejected(0, _stopped(decoded.stop))])
         yield one, decoded
+
+
+def decode_nameless(decoder: Decoder, records: Picked) -> Iterator[tuple[Picked, Decoded]]:
+    """Yield what records are that name no table of a topic of several: skipped or rejected, also what is a change."""
+    for some, decoded in decode_apart(decoder, records):
+        if decoded.batch:
+            places = {offset: index for index, offset in enumerate(some.offsets())}
+            changes = {places[offset]: rejection("no_table", _NO_TABLE) for offset in decoded.batch.offsets}
+            faults = changes | {each.index: each.error for each in decoded.rejected}
+            rejected = [Rejected(index, fault) for index, fault in sorted(faults.items())]
+            yield some, Decoded(Batch(decoded.batch.table), rejected, decoded.skipped)
+        else:
+            yield some, decoded
 
 
 def _stopped(stop: TableStopped) -> PoisonRecord:

@@ -1,7 +1,8 @@
 """`previous` of each table in a topic of several, kept in the compacted topic `headgate.normalize.previous`.
 
 A topic of one table keeps it in the metadata of its committed offset, which has no room for many. Here it is written
-in the transaction that writes the changes and moves the offset, by table, origin topic and partition. Whoever takes up
+in the transaction that writes the changes and moves the offset, by table, origin topic and partition, and beside it
+what a decoder remembers of the table in the partition. Whoever takes up
 a partition reads the topic to its end, after the committed offset is known, and waits for open transactions below it.
 """
 
@@ -13,6 +14,7 @@ from contextlib import closing
 
 import msgspec
 
+from connectors.formats.base import PartitionMemory
 from connectors.transport.chunk import Assignment
 from connectors.transport.producer import Outbox
 from connectors.transport.tail import CompactedReader
@@ -27,23 +29,30 @@ from streams.settings import client_settings, is_embedded
 class Link(msgspec.Struct, frozen=True):
     """The value of a record: the origin offset of a table's last change in a partition, read in this generation.
 
-    The record's key is `[topic, partition, table]`.
+    The record's key is `[topic, partition, table]`. `memory` is not there where nothing is remembered.
     """
 
     generation: int
-    previous: int
+    previous: int | None
+    memory: PartitionMemory | msgspec.UnsetType = msgspec.UNSET
     v: int = versions.PREVIOUS.writes
 
 
 class Chain:
-    """The last change of each table of one partition, as one attempt at a group sees it."""
+    """The last change of each table of one partition, and what is remembered, as one attempt at a group sees it."""
 
-    __slots__ = ("_last", "changed")
+    __slots__ = ("_last", "_memories", "changed")
 
-    def __init__(self, last: Mapping[str, int]) -> None:
+    def __init__(self, last: Mapping[str, int], memories: Mapping[str, PartitionMemory] | None = None) -> None:
         """Begin with the origin offsets in `last`, by table."""
-        self._last = dict(last)
+        self._last, self._memories = dict(last), dict(memories or {})
         self.changed: set[str] = set()
+
+    def copy(self) -> Chain:
+        """Return an equal chain that changes apart."""
+        made = Chain(self._last, self._memories)
+        made.changed = set(self.changed)
+        return made
 
     def before(self, table: str, first: int) -> int | None:
         """Return the `previous` of a table's change at offset `first`.
@@ -59,9 +68,30 @@ class Chain:
             self._last[table] = last
             self.changed.add(table)
 
-    def last(self) -> dict[str, int]:
-        """Return the last changes by table."""
-        return dict(self._last)
+    def reached(self, table: str) -> int:
+        """Return the origin offset of a table's last change, -1 if there was none."""
+        return self._last.get(table, -1)
+
+    def memory(self, table: str) -> PartitionMemory:
+        """Return a copy of what is remembered of a table as of its last change."""
+        known = self._memories.get(table)
+        return PartitionMemory() if known is None else known.copy()
+
+    def remember(self, table: str, memory: PartitionMemory) -> None:
+        """Remember this of a table from now on."""
+        if memory != self._memories.get(table, PartitionMemory()):
+            self._memories[table] = memory
+            self.changed.add(table)
+
+    def take_over(self, table: str, last: int | None, memory: PartitionMemory) -> None:
+        """Go on where the topic's only table stood, unless it is known here already."""
+        if table not in self._last and table not in self._memories:
+            self.reach(table, last)
+            self.remember(table, memory)
+
+    def link(self, table: str, generation: int) -> Link:
+        """Return what is to be kept of a table."""
+        return Link(generation, self._last.get(table), self._memories.get(table, msgspec.UNSET))
 
 
 class Chains:
@@ -70,7 +100,7 @@ class Chains:
     def __init__(self, topic: str, load: Callable[[], Mapping[bytes, bytes]]) -> None:
         """`load` reads `topic` to its end; see `chains_of`."""
         self._topic, self._load = topic, load
-        self._known: dict[Assignment, dict[str, int]] = {}
+        self._known: dict[Assignment, Chain] = {}
 
     async def take_up(self, assignments: Iterable[Assignment]) -> None:
         """Know the chains of these partitions, which are this worker's, and forget those of partitions that left.
@@ -79,31 +109,39 @@ class Chains:
             SourceUnavailable: the broker does not answer.
             ConfigurationError: a newer version wrote them, or somebody else.
         """
-        self._known = {each: last for each, last in self._known.items() if not each.lost}
+        self._known = {each: chain for each, chain in self._known.items() if not each.lost}
         new = {each for each in assignments if each not in self._known and not each.lost}
         if new:
             records = await asyncio.to_thread(self._load)
             found = _by_partition(records)
             for each in new:
-                links = found.get(each.key, {})
-                # Behind a gap nobody knows what the change before was: the chain breaks, so that readers see it.
-                ours = {} if each.gap else {t: k.previous for t, k in links.items() if k.generation == each.generation}
-                self._known[each] = ours
+                self._known[each] = _chain_of(each, found.get(each.key, {}))
 
     def attempt(self, assignment: Assignment) -> Chain:
         """Return a partition's chain, to be changed by one attempt at a group; `take_up` comes first."""
-        return Chain(self._known.get(assignment, {}))
+        return self._known.get(assignment, Chain({})).copy()
 
     def write(self, outbox: Outbox, assignment: Assignment, chain: Chain) -> None:
         """Write what an attempt changed, beside the changes themselves."""
         for table in sorted(chain.changed):
             key = msgspec.json.encode([assignment.topic, assignment.partition, table])
-            value = msgspec.json.encode(Link(assignment.generation, chain.last()[table]))
+            value = msgspec.json.encode(chain.link(table, assignment.generation))
             outbox.produce(self._topic, 0, key, value)
 
     def settle(self, assignment: Assignment, chain: Chain) -> None:
         """Take it that what an attempt wrote is durable."""
-        self._known[assignment] = chain.last()
+        known = self._known[assignment] = chain.copy()
+        known.changed.clear()
+
+
+def _chain_of(assignment: Assignment, links: Mapping[str, Link]) -> Chain:
+    ours = {table: link for table, link in links.items() if link.generation == assignment.generation}
+    memories = {table: link.memory for table, link in ours.items() if link.memory is not msgspec.UNSET}
+    if assignment.gap:  # nobody knows what the change before was: the chain breaks, so that readers see it
+        chain = Chain({}, memories)
+        chain.changed = set(ours)  # also of tables that have no change for long
+        return chain
+    return Chain({table: link.previous for table, link in ours.items() if link.previous is not None}, memories)
 
 
 def chains_of(config: Config) -> Chains:

@@ -21,11 +21,13 @@ from schemas.config import LimitsConfig
 from schemas.errors import HeadgateError, PoisonRecord
 from schemas.table import TableEntry, TableSpec
 from sinks.topics import encode_changes
-from streams.tables import TableDirectory
+from streams.apart import Picked, decode_nameless
+from streams.tables import Readers, TableDirectory
 
 CHANGE, QUARANTINE = "change", "quarantine"
 _KINDS = {"schema_change": "schema"}  # of what is skipped, where the stages' counters have another name
 _NO_LIMIT = 1 << 62
+_Place = tuple[str, int, str]  # topic, partition, table
 
 
 class Looked(msgspec.Struct):
@@ -59,8 +61,8 @@ class Looker:
         self._decoders: dict[str, Decoder] = {
             name: format_of(spec.format, schemas).decoder(self._tables[name], limits) for name, spec in specs.items()
         }
-        self._memories: dict[tuple[str, int], PartitionMemory] = {}
-        self._previous: dict[tuple[str, int], int | None] = {}
+        self._memories: dict[_Place, PartitionMemory] = {}
+        self._previous: dict[_Place, int | None] = {}
 
     def look(self, record: OneRecord) -> list[Looked]:
         """Return what becomes of a record, each change that it makes apart; never raises for what is in it.
@@ -69,17 +71,17 @@ class Looker:
             RegistryUnavailable: it names a schema that is asked for, and the registry does not answer.
         """
         try:
-            entry = self._tables.of_topic(record.topic)
+            readers = self._tables.of_topic(record.topic)
         except HeadgateError as error:
             return [_looked(record, QUARANTINE, None, error=error)]
-        if entry is not None:
-            return self._decoded(record, entry.spec.table)
+        if readers is not None:
+            return self._routed(record, readers)
         try:
             kind = side_kind(self._text_of(record), depth_max=self._limits.record_depth_max)
         except Rejection as fault:
             return [_looked(record, QUARANTINE, None, error=rejection(fault.reason, fault.message))]
         if kind is None:
-            return [_looked(record, QUARANTINE, None, error=_unregistered(record.topic))]
+            return [_looked(record, QUARANTINE, None, error=_unregistered(f"topic {record.topic}"))]
         return [_looked(record, _KINDS.get(kind, kind), None)]
 
     def _text_of(self, record: OneRecord) -> bytes | None:
@@ -91,8 +93,21 @@ class Looker:
             raise fault
         return text
 
+    def _routed(self, record: OneRecord, readers: Readers) -> list[Looked]:
+        split = readers.split([record.value])
+        if split.by_table:
+            return self._decoded(record, next(iter(split.by_table)))
+        if split.unregistered:
+            return [_looked(record, QUARANTINE, None, error=_unregistered(f"a table of topic {record.topic}"))]
+        decoder = self._decoders[readers.first.spec.table]
+        ((_, decoded),) = decode_nameless(decoder, Picked(record, [0], record.topic))
+        if decoded.rejected:
+            return [_looked(record, QUARANTINE, None, error=decoded.rejected[0].error)]
+        kind = next(iter(decoded.skipped))
+        return [_looked(record, _KINDS.get(kind, kind), None)]
+
     def _decoded(self, record: OneRecord, table: str) -> list[Looked]:
-        place = (record.topic, record.partition)
+        place = (record.topic, record.partition, table)
         memory = self._memories.setdefault(place, PartitionMemory())
         decoded = self._decoders[table].decode(record, memory)
         self.noted.update(decoded.noted)
@@ -108,8 +123,8 @@ class Looker:
         return [_looked(record, CHANGE, table, row, change=value) for row, (_, value) in enumerate(changes)]
 
 
-def _unregistered(topic: str) -> PoisonRecord:
-    return PoisonRecord("unregistered", f"no spec names topic {topic}", hint="name its table's spec with --spec")
+def _unregistered(what: str) -> PoisonRecord:
+    return PoisonRecord("unregistered", f"no spec names {what}", hint="name its table's spec with --spec")
 
 
 def _looked(

@@ -17,6 +17,7 @@ import msgspec
 
 from connectors.formats import format_of
 from connectors.formats.base import Decoder
+from connectors.registry import registry_of
 from connectors.transport.producer import Outbox
 from schemas.change import HEADER_FIRST_ORIGIN
 from schemas.config import Config
@@ -24,7 +25,7 @@ from schemas.errors import ConfigurationError, HeadgateError, RecordTooLarge, Ta
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
-from streams.apart import TOO_OLD, Picked, decode_apart, without_old
+from streams.apart import TOO_OLD, Picked, decode_apart, decode_nameless, without_old
 from streams.originals import Original, Originals
 from streams.quarantine import OPEN, REDRIVEN, SLOT, Held, Place, Quarantine, Wanted, settle
 from streams.registration import ensure_own_topics, load_tables, open_admin, own_topic
@@ -153,6 +154,7 @@ class _Trial:
     ) -> None:
         self._config, self._tables, self._originals = config, tables, originals
         self._decoders: dict[str, Decoder] = {}
+        self._registry = registry_of(config.registry)
         oldest = datetime.fromtimestamp(clock(), UTC) - timedelta(hours=config.limits.redrive_max_age_hours)
         self._oldest = oldest.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
@@ -161,29 +163,36 @@ class _Trial:
         if held.entry.stage != "normalize":
             return "other_stage"
         try:
-            entry = self._tables.of_topic(held.entry.origin[0])
+            readers = self._tables.of_topic(held.entry.origin[0])
         except TableStopped as stop:
             return stop.reason
-        if entry is None:
+        if readers is None:
             return "unregistered"
-        if entry.paused:
+        if all(entry.paused for entry in readers.entries.values()):
             return "table_paused"
         original = self._originals.of(held.entry)
         if original is None:
             return "bytes_gone"
+        split = readers.split([original.value])
+        if split.unregistered:
+            return "unregistered"
+        entry = readers.entries[table] if (table := next(iter(split.by_table), None)) else readers.first
+        if entry.paused:
+            return "table_paused"
         try:
             _produce(Outbox(lambda *_: None, self._config.kafka.message_bytes_max), TopicNames(), held, original)
         except RecordTooLarge:
             return "too_large"
-        return self._decoded(held, entry, original)
+        return self._decoded(held, entry, original, named=table is not None)
 
-    def _decoded(self, held: Held, entry: TableEntry, original: Original) -> str | HeadgateError | None:
+    def _decoded(self, held: Held, entry: TableEntry, original: Original, *, named: bool) -> str | HeadgateError | None:
         table = entry.spec.table
         if table not in self._decoders:
-            self._decoders[table] = format_of(entry.spec.format).decoder(entry, self._config.limits)
+            known = format_of(entry.spec.format, self._registry)
+            self._decoders[table] = known.decoder(entry, self._config.limits)
         topic, _, _, offset = held.entry.origin
         record = Picked(original.read_at(held.entry.origin), [0], topic, [offset])
-        ((_, decoded),) = decode_apart(self._decoders[table], record)
+        ((_, decoded),) = (decode_apart if named else decode_nameless)(self._decoders[table], record)
         if decoded.rejected:
             return decoded.rejected[0].error
         return TOO_OLD if without_old(decoded.batch, self._oldest)[1] else None

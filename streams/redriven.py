@@ -17,6 +17,7 @@ from typing import Any
 
 from connectors.formats import format_of
 from connectors.formats.base import Decoder
+from connectors.registry import registry_of
 from connectors.transport.chunk import Assignment, Group, Headers, Run
 from connectors.transport.transaction import Advance, Outbox
 from schemas.batch import Batch
@@ -26,7 +27,6 @@ from schemas.errors import (
     ConfigurationError,
     HeadgateError,
     PoisonRecord,
-    RecordTooLarge,
     SourceUnavailable,
     TableStopped,
     TransactionAborted,
@@ -35,13 +35,15 @@ from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
 from sinks.topics import encode_changes
-from streams.apart import Picked, decode_apart, too_old, without_old
+from streams.apart import Picked, decode_apart, decode_nameless, too_old, without_old
+from streams.attempt import output_too_large
 from streams.chains import Chain, Chains
 from streams.poison import Origin, parted, quarantined
 from streams.stage import BaseStage
-from streams.tables import TableDirectory
+from streams.tables import Readers, TableDirectory
 
 REDRIVE_LANE = "redrive"
+_REGISTER = "register it; in a topic of several tables by the `source_table` that its records say"
 
 EnsureOutputs = Callable[[Mapping[str, int]], Awaitable[Mapping[str, int]]]
 
@@ -73,7 +75,7 @@ class RedriveLane:
         """`ensure_outputs` makes or enlarges output topics to so many partitions, and returns how many each has."""
         self._config, self._names, self._tables, self._writer = config, names, tables, writer
         self._chains, self._ensure_outputs, self._clock = chains, ensure_outputs, clock
-        self._stage = stage
+        self._stage, self._registry = stage, registry_of(config.registry)
         self._decoders: dict[str, tuple[TableEntry, Decoder]] = {}
         self._ensured: dict[str, int] = {}
         self._refused: set[str] = set()  # tables whose output refused the last attempt
@@ -134,18 +136,26 @@ class RedriveLane:
     def _run(self, work: _Work, outbox: Outbox, run: Run) -> None:
         firsts = [parted(run.headers(index))[1] for index in range(len(run))]
         by_table: dict[str, tuple[TableEntry, list[int]]] = {}
-        for index, first in enumerate(firsts):
-            found = self._route(first)
+        nameless: dict[str, tuple[TableEntry, list[int]]] = {}
+        for index, (first, value) in enumerate(zip(firsts, run.values(), strict=True)):
+            found = self._route(first, value)
             if isinstance(found, HeadgateError):
                 self._quarantine(work, outbox, run, index, found)
-            else:
-                by_table.setdefault(found.spec.table, (found, []))[1].append(index)
+                continue
+            entry, named = found
+            (by_table if named else nameless).setdefault(entry.spec.table, (entry, []))[1].append(index)
         for entry, indices in by_table.values():
             for some in _side_by_side(run, indices, firsts):
                 self._table(work, outbox, run, entry, some, firsts)
+        for entry, indices in nameless.values():
+            for some in _side_by_side(run, indices, firsts):
+                self._nameless(work, outbox, run, entry, some)
 
-    def _route(self, first: Origin | None) -> TableEntry | HeadgateError:
-        """Return the table of a record that was read at `first`, or why it cannot be told, or not be read now."""
+    def _route(self, first: Origin | None, value: bytes | None) -> tuple[TableEntry, bool] | HeadgateError:
+        """Return the table of a record that was read at `first`, or why it cannot be told, or not be read now.
+
+        Of a topic of several tables a record may name none: then it is the first table's to say what it is.
+        """
         if first is None:
             return PoisonRecord(
                 "no_first_origin",
@@ -153,11 +163,13 @@ class RedriveLane:
                 hint="only `headgate quarantine redrive` writes to this topic",
             )
         try:
-            entry = self._tables.of_topic(first[0])
+            readers = self._tables.of_topic(first[0])
         except TableStopped as stop:
             return PoisonRecord(stop.reason, stop.message, hint=stop.hint)
-        if entry is None:
-            return PoisonRecord("unregistered", f"no table is registered for {first[0]}", hint="register it")
+        split = readers.split([value]) if readers is not None else None
+        if readers is None or split is None or split.unregistered:
+            return PoisonRecord("unregistered", f"no table is registered for a record of {first[0]}", hint=_REGISTER)
+        entry = readers.first if split.nameless else readers.entries[next(iter(split.by_table))]
         table = entry.spec.table
         if entry.paused:
             return PoisonRecord("table_paused", f"{table} is paused", hint=f"headgate tables resume {table}")
@@ -167,7 +179,14 @@ class RedriveLane:
                 f"{self._names.changes(table)} refused a write",
                 hint="look at the topic: does it exist, and how large may a record be? Then redrive it again",
             )
-        return entry
+        return entry, not split.nameless
+
+    def _nameless(self, work: _Work, outbox: Outbox, run: Run, entry: TableEntry, records: Picked) -> None:
+        """Skip or put back records that name no table of theirs."""
+        for some, decoded in decode_nameless(self._decoder(entry), records):
+            for each in decoded.rejected:
+                self._quarantine(work, outbox, run, some.indices[each.index], each.error)
+            work.counts.update({f"skipped_{reason}": n for reason, n in decoded.skipped.items()})
 
     def _table(
         self, work: _Work, outbox: Outbox, run: Run, entry: TableEntry, records: Picked, firsts: list[Origin | None]
@@ -206,18 +225,18 @@ class RedriveLane:
         outbox.produce_all(self._names.changes(table), run.partition, records, headers)
         chain.reach(table, last)
         work.counts["redriven"] += len(records)
-        return {places[offset]: _too_large(room) for offset in too_large}
+        return {places[offset]: output_too_large(room) for offset in too_large}
 
     def _decoder(self, entry: TableEntry) -> Decoder:
         known = self._decoders.get(entry.spec.table)
         if known is None or known[0] is not entry:
-            known = (entry, format_of(entry.spec.format).decoder(entry, self._config.limits))
+            known = (entry, format_of(entry.spec.format, self._registry).decoder(entry, self._config.limits))
             self._decoders[entry.spec.table] = known
         return known[1]
 
     def _quarantine(self, work: _Work, outbox: Outbox, run: Run, index: int, error: BaseException) -> None:
         first = parted(run.headers(index))[1]
-        table = self._table_of(first)
+        table = self._table_of(first, run.values()[index])
         value = quarantined(
             self._config, run, error, stage=self._stage.name, table=table, at=self._clock(), index=index,
             generation=run.assignment.generation,
@@ -227,12 +246,15 @@ class RedriveLane:
         work.counts["redriven_in_vain"] += 1
         work.quarantined[table or "", reason_of(error)] += 1
 
-    def _table_of(self, first: Origin | None) -> str | None:
+    def _table_of(self, first: Origin | None, value: bytes | None) -> str | None:
+        readers = self._readers(first[0]) if first is not None else None
+        return None if readers is None else readers.table_of(value)
+
+    def _readers(self, topic: str) -> Readers | None:
         try:
-            entry = self._tables.of_topic(first[0]) if first is not None else None
-        except TableStopped:  # two lay claim to it
+            return self._tables.of_topic(topic)
+        except TableStopped:  # several lay claim to it
             return None
-        return None if entry is None else entry.spec.table
 
     def _oldest(self) -> str:
         """Return the commit time of the oldest change that may be sent again, as the contract writes times."""
@@ -246,7 +268,8 @@ class RedriveLane:
         wanted: dict[str, int] = {}
         for run in runs:
             firsts = {first[0] for i in range(len(run)) if (first := parted(run.headers(i))[1]) is not None}
-            tables = {table for topic in firsts if (table := self._table_of((topic, 0, 0, 0))) is not None}
+            fed = [readers for topic in firsts if (readers := self._readers(topic)) is not None]
+            tables = {table for readers in fed for table in readers.entries}
             for output in map(self._names.changes, tables):
                 if self._ensured.get(output, 0) <= run.partition:
                     wanted[output] = max(run.partition + 1, wanted.get(output, 0))
@@ -276,11 +299,3 @@ def _side_by_side(run: Run, indices: list[int], firsts: list[Origin | None]) -> 
         some.append(index)
         offsets.append(offset)
     yield Picked(run, some, stream[0], offsets)
-
-
-def _too_large(bytes_max: int) -> RecordTooLarge:
-    return RecordTooLarge(
-        f"the change takes more than {bytes_max} bytes",
-        hint="raise kafka.message_bytes_max and the output topic's max.message.bytes, or leave columns out",
-        reason="output_too_large",
-    )

@@ -61,20 +61,23 @@ def decided(names: TopicNames, tables: TableDirectory) -> Decided:
     """Return what tells the decision about a topic, as of the entries now."""
 
     def find(topic: str) -> Decision | None:
-        entry = entry_of(topic, names, tables)
-        return entry.decisions.get(topic) if entry is not None else None
+        decisions = [entry.decisions.get(topic) for entry in entries_of(topic, names, tables)]
+        # A topic of several tables: whichever of them somebody decided for, and last, it is one decision for all.
+        return max(filter(None, decisions), key=lambda decision: decision.generation, default=None)
 
     return find
 
 
-def entry_of(topic: str, names: TopicNames, tables: TableDirectory) -> TableEntry | None:
-    """Return the table that a topic belongs to, as its source or as its output; None where that is not certain."""
+def entries_of(topic: str, names: TopicNames, tables: TableDirectory) -> list[TableEntry]:
+    """Return the tables that a topic belongs to, as their source or output; none where that is not certain."""
     if topic.startswith(names.changes("")):
-        return tables.get(names.table_of(topic))
+        entry = tables.get(names.table_of(topic))
+        return [] if entry is None else [entry]
     try:
-        return tables.of_topic(topic)
-    except TableStopped:  # two tables lay claim to it; that it is paused for
-        return None
+        readers = tables.of_topic(topic)
+    except TableStopped:  # tables lay claim to it that cannot share it; that it is paused for
+        return []
+    return [] if readers is None else list(readers.entries.values())
 
 
 async def take_up_again(

@@ -57,8 +57,9 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
         "assigned": len(read),
         "tables": [
             *(
-                table_status(topic, of, at, now)
+                table_status(table, of, at, now)
                 for topic, of in by_topic(sorted([*read, *waiting], key=_by_name)).items()
+                for table in _tables_of(topic, at.names, at.tables)
             ),
             *map(paused_status, paused),
         ],
@@ -101,17 +102,19 @@ def _by_name(partition: PartitionView) -> tuple[str, int]:
     return partition.topic, partition.partition
 
 
-def table_status(topic: str, partitions: list[PartitionView], at: Standing, now: float) -> dict[str, Any]:
-    """Return one topic's figures; ages in seconds, None where nothing is known."""
+def table_status(table: str, partitions: list[PartitionView], at: Standing, now: float) -> dict[str, Any]:
+    """Return the figures of one topic, these are its partitions, as those of a table; ages in seconds.
+
+    A topic of several tables has the same for each: what one of them waits for, all do.
+    """
     lags = [each.lag for each in partitions if each.lag is not None]
     newest = max((each.last_timestamp_ms for each in partitions), default=-1)
     paused = next((each for each in partitions if each.paused and each.paused != "its lane is full"), None)
-    table = _table_of(topic, at.names, at.tables)
     unknown = getattr(at.stage, "unknown_columns", {}).get(table, ())
     filling = at.stage.filling().get(table) if hasattr(at.stage, "filling") else None
     return {
         "table": table,
-        "topic": topic,
+        "topic": partitions[0].topic,
         "partitions": len(partitions),
         "lag": sum(lags) if lags else None,
         "freshness_seconds": max(now - newest / 1000, 0.0) if newest >= 0 else None,
@@ -150,14 +153,17 @@ def paused_status(entry: TableEntry) -> dict[str, Any]:
     }
 
 
-def _table_of(topic: str, names: TopicNames, tables: TableDirectory) -> str:
+def _tables_of(topic: str, names: TopicNames, tables: TableDirectory) -> list[str]:
+    """Return the tables that a topic is read for, but for those that are paused beside others; else its own name."""
     if topic.startswith(names.changes("")):
-        return names.table_of(topic)
+        return [names.table_of(topic)]
     try:
-        entry = tables.of_topic(topic)
-    except TableStopped:  # two lay claim to it: it is paused, and the pause says so
-        return topic
-    return entry.spec.table if entry is not None else topic
+        readers = tables.of_topic(topic)
+    except TableStopped:  # several lay claim to it: it is paused, and the pause says so
+        return [topic]
+    if readers is None:
+        return [topic]
+    return [table for table, entry in readers.entries.items() if not entry.paused] or list(readers.entries)
 
 
 def last_error(at: Standing, now: float) -> dict[str, Any] | None:

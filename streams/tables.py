@@ -7,15 +7,19 @@ subscribes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 from pydantic import ValidationError
 
+from connectors.formats.routing import Router, is_routed_alike
 from schemas import versions
 from schemas.errors import ConfigurationError, TableStopped
 from schemas.table import TableEntry, TableSpec, views_that_emit
 from schemas.topics import TopicNames
+
+TABLES_SHOWN = 5
 
 # librdkafka matches patterns by POSIX: it refuses `(?…`, and takes `\d` for a d. Nothing would come of such topics.
 _NOT_POSIX = re.compile(r"\(\?|\\[A-Za-z0-9]")
@@ -40,13 +44,73 @@ def read_entry(data: bytes) -> TableEntry:
     )
 
 
+_SHARING = "a topic feeds one table, or several of one format that each say their `source_table`: docs/tables.md"
+
+
+@dataclass(slots=True)
+class Split:
+    """Records told apart, as indices that rise: by table, those that name no table, and by a name that no spec has."""
+
+    by_table: dict[str, list[int]] = field(default_factory=dict)
+    nameless: list[int] = field(default_factory=list)
+    unregistered: dict[str, list[int]] = field(default_factory=dict)
+
+
+class Readers:
+    """The tables that a topic feeds, by name: one that takes all of its records, or those that say `source_table`."""
+
+    def __init__(self, entries: Sequence[TableEntry]) -> None:
+        """Prepare to tell the records of these tables apart.
+
+        Raises:
+            ConfigurationError: they cannot be told apart.
+        """
+        self.entries = {entry.spec.table: entry for entry in sorted(entries, key=lambda entry: entry.spec.table)}
+        self._first = next(iter(self.entries))
+        specs = [entry.spec for entry in self.entries.values()]
+        if (why := _cannot_share(specs)) is not None:
+            raise ConfigurationError(why, hint=_SHARING)
+        self._by_source = {spec.source_table: spec.table for spec in specs if spec.source_table is not None}
+        self._router = Router(specs[0]) if self._by_source else None
+
+    @property
+    def shared(self) -> bool:
+        """Whether records are told apart by the name of their table, if there is only one such table, too."""
+        return self._router is not None
+
+    @property
+    def first(self) -> TableEntry:
+        """The first table by name, whose decoder says what records are that name none."""
+        return self.entries[self._first]
+
+    def split(self, values: Sequence[bytes | None]) -> Split:
+        """Return which records belong to which table."""
+        if self._router is None:
+            return Split({self._first: list(range(len(values)))})
+        found: dict[str | None, list[int]] = {}
+        for index, name in enumerate(self._router.names(values)):
+            found.setdefault(name, []).append(index)
+        split = Split(nameless=found.pop(None, []))
+        for name, indices in found.items():
+            assert name is not None, "what names no table was taken out"
+            if (table := self._by_source.get(name)) is not None:
+                split.by_table[table] = indices
+            else:
+                split.unregistered[name] = indices
+        return split
+
+    def table_of(self, value: bytes | None) -> str | None:
+        """Return the table that one record belongs to, None if it names none that is registered."""
+        return next(iter(self.split([value]).by_table), None)
+
+
 class TableDirectory(Mapping[str, TableEntry]):
     """The registered tables by name, as of the last record read; changed only by `update`."""
 
     def __init__(self, entries: Mapping[str, TableEntry] | None = None) -> None:
         """Begin with `entries`."""
         self._entries: dict[str, TableEntry] = dict(entries or {})
-        self._by_topic: dict[str, TableEntry | None] = {}
+        self._by_topic: dict[str, Readers | None] = {}
         self.unreadable: dict[str, ConfigurationError] = {}
 
     def __getitem__(self, table: str) -> TableEntry:
@@ -87,22 +151,22 @@ class TableDirectory(Mapping[str, TableEntry]):
             self._entries, self._by_topic = entries, {}
         return changed
 
-    def of_topic(self, topic: str) -> TableEntry | None:
-        """Return the table that a source topic belongs to, None if it is not registered.
+    def of_topic(self, topic: str) -> Readers | None:
+        """Return the tables that a source topic feeds, None if none is registered for it.
 
         Raises:
-            TableStopped: the patterns of two tables catch it, which `check_topics` cannot see before there is a topic.
+            TableStopped: patterns of tables catch it that cannot share a topic, which `check_topics` cannot see before
+                there is a topic.
         """
         by_topic = self._by_topic
         if topic not in by_topic:
             found = [entry for entry in self._entries.values() if reads(entry.spec, topic)]
-            if len(found) > 1:
-                raise TableStopped(
-                    "claimed_twice",
-                    f"{topic} is read by {' and '.join(sorted(entry.spec.table for entry in found))}",
-                    hint="one topic feeds one table; make the patterns narrower and apply",
-                )
-            by_topic[topic] = found[0] if found else None
+            try:
+                by_topic[topic] = Readers(found) if found else None
+            except ConfigurationError as error:
+                tables = " and ".join(sorted(entry.spec.table for entry in found)[:TABLES_SHOWN])
+                message = f"{topic} is read by {tables}: {error.message}"
+                raise TableStopped("claimed_twice", message, hint=f"{error.hint}; mend the specs and apply") from error
         return by_topic[topic]
 
 
@@ -111,22 +175,44 @@ def reads(spec: TableSpec, topic: str) -> bool:
     return any(re.match(name, topic) if name.startswith("^") else name == topic for name in spec.topics)
 
 
+def _cannot_share(specs: Sequence[TableSpec]) -> str | None:
+    """Return why one topic cannot feed all of these tables, None if it can."""
+    first, *others = specs
+    if not others:
+        return None
+    if whole := [spec.table for spec in specs if spec.source_table is None]:
+        return f"{whole[0]} says no source_table, so it takes all records"
+    by_source: dict[str | None, str] = {}
+    for spec in specs:
+        if (twin := by_source.setdefault(spec.source_table, spec.table)) != spec.table:
+            return f"{twin} and {spec.table} both say source_table: {spec.source_table}"
+    for spec in others:
+        if not is_routed_alike(first, spec):
+            differing = "format" if first.format != spec.format else "options.table"
+            return f"{first.table} and {spec.table} have not the same {differing}"
+    return None
+
+
 def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
-    """Check that no topic feeds two tables and that none is ours.
+    """Check that no topic feeds tables that cannot share it, and that none is ours.
 
     Raises:
-        ConfigurationError: it names the topic and both tables.
+        ConfigurationError: it names the topic and the tables.
     """
     readers = _readers(specs)
+    looked_at: set[str] = set()
     for table, spec in specs.items():
+        _check_told_apart(spec)
         for name in spec.topics:
             if name.startswith(f"{own_prefix}."):
                 raise ConfigurationError(f"{table}: {name} is one of our own topics", hint="name the source's topic")
-            if not name.startswith("^") and (others := [other for other in readers(name) if other != table]):
-                raise ConfigurationError(
-                    f"{name} would feed both {table} and {others[0]}",
-                    hint="one topic feeds one table; make the pattern narrower",
-                )
+            if name.startswith("^") or name in looked_at:
+                continue
+            looked_at.add(name)
+            both = [specs[each] for each in dict.fromkeys([table, *readers(name)])]
+            if (why := _cannot_share(both)) is not None:
+                tables = " and ".join(each.table for each in both[:TABLES_SHOWN])
+                raise ConfigurationError(f"{name} would feed both {tables}: {why}", hint=_SHARING)
     names = TopicNames(own_prefix)
     waiting = names.all_alerts_retry("destination")
     own = [names.tables, names.alerts, names.quarantine, names.alerts_redrive, names.alerts_dead, names.status]
@@ -140,6 +226,15 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
                 f"{caught[0]}: its pattern also catches {topic}, a topic of ours",
                 hint=f"leave out what begins with {own_prefix}.",
             )
+
+
+def _check_told_apart(spec: TableSpec) -> None:
+    if spec.source_table is None:
+        return
+    try:
+        Router(spec)
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"{spec.table}: {exc.message}", hint=exc.hint) from exc
 
 
 def _readers(specs: Mapping[str, TableSpec]) -> Callable[[str], list[str]]:

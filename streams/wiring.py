@@ -111,6 +111,7 @@ def _warn(event: str, fields: Mapping[str, object]) -> None:
 
 
 def _normalize(parts: Parts) -> Wired:
+    from streams.chains import chains_of
     from streams.normalize import NormalizeStage, Output
 
     config, transactional = parts.config, is_transactional(parts.config)
@@ -132,7 +133,7 @@ def _normalize(parts: Parts) -> Wired:
     writer = writer_of(parts, transactional=transactional)
     stage = NormalizeStage(
         config, names=parts.names, tables=parts.tables, writer=writer, consumer=parts.consumer,
-        ensure_outputs=ensure_outputs,
+        chains=chains_of(config), ensure_outputs=ensure_outputs,
     )  # fmt: skip
 
     def group_records_max() -> int:

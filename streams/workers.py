@@ -221,6 +221,11 @@ def _stage_sum(stage: str, workers: Sequence[WorkerState]) -> dict[str, Any]:
         "workers": len(there),
         "not_there": [each.name for each in workers if each.is_sick],
         "partitions": sum(int(each.status.get("assigned") or 0) for each in there),
-        "lag": _over(sum, rows, "lag"),
+        "lag": _over(sum, [row for each in there for row in _by_topic(each)], "lag"),
         "paused_tables": len({row.get("table") for row in rows if row.get("paused")}),
     }
+
+
+def _by_topic(worker: WorkerState) -> Iterable[Mapping[str, Any]]:
+    """Return a row for each topic: one of several tables has a row for each of them, with the same lag."""
+    return {row.get("topic"): row for row in worker.status.get("tables", [])}.values()

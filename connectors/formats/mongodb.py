@@ -191,9 +191,12 @@ def looks_like(document: dict[str, Any]) -> bool:
 
 
 def table_of(document: dict[str, Any]) -> str | None:
-    """Return the collection of an envelope, `db.collection`."""
+    """Return the collection of an envelope, `db.collection`; None if it names none."""
     source = document.get("source")
-    return f"{source.get('db')}.{source.get('collection')}" if isinstance(source, dict) else None
+    if not isinstance(source, dict):
+        return None
+    database, collection = source.get("db"), source.get("collection")
+    return f"{database}.{collection}" if isinstance(database, str) and isinstance(collection, str) else None
 
 
 DEBEZIUM_MONGODB = EventFormat(NAME, _Unwrapper, dialect="bson")

@@ -74,6 +74,11 @@ _TABLE = (
         SchemaMismatch,
         "the value has no form in this type: widen it, or declare the column string (times also long)",
     ),
+    Reason(
+        "no_table",
+        PoisonRecord,
+        "the topic feeds tables by the name that their records give, and this one gives none: look at its producer",
+    ),
     Reason("unknown_column", SchemaMismatch, "add the column to the spec, or set unknown_columns: ignore"),
     Reason(
         "bad_schema",

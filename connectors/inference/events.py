@@ -46,13 +46,15 @@ def _of_control(document: Document) -> Any:
 class Told:
     """What a format's records tell beside the rows: the source's table, and the names of its key's columns.
 
-    `columns` are those that the format has, where a spec may name no others.
+    `columns` are those that the format has, where a spec may name no others. `bare_deletes` carry the key alone, not
+    the row that is gone.
     """
 
     format: EventFormat
     table: Callable[[Document], str | None]
     key: Callable[[Document], Any] | None = None
     columns: tuple[str, ...] = ("_",)
+    bare_deletes: bool = False
 
 
 TOLD: dict[str, Told] = {
@@ -64,7 +66,7 @@ TOLD: dict[str, Told] = {
         Told(goldengate.FORMAT, goldengate.table_of, _listed("primary_keys")),
         Told(qlik.FORMAT, qlik.table_of),
         Told(sequin.FORMAT, sequin.table_of),
-        Told(dms.FORMAT, dms.table_of, _of_control),
+        Told(dms.FORMAT, dms.table_of, _of_control, bare_deletes=True),
         Told(dynamodb.FORMAT, dynamodb.table_of, _of_dynamodb),
         Told(s3.FORMAT, s3.table_of, lambda _document: ["bucket", "key"], s3.COLUMNS),
     )
@@ -77,9 +79,11 @@ class _Known:
 
     key: tuple[str, ...] | None = None
 
-    def of(self, table: str, after: dict[str, Any] | None, before: dict[str, Any] | None) -> tuple[str, ...] | None:
-        """Return the key's columns; of a tool that names none what a delete carries alone, or is called as keys are."""
-        if self.key is None and after is None and before:
+    def of(
+        self, told: Told, table: str, after: dict[str, Any] | None, before: dict[str, Any] | None
+    ) -> tuple[str, ...] | None:
+        """Return the key's columns; where none names them what a delete carries alone, or is called as keys are."""
+        if told.bare_deletes and self.key is None and after is None and before:
             alone = tuple(name for name, value in before.items() if value is not None)
             if len(alone) < len(before) or len(alone) == 1:
                 self.key = alone
@@ -147,7 +151,7 @@ class EventSampler:
                     table=table,
                     origin=topic,
                     op=code,
-                    key_columns=known.of(table, after_row, before_row),
+                    key_columns=known.of(self.told, table, after_row, before_row),
                     row=after_row,
                     before=before_row,
                     dialect=events.dialect or self.told.format.dialect,

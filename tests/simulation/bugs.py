@@ -22,8 +22,9 @@ from sinks.lake.commit import LakeTable
 from sinks.redis.ledger import Refused
 from sinks.redis.offsets import OffsetBook
 from sinks.redis.store import Fallen, FeatureStore, Moves
+from streams.attempt import Attempt
 from streams.features import FeaturesStage
-from streams.normalize import NormalizeStage, _Work
+from streams.normalize import NormalizeStage
 from tests.simulation.iceberg import UUID
 from tests.simulation.run import Outcome, run_seed
 
@@ -150,7 +151,7 @@ def _offsets_in_a_second_transaction() -> AbstractContextManager[Any]:
 def _state_kept_of_what_was_aborted() -> AbstractContextManager[Any]:
     attempt = NormalizeStage._attempt
 
-    def kept(self: NormalizeStage, work: _Work, outbox: Any, runs: Sequence[Any]) -> Any:
+    def kept(self: NormalizeStage, work: Attempt, outbox: Any, runs: Sequence[Any]) -> Any:
         advances = attempt(self, work, outbox, runs)
         self._settle(work)
         return advances

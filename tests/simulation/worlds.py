@@ -14,6 +14,7 @@ from connectors.transport.settings import ProducerSettings
 from connectors.transport.transaction import TransactionalWriter
 from schemas.config import Config
 from sinks.redis.layout import Layout
+from streams.chains import Chains
 from streams.features import FeaturesStage
 from streams.lake import LakeStage
 from streams.normalize import NormalizeStage, Output
@@ -59,7 +60,7 @@ class NormalizeWorld(World):
 
         stage = NormalizeStage(
             self.config, names=NAMES, tables=self.tables, writer=writer, consumer=service, ensure_outputs=ensure,
-            clock=self.around.network.clock,
+            chains=Chains(NAMES.normalize_previous, dict), clock=self.around.network.clock,
         )  # fmt: skip
         options = {
             "commits": False, "on_poison": stage.on_poison, "group_wait": stage.group_wait_seconds,

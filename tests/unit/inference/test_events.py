@@ -70,18 +70,22 @@ def dms(operation: str, data: Any, *, at: int = 0, record_type: str = "data") ->
 
 
 def test_aws_dms_names_the_key_in_what_it_says_of_a_table() -> None:
-    """Without that there is none."""
-    rows = [dms("load", {"id": 1, "at": "2019-10-31T22:53:55Z", "n": "1.50"}), dms("load", {"id": 2}, at=1)]
-    defined = {"table-def": {"columns": {"id": {"type": "INT32"}}, "primary-key": ["id"]}}
+    """Without that by a delete, which carries nothing else, or by a name that keys have."""
+    rows = [dms("load", {"no": 1, "at": "2019-10-31T22:53:55Z", "n": "1.50"}), dms("load", {"no": 2}, at=1)]
+    defined = {"table-def": {"columns": {"no": {"type": "INT32"}}, "primary-key": ["no"]}}
     control = dms("create-table", defined, record_type="control")
 
-    assert {"id": "long", "at": "timestamptz", "n": "string"} == types(proposed(rows))
-    assert ([], ["id"]) == (proposed(rows).spec.key, proposed([control, *rows]).spec.key)
+    gone = dms("delete", {"no": 1, "at": None, "n": None}, at=2)
+
+    assert {"no": "long", "at": "timestamptz", "n": "string"} == types(proposed(rows))
+    assert ([], ["no"]) == (proposed(rows).spec.key, proposed([control, *rows]).spec.key)
+    assert ["no"] == proposed([*rows, gone]).spec.key
+    assert ["id"] == proposed([dms("load", {"name": "a", "id": 1})]).spec.key
     assert "sbtest.x" == proposed(rows).spec.table
 
 
-def test_a_topic_of_several_tables_has_no_key() -> None:
-    """Rows of one key could be of two tables."""
+def test_tables_of_one_topic_are_told_apart() -> None:
+    """By the source's name of each."""
     several = [
         OneRecord("m", 0, at, None, compact({
             "database": "shop", "table": table, "type": "insert", "ts": 1, "xid": at, "commit": True,
@@ -91,10 +95,11 @@ def test_a_topic_of_several_tables_has_no_key() -> None:
     samples = new_samples()
     for record in several:
         samples.add(record)
-    (found,) = samples.tables()
+    found = samples.tables()
 
-    assert [] == found.spec.key
-    assert ["the topic holds several tables of the source, so no key is proposed: shop.a, shop.b"] == found.warnings
+    assert [("shop.a", "shop.a", ["id"]), ("shop.b", "shop.b", ["id"])] == [
+        (proposal.source, proposal.spec.table, proposal.spec.key) for proposal in found
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from schemas.document import read_document
 from schemas.errors import POLICY, Policy, RegistryUnavailable, SourceUnavailable, TransactionAborted
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
+from streams.chains import Chains
 from streams.normalize import NormalizeStage, Output
 from streams.tables import TableDirectory
 from tests.services.registry import SchemaRegistry
@@ -44,6 +45,7 @@ def _stage_and_tables(writer: Writer, consumer: Consumer, config: str = "") -> t
         tables=tables,
         writer=writer,
         consumer=consumer,
+        chains=Chains(TopicNames().normalize_previous, dict),
         ensure_outputs=ensure,
     )
     return stage, tables

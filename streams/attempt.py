@@ -1,0 +1,191 @@
+"""One attempt of NORMALIZE at a group: what is made of decoded runs, and what is known once they are durable."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from connectors.formats import format_of
+from connectors.formats.base import Decoder, PartitionMemory
+from connectors.registry import registry_of
+from connectors.transport.chunk import Assignment, Headers, Run
+from connectors.transport.transaction import Outbox
+from schemas.batch import Batch, Decoded
+from schemas.change import HEADER_SCHEMA_VERSION, HEADER_TABLE
+from schemas.config import Config
+from schemas.errors import PoisonRecord, RecordTooLarge, TableStopped
+from schemas.table import TableEntry
+from schemas.topics import TopicNames
+from sinks.quarantine import reason_of
+from sinks.topics import encode_changes
+from streams.chains import Chain
+from streams.poison import quarantined
+from streams.tables import Readers
+
+_ENCODER = msgspec.json.Encoder(order=None)
+
+
+class PartitionState(msgspec.Struct, frozen=True):
+    """What NORMALIZE remembers of one source partition; it is committed with the offset, so that it moves with it.
+
+    `previous` and `memory` are those of `table`, whose records are all of the topic. Once `chained`, both are kept by
+    table in `headgate.normalize.previous` instead, whatever the topic feeds later.
+    """
+
+    previous: int | None = None
+    memory: PartitionMemory = msgspec.field(default_factory=PartitionMemory)
+    table: str = ""
+    chained: bool = False
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt at a group: nothing of it counts until its transaction is durable. `readers` are by topic."""
+
+    readers: Mapping[str, Readers | None] = field(default_factory=dict)
+    states: dict[Assignment, PartitionState] = field(default_factory=dict)
+    memories: dict[Assignment, PartitionMemory] = field(default_factory=dict)
+    chains: dict[Assignment, Chain] = field(default_factory=dict)
+    nexts: dict[Assignment, int] = field(default_factory=dict)
+    stops: dict[Assignment, TableStopped] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unknown: dict[str, set[str]] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Forget all but the readers: after an abort everything is counted anew."""
+        self.__init__(self.readers)  # type: ignore[misc]
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Count what becomes a counter of the stage."""
+        self.counts[name] = self.counts.get(name, 0) + n
+
+    def written(self, run: Run) -> Run | None:
+        """Return what of a run was written: all of it, or what stands before the record that stopped its table."""
+        if run.lost or run.assignment not in self.stops:
+            return run
+        stopped_at = self.nexts[run.assignment]
+        if run.next <= stopped_at:
+            return run
+        return run.slice(0, run.offsets().index(stopped_at)) if run.first < stopped_at else None
+
+
+class Emitter:
+    """Writes what runs became: changes on their tables' topics, and the rest in quarantine or in counters."""
+
+    def __init__(
+        self, config: Config, *, names: TopicNames, stage: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`stage` is what quarantine entries say."""
+        self._config, self._names, self._stage, self._clock = config, names, stage, clock
+        self._registry = registry_of(config.registry)
+        self._decoders: dict[str, tuple[TableEntry, Decoder]] = {}
+
+    def decoder(self, entry: TableEntry) -> Decoder:
+        """Return the decoder of a table, made anew where its entry is another."""
+        known = self._decoders.get(entry.spec.table)
+        if known is None or known[0] is not entry:
+            known = (entry, format_of(entry.spec.format, self._registry).decoder(entry, self._config.limits))
+            self._decoders[entry.spec.table] = known
+        return known[1]
+
+    def forget(self, table: str) -> None:
+        """Make a table's decoder anew when it is needed."""
+        self._decoders.pop(table, None)
+
+    def emit(
+        self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run, batch: Batch, previous: int | None
+    ) -> int | None:
+        """Produce the batch in its order; return the origin offset of the last change that went out."""
+        table = entry.spec.table
+        version = b"%d" % entry.schema_version
+        headers: Headers = [(HEADER_TABLE, table.encode()), (HEADER_SCHEMA_VERSION, version)]
+        records, last, too_large = encode_changes(
+            batch, (run.topic, run.assignment.generation, run.partition), previous, bytes_max=outbox.room(headers)
+        )
+        outbox.produce_all(self._names.changes(table), run.partition, records, headers)
+        for offset in too_large:
+            index = run.offsets().index(offset)
+            self.quarantine(work, outbox, run, index, output_too_large(outbox.room(headers)), table)
+        work.count("emitted", len(records))
+        return last
+
+    def account(
+        self,
+        work: Attempt,
+        outbox: Outbox,
+        table: str | None,
+        run: Run,
+        decoded: Decoded,
+        indices: Sequence[int] | None = None,
+    ) -> None:
+        """Count what is no change, and put what was rejected in quarantine; `indices` are those of picked records."""
+        for reason, n in decoded.skipped.items():
+            work.count(f"skipped_{reason}", n)
+        for name, n in decoded.noted.items():
+            work.count(f"noted_{name}", n)
+        for rejected in decoded.rejected:
+            index = rejected.index if indices is None else indices[rejected.index]
+            self.quarantine(work, outbox, run, index, rejected.error, table)
+        if decoded.unknown_columns and table is not None:
+            work.unknown.setdefault(table, set()).update(decoded.unknown_columns)
+
+    def unregistered(self, work: Attempt, outbox: Outbox, run: Run, indices: Iterable[int], what: str) -> None:
+        """Do with records of no table what the configuration says; `what` names topic or source table."""
+        if self._config.unregistered == "ignore":
+            work.count("skipped_unregistered", sum(1 for _ in indices))
+            return
+        error = PoisonRecord(
+            "unregistered", f"no table is registered for {what}", hint="register it, or set unregistered: ignore"
+        )
+        for index in indices:
+            self.quarantine(work, outbox, run, index, error, None)
+
+    def quarantine(
+        self, work: Attempt, outbox: Outbox, run: Run, index: int, error: BaseException, table: str | None
+    ) -> None:
+        """Put one record aside; `table` is None where it cannot be told."""
+        reason = reason_of(error)
+        work.count(f"quarantined_{reason}")
+        work.quarantined[table or "", reason] += 1
+        value = quarantined(
+            self._config,
+            run,
+            error,
+            stage=self._stage,
+            table=table,
+            at=self._clock(),
+            index=index,
+            generation=run.assignment.generation,
+        )
+        outbox.produce(self._names.quarantine, None, None, value, None)
+
+
+def output_too_large(bytes_max: int) -> RecordTooLarge:
+    """Return why a change is not written that Kafka would refuse."""
+    return RecordTooLarge(
+        f"the change takes more than {bytes_max} bytes",
+        hint="raise kafka.message_bytes_max and the output topic's max.message.bytes, or leave columns out",
+        reason="output_too_large",
+    )
+
+
+def state_of(assignment: Assignment) -> PartitionState:
+    """Return the state of a partition: this worker's, else the one committed with its offset."""
+    if assignment.state is None:
+        text = assignment.metadata
+        found = msgspec.json.decode(text, type=PartitionState) if text else PartitionState()
+        # Behind a gap nobody knows what the change before was: the chain breaks there, so that its readers see it.
+        broken = PartitionState(None, found.memory, found.table, found.chained)
+        assignment.state = found if assignment.gap is None else broken
+    state: PartitionState = assignment.state
+    return state
+
+
+def metadata_of(state: PartitionState) -> str:
+    """Return the text that `state_of` reads."""
+    return _ENCODER.encode(state).decode()

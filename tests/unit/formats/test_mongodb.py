@@ -174,7 +174,7 @@ def test_any_order_and_any_repeat_comes_to_the_same_documents() -> None:
         record("u", 3, second=3, updateDescription={"updatedFields": '{"n": 3}', "removedFields": ["score"]}),
         record("u", 4, second=3, order=2, updateDescription={"updatedFields": '{"n": 4}'}),
     ]
-    looked = [Looker({"customers": spec()}, LimitsConfig()).look(one) for one in records]
+    looked = [one for sent in records for one in Looker({"customers": spec()}, LimitsConfig()).look(sent)]
     assert [one.kind for one in looked] == [CHANGE] * 4
     values = [bytes(one.change) for one in looked if one.change is not None]
     for seed in range(20):

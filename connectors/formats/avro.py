@@ -30,8 +30,9 @@ class AvroDecoder:
         """
         self.type: Type = resolved(text, references)
         self._values_max, self._depth_max = limits.record_values_max, limits.record_depth_max
-        self._bounds = bounds(self.type)
-        if self._depth_max < self._bounds.deepest < MANY:
+        known = bounds(self.type)
+        self._unscanned_bytes_max = known.bytes_of(self._values_max)
+        if self._depth_max < known.deepest < MANY:
             raise Rejection("bad_registered_schema", "the schema nests deeper than limits.record_depth_max")
         try:
             self._schema: Any = fastavro.parse_schema(bare(self.type))
@@ -44,7 +45,7 @@ class AvroDecoder:
         Raises:
             Rejection: `bad_avro`, `not_utf8`, `too_deep` or `too_many_values`.
         """
-        if self._bounds.values(len(payload)) > self._values_max:
+        if len(payload) > self._unscanned_bytes_max:
             scan(self.type, payload, values_max=self._values_max, depth_max=self._depth_max)
         stream = BytesIO(payload)
         try:

@@ -68,6 +68,11 @@ class Bounds:
         """Return how many values `size` bytes can stand for at most."""
         return min(MANY, self.values_max + self.per_byte * size)
 
+    def bytes_of(self, values: int) -> int:
+        """Return how long a value may be so that it is never of more than `values`; below zero: none is that short."""
+        left = values - self.values_max
+        return left if left < 0 else left // self.per_byte if self.per_byte else MANY
+
 
 def resolved(text: str, references: Iterable[str] = ()) -> Type:
     """Return the tree of a schema; `references` are the schemas that it refers to, each after those that it needs.

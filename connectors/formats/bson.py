@@ -21,12 +21,11 @@ from connectors.formats.reasons import Rejection
 _MARK = b'"$'
 _MILLI_US = 1_000
 _SECOND_US = 1_000_000
-_UUID_TYPES = frozenset({"03", "04", "3", "4"})
+UUID_TYPES = frozenset({"03", "04", "3", "4"})
 _NUMBERS = ("$numberInt", "$numberLong", "$numberDouble", "$numberDecimal")
 _TEXTS = ("$oid", "$symbol", "$code", "$uuid", *_NUMBERS)
 
 Each = plain.Each
-Column = plain.Column
 
 
 def _wrapped(raw: Any) -> dict[str, Any] | None:
@@ -59,17 +58,6 @@ def _number_text(value: dict[str, Any]) -> str:
     raise Rejection("bad_type")
 
 
-def ordinary(column: Column) -> Column:
-    """Return `column` for values without a wrapper; where one has one, the values go one by one."""
-
-    def convert(raws: list[Any]) -> list[Any]:
-        if _MARK in b",".join(raws):
-            raise Rejection("bad_type")  # of this shortcut
-        return column(raws)
-
-    return convert
-
-
 def text_of(raw: Any) -> str | None:
     """Return any value as text."""
     value = _wrapped(raw)
@@ -84,7 +72,7 @@ def text_of(raw: Any) -> str | None:
         return temporal.timestamp_text(_micros(value)) + "Z"
     if "$binary" in value:
         kind, data = _binary(value)
-        return str(uuid.UUID(bytes=data)) if kind in _UUID_TYPES and len(data) == 16 else _base64(data)  # noqa: PLR2004
+        return str(uuid.UUID(bytes=data)) if kind in UUID_TYPES and len(data) == 16 else _base64(data)  # noqa: PLR2004
     return bytes(raw).decode()
 
 
@@ -147,7 +135,7 @@ def uuid_of(raw: Any) -> str | None:
         text = plain.text_of(raw)
     elif "$binary" in value:
         kind, data = _binary(value)
-        if kind not in _UUID_TYPES or len(data) != 16:  # noqa: PLR2004 - a UUID has 16 bytes
+        if kind not in UUID_TYPES or len(data) != 16:  # noqa: PLR2004 - a UUID has 16 bytes
             raise Rejection("bad_type")
         return str(uuid.UUID(bytes=data))
     else:
@@ -187,9 +175,3 @@ def document_of(raw: Any) -> str | None:
     """Return any value as a JSON document, as the source wrote it; a text is quoted, so that "1" is not 1."""
     written = bytes(raw)
     return None if written == b"null" else written.decode()
-
-
-def decimal_maker(precision: int, scale: int) -> tuple[Each, Column]:
-    """Return how decimals are read; `$numberDecimal` has up to 34 digits, and what does not fit is refused."""
-    each, column = plain.decimal_maker(precision, scale)
-    return unwrapped(each), ordinary(column)

@@ -26,7 +26,6 @@ from connectors.formats.part import (
 from connectors.formats.positions import positions
 from connectors.formats.reading import Reader, Reading
 from connectors.formats.reasons import Rejection, rejection
-from connectors.formats.schemablock import payload_behind
 from connectors.formats.traps import NULL_OR_DEFAULT, count_defaults
 from connectors.formats.zero_keys import check_zero_keys
 from schemas.batch import Batch, Decoded, Rejected
@@ -93,11 +92,14 @@ class DebeziumDecoder:
 
     def _part(self, layout: Any, indices: list[int], reading: Reading, values: list[Any]) -> Part:
         if len(indices) == len(values) and not layout.prefix:
-            return Part(layout, indices, values, reading.entries, reading.joined)
-        payloads = [values[index] for index in indices]
-        if layout.prefix:
-            payloads = [payload_behind(layout.prefix, payload) for payload in payloads]
-        return Part(layout, indices, payloads, [reading.entries[index] for index in indices], b"".join(payloads))
+            return Part(layout, indices, values, reading.entries, reading.joined or b"".join(values))
+        whole = len(indices) == len(values)
+        payloads = values if whole else [values[index] for index in indices]
+        entries = reading.entries if whole else [reading.entries[index] for index in indices]
+        if layout.prefix:  # each has it, for it was read behind it
+            size = len(layout.prefix)
+            payloads = [payload[size:-1] for payload in payloads]
+        return Part(layout, indices, payloads, entries, b"".join(payloads))
 
     def _finish(self, part: Part, raw_keys: list[bytes | None], origins: list[int], decoded: Decoded) -> None:
         """Bring a part into the contract's form."""

@@ -14,7 +14,7 @@ from connectors.formats.forms import WHOLE
 from connectors.formats.inspection import inspect
 from connectors.formats.reasons import Rejection
 from connectors.formats.rows import ColumnPlan, RowPlan, WireColumn, convert, row_plan, text_colons
-from connectors.formats.schemablock import encoding_of, key_fields, payload_behind, prefix_of
+from connectors.formats.schemablock import encoding_of, key_fields, payload_behind, payloads_behind, prefix_of
 from connectors.formats.texts import whole_texts
 from schemas.errors import ConfigurationError
 from schemas.table import TableSpec
@@ -95,7 +95,7 @@ class KeyReader:
         """Return the keys in the contract's form, and which are refused, by index."""
         layout = self._current
         try:
-            payloads = [payload_behind(layout.prefix, raw) for raw in raws] if layout.prefix else raws
+            payloads = list(payloads_behind(layout.prefix, raws)) if layout.prefix else raws
             rows = layout.rows(payloads)
         except Exception:  # noqa: BLE001 - one key or all may be at fault: `one` decides for each
             return self._parted(raws)

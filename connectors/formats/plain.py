@@ -9,8 +9,11 @@ one by one.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -27,6 +30,8 @@ _DIGITS_MAX = 400  # beyond any number that a column can hold
 _FLOAT32_END = 2.0**128 - 2.0**103
 _INT_BITS, _LONG_BITS = 31, 63
 _DATE_CHARACTERS = 10
+_TIME_CHARACTERS = 5
+_QUOTE = ord('"')
 _NO_NUMBERS = re.compile(rb'[ \t\r\n]|""')
 
 _numbers = msgspec.json.Decoder(list[int]).decode
@@ -34,10 +39,12 @@ _floats = msgspec.json.Decoder(list[float]).decode
 _decimals = msgspec.json.Decoder(list[Decimal]).decode
 _texts = msgspec.json.Decoder(list[str]).decode
 _BITS = {b"true": True, b"false": False, b"1": True, b"0": False, b'"1"': True, b'"0"': False}
+_documents = msgspec.json.Decoder().decode
 _binaries = msgspec.json.Decoder(list[bytes]).decode
 
 Each = Callable[[Any], Any]
 Column = Callable[[list[Any]], list[Any]]
+Lister = Callable[[list[Any]], bytes]
 
 
 def text_of(raw: Any) -> str | None:
@@ -53,7 +60,21 @@ def text_of(raw: Any) -> str | None:
 
 def texts(raws: list[Any]) -> list[str]:
     """Return the contents of texts; raises where one is none."""
-    return _texts(_list(raws))
+    return _texts(listed(raws))
+
+
+def as_texts(raws: list[Any]) -> list[str]:
+    """Return the contents of texts, or where none is one, what is written; raises for a mixture, and for a null."""
+    if bytes(raws[0]).startswith(b'"'):
+        return texts(raws)
+    return _as_written(raws, set(map(itemgetter(0), map(bytes, raws))))
+
+
+def _as_written(raws: list[Any], starts: set[int]) -> list[str]:
+    written = list(map(str, raws, repeat("utf-8")))
+    if _QUOTE in starts or "null" in written:
+        raise Rejection("bad_type")  # of this shortcut
+    return written
 
 
 def document_of(raw: Any) -> str | None:
@@ -69,6 +90,16 @@ def document_of(raw: Any) -> str | None:
             return written.decode()
         return inner
     return written.decode()
+
+
+def documents(raws: list[Any]) -> list[str]:
+    """Return JSON documents of which none stands in a text, or all do."""
+    starts = set(map(itemgetter(0), map(bytes, raws)))
+    if starts != {_QUOTE}:
+        return _as_written(raws, starts)
+    written = texts(raws)
+    deque(map(_documents, written), maxlen=0)  # raises for what is none
+    return written
 
 
 def boolean_of(raw: Any) -> bool | None:
@@ -124,17 +155,22 @@ def long_of(raw: Any) -> str | None:
     return None if whole is None else str(whole)
 
 
-def ints(raws: list[Any]) -> list[int]:
+def listed(raws: list[Any]) -> bytes:
+    """Return the values as one list of JSON."""
+    return b"[" + b",".join(raws) + b"]"
+
+
+def ints(raws: list[Any], as_list: Lister = listed) -> list[int]:
     """Return whole numbers of 32 bits."""
-    return _within(_numbers(_unquoted(raws)), _INT_BITS)
+    return _within(_numbers(_unquoted(raws, as_list)), _INT_BITS)
 
 
-def longs(raws: list[Any]) -> list[str]:
+def longs(raws: list[Any], as_list: Lister = listed) -> list[str]:
     """Return the digits of whole numbers of 64 bits."""
-    return whole_texts(_within(_numbers(_unquoted(raws)), _LONG_BITS))
+    return whole_texts(_within(_numbers(_unquoted(raws, as_list)), _LONG_BITS))
 
 
-def float_maker(*, single: bool) -> tuple[Each, Column]:
+def float_maker(*, single: bool, as_list: Lister = listed) -> tuple[Each, Column]:
     """Return how floats are read, those of 32 bits if `single`."""
     end = _FLOAT32_END if single else float("inf")
 
@@ -150,7 +186,7 @@ def float_maker(*, single: bool) -> tuple[Each, Column]:
         return found
 
     def column(raws: list[Any]) -> list[float]:
-        found = _floats(_unquoted(raws))
+        found = _floats(_unquoted(raws, as_list))
         if max(found) >= end or min(found) <= -end:
             raise Rejection("out_of_range")
         return found
@@ -158,7 +194,7 @@ def float_maker(*, single: bool) -> tuple[Each, Column]:
     return each, column
 
 
-def decimal_maker(precision: int, scale: int) -> tuple[Each, Column]:
+def decimal_maker(precision: int, scale: int, as_list: Lister = listed) -> tuple[Each, Column]:
     """Return how decimals are read; one with more digits than the type has is refused, never rounded."""
     convert = decimals.decimal_text(precision, scale)
 
@@ -169,10 +205,10 @@ def decimal_maker(precision: int, scale: int) -> tuple[Each, Column]:
     type_ = pa.decimal128(precision, scale)
 
     def exact(raws: list[Any]) -> list[str]:
-        return list(map(convert, _decimals(_unquoted(raws))))
+        return list(map(convert, _decimals(_unquoted(raws, as_list))))
 
     def by_arrow(raws: list[Any]) -> list[str]:
-        joined = _list(raws)
+        joined = as_list(raws)
         values = _texts(joined) if joined.startswith(b'["') else joined[1:-1].decode().split(",")
         if "".join(values).strip("0123456789.-"):
             raise Rejection("bad_type")  # of this shortcut: `each` knows exponents, and what is no number
@@ -249,6 +285,15 @@ def time_of(raw: Any) -> str | None:
     return None if text is None else temporal.time_text(temporal.time_micros_of(text))
 
 
+def times(raws: list[Any]) -> list[str]:
+    """Return times of day without an offset."""
+    values = texts(raws)
+    if min(map(len, values)) < _TIME_CHARACTERS:
+        raise Rejection("bad_type")  # of this shortcut: Arrow may take less than hours and minutes
+    array = pa.array(values, pa.string()).cast(pa.time64("us"))
+    return arrow_lines(array.cast(pa.string())).split("\n")
+
+
 def bytes_of(raw: Any) -> bytes | None:
     """Return bytes of base64."""
     try:
@@ -259,7 +304,7 @@ def bytes_of(raw: Any) -> bytes | None:
 
 def binaries(raws: list[Any]) -> list[bytes]:
     """Return bytes of base64."""
-    return _binaries(_list(raws))
+    return _binaries(listed(raws))
 
 
 def with_nulls(column: Column) -> Column:
@@ -269,9 +314,10 @@ def with_nulls(column: Column) -> Column:
         try:
             return column(raws)
         except Exception:  # a null, or a value that `column` refuses without nulls as well
-            places = [i for i, raw in enumerate(raws) if bytes(raw) != b"null"]
-            if len(places) == len(raws):
+            written = list(map(bytes, raws))
+            if b"null" not in written:
                 raise
+            places = [i for i, raw in enumerate(written) if raw != b"null"]
         found: list[Any] = [None] * len(raws)
         for place, value in zip(places, column([raws[i] for i in places]) if places else (), strict=True):
             found[place] = value
@@ -280,16 +326,12 @@ def with_nulls(column: Column) -> Column:
     return convert
 
 
-def _list(raws: list[Any]) -> bytes:
-    return b"[" + b",".join(raws) + b"]"
-
-
-def _unquoted(raws: list[Any]) -> bytes:
+def _unquoted(raws: list[Any], as_list: Lister) -> bytes:
     """Return a list of numbers, of which some or all are written as texts; raises where one is not plainly written.
 
     A text that is a number as JSON has it is the same number, so its quotes can go; another is no JSON without them.
     """
-    joined = _list(raws)
+    joined = as_list(raws)
     if b'"' not in joined:
         return joined
     if joined.count(b",") + 1 != len(raws) or _NO_NUMBERS.search(joined):

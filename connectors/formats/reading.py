@@ -14,7 +14,7 @@ from connectors.formats.keys import wire_columns
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
 from connectors.formats.rows import RowPlan, can_be_named, row_plan
-from connectors.formats.schemablock import prefix_of, row_fields
+from connectors.formats.schemablock import payloads_behind, prefix_of, row_fields
 from connectors.formats.traps import defaults_of
 from schemas.config import LimitsConfig
 from schemas.errors import ConfigurationError
@@ -38,7 +38,7 @@ _TIME_FIELDS = frozenset({"ts_ms", "ts_us"})
 class Reading:
     """What became of each record: an entry (an envelope) that belongs to a layout, or None and a place below."""
 
-    joined: bytes = b""  # all values together: what is rare is looked for in them at once
+    joined: bytes = b""  # all values together, if they were joined: what is rare is looked for in them at once
     entries: list[Any] = field(default_factory=list)
     members: dict[Layout, list[int]] = field(default_factory=dict)
     rejected: dict[int, Rejection] = field(default_factory=dict)
@@ -80,9 +80,9 @@ class Reader:
         remaining = iter(self._screened(values, reading))
         while True:
             current, start = self._current, len(entries)
-            decode = current.read if current.prefix else current.decode
+            payloads = payloads_behind(current.prefix, remaining) if current.prefix else remaining
             try:
-                entries.extend(map(decode, remaining))
+                entries.extend(map(current.decode, payloads))
             except Exception:  # noqa: BLE001 - whatever is wrong with this record: `_slow` decides
                 stop = len(
                     entries
@@ -100,8 +100,12 @@ class Reader:
         found: list[bytes] = [value or b"" for value in values] if None in values else values  # type: ignore[assignment]
         if max(map(len, found), default=0) > largest:
             found = [value if len(value) <= largest else b"" for value in found]
-        reading.joined = b"".join(found)
-        if not reading.joined.isascii():
+        if self._current.prefix:  # joining records that are mostly a schema block costs more than it saves
+            ascii_only = all(map(bytes.isascii, found))
+        else:
+            reading.joined = b"".join(found)
+            ascii_only = reading.joined.isascii()
+        if not ascii_only:
             found = [value if value.isascii() or _is_utf8(value) else b"" for value in found]
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from connectors.formats.encodings import ENCODINGS
@@ -53,6 +54,13 @@ def payload_behind(prefix: bytes, value: bytes) -> bytes:
     if not prefix:
         return value
     return value[len(prefix) : -1] if value.startswith(prefix) and value.endswith(b"}") else b""
+
+
+def payloads_behind(prefix: bytes, values: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield `payload_behind` of many; the prefix is one."""
+    size = len(prefix)
+    for value in values:
+        yield value[size:-1] if value.startswith(prefix) and value.endswith(b"}") else b""
 
 
 def row_fields(schema: Any) -> dict[str, Any] | None:

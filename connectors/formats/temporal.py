@@ -139,8 +139,13 @@ def date_column(values: list[int]) -> list[str]:
     """Return `date_text` of many."""
     array = pa.array(values, pa.int32())
     _whole(array)
-    _within(array, _YEAR_1_DAYS, _YEAR_9999_DAYS)
-    return array.view(pa.date32()).cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+    return days_column(array)
+
+
+def days_column(days: Any) -> list[str]:
+    """Return dates of an Arrow array of days since 1970, 32 bits each; of ordinary years only."""
+    _within(days, _YEAR_1_DAYS, _YEAR_9999_DAYS)
+    return arrow_lines(days.view(pa.date32()).cast(pa.string())).split("\n")
 
 
 def time_column(factor: int, divisor: int = 1) -> Callable[[list[int]], list[str]]:
@@ -149,7 +154,7 @@ def time_column(factor: int, divisor: int = 1) -> Callable[[list[int]], list[str
     def convert(values: list[int]) -> list[str]:
         array = _scaled(values, factor, divisor)
         _within(array, 0, DAY_US - 1)
-        return array.view(pa.time64("us")).cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+        return arrow_lines(array.view(pa.time64("us")).cast(pa.string())).split("\n")
 
     return convert
 

@@ -23,8 +23,8 @@ from schemas.table import TableSpec
 from schemas.topics import TopicNames
 from sinks.redis.layout import Layout
 from streams.apply import apply_folder
-from tests.bench.dms_events import dms_events, dms_spec
-from tests.bench.events import bench_spec, fill
+from tests.bench.events import Make, bench_spec, fill
+from tests.bench.families import FAMILIES, Family
 from tests.bench.latency import RATE, measure
 from tests.bench.measure import (
     DEADLINE_SECONDS,
@@ -39,16 +39,18 @@ from tests.bench.measure import (
     stop,
     watch,
 )
+from tests.bench.schema_events import AvroEvents
 from tests.services import Kafka, RedisServer, Services
+from tests.services.registry import SchemaRegistry
 
 TOPIC = "bench.public.results"
-DMS_TOPIC = "dms.public.results"
 PARTITIONS = 4
 WIDE_TABLES = 150
 STAGES = ("normalize", "features", "alerts", "lake")
-ROWS = ("yardstick", "hand", "stock", *STAGES, "dms", "updates", "latency", "together", "wide")
+ROWS = ("yardstick", "hand", "stock", *STAGES, *FAMILIES, "updates", "latency", "together", "wide")
 YARDSTICK = "consume + orjson.loads"
 TUNED = "the same, tuned to fetch as ours does"
+PASSING = "consume + msgspec that skips the block"
 HAND_WRITTEN = "hand-written loop"
 STOCK_EVENTS = 60_000
 LATENCY_SECONDS = 30.0
@@ -65,6 +67,8 @@ class Bench:
         self.redis: RedisServer = services.redis(private=True)
         self.broker_pids = [self.kafka.runner.pid]  # type: ignore[attr-defined]
         self.round = 0
+        self.registry = SchemaRegistry()
+        self._filled: set[str] = set()
         self._create({TOPIC: PARTITIONS})
         size = fill(self.kafka.address, TOPIC, events)
         print(f"{events:,} events of {size:.0f} bytes, {PARTITIONS} partitions, lz4", file=sys.stderr)
@@ -91,6 +95,7 @@ class Bench:
             f"redis: {{url: '{self.redis.address}'}}\n"
             f"lake: {{warehouse: '{folder}/lake', commit_age_seconds: 1}}\n"
             f"web: {{state_folder: '{folder}/state'}}\n"
+            f"{self._registry_setting()}"
         )
         path = folder / "headgate.yaml"
         path.write_text(text)
@@ -150,16 +155,37 @@ class Bench:
         topic = TOPIC if stage == "normalize" else f"{prefix}.changes.results"
         return [self._run(stage.upper(), ["--stage", stage], path, [self._progress(group, stage, topic)])]
 
-    def dms(self) -> list[Figure]:
-        """NORMALIZE over the same rows as AWS DMS writes them."""
-        if self.round == 0:
-            self._create({DMS_TOPIC: PARTITIONS})
-            fill(self.kafka.address, DMS_TOPIC, self.events, make=dms_events)
-        prefix = group = f"d{self.round}"
-        path = self.configure(prefix, group, [dms_spec("results", DMS_TOPIC)])
-        return [
-            self._run("NORMALIZE dms", ["--stage", "normalize"], path, [self._progress(group, "normalize", DMS_TOPIC)])
+    def family(self, family: Family) -> list[Figure]:
+        """NORMALIZE over the same rows in another format; beside schema blocks, msgspec that passes over them."""
+        if family.topic not in self._filled:
+            self._filled.add(family.topic)
+            self._create({family.topic: PARTITIONS})
+            size = fill(self.kafka.address, family.topic, self.events, make=self._make(family))
+            print(f"{family.name}: {size:.0f} bytes", file=sys.stderr)
+        prefix = group = f"{family.name}{self.round}"
+        path = self.configure(prefix, group, [family.spec("results", family.topic)])
+        progress = [self._progress(group, "normalize", family.topic)]
+        figures = [self._run(f"NORMALIZE {family.name}", ["--stage", "normalize"], path, progress)]
+        if family.name == "block":
+            arguments = (family.topic, str(PARTITIONS), str(self.events), "passing", "defaults")
+            figures.append(self._measured(PASSING, "yardstick", *arguments))
+        return figures
+
+    def _make(self, family: Family) -> Make:
+        """Return what makes a family's records; those of Avro carry the ids of the bench's registry."""
+        if not isinstance(family.make, AvroEvents):
+            return family.make
+        if not self.registry.port:
+            self.registry.start()
+        names = (f"{family.topic}-{side}" for side in ("key", "value"))
+        ids = [
+            self.registry.register(name, text).number
+            for name, text in zip(names, family.make.schemas(family.topic), strict=True)
         ]
+        return AvroEvents(*ids)
+
+    def _registry_setting(self) -> str:
+        return f"registry: {{urls: ['{self.registry.url}']}}\n" if self.registry.port else ""
 
     def updates(self) -> list[Figure]:
         """FEATURES with a view that emits, until every update is in Kafka; reads what NORMALIZE wrote first."""
@@ -255,8 +281,8 @@ class Bench:
 
 
 def table(figures: list[Figure]) -> str:
-    """Return the figures as one table, with ratios to the three others that read the same events in the same run."""
-    others = [(YARDSTICK, "ratio"), (TUNED, "tuned"), (HAND_WRITTEN, "hand")]
+    """Return the figures as one table, with ratios to the others that read the same rows in the same run."""
+    others = [(YARDSTICK, "ratio"), (TUNED, "tuned"), (HAND_WRITTEN, "hand"), (PASSING, "passed")]
     rates = {figure.name: figure.events_per_second for figure in figures}
     heads = " ".join(f"{head:>6}" for _, head in others)
     lines = [f"{'row':38} {'events/s':>10} {heads} {'CPU s/M':>8} {'broker':>7} {'RSS MB':>7}  note"]
@@ -292,7 +318,8 @@ def main() -> None:
         bench = Bench(services, folder, events=options.events)
         rows: dict[str, Callable[[], list[Figure]]] = {
             "yardstick": bench.yardstick, "hand": bench.hand, "stock": bench.stock, "together": bench.together,
-            "latency": bench.latency, "wide": bench.wide, "updates": bench.updates, "dms": bench.dms,
+            "latency": bench.latency, "wide": bench.wide, "updates": bench.updates,
+            **{name: lambda family=family: bench.family(family) for name, family in FAMILIES.items()},  # type: ignore[misc]
             **{stage: lambda stage=stage: bench.stage(stage) for stage in STAGES},  # type: ignore[misc]
         }  # fmt: skip
         for bench.round in range(options.rounds):
@@ -302,6 +329,7 @@ def main() -> None:
                 print(table(figures).splitlines()[-1], file=sys.stderr)
             rounds.append(figures)
     finally:
+        bench.registry.kill()
         services.close()
     print(table(best(rounds)))
     shutil.rmtree(folder, ignore_errors=True)

@@ -143,7 +143,7 @@ class Unwrapper:
         """Return the columns of the key that a row has as an object; None where one is missing."""
         try:
             key = self._read_key(row)
-        except msgspec.MsgspecError:  # what is wrong with it is said where rows are typed
+        except (msgspec.MsgspecError, RecursionError):  # what is wrong with it is said where rows are typed
             return None
         values = msgspec.structs.astuple(key)
         return None if UNSET in values or not values else self._write(key)

@@ -75,11 +75,18 @@ def _header(fact: str, value: bytes | None) -> bytes:
     if value.startswith(b"{"):
         try:
             value = bytes(_block(value).payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return NULL
-    if value == NULL or value.startswith(b'"') or (fact in _NUMBERS and value.isdigit()):
+    if value == NULL or _is_text(value) or (fact in _NUMBERS and value.isdigit()):
         return value
     return msgspec.json.encode(value.decode("utf-8", "replace"))
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        return value.startswith(b'"') and isinstance(msgspec.json.decode(value), str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
 
 
 def text_of(facts: Facts, name: str) -> str:

@@ -34,10 +34,7 @@ def laid_over(image: msgspec.Raw, changed: msgspec.Raw) -> bytes:
     Raises:
         Rejection: one of them is no JSON object.
     """
-    try:
-        return _encode(_fields(image) | _fields(changed))
-    except msgspec.MsgspecError:
-        raise _no_row() from None
+    return _encode(_read(_fields, image) | _read(_fields, changed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +105,7 @@ class Images:
         """Return an image without what was not sent, and the columns of the spec that it lacks for that."""
         if image is None or self._unsent not in bytes(image):
             return image, []
-        try:
-            fields = _fields(image)
-        except msgspec.MsgspecError:
-            raise _no_row() from None
+        fields = _read(_fields, image)
         names = [name for name, value in fields.items() if bytes(value) == self._unsent]
         kept = {name: value for name, value in fields.items() if name not in names}
         return msgspec.Raw(_encode(kept)), [name for name in names if name in self._columns]
@@ -178,10 +172,7 @@ class Images:
         return KeyChange(found[0], found[1])
 
     def _parts(self, image: msgspec.Raw) -> list[Any]:
-        try:
-            found = self._decode(image)
-        except msgspec.MsgspecError:
-            raise _no_row() from None
+        found = _read(self._decode, image)
         return [getattr(found, name) for name in self._names]
 
     def _object(self, parts: list[Any]) -> bytes | None:
@@ -190,5 +181,10 @@ class Images:
         return b"{" + b",".join([head + bytes(part) for head, part in zip(self._heads, parts, strict=True)]) + b"}"
 
 
-def _no_row() -> Rejection:
-    return Rejection("no_row", "an image of the row is no JSON object")
+def _read(decode: Callable[[msgspec.Raw], Any], image: msgspec.Raw) -> Any:
+    try:
+        return decode(image)
+    except RecursionError:  # it was passed over before, but from a place with more room
+        raise Rejection("too_deep", "nested deeper than the decoder reads") from None
+    except msgspec.MsgspecError:
+        raise Rejection("no_row", "an image of the row is no JSON object") from None

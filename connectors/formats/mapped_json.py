@@ -66,7 +66,7 @@ class Unwrapper:
                 self._add(events, index, change, offsets[index])
             except Rejection as fault:
                 events.rejected[index] = fault
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, RecursionError):
                 events.rejected[index] = self._misfit(value)
         return events
 

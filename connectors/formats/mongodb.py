@@ -141,7 +141,10 @@ class _Unwrapper:
     def _of_description(self, said: _Description, identifier: bytes | None) -> tuple[bytes, list[str]]:
         updated = (said.updatedFields or "{}").encode()
         inspect(updated, depth_max=self._depth_max)
-        fields = {name: bytes(raw) for name, raw in _fields(updated).items()}
+        try:
+            fields = {name: bytes(raw) for name, raw in _fields(updated).items()}
+        except (msgspec.DecodeError, RecursionError):
+            raise Rejection("no_row", "`updatedFields` is no text with a JSON object") from None
         fields |= dict.fromkeys(said.removedFields or (), b"null")
         if said.truncatedArrays or any("." in name for name in fields):
             raise Rejection("partial_field", "the update says a part inside of a field, not the field")

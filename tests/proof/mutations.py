@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 COLUMNS_MANY = 5_000
-DEPTHS = (10, 50, 99, 100, 101, 500, 2_000, 100_000)
+DEPTHS = (10, 50, 99, 100, 101, 500, *range(930, 1_000, 7), 2_000, 100_000)  # Python's own limit is near 1,000
 PIECES = (
     b'"',
     b"{",
@@ -138,6 +138,7 @@ def _marked(value: bytes, chance: random.Random, raw: bytes) -> bytes:
 def deep(value: bytes, _other: bytes, chance: random.Random) -> bytes:
     """Nested as deep as no row is."""
     depth, (start, end) = chance.choice(DEPTHS), chance.choice([(b"[", b"]"), (b'{"a":', b"}")])
+    depth += chance.randrange(7) if depth > DEPTHS[5] else 0
     return _marked(value, chance, start * depth + b"1" + end * depth)
 
 
@@ -176,6 +177,21 @@ def respelled(value: bytes, _other: bytes, chance: random.Random) -> bytes:
     return json.dumps(json.loads(value), indent=indent, ensure_ascii=chance.random() < 0.5).encode("utf-8", "replace")
 
 
+def inside(value: bytes, other: bytes, chance: random.Random) -> bytes:
+    """A document that stands in a text, spoiled in one of the other ways."""
+    document = json.loads(value)
+    texts = [(holder, name) for holder, name in _places(document) if str(holder[name]).startswith(("{", "["))]
+    texts = [(holder, name) for holder, name in texts if isinstance(holder[name], str)]
+    if not texts:
+        return retyped(value, other, chance)
+    holder, name = chance.choice(texts)
+    spoiled = chance.choice((truncated, pieced, retyped, exchanged, lost, deep, huge, doubled))(
+        holder[name].encode(), b"{}", chance
+    )
+    holder[name] = spoiled.decode("utf-8", "replace")
+    return _text(document)
+
+
 def nothing(_value: bytes, _other: bytes, chance: random.Random) -> bytes:
     """Bytes that were never a record."""
     return chance.choice([b"", b" ", b"null", b"0", b"{}", b"[]", b'""', chance.randbytes(chance.randint(1, 300))])
@@ -185,7 +201,7 @@ MUTATIONS: dict[str, Mutation] = {
     made.__name__: made
     for made in (
         *(truncated, flipped, spliced, pieced, retyped, exchanged, lost, deep, huge, wide, doubled, respelled),
-        nothing,
+        *(inside, nothing),
     )
 }
 
@@ -195,5 +211,5 @@ def mutate(value: bytes, other: bytes, chance: random.Random) -> tuple[str, byte
     name = chance.choice(list(MUTATIONS))
     try:
         return name, MUTATIONS[name](value, other, chance)
-    except (ValueError, RecursionError):  # the record is no JSON that Python reads or writes: its bytes are spoiled
+    except (ValueError, IndexError, RecursionError):  # no JSON that Python reads or writes, or nothing in it
         return flipped.__name__, flipped(value, other, chance)

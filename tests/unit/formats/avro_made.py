@@ -107,7 +107,8 @@ class Known:
         """Return one, or deny it."""
         if self.away:
             raise RegistryUnavailable("away", hint="come back")
-        found = self._texts.get(int(schema_id.value))
+        value = str(schema_id.value)  # a GUID is no number
+        found = self._texts.get(int(value)) if value.isdecimal() else None
         if found is None:
             raise Rejection("unknown_schema", f"no {schema_id}")
         return found if isinstance(found, Registered) else Registered("AVRO", found)

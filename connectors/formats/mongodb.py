@@ -164,7 +164,14 @@ def _identifier(key: bytes | None) -> bytes | None:
         text = (read.payload or read).id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Rejection("bad_key", "the key is not `id` with a text of extended JSON") from None
-    return None if text is None else text.encode()
+    if text is None:
+        return None
+    try:
+        return msgspec.json.format(
+            text, indent=-1
+        ).encode()  # the connector puts spaces into it, and not into documents
+    except msgspec.DecodeError:
+        raise Rejection("bad_key", "the key's `id` is no extended JSON") from None
 
 
 def _transaction(source: _Source) -> str | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -38,8 +41,9 @@ from tests.oracles import (
 )
 from tests.oracles.topic import Origin
 from tests.oracles.values import from_python, frozen
-from tests.services import Kafka, RedisServer
+from tests.services import Kafka, RedisServer, reaper
 
+ROOT = Path(__file__).parents[2]
 BUCKETS = 4
 QUIET_SECONDS, REDIS_SECONDS = 60.0, 30.0
 Rows = Mapping[tuple[Any, ...], Mapping[str, Any]]
@@ -87,6 +91,25 @@ class OneTable(Installation):
         assert producer.flush(60) == 0, "every record was delivered"
         self.sent += len(self._pending)
         self._pending = []
+
+    @contextmanager
+    def supervised(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run all stages as processes, as people do, for as long as the block lasts; one that ends is started again."""
+        command = [sys.executable, "-P", str(ROOT / "headgate" / "__main__.py"), "run", "--config", str(self.file)]
+        command += ["--apply", str(self.folder / "tables"), "--instance", "test"]
+        log = self.folder / "run.log"
+        with log.open("ab") as to:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=to, stderr=to, start_new_session=True)
+        reaper.watch(process.pid)
+        try:
+            yield process
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0, log.read_text(errors="replace")[-4_000:]
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)  # it takes its workers with it
+                process.wait(60)
+            reaper.forget(process.pid)
 
     # -- the ends ----------------------------------------------------------------------------------------------------
 

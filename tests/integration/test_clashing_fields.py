@@ -5,21 +5,13 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import pytest
-
 from tests.oracles import require
 from tests.proof.clashing_fields import prove
 from tests.services import Kafka, RedisServer
 
-# Faust makes a consumer that it never starts, with an event loop that nobody closes.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
-    pytest.mark.usefixtures("collected"),
-]
 
-
-async def test_each_field_is_in_the_lake_what_it_is_in_its_document(
+def test_each_field_is_in_the_lake_what_it_is_in_its_document(
     kafka: Kafka, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     """Forty fields, each of seven kinds, null or not there: DuckDB reads what MongoDB holds."""
-    require(*await prove(kafka, redis_server, tmp_path, documents=5_000, seed=random.randrange(2**31)))
+    require(*prove(kafka, redis_server, tmp_path, documents=5_000, seed=random.randrange(2**31)))

@@ -5,7 +5,6 @@ python -m tests.proof.clashing_fields --documents 100000
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import time
@@ -18,10 +17,9 @@ from connectors.inference import new_samples
 from sinks.lake.storage import list_tables
 from sinks.lake.view import open_lake_sql
 from tests.integration.one_table import OneTable, one_table
-from tests.integration.stages import until_off_loop
 from tests.oracles import Verdict, require
 from tests.proof.by_hand import parser_of, services_of_its_own
-from tests.services import Kafka, RedisServer
+from tests.services import Kafka, RedisServer, wait_until
 
 FIELDS = tuple(f"f{number:02d}" for number in range(40))
 SAMPLED = 1_000
@@ -75,21 +73,22 @@ def proposed(documents: int, seed: int) -> dict[str, Any]:
     return {name: spec[name] for name in ("table", "format", "key", "columns")}
 
 
-async def prove(kafka: Kafka, redis: RedisServer, folder: Path, *, documents: int, seed: int) -> list[Verdict]:
-    """Send the documents through NORMALIZE and LAKE, and compare each field of each row with the document's."""
+def prove(kafka: Kafka, redis: RedisServer, folder: Path, *, documents: int, seed: int) -> list[Verdict]:
+    """Send the documents through all stages, and compare each field of each row with the document's."""
     print(f"seed {seed}, {documents:,} documents of {len(FIELDS)} fields")
     spec = proposed(documents, seed)
     with one_table(kafka, redis, folder, spec) as table:
         for number, (key, value) in enumerate(records(documents, seed)):
             table.send(number % PARTITIONS, key, value)
             if number % ROWS_AT_ONCE == 0:
-                await asyncio.to_thread(table.flush)
-        await asyncio.to_thread(table.flush)
+                table.flush()
+        table.flush()
         began = time.monotonic()
-        async with table.running("normalize", "lake"):
-            await until_off_loop(lambda: _arrived(table) >= documents, "all documents have arrived", DEADLINE_SECONDS)
+        with table.supervised():
+            what = "all documents are in the lake"
+            wait_until(lambda: _arrived(table) >= documents, what, deadline_seconds=DEADLINE_SECONDS, poll_seconds=0.5)
         print(f"in the lake after {time.monotonic() - began:.1f} s")
-        return await asyncio.to_thread(look, table, documents, seed)
+        return look(table, documents, seed)
 
 
 def _arrived(table: OneTable) -> int:
@@ -138,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with services_of_its_own() as (services, folder):
         kafka, redis = services.kafka(), services.redis(private=True)
         folder.mkdir()
-        require(*asyncio.run(prove(kafka, redis, folder, documents=options.documents, seed=options.seed)))
+        require(*prove(kafka, redis, folder, documents=options.documents, seed=options.seed))
 
 
 if __name__ == "__main__":

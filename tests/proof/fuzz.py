@@ -39,6 +39,7 @@ MIB = 1024 * 1024
 RUN_RECORDS_MAX = 48
 RECORDS_MAX = 150  # of a table, to be tried alone
 SPOILED_SHARE = 0.4
+STOPPING_SHARE = 0.05
 RECORD_SECONDS_MAX = 1.0
 RSS_MIB_MAX = 700
 LIMITS = LimitsConfig(record_bytes_max=2 * MIB)
@@ -111,6 +112,7 @@ class Target:
         told = (self.all if self.decoder.alone else table.records)[:RECORDS_MAX]
         alone = [(record, self.alone(record)) for record in told]
         self.good = [(record, outcome) for record, outcome in alone if outcome is not None]
+        self.steady = [record for record, _ in self.good if record.value]
 
     def new_decoder(self) -> Decoder:
         """Return a decoder that has learned nothing."""
@@ -197,7 +199,9 @@ def _one_run(target: Target, fuzzed: Fuzzed, chance: random.Random, count_max: i
         if chance.random() >= SPOILED_SHARE or not target.all:
             members.append((good, outcome, ""))
             continue
-        name, spoiled = _spoiled(chance.choice(target.all), chance.choice(target.all), chance)
+        # A record of a snapshot may stop the table, and what comes behind a stop is not looked at.
+        from_ = target.all if chance.random() < STOPPING_SHARE or not target.steady else target.steady
+        name, spoiled = _spoiled(chance.choice(from_), chance.choice(from_), chance)
         fuzzed.mutations[name] += 1
         members.append((spoiled, "", name))
     began = time.thread_time()

@@ -113,6 +113,8 @@ class Envelopes(Generic[T]):
     def read(self, values: Sequence[bytes | None], events: Events) -> list[tuple[int, T]]:
         """Return index and envelope of each record that is one; the others are noted in `events`."""
         decode, largest = self._decode, self._limits.record_bytes_max
+        if None not in values and max(map(len, values), default=0) <= largest and all(map(bytes.isascii, values)):  # type: ignore[arg-type]
+            return self._read_ordinary(values, events)
         found: list[tuple[int, T]] = []
         for index, value in enumerate(values):
             try:
@@ -125,6 +127,20 @@ class Envelopes(Generic[T]):
             except Exception:  # noqa: BLE001 - whatever is wrong with this record: the full look says
                 self._note(index, value, events)
         return found
+
+    def _read_ordinary(self, values: Sequence[Any], events: Events) -> list[tuple[int, T]]:
+        """Return the same of values that are all there, small enough, and of ASCII."""
+        entries: list[Any] = []
+        rest = iter(values)
+        while True:
+            try:
+                entries.extend(map(self._decode, rest))
+            except Exception:  # noqa: BLE001 - as above; `rest` stands behind the record at fault
+                self._note(len(entries), values[len(entries)], events)
+                entries.append(None)
+                continue
+            found = enumerate(entries)
+            return [(index, entry) for index, entry in found if entry is not None] if None in entries else list(found)
 
     def each(self, values: Sequence[bytes | None], events: Events, take: Callable[[int, T, Events], None]) -> None:
         """Give each envelope to `take`, which adds its changes; a record that it refuses is noted as refused."""

@@ -54,6 +54,9 @@ class Conversion:
             except Rejection as exc:
                 faults[index] = exc
                 out.append(None)
+            except RecursionError:  # of a document inside a text: nothing looked into it before
+                faults[index] = Rejection("too_deep")
+                out.append(None)
             except (ValueError, ArithmeticError):  # a limit of Python's own numbers
                 faults[index] = Rejection(OUT_OF_RANGE)
                 out.append(None)

@@ -20,7 +20,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,9 @@ from tests.proof.seeds import SEEDS, Header, Record, Table
 
 MIB = 1024 * 1024
 RUN_RECORDS_MAX = 48
+RECORDS_MAX = 150  # of a table, to be tried alone
 SPOILED_SHARE = 0.4
+STOPPING_SHARE = 0.05
 RECORD_SECONDS_MAX = 1.0
 RSS_MIB_MAX = 700
 LIMITS = LimitsConfig(record_bytes_max=2 * MIB)
@@ -107,9 +109,10 @@ class Target:
         self.types = {name: column.type for name, column in table.spec.columns.items()}
         self.keys = {name: self.types[name] for name in table.spec.key}
         # Where the decoder goes by what came before, a null may be one delete more, or the second word of one.
-        told = self.all if self.decoder.alone else table.records
+        told = (self.all if self.decoder.alone else table.records)[:RECORDS_MAX]
         alone = [(record, self.alone(record)) for record in told]
         self.good = [(record, outcome) for record, outcome in alone if outcome is not None]
+        self.steady = [record for record, _ in self.good if record.value]
 
     def new_decoder(self) -> Decoder:
         """Return a decoder that has learned nothing."""
@@ -152,10 +155,10 @@ def fuzz(format_name: str, *, records: int, seed: int) -> Fuzzed:
     """Decode so many records of a format, spoiled and good, and return what was seen."""
     chance = random.Random(seed)
     fuzzed = Fuzzed(Verdict(f"fuzz {format_name}"))
-    targets = list(_targets(format_name, chance))
+    targets = _Targets(list(SEEDS[format_name](chance)))
     done = 0
     while done < records:
-        target = chance.choice(targets)
+        target = targets.one(chance)
         done += _one_run(target, fuzzed, chance, min(records - done, RUN_RECORDS_MAX))
     names = ("change", "rejected", "skipped", "behind a stop")
     fuzzed.verdict.figures = {"records": done, **{name: fuzzed.outcomes[name] for name in names}}
@@ -164,14 +167,29 @@ def fuzz(format_name: str, *, records: int, seed: int) -> Fuzzed:
     return fuzzed
 
 
-def _targets(format_name: str, chance: random.Random) -> Iterator[Target]:
-    for table in SEEDS[format_name](chance):
-        try:
-            target = Target(table)
-        except ConfigurationError:  # a name with a quote or a backslash, which no decoder reads
-            continue
-        if target.good:
-            yield target
+class _Targets:
+    """The tables of a format, each prepared when it is first taken."""
+
+    def __init__(self, tables: list[Table]) -> None:
+        self._tables = tables
+        self._made: dict[str, Target | None] = {}
+
+    def one(self, chance: random.Random) -> Target:
+        """Return one by chance that has good records."""
+        while True:
+            table = chance.choice(self._tables)
+            if table.name not in self._made:
+                self._made[table.name] = _target(table)
+            if (target := self._made[table.name]) is not None:
+                return target
+
+
+def _target(table: Table) -> Target | None:
+    try:
+        target = Target(table)
+    except ConfigurationError:  # a name with a quote or a backslash, which no decoder reads
+        return None
+    return target if target.good else None
 
 
 def _one_run(target: Target, fuzzed: Fuzzed, chance: random.Random, count_max: int) -> int:
@@ -181,7 +199,9 @@ def _one_run(target: Target, fuzzed: Fuzzed, chance: random.Random, count_max: i
         if chance.random() >= SPOILED_SHARE or not target.all:
             members.append((good, outcome, ""))
             continue
-        name, spoiled = _spoiled(chance.choice(target.all), chance.choice(target.all), chance)
+        # A record of a snapshot may stop the table, and what comes behind a stop is not looked at.
+        from_ = target.all if chance.random() < STOPPING_SHARE or not target.steady else target.steady
+        name, spoiled = _spoiled(chance.choice(from_), chance.choice(from_), chance)
         fuzzed.mutations[name] += 1
         members.append((spoiled, "", name))
     began = time.thread_time()

@@ -152,6 +152,8 @@ def wide(value: bytes, _other: bytes, chance: random.Random) -> bytes:
     document = json.loads(value)
     envelope = document.get("payload", document) if isinstance(document, dict) else document
     row = envelope.get("after") if isinstance(envelope, dict) else None
+    if not isinstance(row, dict):  # of another tool, whose rows stand elsewhere
+        row = chance.choice([document] + [inside[name] for inside, name in _places(document)])
     if isinstance(row, dict):
         row |= {f"column {number}": chance.choice(ODD[:9]) for number in range(chance.choice((50, 101, COLUMNS_MANY)))}
     return _text(document)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from connectors.transport.chunk import Assignment, Run
 from schemas.errors import TransactionAborted
 from tests.unit.fakes import Message, run_of
+from tests.unit.streams.dms_specs import dms_spec
 from tests.unit.streams.shared_topic import TOPIC, Shared, partition
-from tests.workloads.dms_topic import control_record, dms_record, dms_spec
+from tests.workloads.dms_topic import control_record, dms_record
 
 TABLES = ("patients", "visits", "wards")
 ALONE = {table: f"alone-{table}" for table in TABLES}

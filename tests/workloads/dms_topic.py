@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from schemas.table import TableSpec
-
 SCHEMA = "clinic"
 _POSITION = "mysql-bin-changelog.000007:{at}:0:{at}:7:mysql-bin-changelog.000007:4"
 
@@ -43,8 +41,3 @@ def dms_document(table: str, topic: str, **changes: Any) -> dict[str, Any]:
         "table": table, "topics": [topic], "format": "dms", "source_table": f"{SCHEMA}.{table}", "key": ["id"],
         "columns": {"id": "long", "name": "string"}, **changes,
     }  # fmt: skip
-
-
-def dms_spec(table: str, topic: str, **changes: Any) -> TableSpec:
-    """Return the spec of a table of the topic."""
-    return TableSpec.model_validate(dms_document(table, topic, **changes))

@@ -92,7 +92,8 @@ def test_a_document_becomes_a_row_of_the_contract() -> None:
 )
 def test_identifiers_of_every_type_are_keys(identifier: str, key: str) -> None:
     """Of changes and of deletes, which have nothing but the key."""
-    for op, said in (("c", {"after": f'{{"_id": {identifier}}}'}), ("d", {})):
+    told: list[tuple[str, dict[str, Any]]] = [("c", {"after": f'{{"_id": {identifier}}}'}), ("d", {})]
+    for op, said in told:
         decoded = decode(record(op, 1, identifier, **said))
         assert not decoded.rejected
         assert json.loads(encode_row(decoded.batch.keys[0])) == {"_id": key}

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from connectors.formats.encodings import ENCODINGS, Conversion, form_of
+from connectors.formats.encodings import ENCODINGS, form_of
+from connectors.formats.forms import Conversion
 from connectors.formats.plain import dates, decimal_maker, float_maker, ints, longs
 from schemas.types import parse_type
 

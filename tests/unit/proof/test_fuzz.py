@@ -4,48 +4,66 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from connectors.formats import FORMATS
 from connectors.formats.debezium_json import DebeziumDecoder
 from schemas.batch import Decoded
-from tests.proof.fuzz import SEEDS, fuzz
+from tests.proof.fuzz import fuzz
 from tests.proof.mutations import MUTATIONS, mutate
+from tests.proof.seeds import SEEDS
 
+RECORDS = 600
 VALUE = b'{"before":null,"after":{"id":1,"name":"Ada"},"op":"c"}'
 
 
 @pytest.mark.parametrize("format_name", sorted(SEEDS))
-@pytest.mark.parametrize("seed", [1, 2])
-def test_spoiled_records_harm_nobody(format_name: str, seed: int) -> None:
-    """Two thousand records in all; every way of spoiling takes part."""
-    fuzzed = fuzz(format_name, records=1_000, seed=seed)
+def test_spoiled_records_harm_nobody(format_name: str) -> None:
+    """Every way of spoiling takes part, where the format is JSON."""
+    fuzzed = fuzz(format_name, records=RECORDS, seed=1)
 
     assert fuzzed.verdict.holds, str(fuzzed.verdict)
-    assert 1_000 == fuzzed.verdict.figures["records"]
-    assert MUTATIONS.keys() <= {name.rpartition(" ")[2] for name in fuzzed.mutations}
-    assert min(fuzzed.verdict.figures[name] for name in ("change", "rejected", "skipped")) > 10
+    assert RECORDS == fuzzed.verdict.figures["records"]
+    assert min(fuzzed.verdict.figures[name] for name in ("change", "rejected")) > 10
+    if format_name != "debezium-avro":
+        assert MUTATIONS.keys() <= {name.rpartition(" ")[2] for name in fuzzed.mutations}
 
 
-def test_a_decoder_that_raises_or_harms_a_neighbour_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_format_takes_part() -> None:
+    """A new one has records to spoil."""
+    assert FORMATS.keys() == SEEDS.keys()
+
+
+def _raises(decoded: Decoded) -> None:
+    if len(decoded.rejected) > 2:
+        raise ValueError("too many")
+
+
+def _harms(decoded: Decoded) -> None:
+    if decoded.rejected:
+        decoded.batch.afters.reverse()
+
+
+@pytest.mark.parametrize(("fault", "said"), [(_raises, "ValueError"), (_harms, "a good record became")])
+def test_a_decoder_that_raises_or_harms_a_neighbour_is_found(
+    monkeypatch: pytest.MonkeyPatch, fault: Callable[[Decoded], None], said: str
+) -> None:
     """Else the proof would prove nothing."""
     decode = DebeziumDecoder.decode
 
     def fragile(self: DebeziumDecoder, records: Any, memory: Any) -> Decoded:
         decoded = decode(self, records, memory)
-        if len(decoded.rejected) > 2:
-            raise ValueError("too many")
-        if decoded.rejected and len(decoded.batch) > 1:
-            decoded.batch.afters.reverse()
+        fault(decoded)
         return decoded
 
     monkeypatch.setattr(DebeziumDecoder, "decode", fragile)
-    verdict = fuzz("debezium-json", records=1_000, seed=1).verdict
+    verdict = fuzz("debezium-json", records=RECORDS, seed=1).verdict
 
     assert not verdict.holds
-    assert any("ValueError" in text for text in verdict.differences)
-    assert any("a good record became" in text for text in verdict.differences)
+    assert any(said in text for text in verdict.differences)
 
 
 def test_the_same_seed_spoils_in_the_same_way() -> None:

@@ -16,7 +16,7 @@ from streams.chains import Chains
 from streams.normalize import NormalizeStage, Output
 from streams.tables import TableDirectory
 from tests.unit.fakes import Consumer, Record, Writer
-from tests.workloads.dms_topic import dms_spec
+from tests.unit.streams.dms_specs import dms_spec
 
 NAMES = TopicNames()
 TOPIC = "dms-task"

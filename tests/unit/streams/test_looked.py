@@ -9,7 +9,8 @@ import msgspec
 from connectors.captured import OneRecord
 from schemas.config import LimitsConfig
 from streams.looked import Looked, Looker
-from tests.workloads.dms_topic import control_record, dms_record, dms_spec
+from tests.unit.streams.dms_specs import dms_spec
+from tests.workloads.dms_topic import control_record, dms_record
 
 
 def _looked(*values: bytes | None) -> list[Looked]:

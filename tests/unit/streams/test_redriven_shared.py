@@ -19,7 +19,8 @@ from streams.redriven import RedriveLane
 from streams.stage import BaseStage
 from streams.tables import TableDirectory
 from tests.unit.fakes import Consumer, Message, Writer
-from tests.workloads.dms_topic import control_record, dms_record, dms_spec
+from tests.unit.streams.dms_specs import dms_spec
+from tests.workloads.dms_topic import control_record, dms_record
 
 NAMES, TOPIC = TopicNames(), "dms-task"
 NOW = 1_795_219_454.0  # a minute after the records were committed

@@ -13,7 +13,7 @@ from schemas.table import Decision, TableEntry
 from schemas.topics import TopicNames
 from streams.resume import decided, take_up_again
 from streams.tables import TableDirectory
-from tests.workloads.dms_topic import dms_spec
+from tests.unit.streams.dms_specs import dms_spec
 
 SPEC = {"table": "patients", "topics": ["a", "^b.*"], "key": ["id"], "columns": {"id": "long"}}
 VIEW = {"view": "visits", "entity": "patient", "columns": ["id"]}

@@ -11,8 +11,9 @@ import pytest
 from connectors.transport.chunk import Assignment, Run
 from schemas.errors import TransactionAborted
 from tests.unit.fakes import Message, run_of
+from tests.unit.streams.dms_specs import dms_spec
 from tests.unit.streams.shared_topic import NAMES, TOPIC, Shared, partition
-from tests.workloads.dms_topic import control_record, dms_record, dms_spec
+from tests.workloads.dms_topic import control_record, dms_record
 
 P, V = "patients", "visits"
 

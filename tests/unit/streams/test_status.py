@@ -16,7 +16,7 @@ from schemas.topics import TopicNames
 from streams.stage import BaseStage
 from streams.status import Standing, status_of
 from streams.tables import TableDirectory
-from tests.workloads.dms_topic import dms_spec
+from tests.unit.streams.dms_specs import dms_spec
 
 NOW = 1_795_219_400.0
 SPEC = read_document("table: patients\ntopics: [src]\ncolumns: {id: int}", TableSpec, name="spec")

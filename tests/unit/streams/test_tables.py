@@ -13,7 +13,8 @@ from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.apply import merge
 from streams.tables import TableDirectory, check_topics, reads
-from tests.workloads.dms_topic import dms_record, dms_spec
+from tests.unit.streams.dms_specs import dms_spec
+from tests.workloads.dms_topic import dms_record
 
 
 def _spec(

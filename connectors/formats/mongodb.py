@@ -164,7 +164,13 @@ def _identifier(key: bytes | None) -> bytes | None:
         text = (read.payload or read).id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Rejection("bad_key", "the key is not `id` with a text of extended JSON") from None
-    return None if text is None else text.encode()
+    if text is None:
+        return None
+    try:
+        # The connector puts spaces into it, and not into documents.
+        return msgspec.json.format(text, indent=-1).encode()
+    except (msgspec.DecodeError, RecursionError):
+        raise Rejection("bad_key", "the key's `id` is no extended JSON") from None
 
 
 def _transaction(source: _Source) -> str | None:

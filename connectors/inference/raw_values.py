@@ -16,6 +16,7 @@ from schemas.types import ColumnType, Kind, parse_type
 RAW = frozenset({"plain", "bson"})
 _KINDS = (Kind.BOOLEAN, Kind.LONG, Kind.DOUBLE, Kind.TIMESTAMPTZ, Kind.UUID, Kind.BINARY, Kind.JSON)
 _A_TIME, _A_UUID, _BYTES = "1970-01-01T00:00:00Z", "00000000-0000-4000-8000-000000000000", "AA=="
+_EXPONENT_MAX = 18
 _TYPES_MAX = 20  # that one column is stated to have, one after the other
 
 
@@ -38,7 +39,7 @@ class RawValues:
         for text, alive in self._stated.items():
             self._stated[text] = alive and self._fits(text, values)
         self._open = [way for way in self._open if takes(way, values)]
-        shapes = [_shape(value) for value in values] if self._encoding == "bson" else values
+        shapes = [_shape(value) if self._encoding == "bson" else _whole(value) for value in values]
         self._bytes += sum(1 for shape in shapes if shape is _BYTES)
         self._others += sum(1 for shape in shapes if shape is not _BYTES and shape is not None)
         self._shapes.absorb(shapes)
@@ -68,6 +69,15 @@ class RawValues:
         if way not in self._open:
             way = Way(ColumnType(Kind.STRING), self._encoding)
         return Choice(way, found.sure, found.why, found.warning)
+
+
+def _whole(value: Any) -> Any:
+    """Return an integer that is written with an exponent, as AWS DMS writes those of more than 16 digits, as one."""
+    if isinstance(value, Decimal) and value.is_finite():
+        exponent = value.as_tuple().exponent
+        if isinstance(exponent, int) and 0 < exponent <= _EXPONENT_MAX:
+            return int(value)
+    return value
 
 
 def _shape(value: Any) -> Any:

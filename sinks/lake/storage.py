@@ -17,7 +17,7 @@ from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchNamespaceError
 from pyiceberg.io.fsspec import FsspecFileIO
 from sqlalchemy import inspect
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from schemas.config import LakeConfig
 from schemas.errors import ConfigurationError, SinkUnavailable
@@ -85,7 +85,7 @@ def open_catalog(config: LakeConfig) -> Catalog:
     catalog = _created(properties)
     try:
         catalog.create_namespace_if_not_exists(config.namespace)
-    except NamespaceAlreadyExistsError:  # another worker was faster
+    except (NamespaceAlreadyExistsError, IntegrityError):  # another worker was faster; a SQL catalogue says the latter
         assert catalog.namespace_exists(config.namespace), "somebody created it just now"
     return catalog
 

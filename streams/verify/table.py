@@ -58,13 +58,14 @@ def verify_table(
 
 
 def source_name(spec: TableSpec, given: str | None) -> tuple[str, str]:
-    """Return schema (or database) and table: as `given`, else the end of the one topic that the spec reads.
+    """Return schema (or database) and table: as `given`, else the spec's `source_table` or the end of its one topic.
 
     Raises:
         ConfigurationError: neither says it.
     """
     topic = spec.topics[0] if len(spec.topics) == 1 and not spec.topics[0].startswith("^") else ""
-    parts = (given if given is not None else topic).split(".")[-_NAME_PARTS:]
+    said = topic if spec.source_table is None else spec.source_table
+    parts = (said if given is None else given).split(".")[-_NAME_PARTS:]
     if len(parts) != _NAME_PARTS or not all(parts):
         raise ConfigurationError(
             f"{spec.table}: which table of the source is it?", hint="name it with --source-table SCHEMA.TABLE"

@@ -90,9 +90,9 @@ def rows(case: str, table: str) -> list[dict[str, Any]]:
     looker, final = Looker({spec.table: spec}, LimitsConfig()), FinalRows(spec)
     for run in runs(case, topic):
         for at in range(len(run)):
-            looked = looker.look(one(run, at))
-            if looked.kind == CHANGE and looked.change is not None:
-                final.apply(bytes(looked.change))
+            for looked in looker.look(one(run, at)):
+                if looked.kind == CHANGE and looked.change is not None:
+                    final.apply(bytes(looked.change))
     return list(final.documents())
 
 

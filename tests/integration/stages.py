@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -37,6 +40,7 @@ from tests.services import Kafka, RedisServer
 COLUMNS = {"id": "int", "name": "string"}
 VIEW = {"view": "patient", "entity": "patient", "columns": ["name"]}
 WAIT_SECONDS = 60.0
+ROOT = Path(__file__).parents[2]
 
 
 class Installation:
@@ -224,6 +228,16 @@ async def until_off_loop(condition: Callable[[], Any], what: str, seconds: float
     while not await asyncio.to_thread(condition):
         assert time.monotonic() < ends_at, f"{what}: not within {seconds} s"
         await asyncio.sleep(0.1)
+
+
+def run_normalize(installation: Installation, failpoint: str) -> int:
+    """Run a worker of the next one's slot until it dies at a failpoint; return how it ended."""
+    command = [sys.executable, "-m", "headgate", "run", "--stage", "normalize", "--instance", "test", "--slot", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HEADGATE_FAILPOINTS": failpoint}
+    done = subprocess.run(
+        [*command, "--config", str(installation.file)], env=environment, timeout=120, check=False, capture_output=True
+    )
+    return done.returncode
 
 
 @contextmanager

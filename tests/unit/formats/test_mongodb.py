@@ -86,7 +86,7 @@ def test_a_document_becomes_a_row_of_the_contract() -> None:
         (OID, "596e275826f08b2730779e1f"),
         ('{"$binary": {"base64": "AAEC", "subType": "00"}}', "AAEC"),
         ('{"$numberLong": "9007199254740993"}', "9007199254740993"),
-        ('{"a": 1, "b": "x"}', '{"a": 1, "b": "x"}'),
+        ('{"a": 1, "b": "x"}', '{"a":1,"b":"x"}'),
         ('{"$date": 1709214306789}', "2024-02-29T13:45:06.789000Z"),
     ],
 )
@@ -174,7 +174,7 @@ def test_any_order_and_any_repeat_comes_to_the_same_documents() -> None:
         record("u", 3, second=3, updateDescription={"updatedFields": '{"n": 3}', "removedFields": ["score"]}),
         record("u", 4, second=3, order=2, updateDescription={"updatedFields": '{"n": 4}'}),
     ]
-    looked = [one for sent in records for one in Looker({"customers": spec()}, LimitsConfig()).look(sent)]
+    looked = [Looker({"customers": spec()}, LimitsConfig()).look(one)[0] for one in records]
     assert [one.kind for one in looked] == [CHANGE] * 4
     values = [bytes(one.change) for one in looked if one.change is not None]
     for seed in range(20):

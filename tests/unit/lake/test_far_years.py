@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from schemas.change import Height
 from schemas.config import LakeConfig
 from schemas.table import TableSpec
 from sinks.lake import table as lake
@@ -34,7 +35,7 @@ def written(folder: Path, spec: TableSpec, changes: list[dict[str, Any]]) -> Lak
     opened = lake.open_table(open_catalog(config), config.namespace, spec)
     table = LakeTable(opened, snapshots_kept=5, sweep_grace_seconds=60.0, clock=time.time)
     last = len(changes) - 1
-    stand = Stand("headgate.changes.patients", "id-1", len(changes), {(TOPIC, 0, 0): last})
+    stand = Stand("headgate.changes.patients", "id-1", len(changes), {(TOPIC, 0, 0): Height(last, 0)})
     table.commit(LakeBatch("patients", rows_of(changes, spec), {0: None}, {0: stand}))
     return config
 

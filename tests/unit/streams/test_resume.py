@@ -13,6 +13,7 @@ from schemas.table import Decision, TableEntry
 from schemas.topics import TopicNames
 from streams.resume import decided, take_up_again
 from streams.tables import TableDirectory
+from tests.workloads.dms_topic import dms_spec
 
 SPEC = {"table": "patients", "topics": ["a", "^b.*"], "key": ["id"], "columns": {"id": "long"}}
 VIEW = {"view": "visits", "entity": "patient", "columns": ["id"]}
@@ -93,3 +94,14 @@ def test_a_decision_is_found_by_its_topic_whether_source_or_output() -> None:
 
     assert said == {topic: find(topic) for topic in said}
     assert [None] * 3 == [find(topic) for topic in ("b2", "z", "headgate.changes.gone")]
+
+
+def test_what_was_decided_for_one_table_of_a_shared_topic_holds_for_the_topic() -> None:
+    """The last decision, whichever of its tables it was made for."""
+    entries = {
+        table: TableEntry(spec=dms_spec(table, "task"), decisions={"task": Decision(topic_id="t", generation=number)})
+        for table, number in (("patients", 2), ("visits", 1))
+    }
+    entries["wards"] = TableEntry(spec=dms_spec("wards", "task"))
+
+    assert entries["patients"].decisions["task"] == decided(TopicNames(), TableDirectory(entries))("task")

@@ -23,9 +23,11 @@ from schemas.errors import PoisonRecord, TransactionAborted
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from sinks.quarantine import read_quarantined
+from streams.chains import Chains
 from streams.looked import Looker
 from streams.normalize import NormalizeStage
 from streams.poison import Quarantine
+from streams.quarantine import Held
 from streams.stage import BaseStage
 from streams.tables import TableDirectory
 from streams.together import decode_together
@@ -43,7 +45,7 @@ class Numbers:
     Row 9 is larger than the broker takes.
     """
 
-    name = "numbers"
+    name, alone = "numbers", False
 
     def decoder(self, entry: TableEntry, limits: LimitsConfig) -> Numbers:
         """Return itself."""
@@ -87,8 +89,8 @@ def _add(batch: Batch, offset: int, rows: Sequence[dict[str, Any]]) -> None:
 @pytest.fixture(autouse=True)
 def numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every table has this format."""
-    for module in ("normalize", "looked"):
-        monkeypatch.setattr(f"streams.{module}.format_of", lambda _: Numbers())
+    for module in ("attempt", "looked"):
+        monkeypatch.setattr(f"streams.{module}.format_of", lambda *_: Numbers())
 
 
 def normalize(writer: Writer) -> NormalizeStage:
@@ -99,7 +101,7 @@ def normalize(writer: Writer) -> NormalizeStage:
 
     return NormalizeStage(
         read_config("", name="c"), names=TopicNames(), tables=TableDirectory({"patients": TableEntry(spec=SPEC)}),
-        writer=writer, consumer=Consumer(), ensure_outputs=ensure,
+        writer=writer, consumer=Consumer(), ensure_outputs=ensure, chains=Chains(TopicNames().normalize_previous, dict),
     )  # fmt: skip
 
 
@@ -107,6 +109,10 @@ def run_of(values: Sequence[bytes | None], first: int = 10, assignment: Assignme
     """Return a run of these values."""
     messages = [Message(first + at, None, value) for at, value in enumerate(values)]
     return Run(assignment or Assignment("main", TOPIC, 2), messages)
+
+
+def _held(entry: dict[str, Any]) -> Held:
+    return Held(("id", 0, 0), read_quarantined(json.dumps(entry).encode()), "open")
 
 
 def places(writer: Writer) -> list[tuple[Any, ...]]:
@@ -227,4 +233,4 @@ async def test_an_entry_of_quarantine_says_which_change_of_a_record_it_was() -> 
 
     assert [["src", 0, 0, 1], ["src", 0, 0, 1], ["src", 0, 0, 2]] == [each["origin"] for each in entries]
     assert [2, None, None] == [each.get("row") for each in entries]
-    assert [2, None, None] == [describe(read_quarantined(json.dumps(each).encode())).get("row") for each in entries]
+    assert [2, None, None] == [describe(_held(each)).get("row") for each in entries]

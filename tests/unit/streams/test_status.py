@@ -16,6 +16,7 @@ from schemas.topics import TopicNames
 from streams.stage import BaseStage
 from streams.status import Standing, status_of
 from streams.tables import TableDirectory
+from tests.workloads.dms_topic import dms_spec
 
 NOW = 1_795_219_400.0
 SPEC = read_document("table: patients\ntopics: [src]\ncolumns: {id: int}", TableSpec, name="spec")
@@ -211,3 +212,16 @@ def test_a_pause_that_a_worker_made_by_itself_is_shown_as_such(hint: str, *, sto
     row = status_of(standing, now=0.0)["tables"][0]
 
     assert ("truncate", True) == (row["paused"], row["hint"].startswith(said) if said else row["hint"] == "")
+
+
+def test_a_topic_of_several_tables_has_a_row_for_each() -> None:
+    """With the same lag; a table that is paused has its own row alone, as one that is not read."""
+    entries = {table: TableEntry(spec=dms_spec(table, "task")) for table in ("patients", "visits")}
+    entries["wards"] = TableEntry(spec=dms_spec("wards", "task"), paused="maintenance")
+    standing = _standing(_partition(topic="task"), name="normalize", tables=TableDirectory(entries))
+
+    rows = status_of(standing, now=NOW)["tables"]
+
+    assert [("patients", "task", 5, None), ("visits", "task", 5, None), ("wards", "task", None, "maintenance")] == [
+        (row["table"], row["topic"], row["lag"], row["paused"]) for row in rows
+    ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from schemas.document import read_document
@@ -10,6 +13,7 @@ from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.apply import merge
 from streams.tables import TableDirectory, check_topics, reads
+from tests.workloads.dms_topic import dms_record, dms_spec
 
 
 def _spec(
@@ -144,3 +148,68 @@ def test_a_change_of_columns_raises_the_schema_version_and_keeps_what_verbs_set(
 
     assert ("changed", 4) == (change.action, change.schema_version)
     assert ("for the night", 2, "now") == (merged.paused, merged.epoch, merged.applied_at)
+
+
+def _of_task(table: str, **changes: Any) -> TableSpec:
+    return dms_spec(table, "dms-task", **changes)
+
+
+def test_tables_that_say_what_their_records_call_them_share_a_topic() -> None:
+    """By name, by pattern, or one by each."""
+    by_pattern = _of_task("visits", topics=["^dms-.*"])
+    specs = {"patients": _of_task("patients"), "visits": by_pattern}
+
+    check_topics(specs, "headgate")
+    readers = TableDirectory({table: TableEntry(spec=spec) for table, spec in specs.items()}).of_topic("dms-task")
+
+    assert readers is not None
+    split = readers.split([dms_record("visits", 1, {}), None, dms_record("bills", 1, {}), dms_record("visits", 2, {})])
+    assert (["patients", "visits"], "patients") == (list(readers.entries), readers.first.spec.table)
+    assert ({"visits": [0, 3]}, [1], {"clinic.bills": [2]}) == (split.by_table, split.nameless, split.unregistered)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"source_table": None}, "visits says no source_table, so it takes all records"),
+        ({"source_table": "clinic.patients"}, "patients and visits both say source_table: clinic.patients"),
+        ({"format": "maxwell"}, "patients and visits have not the same format"),
+    ],
+)
+def test_tables_that_cannot_be_told_apart_do_not_share_a_topic(changes: dict[str, Any], said: str) -> None:
+    """Applying says so; where patterns hide it, the topic is paused with the same words."""
+    specs = {"patients": _of_task("patients"), "visits": _of_task("visits", **changes)}
+    entries = {table: TableEntry(spec=spec) for table, spec in specs.items()}
+
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        check_topics(specs, "headgate")
+    with pytest.raises(TableStopped, match=said) as stopped:
+        TableDirectory(entries).of_topic("dms-task")
+
+    assert "dms-task would feed both patients and visits" in caught.value.message
+    assert "source_table" in caught.value.hint
+    assert "claimed_twice" == stopped.value.reason
+
+
+def test_own_forms_share_a_topic_where_they_name_the_table_in_one_place() -> None:
+    """The first one could not read the others' names."""
+    own = {"row": "$.row", "time": "$.at"}
+    specs = {
+        table: _of_task(table, format="json", options=own | {"table": f"$.{path}"})
+        for table, path in (("patients", "table"), ("visits", "name"))
+    }
+
+    with pytest.raises(ConfigurationError, match=r"have not the same options\.table"):
+        check_topics(specs, "headgate")
+
+
+def test_a_source_table_needs_records_that_name_theirs() -> None:
+    """Also of a table that has its topic alone."""
+    with pytest.raises(ConfigurationError, match="patients: source_table: records of debezium-avro cannot"):
+        check_topics({"patients": _of_task("patients", format="debezium-avro")}, "headgate")
+
+
+def test_a_spec_without_a_source_table_is_written_as_older_releases_read_it() -> None:
+    """They refuse a key that they do not know."""
+    assert "source_table" not in json.loads(TableEntry(spec=_spec()).model_dump_json())["spec"]
+    assert "clinic.visits" == json.loads(TableEntry(spec=_of_task("visits")).model_dump_json())["spec"]["source_table"]

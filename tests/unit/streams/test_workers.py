@@ -142,6 +142,14 @@ def test_a_stage_without_a_worker_is_summed_and_missing() -> None:
     ]
 
 
+def test_the_lag_of_a_topic_that_tables_share_is_a_stages_once() -> None:
+    """Each of its tables waits for all of it, and has it in a row of its own."""
+    tables = [row("patients", topic="task", lag=3), row("visits", topic="task", lag=3), row("wards", lag=4)]
+    workers = [worker("normalize", slot, "running", *tables) for slot in range(2)]
+
+    assert [14] == [each["lag"] for each in stage_sums(workers, ["normalize"])]
+
+
 def test_a_local_worker_is_believed_before_what_it_wrote() -> None:
     """Its process is gone since less than its record is old; what it said last is still shown."""
     told = [worker("lake", 0, "running", row(lag=9)), worker("alerts", 0, "running", row())]

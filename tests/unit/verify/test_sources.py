@@ -82,6 +82,7 @@ def test_the_sources_table_is_the_end_of_the_topic_unless_it_is_named() -> None:
     )
     assert source_name(spec, None) == ("public", "patients")
     assert source_name(spec, "other.people") == ("other", "people")
+    assert source_name(spec.model_copy(update={"source_table": "hr.staff"}), None) == ("hr", "staff")
     for topics in (["^clinic[.].*"], ["a.b.c", "a.b.d"], ["one"]):
         with pytest.raises(ConfigurationError, match="which table"):
             source_name(spec.model_copy(update={"topics": topics}), None)

@@ -167,10 +167,9 @@ def _identifier(key: bytes | None) -> bytes | None:
     if text is None:
         return None
     try:
-        return msgspec.json.format(
-            text, indent=-1
-        ).encode()  # the connector puts spaces into it, and not into documents
-    except msgspec.DecodeError:
+        # The connector puts spaces into it, and not into documents.
+        return msgspec.json.format(text, indent=-1).encode()
+    except (msgspec.DecodeError, RecursionError):
         raise Rejection("bad_key", "the key's `id` is no extended JSON") from None
 
 

@@ -94,17 +94,18 @@ async def test_a_command_that_dies_half_way_loses_nothing(
     await one.begin()
     await flow(one)
     ask, asked = Views._ask, [0]  # noqa: SLF001
+    before = keys(one, redis_server, *ALL)
 
     async def dies(views: Views, commands: Any) -> Any:
         asked[0] += 1
         if asked[0] == 10:
             await find_and_fill(one)
-        if asked[0] > 14:
+        # Some more of it is gone again: which keys a scan finds first is chance.
+        if asked[0] > 14 and keys(one, redis_server, *ALL) < before:
             raise SinkUnavailable("the machine is gone")
         return await ask(views, commands)
 
     monkeypatch.setattr(Views, "_ask", dies)
-    before = keys(one, redis_server, *ALL)
     with pytest.raises(SinkUnavailable):
         async with Views(one.config.redis) as views:
             await views.empty(ALL)

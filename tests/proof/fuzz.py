@@ -42,6 +42,7 @@ SPOILED_SHARE = 0.4
 STOPPING_SHARE = 0.05
 RECORD_SECONDS_MAX = 1.0
 RSS_MIB_MAX = 700
+GROWTH_MIB_MAX = 400
 LIMITS = LimitsConfig(record_bytes_max=2 * MIB)
 FIRST_OFFSET = 73_519_640_287_100  # digits that stand in no record
 
@@ -155,6 +156,7 @@ def fuzz(format_name: str, *, records: int, seed: int) -> Fuzzed:
     """Decode so many records of a format, spoiled and good, and return what was seen."""
     chance = random.Random(seed)
     fuzzed = Fuzzed(Verdict(f"fuzz {format_name}"))
+    allowed = max(RSS_MIB_MAX, fuzzed.rss_mib + GROWTH_MIB_MAX)  # a process that did other things held more before
     targets = _Targets(list(SEEDS[format_name](chance)))
     done = 0
     while done < records:
@@ -162,8 +164,8 @@ def fuzz(format_name: str, *, records: int, seed: int) -> Fuzzed:
         done += _one_run(target, fuzzed, chance, min(records - done, RUN_RECORDS_MAX))
     names = ("change", "rejected", "skipped", "behind a stop")
     fuzzed.verdict.figures = {"records": done, **{name: fuzzed.outcomes[name] for name in names}}
-    if fuzzed.rss_mib > RSS_MIB_MAX:
-        fuzzed.verdict.differ(f"{fuzzed.rss_mib} MiB were held, above {RSS_MIB_MAX}")
+    if fuzzed.rss_mib > allowed:
+        fuzzed.verdict.differ(f"{fuzzed.rss_mib} MiB were held, above {allowed}")
     return fuzzed
 
 

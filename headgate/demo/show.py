@@ -28,7 +28,7 @@ from headgate.demo.story import WATCHED_CUSTOMER, WATCHED_PATIENT, Story
 from headgate.slot import Slot
 from headgate.supervisor import Supervisor, places, worker_command
 from schemas.config import Config
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, Unavailable
 from schemas.table import TableSpec
 from schemas.topics import TopicNames
 
@@ -164,9 +164,15 @@ class Demo:
 
     async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
         while not self._stopped.is_set():
-            await act()
+            await self._try(act)
             await self._sleep(seconds)
-        await act()  # once more, for what came last
+        await self._try(act)  # once more, for what came last
+
+    async def _try(self, act: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await act()
+        except Unavailable as error:  # a stage was killed, or all are being stopped: what was seen before stays shown
+            self._tell(f"could not look: {error.message}")
 
     async def _sleep(self, seconds: float) -> None:
         try:

@@ -145,7 +145,7 @@ def test_a_killed_stage_comes_back_while_the_demo_goes_on(start_demo: Callable[[
     family = demo.family()
     demo.process.send_signal(signal.SIGTERM)
 
-    assert demo.process.wait(STOP_SECONDS_MAX) == 0
+    assert demo.process.wait(STOP_SECONDS_MAX) == 0, demo.text()
     assert_gone(family)
 
 

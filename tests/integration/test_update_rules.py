@@ -23,6 +23,7 @@ from confluent_kafka import Producer
 
 from connectors.transport.topics import TopicSettings
 from schemas.config import Config
+from schemas.errors import SourceUnavailable
 from schemas.feature_update import FeatureUpdate
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
@@ -139,7 +140,10 @@ class Installation:
         """Tell whether ALERTS has committed the end of a topic."""
         keys = [(topic, number) for number in range(PARTITIONS)]
         ends = self.admin.watermarks_now(keys)
-        committed = self.admin.committed_now(f"{self.prefix}-alerts", keys)
+        try:
+            committed = self.admin.committed_now(f"{self.prefix}-alerts", keys)
+        except SourceUnavailable:  # a killed worker's transaction is open: no offset is told until it has timed out
+            return False
         return all(key in committed and (committed[key].offset or 0) == high for key, (_, high) in ends.items() if high)
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime
 
 from connectors.formats.base import Decoder, PartitionMemory, Records
 from connectors.formats.reasons import rejection
 from connectors.transport.chunk import Headers
 from schemas.batch import Batch, Decoded, Rejected
+from schemas.config import LimitsConfig
 from schemas.errors import PoisonRecord, TableStopped
 
 _COLUMNS = tuple(field.name for field in fields(Batch) if field.type.startswith("list"))
@@ -117,6 +119,12 @@ def _stopped(stop: TableStopped) -> PoisonRecord:
     return PoisonRecord(
         stop.reason, f"it would stop its table: {stop.message}", hint="drop it; at its source it has stopped the table"
     )
+
+
+def oldest_resent(now: float, limits: LimitsConfig) -> str:
+    """Return the commit time, as the contract writes times, of the oldest change that may be sent again at `now`."""
+    at = datetime.fromtimestamp(now - limits.redrive_max_age_hours * 3_600, UTC)
+    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def without_old(batch: Batch, oldest: str) -> tuple[Batch, list[int]]:

@@ -6,12 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
-from connectors.formats import format_of
-from connectors.formats.base import Decoder, PartitionMemory
-from connectors.registry import registry_of
+from connectors.formats.base import PartitionMemory
 from connectors.transport.chunk import Assignment, Headers, Run
 from connectors.transport.transaction import Outbox
 from schemas.batch import Batch, Decoded
@@ -23,7 +22,8 @@ from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
 from sinks.topics import encode_changes
 from streams.chains import Chain
-from streams.poison import quarantined
+from streams.decoders import Decoders
+from streams.poison import Origin, quarantined
 from streams.tables import Readers
 
 _ENCODER = msgspec.json.Encoder(order=None)
@@ -74,6 +74,36 @@ class Attempt:
         return run.slice(0, run.offsets().index(stopped_at)) if run.first < stopped_at else None
 
 
+class Produced(NamedTuple):
+    """How many changes went out, the origin offset of the last one, and the offsets of those above `room` bytes."""
+
+    changes: int
+    last: int | None
+    too_large: list[int]
+    room: int
+
+
+def produce_changes(
+    outbox: Outbox,
+    names: TopicNames,
+    entry: TableEntry,
+    run: Run,
+    batch: Batch,
+    previous: int | None,
+    first_origins: Mapping[int, Origin] | None = None,
+) -> Produced:
+    """Produce a batch in its order to its table's topic, in the partition of its origin's number.
+
+    `first_origins` are where redriven changes were read at first, by the offset at which each is read now.
+    """
+    table = entry.spec.table
+    headers: Headers = [(HEADER_TABLE, table.encode()), (HEADER_SCHEMA_VERSION, b"%d" % entry.schema_version)]
+    stream, room = (run.topic, run.assignment.generation, run.partition), outbox.room(headers)
+    records, last, too_large = encode_changes(batch, stream, previous, bytes_max=room, first_origins=first_origins)
+    outbox.produce_all(names.changes(table), run.partition, records, headers)
+    return Produced(len(records), last, too_large, room)
+
+
 class Emitter:
     """Writes what runs became: changes on their tables' topics, and the rest in quarantine or in counters."""
 
@@ -82,37 +112,19 @@ class Emitter:
     ) -> None:
         """`stage` is what quarantine entries say."""
         self._config, self._names, self._stage, self._clock = config, names, stage, clock
-        self._registry = registry_of(config.registry)
-        self._decoders: dict[str, tuple[TableEntry, Decoder]] = {}
-
-    def decoder(self, entry: TableEntry) -> Decoder:
-        """Return the decoder of a table, made anew where its entry is another."""
-        known = self._decoders.get(entry.spec.table)
-        if known is None or known[0] is not entry:
-            known = (entry, format_of(entry.spec.format, self._registry).decoder(entry, self._config.limits))
-            self._decoders[entry.spec.table] = known
-        return known[1]
-
-    def forget(self, table: str) -> None:
-        """Make a table's decoder anew when it is needed."""
-        self._decoders.pop(table, None)
+        self.decoders = Decoders(config)
 
     def emit(
         self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run, batch: Batch, previous: int | None
     ) -> int | None:
         """Produce the batch in its order; return the origin offset of the last change that went out."""
         table = entry.spec.table
-        version = b"%d" % entry.schema_version
-        headers: Headers = [(HEADER_TABLE, table.encode()), (HEADER_SCHEMA_VERSION, version)]
-        records, last, too_large = encode_changes(
-            batch, (run.topic, run.assignment.generation, run.partition), previous, bytes_max=outbox.room(headers)
-        )
-        outbox.produce_all(self._names.changes(table), run.partition, records, headers)
-        for offset in too_large:
-            index = run.offsets().index(offset)
-            self.quarantine(work, outbox, run, index, output_too_large(outbox.room(headers)), table)
-        work.count("emitted", len(records))
-        return last
+        produced = produce_changes(outbox, self._names, entry, run, batch, previous)
+        for offset in produced.too_large:
+            error = output_too_large(produced.room)
+            self.quarantine(work, outbox, run, run.offsets().index(offset), error, table)
+        work.count("emitted", produced.changes)
+        return produced.last
 
     def account(
         self,

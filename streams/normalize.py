@@ -90,7 +90,7 @@ class NormalizeStage(BaseStage):
     async def tables_changed(self, changed: set[str]) -> None:
         """Make decoders anew for changed specs."""
         for table in changed:
-            self._emitter.forget(table)
+            self._emitter.decoders.forget(table)
         for topic in sorted(self._contested):
             if self._contest(topic) is None:
                 self._contested.remove(topic)
@@ -209,7 +209,7 @@ class NormalizeStage(BaseStage):
 
     def _whole(self, work: Attempt, outbox: Outbox, entry: TableEntry, runs: list[Run]) -> None:
         """Work on runs of a topic whose records are all of one table."""
-        decoder = self._emitter.decoder(entry)
+        decoder = self._emitter.decoders.of(entry)
         memories = [work.memories.setdefault(run.assignment, work.states[run.assignment].memory.copy()) for run in runs]
         together = decode_together(decoder, entry, runs, memories)
         for index, run in enumerate(runs):

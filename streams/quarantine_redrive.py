@@ -11,13 +11,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from connectors.formats import format_of
-from connectors.formats.base import Decoder
-from connectors.registry import registry_of
 from connectors.transport.producer import Outbox
 from schemas.change import HEADER_FIRST_ORIGIN
 from schemas.config import Config
@@ -25,7 +21,8 @@ from schemas.errors import ConfigurationError, HeadgateError, RecordTooLarge, Ta
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
-from streams.apart import TOO_OLD, Picked, decode_apart, decode_nameless, without_old
+from streams.apart import TOO_OLD, Picked, decode_apart, decode_nameless, oldest_resent, without_old
+from streams.decoders import Decoders
 from streams.originals import Original, Originals
 from streams.quarantine import OPEN, REDRIVEN, SLOT, Held, Place, Quarantine, Wanted, settle
 from streams.registration import ensure_own_topics, load_tables, open_admin, own_topic
@@ -153,10 +150,8 @@ class _Trial:
         self, config: Config, tables: TableDirectory, originals: Originals, clock: Callable[[], float]
     ) -> None:
         self._config, self._tables, self._originals = config, tables, originals
-        self._decoders: dict[str, Decoder] = {}
-        self._registry = registry_of(config.registry)
-        oldest = datetime.fromtimestamp(clock(), UTC) - timedelta(hours=config.limits.redrive_max_age_hours)
-        self._oldest = oldest.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        self._decoders = Decoders(config)
+        self._oldest = oldest_resent(clock(), config.limits)
 
     def passes_over(self, held: Held) -> str | HeadgateError | None:
         """Return why a record is not sent (a word of `PASSED_OVER`), why it would come back, or None."""
@@ -186,13 +181,9 @@ class _Trial:
         return self._decoded(held, entry, original, named=table is not None)
 
     def _decoded(self, held: Held, entry: TableEntry, original: Original, *, named: bool) -> str | HeadgateError | None:
-        table = entry.spec.table
-        if table not in self._decoders:
-            known = format_of(entry.spec.format, self._registry)
-            self._decoders[table] = known.decoder(entry, self._config.limits)
         topic, _, _, offset = held.entry.origin
         record = Picked(original.read_at(held.entry.origin), [0], topic, [offset])
-        ((_, decoded),) = (decode_apart if named else decode_nameless)(self._decoders[table], record)
+        ((_, decoded),) = (decode_apart if named else decode_nameless)(self._decoders.of(entry), record)
         if decoded.rejected:
             return decoded.rejected[0].error
         return TOO_OLD if without_old(decoded.batch, self._oldest)[1] else None

@@ -12,16 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from connectors.formats import format_of
-from connectors.formats.base import Decoder
-from connectors.registry import registry_of
-from connectors.transport.chunk import Assignment, Group, Headers, Run
+from connectors.transport.chunk import Assignment, Group, Run
 from connectors.transport.transaction import Advance, Outbox
 from schemas.batch import Batch
-from schemas.change import HEADER_SCHEMA_VERSION, HEADER_TABLE
 from schemas.config import Config
 from schemas.errors import (
     ConfigurationError,
@@ -34,10 +29,10 @@ from schemas.errors import (
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
-from sinks.topics import encode_changes
-from streams.apart import Picked, decode_apart, decode_nameless, too_old, without_old
-from streams.attempt import output_too_large
+from streams.apart import Picked, decode_apart, decode_nameless, oldest_resent, too_old, without_old
+from streams.attempt import output_too_large, produce_changes
 from streams.chains import Chain, Chains
+from streams.decoders import Decoders
 from streams.poison import Origin, parted, quarantined
 from streams.stage import BaseStage
 from streams.tables import Readers, TableDirectory
@@ -75,8 +70,7 @@ class RedriveLane:
         """`ensure_outputs` makes or enlarges output topics to so many partitions, and returns how many each has."""
         self._config, self._names, self._tables, self._writer = config, names, tables, writer
         self._chains, self._ensure_outputs, self._clock = chains, ensure_outputs, clock
-        self._stage, self._registry = stage, registry_of(config.registry)
-        self._decoders: dict[str, tuple[TableEntry, Decoder]] = {}
+        self._stage, self._decoders = stage, Decoders(config)
         self._ensured: dict[str, int] = {}
         self._refused: set[str] = set()  # tables whose output refused the last attempt
 
@@ -183,7 +177,7 @@ class RedriveLane:
 
     def _nameless(self, work: _Work, outbox: Outbox, run: Run, entry: TableEntry, records: Picked) -> None:
         """Skip or put back records that name no table of theirs."""
-        for some, decoded in decode_nameless(self._decoder(entry), records):
+        for some, decoded in decode_nameless(self._decoders.of(entry), records):
             for each in decoded.rejected:
                 self._quarantine(work, outbox, run, some.indices[each.index], each.error)
             work.counts.update({f"skipped_{reason}": n for reason, n in decoded.skipped.items()})
@@ -193,8 +187,8 @@ class RedriveLane:
     ) -> None:
         """Work on records of one table that once stood in one stream, in their order."""
         now = run.offsets()
-        for some, decoded in decode_apart(self._decoder(entry), records):
-            batch, old = without_old(decoded.batch, self._oldest())
+        for some, decoded in decode_apart(self._decoders.of(entry), records):
+            batch, old = without_old(decoded.batch, oldest_resent(self._clock(), self._config.limits))
             at_first = dict(zip(some.offsets(), some.indices, strict=True))
             faults = {some.indices[each.index]: each.error for each in decoded.rejected}
             faults |= {at_first[offset]: too_old(self._config.limits.redrive_max_age_hours) for offset in old}
@@ -212,27 +206,12 @@ class RedriveLane:
         if not batch:
             return {}
         table, chain = entry.spec.table, work.chains[run.assignment]
-        headers: Headers = [(HEADER_TABLE, table.encode()), (HEADER_SCHEMA_VERSION, b"%d" % entry.schema_version)]
         first_origins = {offset: first for offset in batch.offsets if (first := firsts[places[offset]]) is not None}
-        room = outbox.room(headers)
-        records, last, too_large = encode_changes(
-            batch,
-            (run.topic, run.assignment.generation, run.partition),
-            chain.before(table, batch.offsets[0]),
-            bytes_max=room,
-            first_origins=first_origins,
-        )
-        outbox.produce_all(self._names.changes(table), run.partition, records, headers)
-        chain.reach(table, last)
-        work.counts["redriven"] += len(records)
-        return {places[offset]: output_too_large(room) for offset in too_large}
-
-    def _decoder(self, entry: TableEntry) -> Decoder:
-        known = self._decoders.get(entry.spec.table)
-        if known is None or known[0] is not entry:
-            known = (entry, format_of(entry.spec.format, self._registry).decoder(entry, self._config.limits))
-            self._decoders[entry.spec.table] = known
-        return known[1]
+        previous = chain.before(table, batch.offsets[0])
+        produced = produce_changes(outbox, self._names, entry, run, batch, previous, first_origins)
+        chain.reach(table, produced.last)
+        work.counts["redriven"] += produced.changes
+        return {places[offset]: output_too_large(produced.room) for offset in produced.too_large}
 
     def _quarantine(self, work: _Work, outbox: Outbox, run: Run, index: int, error: BaseException) -> None:
         first = parted(run.headers(index))[1]
@@ -255,11 +234,6 @@ class RedriveLane:
             return self._tables.of_topic(topic)
         except TableStopped:  # several lay claim to it
             return None
-
-    def _oldest(self) -> str:
-        """Return the commit time of the oldest change that may be sent again, as the contract writes times."""
-        at = datetime.fromtimestamp(self._clock() - self._config.limits.redrive_max_age_hours * 3_600, UTC)
-        return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     # ── topics ──
 

@@ -65,7 +65,7 @@ class SharedTopics:
             self._emitter.account(work, outbox, table, run, decoded, some.indices)
         if nameless := _below(split.nameless, end):
             picked = Picked(records, nameless, run.topic)
-            for some, decoded in decode_nameless(self._emitter.decoder(readers.first), picked):
+            for some, decoded in decode_nameless(self._emitter.decoders.of(readers.first), picked):
                 self._emitter.account(work, outbox, None, run, decoded, some.indices)
         for name, indices in split.unregistered.items():
             self._emitter.unregistered(work, outbox, run, _below(indices, end), f"{name[:_NAME_SHOWN]} of {run.topic}")
@@ -116,7 +116,7 @@ class SharedTopics:
 
         What is remembered is as of the last change: rows of a snapshot that come again would contradict it.
         """
-        table, decoder = entry.spec.table, self._emitter.decoder(entry)
+        table, decoder = entry.spec.table, self._emitter.decoders.of(entry)
         known = bisect_left(records.offsets(), chain.reached(table) + 1)
         if known:
             again = records.part(0, known)

@@ -17,6 +17,7 @@ import msgspec
 
 from connectors.formats import plain, temporal
 from connectors.formats.reasons import Rejection
+from connectors.formats.uuids import uuid_text
 
 _MARK = b'"$'
 _MILLI_US = 1_000
@@ -140,12 +141,7 @@ def uuid_of(raw: Any) -> str | None:
         return str(uuid.UUID(bytes=data))
     else:
         text = str(value.get("$uuid", ""))
-    if text is None:
-        return None
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise Rejection("bad_type") from None
+    return None if text is None else uuid_text(text)
 
 
 def _binary(value: dict[str, Any]) -> tuple[str, bytes]:

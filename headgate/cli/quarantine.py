@@ -230,9 +230,8 @@ def drop_records(
     """
     from streams.quarantine import drop
 
-    if table is kind is since is until is None:
-        raise typer.BadParameter("name a --table, a --kind, --since or --until")
-    dropped = drop(load_config(config, os.environ), wanted_of(table, kind, since, until), dry_run=dry_run)
+    wanted = chosen(table, kind, since, until)
+    dropped = drop(load_config(config, os.environ), wanted, dry_run=dry_run)
     rows = [{"table": name, "reason": why, "count": count} for (name, why), count in sorted(dropped.items())]
     if as_json:
         print_json({"dry_run": dry_run, "total": dropped.total(), "dropped": rows})
@@ -247,6 +246,17 @@ def wanted_of(table: str | None, kind: str | None, since: str | None, until: str
     from streams.quarantine import Wanted
 
     return Wanted(table, kind, read_moment("--since", since), read_moment("--until", until))
+
+
+def chosen(table: str | None, kind: str | None, since: str | None, until: str | None) -> Wanted:
+    """Return what the options name, of which there must be one: all that there is would be a slip.
+
+    Raises:
+        BadParameter: there is none.
+    """
+    if table is kind is since is until is None:
+        raise typer.BadParameter("name a --table, a --kind, --since or --until")
+    return wanted_of(table, kind, since, until)
 
 
 def entries(settings: Config, wanted: Wanted) -> Iterator[Held]:

@@ -18,7 +18,7 @@ from headgate.cli.quarantine import (
     SinceOption,
     TableOption,
     UntilOption,
-    wanted_of,
+    chosen,
 )
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
 
@@ -61,11 +61,10 @@ def redrive_records(
     """
     from streams.quarantine_redrive import redrive
 
-    if table is kind is since is until is None:
-        raise typer.BadParameter("name a --table, a --kind, --since or --until")
+    wanted = chosen(table, kind, since, until)
     outcome = redrive(
         load_config(config, os.environ),
-        wanted_of(table, kind, since, until),
+        wanted,
         dry_run=dry_run,
         anyway=anyway,
         limit=limit,

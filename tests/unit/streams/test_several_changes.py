@@ -89,7 +89,7 @@ def _add(batch: Batch, offset: int, rows: Sequence[dict[str, Any]]) -> None:
 @pytest.fixture(autouse=True)
 def numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every table has this format."""
-    for module in ("attempt", "looked"):
+    for module in ("decoders", "looked"):
         monkeypatch.setattr(f"streams.{module}.format_of", lambda *_: Numbers())
 
 

@@ -1,0 +1,38 @@
+"""The decoders of tables, each made when it is first needed, and anew where the table's entry is another."""
+
+from __future__ import annotations
+
+from connectors.formats import format_of
+from connectors.formats.base import Decoder
+from connectors.registry import registry_of
+from schemas.config import Config
+from schemas.table import TableEntry
+
+
+class Decoders:
+    """The decoders of one thread: they learn from what they read, so nobody else may use them."""
+
+    def __init__(self, config: Config) -> None:
+        """Have none yet.
+
+        Raises:
+            ConfigurationError: a certificate or key of the schema registry cannot be read.
+        """
+        self._limits, self._registry = config.limits, registry_of(config.registry)
+        self._known: dict[str, tuple[TableEntry, Decoder]] = {}
+
+    def of(self, entry: TableEntry) -> Decoder:
+        """Return the decoder of a table.
+
+        Raises:
+            ConfigurationError: its spec asks for what its format cannot read.
+        """
+        known = self._known.get(entry.spec.table)
+        if known is None or known[0] is not entry:
+            known = (entry, format_of(entry.spec.format, self._registry).decoder(entry, self._limits))
+            self._known[entry.spec.table] = known
+        return known[1]
+
+    def forget(self, table: str) -> None:
+        """Make a table's decoder anew when it is needed."""
+        self._known.pop(table, None)

@@ -62,13 +62,15 @@ async def look(config: Config) -> Seen:
     reading, left = _on_a_thread(lambda: read_workers(config)), _on_a_thread(lambda: removed_destinations(config))
     local = await ask_local_stages(Path(config.web.state_folder))
     try:
-        told = await asyncio.wait_for(asyncio.wrap_future(reading), KAFKA_SECONDS_MAX)
+        async with asyncio.timeout(KAFKA_SECONDS_MAX):
+            told = await asyncio.wrap_future(reading)
     except TimeoutError:
         return seen_of(config, local, [], _unanswered())
     except HeadgateError as error:
         return seen_of(config, local, [], error)
     try:
-        found = await asyncio.wait_for(asyncio.wrap_future(left), KAFKA_SECONDS_MAX)
+        async with asyncio.timeout(KAFKA_SECONDS_MAX):
+            found = await asyncio.wrap_future(left)
     except TimeoutError:
         found = []
     return seen_of(config, local, told, None, found)

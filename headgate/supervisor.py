@@ -216,7 +216,8 @@ def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     """Return when `event` is set, or after `seconds`."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return
 

@@ -175,7 +175,8 @@ class StageHost(Service):
         records = {entry.key: entry.value}
         while len(records) < GATHERED_MAX:
             try:
-                entry = await asyncio.wait_for(self._records.get(), GATHER_SILENCE_SECONDS)
+                async with asyncio.timeout(GATHER_SILENCE_SECONDS):
+                    entry = await self._records.get()
             except TimeoutError:
                 break
             records[entry.key] = entry.value

@@ -93,7 +93,8 @@ class NotifyStage(BaseStage):
         self._stopping = True
         self._wake.set()
         with contextlib.suppress(TimeoutError):  # what is still being sent then is sent again after the next start
-            await asyncio.wait_for(self._idle.wait(), self._config.limits.drain_seconds)
+            async with asyncio.timeout(self._config.limits.drain_seconds):
+                await self._idle.wait()
         await self._sink.close()
         await self._writer.close()
 
@@ -212,7 +213,8 @@ class NotifyStage(BaseStage):
         if self._stopping:
             return
         try:
-            await asyncio.wait_for(self._wake.wait(), min(max(until - self._clock(), 0.001), LOOK_SECONDS))
+            async with asyncio.timeout(min(max(until - self._clock(), 0.001), LOOK_SECONDS)):
+                await self._wake.wait()
         except TimeoutError:
             return
 
@@ -295,7 +297,8 @@ class NotifyStage(BaseStage):
             return
         self._wake.clear()
         try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
         except TimeoutError:
             return
 

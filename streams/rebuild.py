@@ -118,9 +118,8 @@ class Rebuild:
                     await self._try(topic)
                 next_at = min(self._wanted.values(), default=None)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(
-                        self._some.wait(), None if next_at is None else max(next_at - time.monotonic(), 0.0)
-                    )
+                    async with asyncio.timeout(None if next_at is None else max(next_at - time.monotonic(), 0.0)):
+                        await self._some.wait()
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
 

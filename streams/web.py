@@ -106,7 +106,8 @@ class StageServer:
 
     async def _readyz(self, request: web.Request) -> web.Response:
         try:
-            missing = await asyncio.wait_for(self._ready(), READY_SECONDS_MAX)
+            async with asyncio.timeout(READY_SECONDS_MAX):
+                missing = await self._ready()
         except TimeoutError:
             missing = f"a sink did not answer within {READY_SECONDS_MAX:g} seconds"
         return web.Response(status=503 if missing else 200, text=f"{missing or 'ok'}\n")

@@ -94,7 +94,8 @@ class Lane:
         while not self._enough() and (left := deadline - monotonic()) > 0:
             self.something.clear()
             try:
-                await asyncio.wait_for(self.something.wait(), left)
+                async with asyncio.timeout(left):
+                    await self.something.wait()
             except TimeoutError:
                 return
 

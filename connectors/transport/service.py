@@ -1,8 +1,7 @@
 """The consumer as a Faust service: lanes of chunks for agents, and everything a stage can ask of the transport.
 
 Faust keeps its worker, life cycle, supervision, signals, timers, tasks, channels and agents; its consumer, producer,
-conductor and tables are switched off by its own public means. This is the only module of the connectors that knows
-Faust.
+conductor and tables are switched off by its own public means. No other module of the connectors knows Faust.
 """
 
 from __future__ import annotations
@@ -319,7 +318,8 @@ class ConsumerService(Service):
         """Compare the topics' ids, now and then, and at once for those that may have been made anew."""
         while not self.should_stop and self.settings.topic_ids:
             with suppress(TimeoutError):  # then the time is up: look at all of them
-                await asyncio.wait_for(self._suspected.wait(), self.settings.topic_check_seconds)
+                async with asyncio.timeout(self.settings.topic_check_seconds):
+                    await self._suspected.wait()
             only = self._suspected.is_set()
             self._suspected.clear()
             asked_at = monotonic()

@@ -58,7 +58,8 @@ class DemoRedis:
                 start_new_session=True,  # Ctrl-C is ours: Redis goes last
             )
         try:
-            await asyncio.wait_for(self._until_it_answers(), START_SECONDS_MAX)
+            async with asyncio.timeout(START_SECONDS_MAX):
+                await self._until_it_answers()
         except TimeoutError as exc:
             await self.stop()
             raise ConfigurationError(f"{self.origin} did not start", hint=f"its log is {self._log}") from exc
@@ -70,7 +71,8 @@ class DemoRedis:
             return
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS_MAX)
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()

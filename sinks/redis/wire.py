@@ -68,10 +68,10 @@ class Wire:
             config.url.get_secret_value(),
             protocol=2,
             decode_responses=False,
-            socket_timeout=config.timeout_seconds,
-            socket_connect_timeout=config.timeout_seconds,
+            socket_timeout=None,  # the client's own limit swallows cancellations (`asyncio.wait_for`, Python 3.11)
             health_check_interval=0,
         )
+        self._seconds_max = config.timeout_seconds
         self._connection: Connection | None = None
         self._sending = asyncio.Lock()
         self._opening = asyncio.Lock()
@@ -97,7 +97,7 @@ class Wire:
             await self.close()
             connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             try:
-                await connection.connect()  # type: ignore[no-untyped-call]
+                await self._connect(connection)
             except AuthenticationError as exc:
                 raise ConfigurationError("Redis refuses user or password", hint="look at redis.url") from exc
             except (RedisError, OSError) as exc:
@@ -110,6 +110,14 @@ class Wire:
             except BaseException:
                 await self.close()  # a server that cannot say which life it lives is not taken for the one before
                 raise
+
+    async def _connect(self, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
 
     async def close(self) -> None:
         """Leave; what is in flight fails with SinkUnavailable."""
@@ -134,7 +142,8 @@ class Wire:
             before, turn = self._last, asyncio.get_running_loop().create_future()
             self._last = turn
             try:
-                await connection.send_packed_command(packed, check_health=False)
+                async with asyncio.timeout(self._seconds_max):
+                    await connection.send_packed_command(packed, check_health=False)
             except BaseException as exc:  # noqa: BLE001 - half a command may be sent: this connection ends
                 turn.set_result(None)
                 await self._broken(connection, exc)
@@ -150,7 +159,8 @@ class Wire:
 
     async def _read(self, connection: Connection) -> Reply:
         try:
-            return await connection.read_response(disable_decoding=True)
+            async with asyncio.timeout(self._seconds_max):
+                return await connection.read_response(disable_decoding=True)
         except (ResponseError, *AUTH_ERRORS) as exc:
             return exc
 

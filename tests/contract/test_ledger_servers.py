@@ -43,7 +43,8 @@ SPEC = TableSpec.model_validate(
 )
 TABLE = TableRows(SPEC, SPEC.features)
 FIELD = offset_field("latest.1", "t", 0)
-SERVERS = {"redis": ["redis-server"], "cluster": ["redis-server", "--cluster-enabled", "yes"]}
+CLUSTER = "--cluster-enabled"
+SERVERS = {"redis": ["redis-server"], "cluster": ["redis-server", CLUSTER, "yes"]}
 if shutil.which("valkey-server"):
     SERVERS["valkey"] = ["valkey-server"]
 
@@ -55,19 +56,29 @@ class Server:
         self.port = free_port()
         path = require_program(program) if program == "redis-server" else program
         own = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+        if CLUSTER in options:  # else its second port is the first plus 10,000, which may be somebody else's
+            own += ["--cluster-port", str(free_port())]
         self.process = NativeProcess(program, [path, *own, *options], log_path=folder / "log", data=folder)
         self.process.start()
         self.client = redis.Redis(port=self.port)
-        wait_until(self._answers, "the server answers")
-        if options:
-            self.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
-            wait_until(lambda: "ok" in str(self.ask("CLUSTER", "INFO")).partition("cluster_state")[2][:8], "a cluster")
+        try:
+            wait_until(self._answers, "the server answers")
+            if CLUSTER in options:
+                self.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+                wait_until(self._is_a_cluster, "a cluster")
+        except BaseException as error:
+            error.add_note(self.process.log_tail())
+            self.close()
+            raise
 
     def _answers(self) -> bool:
         try:
             return bool(self.client.ping())
         except redis.ConnectionError:
             return False
+
+    def _is_a_cluster(self) -> bool:
+        return "ok" in str(self.ask("CLUSTER", "INFO")).partition("cluster_state")[2][:8]
 
     def ask(self, *command: object) -> Any:
         """Return the answer to a command."""

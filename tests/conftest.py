@@ -1,6 +1,7 @@
 """Fixtures that every test may ask for: real services, and what a failed test tells about them."""
 
 import gc
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ SERVICES = pytest.StashKey[Services]()
 REAL_SERVICE_TIMEOUT_SECONDS = 300
 CHAOS_TIMEOUT_SECONDS = 1800
 SERVICE_FIXTURES = frozenset({"services", "private_services"})  # every other fixture of a service needs one of them
+
+# A shell that runs this in the background has it ignore these signals, and so all that it starts: tests send them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Limits in wall-clock time would fail on a busy machine; pytest's own timeout holds for all tests.
 settings.register_profile("headgate", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])

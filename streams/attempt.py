@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -54,6 +54,7 @@ class Attempt:
     stops: dict[Assignment, TableStopped] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
+    emitted: Counter[tuple[str, str]] = field(default_factory=Counter)
     unknown: dict[str, set[str]] = field(default_factory=dict)
 
     def begin(self) -> None:
@@ -75,9 +76,9 @@ class Attempt:
 
 
 class Produced(NamedTuple):
-    """How many changes went out, the origin offset of the last one, and the offsets of those above `room` bytes."""
+    """How many changes went out of each table and operation, the last one's origin offset, those above `room` bytes."""
 
-    changes: int
+    emitted: Counter[tuple[str, str]]
     last: int | None
     too_large: list[int]
     room: int
@@ -101,7 +102,15 @@ def produce_changes(
     stream, room = (run.topic, run.assignment.generation, run.partition), outbox.room(headers)
     records, last, too_large = encode_changes(batch, stream, previous, bytes_max=room, first_origins=first_origins)
     outbox.produce_all(names.changes(table), run.partition, records, headers)
-    return Produced(len(records), last, too_large, room)
+    return Produced(_by_operation(table, batch, too_large), last, too_large, room)
+
+
+def _by_operation(table: str, batch: Batch, left_out: Collection[int]) -> Counter[tuple[str, str]]:
+    """Count changes by table and operation, but for those of the records at the offsets `left_out`."""
+    operations: Iterable[str] = batch.operations
+    if left_out:
+        operations = (op for op, at in zip(batch.operations, batch.offsets, strict=True) if at not in left_out)
+    return Counter({(table, str(operation)): n for operation, n in Counter(operations).items()})
 
 
 class Emitter:
@@ -123,7 +132,8 @@ class Emitter:
         for offset in produced.too_large:
             error = output_too_large(produced.room)
             self.quarantine(work, outbox, run, run.offsets().index(offset), error, table)
-        work.count("emitted", produced.changes)
+        work.count("emitted", produced.emitted.total())
+        work.emitted.update(produced.emitted)
         return produced.last
 
     def account(

@@ -205,6 +205,7 @@ class StageHost(Service):
             tables=self.tables,
             names=self.names,
             quarantined=self.wired.quarantined(),
+            emitted=self.wired.emitted(),
         )
         return status_of(standing, now=time.time())
 

@@ -95,6 +95,13 @@ METRICS: tuple[MetricSpec, ...] = (
         "Records put into quarantine since the process started; table is empty where it was of none.",
     ),
     MetricSpec(
+        "headgate_emitted_total",
+        "counter",
+        ("stage", "table", "operation"),
+        "emitted",
+        "Changes written to output topics since the process started; a row that was read, not changed, is a snapshot.",
+    ),
+    MetricSpec(
         "headgate_work_total",
         "counter",
         ("stage", "what"),
@@ -104,6 +111,7 @@ METRICS: tuple[MetricSpec, ...] = (
 )
 _BY_NAME = {spec.name: spec for spec in METRICS}
 _TABLE_METRICS = tuple(spec for spec in METRICS if spec.labels == ("stage", "table"))
+_TABLE_COUNTERS = tuple(spec for spec in METRICS if spec.labels[:2] == ("stage", "table") and spec.kind == "counter")
 _HELD = tuple(
     spec for spec in METRICS if spec.field.startswith(("buffered_", "outbox_"))
 )  # among the counters, but what is held now
@@ -138,7 +146,8 @@ class StatusCollector(Collector):
             yield _gauge("headgate_last_error_time_seconds", [stage, str(error["kind"])], unix_time(error["at"]))
         for spec in _TABLE_METRICS:
             yield _table_gauge(spec, stage, tables)
-        yield _quarantined(stage, status.get("quarantined", ()))
+        for spec in _TABLE_COUNTERS:
+            yield _table_counter(spec, stage, status.get(spec.field, ()))
         counters = dict(status.get("counters", {}))
         for spec in _HELD:
             if (held := counters.pop(spec.field, None)) is not None:
@@ -174,19 +183,19 @@ def _bounded(field: str, tables: Iterable[Mapping[str, Any]]) -> dict[str, float
     return values
 
 
-def _quarantined(stage: str, rows: Iterable[Mapping[str, Any]]) -> Metric:
-    """Return the quarantined records by table and reason; those of the tables beyond `TABLES_MAX` together."""
+def _table_counter(spec: MetricSpec, stage: str, rows: Iterable[Mapping[str, Any]]) -> Metric:
+    """Return what was counted by table and the metric's last label; the tables beyond `TABLES_MAX` together."""
+    what = spec.labels[-1]
     counts: Counter[tuple[str, str]] = Counter()
     tables: set[str] = set()
     for row in rows:
         table = str(row.get("table") or "")
         name = table if table in tables or len(tables) < TABLES_MAX else OTHER_TABLES
         tables.add(name)
-        counts[name, str(row["reason"])] += int(row["count"])
-    spec = _BY_NAME["headgate_quarantined_total"]
+        counts[name, str(row[what])] += int(row["count"])
     family = CounterMetricFamily(spec.name, spec.help, labels=spec.labels)
-    for (table, reason), count in sorted(counts.items()):
-        family.add_metric([stage, table, reason], float(count))
+    for (table, of), count in sorted(counts.items()):
+        family.add_metric([stage, table, of], float(count))
     return family
 
 

@@ -237,6 +237,7 @@ class NormalizeStage(BaseStage):
             assignment.state = state
         self.counts.update(work.counts)
         self.quarantined.update(work.quarantined)
+        self.emitted.update(work.emitted)
         for table, columns in work.unknown.items():
             self.unknown_columns.setdefault(table, set()).update(columns)
 

@@ -50,6 +50,7 @@ class _Work:
     chains: dict[Assignment, Chain] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
+    emitted: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 class RedriveLane:
@@ -112,6 +113,7 @@ class RedriveLane:
             self._chains.settle(assignment, chain)
         self._stage.counts.update(work.counts)
         self._stage.quarantined.update(work.quarantined)
+        self._stage.emitted.update(work.emitted)
 
     # ── one attempt, on the writer's thread ──
 
@@ -210,7 +212,8 @@ class RedriveLane:
         previous = chain.before(table, batch.offsets[0])
         produced = produce_changes(outbox, self._names, entry, run, batch, previous, first_origins)
         chain.reach(table, produced.last)
-        work.counts["redriven"] += produced.changes
+        work.counts["redriven"] += produced.emitted.total()
+        work.emitted.update(produced.emitted)
         return {places[offset]: output_too_large(produced.room) for offset in produced.too_large}
 
     def _quarantine(self, work: _Work, outbox: Outbox, run: Run, index: int, error: BaseException) -> None:

@@ -53,6 +53,7 @@ class BaseStage:
         """Begin with nothing counted."""
         self.counts: Counter[str] = Counter()
         self.quarantined: Counter[tuple[str, str]] = Counter()  # by table ("" for none) and reason
+        self.emitted: Counter[tuple[str, str]] = Counter()  # changes on output topics, by table and operation
         self.last_error: HeadgateError | None = None
 
     async def start(self) -> None:

@@ -40,6 +40,7 @@ class Standing:
     tables: TableDirectory
     names: TopicNames
     quarantined: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by table ("" for none) and reason
+    emitted: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by table and operation
 
 
 def status_of(at: Standing, *, now: float) -> dict[str, Any]:
@@ -63,16 +64,16 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
             ),
             *map(paused_status, paused),
         ],
-        "quarantined": quarantined_rows(at.quarantined),
+        "quarantined": count_rows(at.quarantined, "reason"),
+        "emitted": count_rows(at.emitted, "operation"),
         "last_error": last_error(at, now),
         "counters": dict(at.counters),
     }
 
 
-def quarantined_rows(counts: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
-    """Return what this worker put into quarantine since it started, a row per table and reason."""
-    rows = ({"table": table or None, "reason": why, "count": n} for (table, why), n in sorted(counts.items()) if n)
-    return list(rows)
+def count_rows(counts: Mapping[tuple[str, str], int], what: str) -> list[dict[str, Any]]:
+    """Return what was counted by table ("" for none) and `what`, a row for each pair."""
+    return [{"table": table or None, what: of, "count": n} for (table, of), n in sorted(counts.items()) if n]
 
 
 def state_of(at: Standing) -> str:

@@ -76,6 +76,10 @@ class Wired:
         found.update({} if self.quarantine is None else dict(self.quarantine.by_table))
         return found
 
+    def emitted(self) -> Counter[tuple[str, str]]:
+        """Return the changes written to output topics since the start, by table and operation."""
+        return Counter(getattr(self.stage, "emitted", {}))
+
     async def stop(self) -> None:
         """Stop the stage, then close what it puts records aside with; once the consumer hands out nothing more."""
         try:

@@ -12,17 +12,19 @@ from typing import Any, Self
 import msgspec
 
 from connectors.transport.tail import CompactedReader, Entry
+from schemas.change import Operation
 from schemas.config import Config
 from schemas.errors import VersionRefused
 from schemas.topics import TopicNames
 from schemas.versions import STATUS
 from streams.registration import open_admin
 from streams.settings import client_settings, is_embedded
-from streams.status import iso
+from streams.status import count_rows, iso
 
 TELL_SECONDS = 5.0  # how often a worker writes its state
 GONE_SECONDS = 4 * TELL_SECONDS  # a worker that wrote nothing for so long is told of as gone
 READ_SECONDS_MAX = 10.0
+OPERATIONS = tuple(map(str, (Operation.SNAPSHOT, Operation.INSERT, Operation.UPDATE, Operation.DELETE)))
 STATES_BYTES_MAX = 64 * 1024 * 1024
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 _SICK = frozenset({"gone", "failed", "silent", "dead", "unreadable"})
@@ -198,11 +200,23 @@ def _over(fold: Any, rows: Sequence[Mapping[str, Any]], name: str) -> Any:
 
 def quarantine_sums(workers: Iterable[WorkerState]) -> list[dict[str, Any]]:
     """Return one row per table and reason over all workers that are there: what they quarantined since they started."""
+    return count_rows(_counted(workers, "quarantined", "reason"), "reason")
+
+
+def operation_sums(workers: Iterable[WorkerState]) -> list[dict[str, Any]]:
+    """Return one row per table over all workers that are there: its changes since they started, by operation."""
+    sums: dict[str, dict[str, Any]] = {}
+    for (table, operation), n in sorted(_counted(workers, "emitted", "operation").items()):
+        sums.setdefault(table, {"table": table, **dict.fromkeys(OPERATIONS, 0)})[operation] = n
+    return list(sums.values())
+
+
+def _counted(workers: Iterable[WorkerState], field: str, what: str) -> Counter[tuple[str, str]]:
     counts: Counter[tuple[str, str]] = Counter()
     for worker in workers:
-        for row in worker.status.get("quarantined", []) if not worker.is_sick else ():
-            counts[str(row.get("table") or ""), str(row.get("reason"))] += int(row.get("count") or 0)
-    return [{"table": table or None, "reason": why, "count": n} for (table, why), n in sorted(counts.items())]
+        for row in worker.status.get(field, []) if not worker.is_sick else ():
+            counts[str(row.get("table") or ""), str(row.get(what))] += int(row.get("count") or 0)
+    return counts
 
 
 def stage_sums(workers: Iterable[WorkerState], stages: Iterable[str]) -> list[dict[str, Any]]:

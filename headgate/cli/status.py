@@ -95,11 +95,12 @@ async def _watch(settings: Config) -> int:
 def as_sums(settings: Config, seen: Seen) -> dict[str, Any]:
     """Return what `--sums --json` says: stages, also those without a worker, tables, and removed destinations."""
     from headgate.supervisor import stage_names
-    from streams.workers import quarantine_sums, stage_sums, table_sums
+    from streams.workers import operation_sums, quarantine_sums, stage_sums, table_sums
 
     return {
         "stages": stage_sums(seen.workers, stage_names(list(settings.notify))),
         "tables": table_sums(seen.workers),
+        "changes": operation_sums(seen.workers),
         "quarantined": quarantine_sums(seen.workers),
         "left_over": [{"destination": each.destination, "waiting": each.waiting} for each in seen.left_over],
     }
@@ -107,7 +108,7 @@ def as_sums(settings: Config, seen: Seen) -> dict[str, Any]:
 
 def render(seen: Seen) -> list[Table | Text]:
     """Return the table of workers, the table of their tables' sums, and a line per trouble."""
-    from streams.workers import quarantine_sums, table_sums
+    from streams.workers import operation_sums, quarantine_sums, table_sums
 
     parts: list[Table | Text] = []
     if seen.workers:
@@ -116,6 +117,8 @@ def render(seen: Seen) -> list[Table | Text]:
         parts.append(Text("no worker was found; `headgate run` starts them"))
     if sums := table_sums(seen.workers):
         parts += [Text(), _tables_table(sums)]
+    if emitted := operation_sums(seen.workers):
+        parts += [Text(), _operations_table(emitted)]
     if put := quarantine_sums(seen.workers):
         parts += [Text(), _quarantined_table(put)]
     troubles = [line for worker in seen.workers for line in _troubles(worker)]
@@ -151,6 +154,15 @@ def _tables_table(sums: Iterable[Mapping[str, Any]]) -> Table:
         state = _state_of(row)
         cells = [row["stage"], row["table"], row["topic"], row["partitions"], row["lag"], *map(duration, ages)]
         table.add_row(*_plain(cells), state)
+    return table
+
+
+def _operations_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what the workers emitted since they started, to hold against the source's own counts."""
+    names = [name for name in rows[0] if name != "table"]
+    table = _table("changes of", *names)
+    for row in rows:
+        table.add_row(*_plain([row["table"], *(row.get(name, 0) for name in names)]))
     return table
 
 

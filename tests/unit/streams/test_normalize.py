@@ -121,6 +121,7 @@ def test_an_aborted_attempt_leaves_nothing_behind() -> None:
 
     assert [None, 10] == [each.content["source"]["previous"] for each in writer.records]
     assert 2 == stage.counters()["emitted"]
+    assert {("patients", "insert"): 2} == stage.emitted
 
 
 def test_a_bad_record_goes_to_quarantine_and_its_neighbours_go_on() -> None:

@@ -156,8 +156,10 @@ def test_a_record_with_one_bad_row_is_quarantined_whole() -> None:
 def test_a_record_of_which_one_change_is_too_large_is_quarantined_whole() -> None:
     """Once, and its neighbours go out."""
     writer = Writer()
-    step(normalize(writer), run_of([b"1", b"1 9 3 9", b"4 5"]))
+    stage = normalize(writer)
+    step(stage, run_of([b"1", b"1 9 3 9", b"4 5"]))
 
+    assert stage.emitted.total() == 3
     assert [(10, 0, None, None), (12, 0, 10, 2), (12, 1, 12, 2)] == places(writer)
     bad = [record.content for record in writer.records if record.topic == "headgate.quarantine"]
     assert [("output_too_large", [TOPIC, 0, 2, 11])] == [(each["reason"], each["origin"]) for each in bad]

@@ -22,6 +22,7 @@ from streams.workers import (
     WorkerState,
     merged,
     missing_stages,
+    operation_sums,
     quarantine_sums,
     read_workers,
     stage_sums,
@@ -104,6 +105,22 @@ def test_what_was_quarantined_is_summed_over_the_workers_that_are_there() -> Non
         (each["table"], each["reason"], each["count"]) for each in quarantine_sums(workers)
     ]
     assert [] == quarantine_sums([worker()])
+
+
+def test_changes_are_summed_by_table_and_operation() -> None:
+    """A row per table; the four operations are always told."""
+    rows = [
+        {"table": "patients", "operation": "snapshot", "count": 10},
+        {"table": "patients", "operation": "floor", "count": 1},
+        {"table": "visits", "operation": "delete", "count": 2},
+    ]
+    workers = [WorkerState("normalize", "here", slot, "running", status={"emitted": rows}) for slot in range(2)]
+
+    nothing = {"snapshot": 0, "insert": 0, "update": 0, "delete": 0}
+    assert [
+        {"table": "patients", **nothing, "snapshot": 20, "floor": 2},
+        {"table": "visits", **nothing, "delete": 4},
+    ] == operation_sums(workers)
 
 
 def test_tables_are_summed_over_the_workers_that_are_there() -> None:

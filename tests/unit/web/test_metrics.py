@@ -52,7 +52,11 @@ def test_every_metric_of_the_table_is_served() -> None:
     error = {"kind": "bug", "message": "m", "hint": "", "at": "2026-11-20T00:00:00+00:00"}
     held = ["buffered_rows", "buffered_bytes", "outbox_entries", "outbox_bytes"]
 
-    more = {"last_error": error, "quarantined": [{"table": "t", "reason": "bug", "count": 1}]}
+    more = {
+        "last_error": error,
+        "quarantined": [{"table": "t", "reason": "bug", "count": 1}],
+        "emitted": [{"table": "t", "operation": "insert", "count": 1}],
+    }
 
     served = {name for name, _ in samples(status([row], counters=dict.fromkeys(held, 2.0) | {"rows": 1.0}, **more))}
 
@@ -67,6 +71,15 @@ def test_quarantined_records_are_counted_by_table_and_reason() -> None:
 
     assert 'headgate_quarantined_total{reason="bug",stage="lake",table="t0007"} 2.0' in text
     assert f'headgate_quarantined_total{{reason="bug",stage="lake",table="{OTHER_TABLES}"}} 20.0' in text
+
+
+def test_changes_are_counted_by_table_and_operation() -> None:
+    """So that they can be held against what the source counts."""
+    rows = [{"table": "t", "operation": "delete", "count": 3}]
+
+    text = generate_latest(stage_registry(lambda: status([], emitted=rows))).decode()
+
+    assert 'headgate_emitted_total{operation="delete",stage="lake",table="t"} 3.0' in text
 
 
 def test_tables_beyond_the_bound_share_one_label() -> None:

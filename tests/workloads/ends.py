@@ -139,10 +139,15 @@ def wait_quiet(installation: Installation, *, records: int, deadline_seconds: fl
     """Return once the source topics hold `records` records and every group has read its topics to their ends.
 
     Raises:
-        TimeoutError: it says who lags, and by how much.
+        TimeoutError: it says where the topics end, who lags, and by how much.
     """
     topics = [topic for shape in installation.shapes.values() for topic in shape.topics]
+    ends: dict[str, list[int]] = {}
     behind: dict[str, int] = {}
+
+    def complete() -> bool:
+        ends.update({topic: list(_ends(consumer, topic).values()) for topic in topics})
+        return sum(map(sum, ends.values())) >= records
 
     def quiet() -> bool:
         assert installation.is_running(), f"`headgate run` ended:\n{installation.log_tail()}"
@@ -153,16 +158,12 @@ def wait_quiet(installation: Installation, *, records: int, deadline_seconds: fl
         return not behind
 
     with independent_consumer(installation.kafka) as consumer, independent_admin(installation.kafka) as admin:
-        wait_until(
-            lambda: sum(sum(_ends(consumer, topic).values()) for topic in topics) >= records,
-            f"{records} records in the source topics",
-            deadline_seconds=deadline_seconds,
-            poll_seconds=0.3,
-        )
         try:
+            source = f"{records} records in the source topics"
+            wait_until(complete, source, deadline_seconds=deadline_seconds, poll_seconds=0.3)
             wait_until(quiet, "every group at its end", deadline_seconds=deadline_seconds, poll_seconds=0.5)
         except TimeoutError as exc:
-            raise TimeoutError(f"{exc}; behind: {behind}") from exc
+            raise TimeoutError(f"{exc}; ends of the source topics: {ends}; behind: {behind}") from exc
 
 
 def outbox_entries(installation: Installation) -> int:

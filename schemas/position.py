@@ -223,6 +223,14 @@ def sequin_position(epoch: int, lsn: int, number: int, half: int, *, streamed: b
     return _digits("sequin", epoch, streamed, (lsn, 20), (number, 20), (half, 1))
 
 
+def just_below(position: str) -> str:
+    """Return the position next below: what is put there loses to what stands at `position`, and to nothing older.
+
+    Nothing is below the lowest of all, which stays.
+    """
+    return f"{max(int(position) - 1, 0):0{len(position)}d}"
+
+
 def _number(connector: str, digits: str) -> int:
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS_MAX):
         raise _out_of_range(connector)

@@ -17,6 +17,7 @@ from schemas.position import (
     ORACLE_COMMIT_END,
     SQLSERVER_COMMIT_END,
     db2_position,
+    just_below,
     mysql_position,
     oracle_position,
     postgresql_position,
@@ -69,6 +70,13 @@ def test_postgresql_positions_compare_as_their_parts_do(parts: list[tuple[int, b
 
     assert {45} == {len(text) for text in texts}
     assert (parts[0] < parts[1]) == (texts[0] < texts[1])
+
+
+def test_what_stands_just_below_a_position_keeps_its_width() -> None:
+    """Over all the digits that it borrows from, and the lowest of all stays."""
+    assert "0000999" == just_below("0001000")
+    assert f"{10**44 - 1:045d}" == just_below(f"{10**44:045d}")
+    assert "0000" == just_below("0000")
 
 
 def test_mysql_positions_compare_the_number_of_the_file() -> None:

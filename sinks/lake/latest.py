@@ -1,7 +1,8 @@
 """What the lake says of the rows that are there, at one snapshot, written as the contract's values.
 
 For each key: its last delete, and of the changes from there on those that say something of a column which no newer one
-says. Applied in any order, by a ledger where the higher position wins, they leave what the whole history leaves.
+says. Applied in any order, by a ledger where the higher position wins, they leave what the whole history leaves, with
+what was handed over to rows whose key has changed.
 
 Promise: memory holds a batch of rows and what DuckDB needs for one aggregate per key, above `bytes_max` on disk.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -20,16 +21,20 @@ import msgspec
 import pyarrow as pa
 
 from schemas.config import MIB, LakeConfig
+from schemas.position import just_below
 from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
 from sinks.lake import table as lake
+from sinks.lake.handover import handover_sql, has_key_changes
+from sinks.lake.quoting import literal, quoted
 from sinks.lake.stand import Stand, read_stands
 from sinks.lake.storage import file_system, is_s3, open_catalog
-from sinks.lake.view import changes_sql, literal, quoted
+from sinks.lake.view import changes_sql, key_types
 
 BYTES_MAX = 256 * MIB
 THREADS = 2
 BATCH_ROWS = 2_048
+_ROWS = "rows of the lake"
 
 _FLOATS = frozenset({Kind.FLOAT, Kind.DOUBLE})
 _encode = msgspec.json.Encoder().encode
@@ -103,7 +108,7 @@ class LatestChanges:
 
     def prepare(self, partitions: Collection[int]) -> int:
         """Find the newest changes of each key; return how many keys there are whose newest is in `partitions`."""
-        name = quoted("rows of the lake")
+        name = quoted(_ROWS)
         self._connection.execute(f"CREATE VIEW {name} AS {changes_sql(self._connection, self._table, 'lake')}")
         partial = self._partial(name)
         self._connection.execute(newest_sql(name, self._spec.key, partial))
@@ -111,6 +116,11 @@ class LatestChanges:
             f"SELECT count(*) FROM newest WHERE list_contains({_numbers(partitions)}, home)"  # noqa: S608  numbers
         ).fetchall()
         self._select = self._select_sql(name, partial, partitions)
+        self._moved = has_key_changes(self._connection, self._table, _ROWS)
+        if self._moved:
+            others = [column for column in self._columns if column not in self._spec.key]
+            types = key_types(self._connection, _ROWS, self._spec.key)
+            self._connection.execute(handed_sql(name, types, others, partial))
         return int(keys)
 
     def _partial(self, rows: str) -> list[str]:
@@ -143,6 +153,25 @@ class LatestChanges:
         reader = self._connection.sql(self._select, params={"before": expired_before}).to_arrow_reader(BATCH_ROWS)
         for batch in reader:
             yield self._batch(batch)
+
+    def handed(self, partitions: Collection[int]) -> Iterator[LatestBatch]:
+        """Yield what rows of new keys have, or will have, from old ones whose deletes are in `partitions`.
+
+        As changes of the new key, just below the change of the key; what is not handed over is unavailable in them.
+        """
+        if not self._moved:
+            return
+        columns = [contract_sql(_place(name, self._spec.key), self._spec.columns[name].type) for name in self._columns]
+        others = [name for name in self._columns if name not in self._spec.key]
+        missing = ", ".join(f"CASE WHEN {quoted(name)} IS NULL THEN {literal(name)} END" for name in others)
+        select = f"""
+        SELECT 'insert', _hg_first, _hg_said.partition, list_filter([{missing}], lambda x: x IS NOT NULL),
+            {contract_sql("_hg_said.ts", _TS)}, _hg_said.topic, _hg_said.generation, _hg_said.offset, 0, false,
+            {", ".join(f"{column} AS {quoted(name)}" for name, column in zip(self._columns, columns, strict=True))}
+        FROM handed WHERE list_contains({_numbers(partitions)}, _hg_said.partition)"""  # noqa: S608  every name is quoted
+        for batch in self._connection.sql(select).to_arrow_reader(BATCH_ROWS):
+            below = pa.array([just_below(position) for position in batch.column(1).to_pylist()], pa.string())
+            yield self._batch(batch.set_column(1, batch.schema.field(1), below))
 
     def _batch(self, batch: pa.RecordBatch) -> LatestBatch:
         ops, positions, partitions, unavailable, ts, topics, generations, offsets, numbers, expired, *columns = (
@@ -193,6 +222,29 @@ def newest_sql(rows: str, key: Collection[str], partial: Sequence[str]) -> str:
     WHERE {lake.OP} NOT IN {_FLOORS} AND {lake.POSITION} >= coalesce(
         (SELECT max({lake.POSITION}) FROM {rows} WHERE {lake.OP} IN {_FLOORS}), '')
     GROUP BY {keys}"""  # noqa: S608  every name is quoted
+
+
+def handed_sql(rows: str, types: Mapping[str, str], columns: Sequence[str], partial: Sequence[str]) -> str:
+    """Return the statement that makes `handed`: what was handed over to rows that lack it, or are not there yet."""
+    same_key = " AND ".join(f"n.{quoted(name)} = _hg_to_{index}" for index, name in enumerate(types))
+    lacks = "".join(f" OR coalesce(n._m{index}, '') < coalesce(n._d, '0')" for index in range(len(partial)))
+    starts = (
+        f"LEFT JOIN newest n ON {same_key} "
+        f"WHERE _hg_until > coalesce(n._d, '') AND (coalesce(n._p, '') < _hg_until{lacks})"
+    )
+    return f"""
+    CREATE TEMP TABLE handed AS
+    WITH RECURSIVE changes AS (
+        SELECT *, {lake.POSITION} || lpad(CAST({lake.OFFSET} AS VARCHAR), 20, '0') AS _o
+        FROM {rows} WHERE {lake.OP} NOT IN {_FLOORS} AND {lake.POSITION} >= coalesce(
+            (SELECT max({lake.POSITION}) FROM {rows} WHERE {lake.OP} IN {_FLOORS}), '')
+    ), {handover_sql(types, columns, starts=starts, apart=True)}
+    SELECT * FROM handed"""  # noqa: S608  every name is quoted
+
+
+def _place(name: str, key: Sequence[str]) -> str:
+    """Return what is in `handed` of a column."""
+    return f"_hg_root_{key.index(name)}" if name in key else f"{quoted(name)}.v"
 
 
 def contract_sql(value: str, column: ColumnType) -> str:

@@ -239,7 +239,7 @@ def _partition_spec(schema: Schema, spec: TableSpec) -> PartitionSpec:
 
 
 def _new_properties(spec: TableSpec, snapshots_kept: int) -> dict[str, str]:
-    metrics = dict.fromkeys((*spec.key, POSITION, TS, OFFSET), "full")
+    metrics = {**dict.fromkeys((*spec.key, POSITION, TS, OFFSET), "full"), NEW_KEY: "counts"}
     return {
         PROPERTY_LAYOUT: LAYOUT_VERSION,
         PROPERTY_KEY: json.dumps(spec.key),

@@ -2,13 +2,13 @@
 
 For one key the higher position wins, column by column: a column that a change did not carry (`_hg_unavailable`) is
 filled from the newest older change that had it, unless a delete lies between; a delete and an insert at one position
-leave the insert. A floor hides every row below it. Not followed yet: a changed key takes no unavailable column along
-from its old row; such a column is null and named in `_hg_unavailable`.
+leave the insert. A floor hides every row below it. A changed key takes along from its old row what its insert did not
+carry. What nobody said is null and named in `_hg_unavailable`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import duckdb
 from pyiceberg.io.pyarrow import schema_to_pyarrow
@@ -19,6 +19,8 @@ from schemas.config import LakeConfig
 from schemas.table import OWN_PREFIX
 from sinks.lake import table as lake
 from sinks.lake.files import live_files
+from sinks.lake.handover import handover_sql, has_key_changes
+from sinks.lake.quoting import literal, quoted
 from sinks.lake.storage import file_system, is_s3, open_catalog
 
 LATEST = "_latest"
@@ -49,11 +51,24 @@ def add_table(connection: duckdb.DuckDBPyConnection, table: Table, name: str) ->
     key = lake.key_of(table)
     if key:
         columns = [field.name for field in table.schema().fields if not field.name.startswith(OWN_PREFIX)]
-        connection.execute(f"CREATE VIEW {quoted(name + LATEST)} AS {latest_sql(name, key, columns)}")
+        types = key_types(connection, name, key) if has_key_changes(connection, table, name) else None
+        connection.execute(f"CREATE VIEW {quoted(name + LATEST)} AS {latest_sql(name, key, columns, types)}")
 
 
-def latest_sql(name: str, key: Collection[str], columns: Collection[str]) -> str:
-    """Return the SELECT of the current row per key over a relation of changes called `name`."""
+def key_types(connection: duckdb.DuckDBPyConnection, name: str, key: Collection[str]) -> dict[str, str]:
+    """Return the types of the columns of a key as DuckDB names them."""
+    described = connection.execute(f"SELECT column_name, column_type FROM (DESCRIBE {quoted(name)})").fetchall()  # noqa: S608  quoted
+    types = dict(described)
+    return {column: types[column] for column in key}
+
+
+def latest_sql(
+    name: str, key: Collection[str], columns: Collection[str], moved: Mapping[str, str] | None = None
+) -> str:
+    """Return the SELECT of the current row per key over a relation of changes called `name`.
+
+    `moved` are the columns of the key with their types in DuckDB, if keys change: that costs more than one pass.
+    """
     keys = [quoted(column) for column in key]
     others = [column for column in columns if column not in key]
     last = [
@@ -65,7 +80,7 @@ def latest_sql(name: str, key: Collection[str], columns: Collection[str]) -> str
     shown = [quoted(column) if column in key else f"{quoted(column)}.v AS {quoted(column)}" for column in columns]
     same_key = " AND ".join(f"changes.{column} IS NOT DISTINCT FROM deletes.{column}" for column in keys)
     return f"""
-    WITH changes AS (
+    WITH RECURSIVE changes AS (
         SELECT *, {lake.POSITION} || lpad(CAST({lake.OFFSET} AS VARCHAR), 20, '0') AS _o
         FROM {quoted(name)}
         WHERE {lake.OP} NOT IN ('floor', 'truncate') AND {lake.POSITION} >= coalesce(
@@ -74,24 +89,31 @@ def latest_sql(name: str, key: Collection[str], columns: Collection[str]) -> str
         SELECT {", ".join(keys)}, max({lake.POSITION}) AS _d FROM changes WHERE {lake.OP} = 'delete' GROUP BY ALL
     ), latest AS (
         SELECT {", ".join([*(f"changes.{column}" for column in keys), *last])},
-            max({lake.POSITION}) AS {lake.POSITION}, arg_max({lake.TS}, _o) AS {lake.TS}
+            max({lake.POSITION}) AS {lake.POSITION}, arg_max({lake.TS}, _o) AS {lake.TS}, max(_d) AS _hg_deleted
         FROM changes LEFT JOIN deletes ON {same_key}
         WHERE {lake.OP} <> 'delete' AND (_d IS NULL OR {lake.POSITION} >= _d)
         GROUP BY {", ".join(f"changes.{column}" for column in keys)}
-    )
+    ){_filled_sql(moved, others) if moved and others else ""}
     SELECT {", ".join(shown)}, {lake.POSITION}, {lake.TS},
         list_distinct(CAST([{", ".join(still_missing)}] AS VARCHAR[])) AS {lake.UNAVAILABLE}
-    FROM latest"""  # noqa: S608  every name is quoted
+    FROM {"filled" if moved and others else "latest"}"""  # noqa: S608  every name is quoted
 
 
-def quoted(name: str) -> str:
-    """Return a name as SQL takes it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """Return a text as SQL takes it."""
-    return "'" + text.replace("'", "''") + "'"
+def _filled_sql(key_types: Mapping[str, str], columns: Collection[str]) -> str:
+    """Return `filled`, behind what it needs: `latest`, with what was handed over where a column is missing."""
+    same_key = [(quoted(name), f"_hg_{{}}_{n}") for n, name in enumerate(key_types)]
+    to_latest = " AND ".join(f"latest.{name} = {other.format('to')}" for name, other in same_key)
+    to_handed = " AND ".join(f"latest.{name} = {other.format('root')}" for name, other in same_key)
+    missing = " OR ".join(f"latest.{quoted(column)} IS NULL" for column in columns)
+    starts = (
+        f"JOIN latest ON {to_latest} AND _hg_until > coalesce(_hg_deleted, '') "
+        f"AND _hg_until <= latest.{lake.POSITION} AND ({missing})"
+    )
+    filled = "".join(f", coalesce(latest.{quoted(name)}, handed.{quoted(name)}) AS {quoted(name)}" for name in columns)
+    return f""", {handover_sql(key_types, list(columns), starts=starts)}, filled AS (
+        SELECT {", ".join(f"latest.{name}" for name, _ in same_key)}{filled}, {lake.POSITION}, {lake.TS}
+        FROM latest LEFT JOIN handed ON {to_handed}
+    )"""  # noqa: S608  every name is quoted
 
 
 def changes_sql(connection: duckdb.DuckDBPyConnection, table: Table, name: str) -> str:

@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from schemas.types import ColumnType
-from sinks.lake.view import literal, quoted
+from sinks.lake.quoting import literal, quoted
 from streams.verify.typed import compared_type
 
 UNAVAILABLE = "_hg_unavailable"  # the columns of a row that a place says it has no value of

@@ -18,7 +18,8 @@ from schemas.errors import SinkUnavailable
 from schemas.feature import View
 from schemas.table import TableSpec
 from schemas.types import ColumnType
-from sinks.lake.view import LATEST, open_lake_sql, quoted
+from sinks.lake.quoting import quoted
+from sinks.lake.view import LATEST, open_lake_sql
 from sinks.redis.layout import ROW, SHARING_ROW, Layout
 from sinks.redis.read import row_of
 from sinks.redis.rows import is_own_entity, view_id

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -50,7 +51,7 @@ def shuffled_across_keys(values: list[bytes], chance: random.Random) -> list[byt
     streams = [iter([*some[: chance.randint(0, len(some))], *some]) for some in by_key.values()]
     turns = [stream for stream, some in zip(streams, by_key.values(), strict=True) for _ in range(2 * len(some))]
     chance.shuffle(turns)
-    return [value for stream in turns if (value := next(stream, None)) is not None]
+    return [value for stream in turns for value in islice(stream, 1)]
 
 
 def hands_over(values: list[bytes]) -> bool:

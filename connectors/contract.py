@@ -15,7 +15,8 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 
 from connectors.contract_columns import NAME_NOT_BY_COLUMN, ColumnReader
-from connectors.contract_rows import read_rows
+from connectors.contract_older import read_older_rows
+from connectors.contract_rows import RowsReader, read_rows
 from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
 
@@ -96,26 +97,29 @@ class ContractReader:
         by_column = not any(map(NAME_NOT_BY_COLUMN.search, types))
         self._columns = ColumnReader(self.rows, self.schema) if by_column else None
 
-    def read(self, values: Sequence[bytes]) -> pa.Table:
+    def read(self, values: Sequence[bytes], *, older: bool = False) -> pa.Table:
         """Return one row per value: its fields, then a struct column per wanted row object, null where it is null.
+
+        With `older` some may be of a schema version before the spec's: their values become what they are now.
 
         Raises:
             UnreadableChange: the first value that is not what the contract says, by its index.
         """
+        read_slowly = read_older_rows if older else read_rows
         tables: list[pa.Table] = []
         for at in range(0, len(values), VALUES_AT_ONCE_MAX):
-            tables += self._read(values, at, VALUES_AT_ONCE_MAX)
+            tables += self._read(values, at, VALUES_AT_ONCE_MAX, read_slowly)
         return pa.concat_tables(tables) if tables else self.schema.empty_table()
 
-    def _read(self, values: Sequence[bytes], at: int, count: int) -> list[pa.Table]:
+    def _read(self, values: Sequence[bytes], at: int, count: int, read_slowly: RowsReader) -> list[pa.Table]:
         part = values[at : at + count]
         table = self.read_fast(part)
         if table is not None:
             return [table]
         if count > VALUES_SLOW_MAX and len(part) > VALUES_SLOW_MAX:
             smaller = range(at, at + len(part), VALUES_SLOW_MAX)
-            return [table for start in smaller for table in self._read(values, start, VALUES_SLOW_MAX)]
-        return [read_rows(part, self.rows, self.schema, first_index=at)]
+            return [table for start in smaller for table in self._read(values, start, VALUES_SLOW_MAX, read_slowly)]
+        return [read_slowly(part, self.rows, self.schema, first_index=at)]
 
     def read_fast(self, values: Sequence[bytes]) -> pa.Table | None:
         """Return the values as a table, or None where the fast way does not know one of them."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from itertools import accumulate
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
 import orjson
@@ -44,10 +44,41 @@ class UnreadableChange(PoisonRecord):
         self.index = index
 
 
-def read_rows(
-    values: Sequence[bytes], rows: Mapping[str, Mapping[str, ColumnType]], schema: pa.Schema, *, first_index: int
+Types = Mapping[str, ColumnType]
+
+
+class RowsReader(Protocol):
+    """What reads values as a table of `schema`; `first_index` is the index of the first value.
+
+    Raises:
+        UnreadableChange: for the first value that is not what the contract says.
+    """
+
+    def __call__(
+        self, values: Sequence[bytes], rows: Mapping[str, Types], schema: pa.Schema, *, first_index: int
+    ) -> pa.Table:
+        """Read them."""
+
+
+def read_rows(values: Sequence[bytes], rows: Mapping[str, Types], schema: pa.Schema, *, first_index: int) -> pa.Table:
+    """Return the values as a table of `schema`: a `RowsReader`."""
+    return table_of(values, rows, schema, _decoded, read_row, first_index=first_index)
+
+
+def _decoded(value: bytes) -> ChangeValue:
+    return msgspec.convert(orjson.loads(value), ChangeValue)
+
+
+def table_of(
+    values: Sequence[bytes],
+    rows: Mapping[str, Types],
+    schema: pa.Schema,
+    decode: Callable[[bytes], ChangeValue],
+    row_of: Callable[[Any, Types], dict[str, Any] | None],
+    *,
+    first_index: int,
 ) -> pa.Table:
-    """Return the values as a table of `schema`; `first_index` is the index of the first value.
+    """Return the values as a table of `schema`, each decoded by `decode`, its row objects read by `row_of`.
 
     Raises:
         UnreadableChange: for the first value that is not what the contract says.
@@ -55,12 +86,12 @@ def read_rows(
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     for index, value in enumerate(values, first_index):
         try:
-            change = msgspec.convert(orjson.loads(value), ChangeValue)
+            change = decode(value)
             fields = {
                 **_change_fields(change),
-                **{name: read_row(getattr(change, name), types) for name, types in rows.items()},
+                **{name: row_of(getattr(change, name), types) for name, types in rows.items()},
             }
-        except (ValueError, TypeError, msgspec.MsgspecError) as exc:
+        except (ValueError, TypeError, RecursionError, msgspec.MsgspecError) as exc:
             # The chained message may hold a piece of the value, which no error of ours carries.
             raise UnreadableChange(index, f"not a change of the contract ({type(exc).__name__})") from None
         except DoesNotFit as exc:
@@ -104,16 +135,17 @@ def _change_fields(change: ChangeValue) -> dict[str, Any]:
     return fields
 
 
-def read_row(row: Any, types: Mapping[str, ColumnType]) -> dict[str, Any] | None:
+def read_row(row: Any, types: Types) -> dict[str, Any] | None:
     """Return the values of a row object, by column; raises `DoesNotFit`."""
     if row is None or not types:
         return None
     if not isinstance(row, dict):
         raise DoesNotFit("a row is not an object")
-    return {name: _column(row.get(name), type_, name) for name, type_ in types.items()}
+    return {name: read_column(row.get(name), type_, name) for name, type_ in types.items()}
 
 
-def _column(value: Any, type_: ColumnType, name: str) -> Any:
+def read_column(value: Any, type_: ColumnType, name: str) -> Any:
+    """Return the value of a column; raises `DoesNotFit`."""
     if value is None:
         return None
     try:

@@ -10,18 +10,29 @@ from itertools import filterfalse
 from typing import Annotated, Any
 
 import msgspec
-import orjson
 import pyarrow as pa
 
 from connectors.contract import UTC_MICROSECONDS, VALUES_AT_ONCE_MAX, VALUES_SLOW_MAX, arrow_type
 from connectors.contract_columns import NAME_NOT_BY_COLUMN, REFUSED, RowReader
-from connectors.contract_rows import DoesNotFit, array_of, read_row, read_timestamp
+from connectors.contract_older import Row, read_older_row
+from connectors.contract_rows import DoesNotFit, array_of, read_timestamp
 from schemas.errors import PoisonRecord
 from schemas.feature_update import FeatureUpdate
 from schemas.types import ColumnType
 
 UPDATE_ROWS = frozenset({"before", "after", "key"})
 _NUMBER_MAX = 2**63 - 1
+
+
+class _Update(FeatureUpdate, gc=False):
+    """An update whose columns are still the JSON that was written: it may be of before they became wider."""
+
+    before: Row
+    after: Row
+    key: dict[str, msgspec.Raw]
+
+
+_decode_update = msgspec.json.Decoder(_Update).decode
 
 _FIELDS = pa.schema(
     [
@@ -132,18 +143,18 @@ class UpdateReader:
 
     def _fields(self, value: bytes, index: int) -> dict[str, Any]:
         try:
-            update = msgspec.convert(orjson.loads(value), FeatureUpdate)
+            update = _decode_update(value)
             if not all(0 <= each <= _NUMBER_MAX for each in (update.version, update.bucket, update.number)):
                 raise _unreadable(index, "a number of it is out of range")
             fields = {name: getattr(update, name) for name in _FIELDS.names if name != "silent"}
-            rows = {name: read_row(getattr(update, name), types) for name, types in self._types.items()}
+            rows = {name: read_older_row(getattr(update, name), types) for name, types in self._types.items()}
             return {
                 **fields,
                 **rows,
                 "silent": update.snapshot or update.replay,
                 "ts": read_timestamp(update.ts),
             }
-        except (ValueError, TypeError, msgspec.MsgspecError) as exc:
+        except (ValueError, TypeError, RecursionError, msgspec.MsgspecError) as exc:
             # The chained message may hold a piece of the value, which no error of ours carries.
             raise _unreadable(index, f"no feature update ({type(exc).__name__})") from None
         except DoesNotFit as exc:

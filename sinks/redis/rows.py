@@ -36,6 +36,7 @@ ROW_OVERHEAD_BYTES = 512  # what our own fields of a row add at most, apart from
 _RAW = frozenset({Kind.FLOAT, Kind.DOUBLE, Kind.LIST})  # kept as the contract writes them
 _BOOLEANS = {True: "true", False: "false", None: None, msgspec.UNSET: msgspec.UNSET}
 _VALUES = frozenset({str, int})
+_REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _unavailable_of = operator.attrgetter("unavailable")
 
 
@@ -174,32 +175,41 @@ class TableRows:
         ]
         self.arguments = sum(4 + len(plan.columns) for plan in self.plans)  # per change, at most
         emits = any(plan.emits for plan in self.plans)
-        self._decode: Callable[[bytes], Any] = _decoder(spec, self.used, causes=emits).decode
+        self._decode: Callable[[bytes], Any] = _decoder(spec, self.used, causes=emits)
+        self._decode_older = _older_decoder(spec, self.used, causes=emits)
         self._key = [Reader(f"k{index}", spec.columns[name].type.kind) for index, name in enumerate(spec.key)]
 
-    def decode(self, values: Sequence[bytes]) -> list[Any]:
+    def decode(self, values: Sequence[bytes], *, older: bool = False) -> list[Any]:
         """Return the changes that `values` hold, with only the columns in use.
+
+        With `older` some may be of a schema version before the spec's: what was no text then is the text of its JSON.
 
         Raises:
             PoisonRecord: it names the index of the first value that is not the contract's.
         """
         try:
             return list(map(self._decode, values))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            raise self._first_bad(values) from None  # msgspec's own text may repeat a value
+        except _REFUSED:
+            if not older:
+                raise self._first_bad(values, self._decode) from None  # msgspec's own text may repeat a value
+        try:
+            return list(map(self._decode_older, values))
+        except _REFUSED:
+            raise self._first_bad(values, self._decode_older) from None
 
     def keys(self, changes: Sequence[Any]) -> list[str]:
         """Return the text of each change's key."""
         keys = [change.key for change in changes]
         return key_texts([read(keys) for read in self._key])
 
-    def _first_bad(self, values: Sequence[bytes]) -> PoisonRecord:
+    @staticmethod
+    def _first_bad(values: Sequence[bytes], decode: Callable[[bytes], Any]) -> PoisonRecord:
         for index, value in enumerate(values):
             try:
-                self._decode(value)
+                decode(value)
             except msgspec.ValidationError as exc:
                 return PoisonRecord("bad_contract", f"record {index}: {exc}", hint="is another writer on the topic?")
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            except _REFUSED:
                 return PoisonRecord(
                     "bad_contract", f"record {index} is not JSON", hint="is another writer on the topic?"
                 )
@@ -238,23 +248,14 @@ class Source(msgspec.Struct, gc=False):
     snapshot: bool = False
 
 
-def _decoder(spec: TableSpec, used: Sequence[str], *, causes: bool) -> msgspec.json.Decoder[Any]:
+def _decoder(spec: TableSpec, used: Sequence[str], *, causes: bool, older: bool = False) -> Callable[[bytes], Any]:
     """Build the narrowest struct that reads a change; fields are numbered, since a column may have any name.
 
-    With `causes` it also reads what feature updates say of the change that caused them.
+    With `causes` it also reads what feature updates say of the change that caused them; with `older` texts are left as
+    the JSON that they are.
     """
-    after = msgspec.defstruct(
-        "After",
-        [(f"c{index}", _python_type(spec.columns[name].type), msgspec.UNSET) for index, name in enumerate(used)],
-        rename={f"c{index}": name for index, name in enumerate(used)},
-        gc=False,
-    )
-    key = msgspec.defstruct(
-        "Key",
-        [(f"k{index}", _python_type(spec.columns[name].type, null=False)) for index, name in enumerate(spec.key)],
-        rename={f"k{index}": name for index, name in enumerate(spec.key)},
-        gc=False,
-    )
+    after = _row_struct("After", "c", {name: spec.columns[name].type for name in used}, null=True, older=older)
+    key = _row_struct("Key", "k", {name: spec.columns[name].type for name in spec.key}, null=False, older=older)
     change = msgspec.defstruct(
         "Change",
         [
@@ -267,14 +268,53 @@ def _decoder(spec: TableSpec, used: Sequence[str], *, causes: bool) -> msgspec.j
         ],
         gc=False,
     )
-    return msgspec.json.Decoder(change)
+    return msgspec.json.Decoder(change).decode
 
 
-def _python_type(column: ColumnType, *, null: bool = True) -> Any:
+def _row_struct(
+    name: str, letter: str, columns: Mapping[str, ColumnType], *, null: bool, older: bool
+) -> type[msgspec.Struct]:
+    types = [_python_type(type_, null=null, older=older) for type_ in columns.values()]
+    names = [f"{letter}{index}" for index in range(len(columns))]
+    fields: list[Any] = [
+        (field, type_, msgspec.UNSET) if null else (field, type_) for field, type_ in zip(names, types, strict=True)
+    ]
+    return msgspec.defstruct(name, fields, rename=dict(zip(names, columns, strict=True)), gc=False)
+
+
+def _python_type(column: ColumnType, *, null: bool, older: bool) -> Any:
     if column.kind in _RAW:
         return msgspec.Raw
     plain = {Kind.INT: int, Kind.BOOLEAN: bool}.get(column.kind, str)
+    if plain is str and older:
+        return msgspec.Raw
     return plain | None if null else plain
+
+
+def _older_decoder(spec: TableSpec, used: Sequence[str], *, causes: bool) -> Callable[[bytes], Any]:
+    """Return what reads a change of any schema version up to the spec's, as `_decoder` would what it is now.
+
+    A column becomes wider, or a text: Redis shows the same of its values, a text as it is and all else as its JSON.
+    """
+    decode = _decoder(spec, used, causes=causes, older=True)
+    of_after = [f"c{at}" for at, name in enumerate(used) if _is_text(spec.columns[name].type)]
+    of_key = [f"k{at}" for at, name in enumerate(spec.key) if _is_text(spec.columns[name].type)]
+
+    def decode_older(value: bytes) -> Any:
+        change = decode(value)
+        for row, names in ((change.key, of_key), (change.after, of_after)):
+            for name in names if row is not None else ():
+                text = _raw_text(getattr(row, name))
+                if text is None and names is of_key:
+                    raise msgspec.ValidationError("a column of the key is null")
+                setattr(row, name, text)
+        return change
+
+    return decode_older
+
+
+def _is_text(column: ColumnType) -> bool:
+    return column.kind not in {*_RAW, Kind.INT, Kind.BOOLEAN}
 
 
 class Reader:

@@ -267,3 +267,43 @@ def test_rounds_cut_runs_without_losing_a_record() -> None:
     cut = [[(p.start, p.stop, p.next) for p in pieces] for pieces in rounds(runs, 3)]
 
     assert [[(0, 3, 13)], [(3, 5, 15), (0, 1, 31)], [(1, 2, 32)]] == cut
+
+
+def older_rows(table: TableSpec, *values: bytes) -> list[tuple[Any, ...]]:
+    """Return the rows that values of older schema versions become."""
+    reader = TableRows(table, table.features)
+    changes = reader.decode(values, older=True)
+    return [(key, *row[1:]) for key, row in zip(reader.keys(changes), _planned(reader, changes), strict=True)]
+
+
+def _planned(reader: TableRows, changes: list[Any]) -> list[tuple[Any, ...]]:
+    return reader.plans[0].rows(reader.keys(changes), changes, str)
+
+
+def test_a_column_that_became_wider_has_the_same_text() -> None:
+    """Redis shows a text as it is and all else as its JSON, whatever the type is called: positions and nulls too."""
+    narrow = spec(columns=spec().model_dump()["columns"] | {"id": "int", "text": "double", "part": "list<int>"})
+    view = {"view": "v", "entity": "e", "columns": ["text", "small", "yes", "ratio", "tags", "part"]}
+    narrow, wide = (each.model_copy(update={"features": spec(features=[view]).features}) for each in (narrow, spec()))
+    after = '{"text": 1.50, "small": 5, "yes": true, "ratio": "NaN", "tags": ["x", null], "part": [1, null]}'
+    nulls = '{"text": null, "yes": null, "ratio": null, "tags": [], "part": null}'
+    values = [upsert(after, key='{"id": 1}'), upsert(nulls, key='{"id": 2}', unavailable='["small"]')]
+
+    assert rows_of(narrow, *values) == older_rows(wide, *values)
+    assert ["1.50", 5, "true", "NaN", '["x", null]', "[1, null]"] == list(older_rows(wide, *values)[0][3:])
+    assert rows_of(spec(), upsert('{"text": "a"}')) == older_rows(spec(), upsert('{"text": "a"}'))
+
+
+@pytest.mark.parametrize(
+    "broken", [upsert('{"text": 1}', key='{"id": null}'), upsert('{"small": "5"}'), b'{"op": 5}', b"[" * 100_000, b"x"]
+)
+def test_what_no_older_version_wrote_is_refused(broken: bytes) -> None:
+    """By its index."""
+    with pytest.raises(PoisonRecord, match="record 1"):
+        older_rows(spec(), upsert('{"text": 1}'), broken)
+
+
+def test_an_older_form_without_leave_is_refused() -> None:
+    """What says the schema version of now has to be it."""
+    with pytest.raises(PoisonRecord):
+        rows_of(spec(), upsert('{"text": 1}'))

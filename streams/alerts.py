@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -18,7 +18,7 @@ from connectors.transport.chunk import Assignment, Group, Run
 from connectors.transport.transaction import Advance, Outbox
 from schemas.change import HEADER_TABLE
 from schemas.config import Config
-from schemas.errors import ConfigurationError, HeadgateError, SourceMoved, TableStopped
+from schemas.errors import ConfigurationError, HeadgateError, PoisonRecord, SourceMoved, TableStopped
 from schemas.failpoints import failpoint
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
@@ -30,6 +30,7 @@ from streams.fired import Fired, last_of_each, partition_of
 from streams.poison import quarantined
 from streams.rule_starts import topic_of
 from streams.rules import RuleEngine
+from streams.schema_gate import SchemaGate
 from streams.settings import is_transactional
 from streams.stage import MAIN_LANE, BaseStage
 
@@ -74,6 +75,8 @@ class AlertsStage(BaseStage):
         self._table_of: dict[str, str] = {}  # by topic
         self._refused: dict[str, TableStopped] = {}  # by table
         self._paused: set[str] = set()
+        self._versions: dict[str, int] = {}  # by table: of the spec that its rules were compiled for
+        self.gate = SchemaGate(names, self._versions.get)
         for table in tables:
             self._watch(table)
 
@@ -124,10 +127,9 @@ class AlertsStage(BaseStage):
 
     async def step(self, group: Group) -> None:
         """Evaluate the group's records, and write what fired and is remembered together with the offsets."""
-        runs = await self._readable(group)
-        fired = Fired(self._clock, self._config.kafka.message_bytes_max)
-        async with self._engine_free:
-            await asyncio.to_thread(self._evaluate, runs, fired)
+        let_in = await self.gate.let_in(run for run in group.runs if self.lane_of(run.topic) == MAIN_LANE)
+        runs = await self._readable(group, let_in.stopped)
+        fired = await self._evaluated(runs, let_in.older)
         failpoint("alerts.after_decode")
         metadata = {run: fired.heights[run.assignment].to_text() for run in runs if run.assignment in fired.heights}
         for run in await self._write(runs, fired, metadata):  # of a run that was lost meanwhile nothing counts as seen
@@ -137,6 +139,24 @@ class AlertsStage(BaseStage):
                 state_of(run.assignment).apply(change)
         self.counts.update(fired.counts)
         group.done(runs, metadata=metadata)
+
+    async def _evaluated(self, runs: Sequence[Run], older: Collection[str]) -> Fired:
+        """Return what the runs fire. Updates say no schema version: one that is no update may be of an unknown one."""
+        known = dict(self._versions)
+        for learned in (False, True):
+            fired = Fired(self._clock, self._config.kafka.message_bytes_max)
+            try:
+                async with self._engine_free:
+                    await asyncio.to_thread(self._evaluate, runs, fired, older)
+            except PoisonRecord:
+                if learned:
+                    raise
+                await self.gate.catch_up()
+                if self._versions == known:
+                    raise
+            else:
+                break
+        return fired
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record in quarantine that is not what its topic holds; its successors go on."""
@@ -161,7 +181,9 @@ class AlertsStage(BaseStage):
             self._watched.pop(topic, None)
         entry = self._tables.get(table)
         if entry is None:
+            self._versions.pop(table, None)
             return
+        self._versions[table] = entry.schema_version
         for topic in sorted(self._topics_of(entry)):
             self._table_of[topic] = table
             try:
@@ -175,12 +197,12 @@ class AlertsStage(BaseStage):
             return WatchedView(entry, topic.removeprefix(self._names.features("")), self._engine)
         return WatchedTable(entry, self._engine, may_repeat=self._at_least_once)
 
-    async def _readable(self, group: Group) -> list[Run]:
+    async def _readable(self, group: Group, unknown: Mapping[str, TableStopped]) -> list[Run]:
         """Return the runs to evaluate; those of a table that cannot go on are paused where they stand."""
         readable: list[Run] = []
         stopped: dict[Assignment, tuple[int, TableStopped]] = {}
         for run in group.runs:
-            if (stop := self._stop_of(run.assignment)) is not None:
+            if (stop := unknown.get(run.topic) or self._stop_of(run.assignment)) is not None:
                 first, _ = stopped.get(run.assignment, (run.first, stop))
                 stopped[run.assignment] = min(run.first, first), stop
             else:
@@ -232,14 +254,14 @@ class AlertsStage(BaseStage):
 
     # ── evaluation: on a thread of its own, so that a large group does not hold up the event loop ──
 
-    def _evaluate(self, runs: Sequence[Run], fired: Fired) -> None:
+    def _evaluate(self, runs: Sequence[Run], fired: Fired, older: Collection[str]) -> None:
         by_topic: dict[str, list[Run]] = {}
         for run in runs:
             by_topic.setdefault(run.topic, []).append(run)
         for topic, those in by_topic.items():
             fired.counts["read"] += sum(map(len, those))
             if (watched := self._watched.get(topic)) is not None:
-                watched.evaluate(those, fired)
+                watched.evaluate(those, fired, older=topic in older)
 
     # ── writing ──
 

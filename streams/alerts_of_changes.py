@@ -41,10 +41,10 @@ class WatchedTable:
         fields = {*_FIELDS, *(ORIGIN_COLUMNS if may_repeat else ())}
         self._reader = ContractReader(entry.spec, rows=self._rules.rows, columns=self._rules.columns, fields=fields)
 
-    def evaluate(self, runs: Sequence[Run], fired: Fired) -> None:
-        """Add what the changes of `runs` fire."""
+    def evaluate(self, runs: Sequence[Run], fired: Fired, *, older: bool = False) -> None:
+        """Add what the changes of `runs` fire; with `older` some may be of a schema version before the spec's."""
         values = RunValues(runs)
-        changes = self._reader.read(values.present)
+        changes = self._reader.read(values.present, older=older)
         wanted = _may_fire(changes)
         if self._may_repeat:
             wanted = pc.and_(wanted, _not_repeated(changes, values, fired))

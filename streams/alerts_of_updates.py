@@ -69,8 +69,9 @@ class WatchedView:
         self._reader = UpdateReader(columns, scope.key, rows=self._plain.rows | self._remembering.rows)
         self._known = sorted(columns)
 
-    def evaluate(self, runs: Sequence[Run], fired: Fired) -> None:
+    def evaluate(self, runs: Sequence[Run], fired: Fired, *, older: bool = False) -> None:
         """Add what the updates of `runs` fire, and what is remembered of them."""
+        del older  # an update says no schema version: those of before the columns became wider are read at any time
         updates = self._read(RunValues(runs), fired)
         self._give_back(runs, fired)
         if not len(updates.columns):

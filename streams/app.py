@@ -77,7 +77,7 @@ def build_worker(
         exit_seconds_max=EXIT_SECONDS_MAX,
     )
     names = TopicNames(config.kafka.topic_prefix)
-    parts = Parts(config, names, tables, consumer, admin, slot_name)
+    parts = Parts(config, names, tables, consumer, admin, slot_name, host.catch_up)
     host.attach(wire(stage, parts), consumer)
     return Worker(app, host, consumer)
 

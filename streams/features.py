@@ -12,7 +12,7 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -32,6 +32,7 @@ from sinks.redis.store import FeatureStore
 from streams.places import Lags, Logs, Places
 from streams.rebuild import Rebuild
 from streams.relay import Relay
+from streams.schema_gate import SchemaGate, versions_in
 from streams.settings import is_transactional
 from streams.sweep import SWEEP_SECONDS, Sweep
 
@@ -91,7 +92,10 @@ class FeaturesStage:
         self._consumer = consumer
         self._relay = relay
         self._store = FeatureStore(config.redis, clock=clock, message_bytes_max=config.kafka.message_bytes_max)
+        self.gate = SchemaGate(names, versions_in(tables))
+        self._older: Collection[str] = ()  # topics of the group in work that have changes of an older schema version
         self._readers: dict[str, TableRows | None] = {}
+        self._versions: dict[str, int | None] = {}  # of the spec that each reader was made of
         self._stopped: dict[str, TableStopped] = {}  # topics whose views cannot be kept
         self._places = Places(
             self._store,
@@ -183,8 +187,13 @@ class FeaturesStage:
 
         Raises:
             SinkUnavailable: Redis does not answer; nothing is known of the group's rows.
+            SourceUnavailable: a schema version is not known yet, and the tables' topic does not answer.
             PoisonRecord: a value is not the contract's, or a row is too large.
         """
+        let_in = await self.gate.let_in(group.runs)
+        self._older = let_in.older
+        for topic, stopped in let_in.stopped.items():
+            await self._pause(topic, stopped)
         await self._places.go_back(await self._store.ensure())
         await self._pause_stopped({run.topic for run in group.runs})
         runs = [run for run in group.runs if not run.lost and len(run) and run.topic not in self._stopped]
@@ -285,7 +294,7 @@ class FeaturesStage:
             values, offsets = [values[index] for index in kept], [offsets[index] for index in kept]
         if not values:
             return
-        changes, longest = reader.decode(values), max(map(len, values))
+        changes, longest = reader.decode(values, older=piece.run.topic in self._older), max(map(len, values))
         assignment = piece.run.assignment
         news = bisect_left(offsets, self._places.news_begin(assignment))
         where = f"{assignment.topic_id}|{assignment.partition}|"
@@ -301,7 +310,9 @@ class FeaturesStage:
     def _reader(self, topic: str) -> TableRows | None:
         """Return what decodes a topic's values; None: the table is gone or has no view."""
         table = self._names.table_of(topic)
-        if table not in self._readers:
+        version = self.gate.known(table)
+        if table not in self._readers or self._versions.get(table) != version:
+            self._versions[table] = version
             try:
                 self._readers[table] = self._new_reader(table)
             except TableStopped as exc:

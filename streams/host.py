@@ -17,7 +17,7 @@ from mode import Service
 from connectors.transport.service import ConsumerService, StageApp
 from connectors.transport.tail import CompactedReader, Entry
 from schemas.config import Config
-from schemas.errors import HeadgateError, Unavailable
+from schemas.errors import HeadgateError, SourceUnavailable, Unavailable
 from schemas.topics import TopicNames
 from streams.memory import COLLECT_SECONDS, TRIM_SECONDS, collect_young, give_back
 from streams.page import Installation
@@ -34,6 +34,8 @@ from streams.workers import TELL_SECONDS, read_workers
 _BACKOFF_SECONDS_MAX = 10.0
 GATHER_SILENCE_SECONDS = 0.2
 GATHERED_MAX = 10_000
+CATCH_UP_SECONDS_MAX = 10.0
+CATCH_UP_LOOK_SECONDS = 0.02
 
 T = TypeVar("T")
 
@@ -63,7 +65,8 @@ class StageHost(Service):
         self.waiting: Unavailable | None = None
         self._opened = False
         self._reader = reader
-        self._records: asyncio.Queue[Entry] = asyncio.Queue()  # bounded by what people apply
+        # Bounded by what people apply, and what NORMALIZE finds; who waits for what came before stands between.
+        self._records: asyncio.Queue[Entry | asyncio.Future[None]] = asyncio.Queue()
         self._server = StageServer(
             config.web,
             stage=stage,
@@ -144,12 +147,15 @@ class StageHost(Service):
     async def _take_up(self) -> None:
         """Take up changes of the tables as they come, without a restart; those that come together, together."""
         while not self.should_stop:
-            records = await self._gathered()
+            records, waiting = await self._gathered()
             before, entries = set(self.wired.stage.topics()), dict(self.tables)
             changed = self.tables.update(records)
+            if changed:
+                await self.wired.stage.tables_changed(changed)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
             if not changed:
                 continue
-            await self.wired.stage.tables_changed(changed)
             after = set(self.wired.stage.topics())
             if gone := before - after:
                 await self.consumer.remove_topics(gone)
@@ -169,18 +175,43 @@ class StageHost(Service):
         for lane, some in lanes.items():
             await self.consumer.add_topics(lane, some)
 
-    async def _gathered(self) -> dict[bytes, bytes | None]:
-        """Return what came up to a short silence: an apply of many tables is one change of the subscription."""
-        entry = await self._records.get()
-        records = {entry.key: entry.value}
+    async def _gathered(self) -> tuple[dict[bytes, bytes | None], asyncio.Future[None] | None]:
+        """Return what came up to a short silence: an apply of many tables is one change of the subscription.
+
+        Or up to somebody who waits for it, who is returned then.
+        """
+        records: dict[bytes, bytes | None] = {}
         while len(records) < GATHERED_MAX:
             try:
-                async with asyncio.timeout(GATHER_SILENCE_SECONDS):
+                async with asyncio.timeout(GATHER_SILENCE_SECONDS if records else None):
                     entry = await self._records.get()
             except TimeoutError:
                 break
+            if isinstance(entry, asyncio.Future):
+                return records, entry
             records[entry.key] = entry.value
-        return records
+        return records, None
+
+    async def catch_up(self) -> None:
+        """Return once all that the tables' topic holds now is taken up by the stage.
+
+        Raises:
+            SourceUnavailable: it was not within some seconds; nothing is known of what it holds.
+        """
+        taken_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(CATCH_UP_SECONDS_MAX):
+                ends = await asyncio.to_thread(self._reader.ends)
+                while not self._reader.has_followed_to(ends):  # noqa: ASYNC110 - it is on a thread of its own
+                    await asyncio.sleep(CATCH_UP_LOOK_SECONDS)
+                await asyncio.sleep(0)  # what the reader's thread has put on the loop goes first
+                self._records.put_nowait(taken_up)
+                await taken_up
+        except TimeoutError:
+            raise SourceUnavailable(
+                f"the end of {self.names.tables} was not taken up within {CATCH_UP_SECONDS_MAX:.0f} s",
+                hint="is its broker away, or what this stage writes to?",
+            ) from None
 
     def _reader_ended(self, error: BaseException) -> None:
         """A worker that no longer hears of its tables would go on with old ones: it ends, and starts anew."""

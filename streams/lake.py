@@ -11,13 +11,12 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import structlog
 
-from connectors.contract import ContractReader
 from connectors.transport.chunk import by_topic
 from schemas.config import Config
 from schemas.errors import BugError, HeadgateError, SourceMoved, TableStopped
@@ -25,10 +24,10 @@ from schemas.failpoints import failpoint
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from sinks.lake.commit import LakeBatch
-from sinks.lake.rows import ROWS_READ
 from sinks.lake.sink import Lake
 from sinks.lake.stand import OffsetsMoved, Stand, check_topic, same_topic
-from streams.lake_buffer import Part, Place, TableBuffer, lake_batch, live_parts, read_runs
+from streams.lake_buffer import Part, Place, TableBuffer, TableRuns, lake_batch, live_parts
+from streams.schema_gate import SchemaGate, versions_in
 from streams.stage import BaseStage
 
 _RETRY_SECONDS = 0.5
@@ -52,16 +51,6 @@ class Consumer(Protocol):
 
     async def give_up(self, runs: Iterable[Any]) -> None:
         """Say that runs will not be finished by this worker."""
-
-
-class _TableRuns:
-    """A table that LAKE reads: its spec, the reader made for it, its buffer and its commit in progress."""
-
-    def __init__(self, spec: TableSpec) -> None:
-        self.spec = spec
-        self.reader = ContractReader(spec, rows=ROWS_READ)
-        self.buffer = TableBuffer()
-        self.flush: asyncio.Task[None] | None = None
 
 
 class LakeStage(BaseStage):
@@ -88,7 +77,8 @@ class LakeStage(BaseStage):
         self._consumer = consumer
         self._clock = clock
         self._lake = lake or Lake(config.lake, clock=clock)
-        self._running: dict[str, _TableRuns] = {}
+        self.gate = SchemaGate(names, versions_in(tables))
+        self._running: dict[str, TableRuns] = {}
         self._places: dict[Any, Place] = {}
         self._leaving: set[Any] = set()  # assignments whose open batches were given up: nothing may come behind the gap
         self._held_bytes = 0  # of buffers and of commits in progress
@@ -166,9 +156,13 @@ class LakeStage(BaseStage):
         Raises:
             PoisonRecord: a value is not what the contract says; nothing of the group was taken.
             SinkUnavailable: a table must be opened, and the lake does not answer.
+            SourceUnavailable: a schema version is not known yet, and the tables' topic does not answer.
         """
-        work: list[tuple[_TableRuns, list[Any]]] = []
-        for topic, runs in by_topic(group.runs).items():
+        work: list[tuple[TableRuns, list[Any]]] = []
+        let_in = await self.gate.let_in(group.runs)
+        for topic, stopped in let_in.stopped.items():
+            await self._pause(topic, stopped)
+        for topic, runs in by_topic(run for run in group.runs if run.topic not in let_in.stopped).items():
             entry = self._tables.get(self._names.table_of(topic))
             if entry is None or not entry.spec.lake.enabled:
                 group.done(runs)  # the table has left the lake since these were fetched
@@ -176,7 +170,7 @@ class LakeStage(BaseStage):
             table = await self._opened(topic, entry.spec)
             if table is not None:
                 work.append((table, runs))
-        read = await asyncio.to_thread(_read_all, work, self._now())
+        read = await asyncio.to_thread(_read_all, work, self._now(), let_in.older)
         failpoint("lake.after_decode")
         late: list[Any] = []
         for (table, runs), rows in zip(work, read, strict=True):
@@ -202,7 +196,7 @@ class LakeStage(BaseStage):
                 self._held_bytes += of_run.nbytes
         return late
 
-    async def _opened(self, topic: str, spec: TableSpec) -> _TableRuns | None:
+    async def _opened(self, topic: str, spec: TableSpec) -> TableRuns | None:
         """Return the table, or None once its topic is paused: the lake's table cannot become what the spec says."""
         try:
             return await self._runs_of(spec)
@@ -215,7 +209,7 @@ class LakeStage(BaseStage):
         log.warning("lake.table_stopped", topic=topic, reason=stopped.reason)
         await self._consumer.pause(topic, stopped)
 
-    async def _runs_of(self, spec: TableSpec) -> _TableRuns:
+    async def _runs_of(self, spec: TableSpec) -> TableRuns:
         """Return the table's reader and buffer; rows of an older spec are committed before the first of a new one."""
         known = self._running.get(spec.table)
         if known is not None and known.spec == spec:
@@ -223,10 +217,10 @@ class LakeStage(BaseStage):
         if known is not None:
             await self._emptied(known)
         await self._lake.open(spec)
-        self._running[spec.table] = made = _TableRuns(spec)
+        self._running[spec.table] = made = TableRuns(spec)
         return made
 
-    async def _emptied(self, table: _TableRuns) -> None:
+    async def _emptied(self, table: TableRuns) -> None:
         while (flush := self._flush(table.spec.table)) is not None:
             await asyncio.wait([flush])
 
@@ -262,7 +256,7 @@ class LakeStage(BaseStage):
             table.flush = asyncio.create_task(self._commit(table, table.buffer.take()), name=f"lake-commit-{name}")
         return table.flush
 
-    async def _commit(self, table: _TableRuns, parts: list[Part]) -> None:
+    async def _commit(self, table: TableRuns, parts: list[Part]) -> None:
         """Commit `parts` for as long as it takes; at the end they are durable, discarded, or lost."""
         held = sum(part.nbytes for part in parts)
         try:
@@ -286,7 +280,7 @@ class LakeStage(BaseStage):
             if table.buffer.parts and not self._stopping:
                 self._flush_if_full(table.spec.table)
 
-    async def _settled(self, table: _TableRuns, parts: list[Part], batch: LakeBatch) -> bool:
+    async def _settled(self, table: TableRuns, parts: list[Part], batch: LakeBatch) -> bool:
         """Write the batch once; return False where it must be tried again."""
         try:
             await self._written(table, parts, batch)
@@ -298,7 +292,7 @@ class LakeStage(BaseStage):
             return False
         return True
 
-    async def _written(self, table: _TableRuns, parts: list[Part], batch: LakeBatch) -> None:
+    async def _written(self, table: TableRuns, parts: list[Part], batch: LakeBatch) -> None:
         """Write the batch, or discard it where it can never be written.
 
         Raises:
@@ -324,7 +318,7 @@ class LakeStage(BaseStage):
         self.counts["commit_milliseconds"] += int((time.perf_counter() - began) * 1000)
         self.last_error = None
 
-    async def _go_where(self, table: _TableRuns, moved: OffsetsMoved, parts: list[Part]) -> None:
+    async def _go_where(self, table: TableRuns, moved: OffsetsMoved, parts: list[Part]) -> None:
         """Discard `parts` and go on from where the lake stands, where the partition is still ours."""
         self.counts["offsets_moved"] += 1
         log.info("lake.offsets_moved", table=table.spec.table, partitions=sorted(moved.stands), parts=len(parts))
@@ -390,8 +384,10 @@ class LakeStage(BaseStage):
         return datetime.fromtimestamp(self._clock(), UTC)
 
 
-def _read_all(work: Sequence[tuple[_TableRuns, list[Any]]], ingested: datetime) -> list[list[Any]]:
-    return [read_runs(table.spec, table.reader, runs, ingested) for table, runs in work]
+def _read_all(
+    work: Sequence[tuple[TableRuns, list[Any]]], ingested: datetime, older: Container[str]
+) -> list[list[Any]]:
+    return [table.read(runs, ingested, older=runs[0].topic in older) for table, runs in work]
 
 
 def _backoff_seconds(attempt: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +16,7 @@ from schemas.change import NOTHING_SEEN, Height, Operation
 from schemas.table import TableSpec
 from sinks.lake import table as lake
 from sinks.lake.commit import LakeBatch
-from sinks.lake.rows import lake_rows
+from sinks.lake.rows import ROWS_READ, lake_rows
 from sinks.lake.stand import Stand, Stream
 
 _STREAM = (lake.TOPIC, lake.GENERATION, lake.PARTITION)
@@ -81,16 +82,32 @@ class TableBuffer:
         return gone
 
 
+class TableRuns:
+    """A table that LAKE reads: its spec, the reader made for it, its buffer and its commit in progress."""
+
+    def __init__(self, spec: TableSpec) -> None:
+        self.spec = spec
+        self.reader = ContractReader(spec, rows=ROWS_READ)
+        self.buffer = TableBuffer()
+        self.flush: asyncio.Task[None] | None = None
+
+    def read(self, runs: Sequence[Any], ingested: datetime, *, older: bool) -> list[Any]:
+        """Return the rows of each run; with `older` some may be of a schema version before the spec's."""
+        return read_runs(self.spec, self.reader, runs, ingested, older=older)
+
+
 def live_parts(parts: Sequence[Part]) -> list[Part]:
     """Return the parts whose runs are still ours."""
     return [part for part in parts if not part.run.lost]
 
 
-def read_runs(spec: TableSpec, reader: ContractReader, runs: Sequence[Any], ingested: datetime) -> list[Any]:
+def read_runs(
+    spec: TableSpec, reader: ContractReader, runs: Sequence[Any], ingested: datetime, *, older: bool = False
+) -> list[Any]:
     """Return the rows of each run, read in one go; tombstones have none."""
     values = [[value for value in run.values() if value is not None] for run in runs]
     together = [value for of_run in values for value in of_run]
-    rows = lake_rows(spec, reader.read(together), together, ingested=ingested)
+    rows = lake_rows(spec, reader.read(together, older=older), together, ingested=ingested)
     ends = [sum(map(len, values[: index + 1])) for index in range(len(values))]
     return [rows.slice(end - len(of_run), len(of_run)) for end, of_run in zip(ends, values, strict=True)]
 

@@ -256,7 +256,7 @@ class Rebuild:
 
     async def _gathered(self, values: list[bytes], partitions: list[int], expired: list[bool], fill: _Fill) -> Gatherer:
         """Return a round of rows; an old delete is sent only where its row is still there, and one too large is not."""
-        changes = fill.reader.decode(values)
+        changes = fill.reader.decode(values, older=True)  # the lake's table may have other types than the spec of now
         if any(expired):
             kept = await self._not_buried(changes, expired, fill.reader)
             changes, values, partitions = (

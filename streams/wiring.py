@@ -21,6 +21,7 @@ from streams.memory import map_large_pieces
 from streams.poison import Quarantine
 from streams.registration import ensure_fixed_topics, own_topic
 from streams.resume import book_of, decided
+from streams.schema_gate import CatchUp, nothing_new
 from streams.settings import is_transactional, producer_settings
 from streams.stage import MAIN_LANE, Stage
 from streams.tables import TableDirectory
@@ -56,6 +57,7 @@ class Parts:
     consumer: ConsumerService
     admin: TopicAdmin
     slot: str
+    catch_up: CatchUp = nothing_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,7 @@ def _alerts(parts: Parts) -> Wired:
         parts.config, names=parts.names, tables=parts.tables, writer=writer_of(parts, transactional=transactional),
         consumer=parts.consumer, load_states=states,
     )  # fmt: skip
+    stage.gate.catch_up = parts.catch_up
     for lane in (MAIN_LANE, UPDATES_LANE):
         topics = [topic for topic in stage.topics() if stage.lane_of(topic) == lane]
         # Updates are not written by transactions, and are remembered by their numbers wherever their topic begins.
@@ -222,6 +225,7 @@ def _features(parts: Parts) -> Wired:
         logs=parts.admin.watermarks,
         lags=lambda: {(each.topic, each.partition): each.lag for each in parts.consumer.snapshot().partitions},
     )  # fmt: skip
+    stage.gate.catch_up = parts.catch_up
     quarantine = _quarantine(parts, stage)
     _lane(
         parts,
@@ -254,6 +258,7 @@ def _lake(parts: Parts) -> Wired:
 
     map_large_pieces()
     stage = LakeStage(parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer)
+    stage.gate.catch_up = parts.catch_up
     quarantine = _quarantine(parts, stage)
     _lane(
         parts,

@@ -186,6 +186,10 @@ class Run:
             return list(range(self.first, self.next))
         return [message.offset() or 0 for message in self._open()]
 
+    def offset(self, index: int) -> int:
+        """The offset of one record."""
+        return self._open()[index].offset() or 0
+
     def timestamps(self) -> list[int]:
         """Every record's timestamp in milliseconds since 1970, -1 where it has none."""
         return [at if kind else -1 for kind, at in [message.timestamp() for message in self._open()]]

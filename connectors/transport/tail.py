@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -56,6 +56,7 @@ class CompactedReader:
         self._admin = admin if admin is not None else topic_admin(client, embedded=embedded)
         self._bytes_max = bytes_max
         self._next: dict[int, int] = {}
+        self._followed: dict[int, int] = {}  # how far the callback was told
         self._entries: dict[bytes, Entry] = {}
         self._nbytes = 0
         self._closing = threading.Event()
@@ -112,6 +113,19 @@ class CompactedReader:
         )
         self._thread.start()
 
+    def ends(self) -> dict[int, int]:
+        """Return the next offset of each partition that is read, asked of the broker now; from any thread.
+
+        Raises:
+            SourceUnavailable: it does not answer.
+        """
+        logs = self._admin.watermarks_now([(self.topic, number) for number in self._next])
+        return {number: high for (_, number), (_, high) in logs.items()}
+
+    def has_followed_to(self, ends: Mapping[int, int]) -> bool:
+        """Tell whether the callback was called with every record below `ends`; from any thread."""
+        return all(self._followed.get(number, 0) >= end for number, end in ends.items())
+
     def close(self) -> None:
         """Stop following and leave."""
         self._closing.set()
@@ -122,6 +136,7 @@ class CompactedReader:
     def _follow(self, callback: Callable[[Entry], None], on_error: Callable[[BaseException], None] | None) -> None:
         try:
             while not self._closing.is_set():
+                self._followed = dict(self._next)
                 for entry in self._read():
                     callback(entry)
                 self._check_brokers()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from connectors.transport.chunk import Assignment, Headers, Run
 from connectors.transport.producer import Advance, Outbox, Work, WriteReport
+from schemas.change import HEADER_SCHEMA_VERSION
 from schemas.errors import HeadgateError, TableStopped
 
 CHANGES = "headgate.changes.patients"
@@ -54,9 +55,10 @@ def assignment_of(topic: str = CHANGES, partition: int = 0, *, topic_id: str = "
     return made
 
 
-def run_of(assignment: Assignment, first: int, values: Sequence[bytes | None]) -> Run:
-    """Return a run of these values, from offset `first` on."""
-    return Run(assignment, [Message(first + at, None, value) for at, value in enumerate(values)])
+def run_of(assignment: Assignment, first: int, values: Sequence[bytes | None], *, version: int | None = None) -> Run:
+    """Return a run of these values, from offset `first` on; with `version` their headers say the table's schema."""
+    headers: Headers = [] if version is None else [(HEADER_SCHEMA_VERSION, b"%d" % version)]
+    return Run(assignment, [Message(first + at, None, value, headers) for at, value in enumerate(values)])
 
 
 class Consumer:
@@ -80,9 +82,11 @@ class Consumer:
         """The partitions and offsets that were sought."""
         return [(assignment.partition, offset) for assignment, offset in self.sought]
 
-    def run(self, assignment: Assignment, first: int, values: Sequence[bytes | None]) -> Run:
+    def run(
+        self, assignment: Assignment, first: int, values: Sequence[bytes | None], *, version: int | None = None
+    ) -> Run:
         """Return a run that this consumer can lose."""
-        made = run_of(assignment, first, values)
+        made = run_of(assignment, first, values, version=version)
         self.handed_out.append(made)
         self.at[assignment] = made.next
         return made

@@ -162,7 +162,7 @@ class LakeStage(BaseStage):
         let_in = await self.gate.let_in(group.runs)
         for topic, stopped in let_in.stopped.items():
             await self._pause(topic, stopped)
-        for topic, runs in by_topic(run for run in group.runs if run.topic not in let_in.stopped).items():
+        for topic, runs in by_topic(run for run in group.live() if run.topic not in let_in.stopped).items():
             entry = self._tables.get(self._names.table_of(topic))
             if entry is None or not entry.spec.lake.enabled:
                 group.done(runs)  # the table has left the lake since these were fetched

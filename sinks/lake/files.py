@@ -31,6 +31,7 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import DateType, TimestampType, TimestamptzType
 
 from schemas.errors import TableStopped
+from sinks.lake.evolve import placed
 
 _DATED = (DateType, TimestampType, TimestamptzType)
 ROW_GROUP_ROWS_MAX = 32 * 1024  # what is cast and encoded at once: bounds the memory of a commit
@@ -39,8 +40,12 @@ ROW_GROUP_ROWS_MAX = 32 * 1024  # what is cast and encoded at once: bounds the m
 def write_files(table: Table, rows: pa.Table) -> list[DataFile]:
     """Write `rows` in their order, one file per partition, and return what a manifest says of each.
 
-    `rows` have the columns of the table by name, in any order; a column of the table that they lack is null.
+    `rows` have the columns of a spec by name, in any order; a column of the table that they lack is null.
+
+    Raises:
+        TableStopped: the table has no column for one of them.
     """
+    rows = placed(table, rows)
     batch_id = uuid.uuid4()
     schema = table.schema()
     return [

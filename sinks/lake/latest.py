@@ -25,6 +25,7 @@ from schemas.position import just_below
 from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
 from sinks.lake import table as lake
+from sinks.lake.forms import contract_sql
 from sinks.lake.handover import handover_sql, has_key_changes
 from sinks.lake.quoting import literal, quoted
 from sinks.lake.stand import Stand, read_stands
@@ -196,7 +197,6 @@ class LatestChanges:
         return LatestBatch(values, partitions, expired)
 
 
-_YEAR_MAX = 9_999
 _IS_ROW = "{op} NOT IN ('delete', 'floor', 'truncate')"
 _TS = ColumnType(Kind.TIMESTAMPTZ)
 _FLOORS = "('floor', 'truncate')"
@@ -245,37 +245,6 @@ def handed_sql(rows: str, types: Mapping[str, str], columns: Sequence[str], part
 def _place(name: str, key: Sequence[str]) -> str:
     """Return what is in `handed` of a column."""
     return f"_hg_root_{key.index(name)}" if name in key else f"{quoted(name)}.v"
-
-
-def contract_sql(value: str, column: ColumnType) -> str:
-    """Return the expression that writes `value`, an expression too, as the contract's JSON has it."""
-    match column.kind:
-        case Kind.LONG | Kind.DECIMAL:
-            return f"CAST({value} AS VARCHAR)"
-        case Kind.DATE:
-            return _dated_sql(value, "")
-        case Kind.TIME:
-            return f"strftime(make_timestamp(epoch_us({value})), '%H:%M:%S.%f')"
-        case Kind.TIMESTAMP:
-            return _dated_sql(value, "T%H:%M:%S.%f")
-        case Kind.TIMESTAMPTZ:
-            return _dated_sql(f"make_timestamp(epoch_us({value}))", "T%H:%M:%S.%fZ")
-        case Kind.BINARY:
-            return f"to_base64({value})"
-        case Kind.FLOAT:  # by its shortest text: as a double it would show digits that nobody wrote
-            return f"CAST(CAST({value} AS VARCHAR) AS DOUBLE)"
-        case Kind.LIST:
-            assert column.element is not None, "a list has an element"
-            return f"list_transform({value}, lambda x: {contract_sql('x', column.element)})"
-        case _:
-            return value
-
-
-def _dated_sql(value: str, time_format: str) -> str:
-    """Return the expression of an ISO date and time; years beyond 9999 and before 0 have a sign and four digits."""
-    rest = f"'-%m-%d{time_format}'"
-    return f"""CASE WHEN year({value}) BETWEEN 0 AND {_YEAR_MAX} THEN strftime({value}, '%Y' || {rest})
-        ELSE format('{{:+05d}}', year({value})) || strftime({value}, {rest}) END"""
 
 
 def _has_floats(column: ColumnType) -> bool:

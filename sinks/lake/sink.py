@@ -18,7 +18,7 @@ from sinks.base import Written
 from sinks.lake.commit import LakeBatch, LakeTable
 from sinks.lake.reasons import not_taken
 from sinks.lake.storage import open_catalog
-from sinks.lake.table import open_table
+from sinks.lake.table import followed, open_table
 
 T = TypeVar("T")
 
@@ -80,6 +80,7 @@ class Lake:
         if known is not None and known[0] == spec:
             if fresh:
                 known[1].load()
+                followed(known[1].iceberg, spec)  # somebody may have dropped a column
             return known[1]
         config = self._config
         iceberg = open_table(self._connected(), config.namespace, spec, snapshots_kept=config.snapshots_kept)

@@ -7,37 +7,30 @@ its key and nothing else of the row. The layout has a version: a table of anothe
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError, ValidationError
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import (
-    BinaryType,
     BooleanType,
     DateType,
-    DecimalType,
-    DoubleType,
-    FloatType,
     IcebergType,
-    IntegerType,
     ListType,
     LongType,
     NestedField,
     StringType,
-    TimestampType,
     TimestamptzType,
-    TimeType,
 )
 
 from schemas import versions
-from schemas.errors import SinkUnavailable, TableStopped, VersionRefused
+from schemas.errors import TableStopped, VersionRefused
 from schemas.table import TableSpec
-from schemas.types import ColumnType, Kind
+from sinks.lake.evolve import ATTEMPTS, check_names, evolved, kept_changing
+from sinks.lake.types import iceberg_type
 
 LAYOUT_VERSION = "1"
 LAYOUT_VERSION_OF_ROWS = "2"  # of a table that has `ROW_COLUMNS`: the releases before would take its rows for doubled
@@ -91,32 +84,6 @@ _OWN: tuple[tuple[str, IcebergType, pa.DataType, bool], ...] = (
 OWN_COLUMNS = tuple(name for name, *_ in _OWN)
 OWN_ARROW = {name: type_ for name, _, type_, _ in _OWN}
 
-_PLAIN: dict[Kind, IcebergType] = {
-    Kind.BOOLEAN: BooleanType(),
-    Kind.INT: IntegerType(),
-    Kind.LONG: LongType(),
-    Kind.FLOAT: FloatType(),
-    Kind.DOUBLE: DoubleType(),
-    Kind.DATE: DateType(),
-    Kind.TIME: TimeType(),
-    Kind.TIMESTAMP: TimestampType(),
-    Kind.TIMESTAMPTZ: TimestamptzType(),
-    Kind.STRING: StringType(),
-    Kind.JSON: StringType(),
-    Kind.UUID: StringType(),
-    Kind.BINARY: BinaryType(),
-}
-
-
-def iceberg_type(column: ColumnType) -> IcebergType:
-    """Return the Iceberg type of a column; uuid and json are strings, as in the contract."""
-    if column.kind is Kind.DECIMAL:
-        return DecimalType(column.precision, column.scale)
-    if column.kind is Kind.LIST:
-        assert column.element is not None, "a list has an element"
-        return ListType(element_id=0, element_type=iceberg_type(column.element), element_required=False)
-    return _PLAIN[column.kind]
-
 
 def lake_schema(spec: TableSpec) -> Schema:
     """Return the Iceberg schema of a table, before the catalogue has numbered its fields anew."""
@@ -144,7 +111,7 @@ def _numbered(type_: IcebergType, element_id: int) -> IcebergType:
 
 
 def open_table(catalog: Catalog, namespace: str, spec: TableSpec, *, snapshots_kept: int = 20) -> Table:
-    """Return the table of `spec`, created if it is not there, with every column of the spec.
+    """Return the table of `spec`, created if it is not there, with a column for each of the spec's.
 
     Raises:
         TableStopped: its layout has another version, or a column of it cannot become what the spec says.
@@ -152,7 +119,16 @@ def open_table(catalog: Catalog, namespace: str, spec: TableSpec, *, snapshots_k
     """
     table = _load_or_create(catalog, namespace, spec, snapshots_kept)
     check_layout(table)
-    return _evolved(table, spec)
+    return followed(table, spec)
+
+
+def followed(table: Table, spec: TableSpec) -> Table:
+    """Return a table that is there, with a column for each of the spec's.
+
+    Raises:
+        TableStopped, SinkUnavailable: as `open_table`.
+    """
+    return evolved(table, {name: column.type for name, column in spec.columns.items()})
 
 
 def load_table(catalog: Catalog, namespace: str, name: str) -> Table:
@@ -182,7 +158,7 @@ def add_row_columns(table: Table) -> None:
     Raises:
         SinkUnavailable: another worker kept changing its schema.
     """
-    for _ in range(_EVOLVE_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         if has_row_columns(table):
             return
         try:
@@ -193,7 +169,7 @@ def add_row_columns(table: Table) -> None:
                 transaction.set_properties({PROPERTY_LAYOUT: LAYOUT_VERSION_OF_ROWS})
         except CommitFailedException:
             table.refresh()
-    raise _kept_changing(str(table.name()[-1]))
+    raise kept_changing(str(table.name()[-1]))
 
 
 def check_layout(table: Table) -> None:
@@ -219,6 +195,7 @@ def _load_or_create(catalog: Catalog, namespace: str, spec: TableSpec, snapshots
     try:
         return catalog.load_table(identifier)
     except NoSuchTableError:
+        check_names(spec.table, OWN_COLUMNS, spec.columns)
         schema = lake_schema(spec)
         try:
             return catalog.create_table(
@@ -254,47 +231,3 @@ def _new_properties(spec: TableSpec, snapshots_kept: int) -> dict[str, str]:
         "write.metadata.metrics.default": "none",
         **{f"write.metadata.metrics.column.{name}": mode for name, mode in metrics.items()},
     }
-
-
-_EVOLVE_ATTEMPTS = 5
-
-
-def _evolved(table: Table, spec: TableSpec) -> Table:
-    """Add what the spec has and the table has not; widen what Iceberg can widen."""
-    for _ in range(_EVOLVE_ATTEMPTS):
-        added, changed = _differences(table, spec)
-        if not added and not changed:
-            return table
-        try:
-            with table.update_schema() as update:
-                for name, type_ in added.items():
-                    update.add_column((name,), type_)
-                for name, type_ in changed.items():
-                    update.update_column((name,), type_)
-            return table.refresh()
-        except CommitFailedException:
-            table = table.refresh()
-        except (ValidationError, ValueError) as exc:
-            raise _cannot_become(table, changed) from exc
-    raise _kept_changing(spec.table)
-
-
-def _kept_changing(name: str) -> SinkUnavailable:
-    return SinkUnavailable(f"lake table {name}: its schema kept changing", hint="another worker changes it too")
-
-
-def _cannot_become(table: Table, changed: dict[str, Any]) -> TableStopped:
-    columns = ", ".join(f"{name} to {type_}" for name, type_ in changed.items())
-    return TableStopped(
-        "lake_schema",
-        f"lake table {table.name()[-1]}: Iceberg cannot change {columns}",
-        hint="give the column another name in the spec, or move the lake's table aside and replay",
-    )
-
-
-def _differences(table: Table, spec: TableSpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    present = {field.name: field.field_type for field in table.schema().fields}
-    wanted = {name: iceberg_type(column.type) for name, column in spec.columns.items()}
-    added = {name: type_ for name, type_ in wanted.items() if name not in present}
-    changed = {name: type_ for name, type_ in wanted.items() if name in present and str(present[name]) != str(type_)}
-    return added, changed

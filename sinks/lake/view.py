@@ -12,16 +12,19 @@ from collections.abc import Collection, Mapping
 
 import duckdb
 from pyiceberg.io.pyarrow import schema_to_pyarrow
-from pyiceberg.schema import sanitize_column_names
 from pyiceberg.table import Table
 
 from schemas.config import LakeConfig
 from schemas.table import OWN_PREFIX
+from schemas.types import ColumnType
 from sinks.lake import table as lake
+from sinks.lake.evolve import columns_of, formers_of
 from sinks.lake.files import live_files
+from sinks.lake.forms import text_sql
 from sinks.lake.handover import handover_sql, has_key_changes
 from sinks.lake.quoting import literal, quoted
 from sinks.lake.storage import file_system, is_s3, open_catalog
+from sinks.lake.types import duckdb_type
 
 LATEST = "_latest"
 
@@ -50,7 +53,7 @@ def add_table(connection: duckdb.DuckDBPyConnection, table: Table, name: str) ->
     connection.execute(f"CREATE VIEW {quoted(name)} AS {changes_sql(connection, table, name)}")
     key = lake.key_of(table)
     if key:
-        columns = [field.name for field in table.schema().fields if not field.name.startswith(OWN_PREFIX)]
+        columns = [each for each in columns_of(table.schema()) if not each.startswith(OWN_PREFIX)]
         types = key_types(connection, name, key) if has_key_changes(connection, table, name) else None
         connection.execute(f"CREATE VIEW {quoted(name + LATEST)} AS {latest_sql(name, key, columns, types)}")
 
@@ -117,17 +120,36 @@ def _filled_sql(key_types: Mapping[str, str], columns: Collection[str]) -> str:
 
 
 def changes_sql(connection: duckdb.DuckDBPyConnection, table: Table, name: str) -> str:
-    """Return the SELECT of all rows; files of an older schema have null where they lack a column."""
+    """Return the SELECT of all rows; of a column that became a text, older values are the text of the contract."""
+    columns = columns_of(table.schema())
+    aside = {each: formers_of(columns, each) for each in columns if not each.startswith(OWN_PREFIX)}
+    hidden = {former for formers in aside.values() for former in formers}
+    shown = [_shown(each, aside.get(each, {})) for each in columns if each not in hidden]
+    return f"SELECT {', '.join(shown)} FROM ({_stored_sql(connection, table, columns, name)})"  # noqa: S608  quoted
+
+
+def _shown(name: str, formers: Mapping[str, ColumnType]) -> str:
+    """Return a column as it is, or with what it held when it was of another type: of each row one has a value."""
+    if not formers:
+        return quoted(name)
+    texts = [text_sql(quoted(former), type_) for former, type_ in formers.items()]
+    return f"coalesce({', '.join([quoted(name), *texts])}) AS {quoted(name)}"
+
+
+def _stored_sql(
+    connection: duckdb.DuckDBPyConnection, table: Table, columns: Mapping[str, ColumnType], name: str
+) -> str:
+    """Return the SELECT of the table's columns, found in its files by their numbers, whatever they were called."""
     schema = table.schema()
     files = [file.file_path for file in live_files(table)]
     if not files:
         empty = f"{name} without rows"
         connection.register(empty, schema_to_pyarrow(schema).empty_table())
         return f"SELECT * FROM {quoted(empty)}"  # noqa: S608  quoted
-    stored = sanitize_column_names(schema)
-    columns = ", ".join(
-        f"{quoted(in_file.name)} AS {quoted(field.name)}"
-        for field, in_file in zip(schema.fields, stored.fields, strict=True)
+    numbers = {each.name: each.field_id for each in schema.fields}
+    fields = ", ".join(
+        f"{numbers[each]}: {{name: {literal(each)}, type: {literal(duckdb_type(type_))}, default_value: NULL}}"
+        for each, type_ in columns.items()
     )
     paths = ", ".join(literal(path) for path in files)
-    return f"SELECT {columns} FROM read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"  # noqa: S608  quoted
+    return f"SELECT * FROM read_parquet([{paths}], schema = MAP {{{fields}}}, hive_partitioning = false)"  # noqa: S608  quoted

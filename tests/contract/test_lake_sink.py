@@ -390,5 +390,5 @@ def test_a_type_that_iceberg_cannot_change_stops_the_table(tmp_path: Path) -> No
     table_of(tmp_path)
 
     with pytest.raises(TableStopped) as caught:
-        lake.open_table(open_catalog(config), config.namespace, spec_of(columns={"id": "string"}))
+        lake.open_table(open_catalog(config), config.namespace, spec_of(columns={"id": "long", "name": "int"}))
     assert "lake_schema" == caught.value.reason

@@ -8,7 +8,7 @@ import pytest
 
 from connectors.formats.encodings import ENCODINGS
 from schemas.types import Kind, parse_type
-from sinks.lake.table import iceberg_type
+from sinks.lake.types import iceberg_type
 from tests.unit.docs.pages import ROOT, rows
 from tests.unit.formats.test_values import values_of
 

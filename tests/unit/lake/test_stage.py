@@ -317,7 +317,7 @@ async def test_a_table_that_cannot_become_what_its_spec_says_is_paused(world: Wo
     stage, consumer = await world.worker()
     await give(stage, consumer, assignment_of(), 0, 10)
     await until(lambda: len(consumer.done_runs) == 1)
-    world.tables["patients"] = TableEntry(spec=spec_of(columns={"id": "string"}))
+    world.tables["patients"] = TableEntry(spec=spec_of(columns={"id": "long", "name": "date"}))
     group = Group([consumer.run(assignment_of(), 10, [b"{}"])], consumer)
     await stage.step(group)
 

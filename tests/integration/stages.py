@@ -130,16 +130,17 @@ class Installation:
 
     @asynccontextmanager
     async def running(self, *stages: str) -> AsyncIterator[Mapping[str, Worker]]:
-        """Run a worker of each stage for as long as the block lasts."""
+        """Run a worker of each stage for as long as the block lasts; of one named again another, by `<stage>-1`."""
         await asyncio.to_thread(apply_folder, self.config, self.folder / "tables")
         workers: dict[str, Worker] = {}
         try:
-            for stage in stages:
+            for at, stage in enumerate(stages):
                 tables, reader = await asyncio.to_thread(open_tables, self.config)
-                worker = build_worker(stage, self.config, tables=tables, reader=reader, instance="test", slot=0)
+                slot = stages[:at].count(stage)
+                worker = build_worker(stage, self.config, tables=tables, reader=reader, instance="test", slot=slot)
                 worker.consumer._exit_seconds_max = None  # noqa: SLF001 - this process is the tests' own
                 await worker.app.start()
-                workers[stage] = worker
+                workers[f"{stage}-{slot}" if slot else stage] = worker
             yield workers
         finally:
             for worker in workers.values():

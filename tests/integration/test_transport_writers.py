@@ -130,10 +130,12 @@ def test_a_compacted_topic_is_loaded_whole_and_followed(bench: Bench) -> None:
     with plain_outbox(client) as outbox:
         outbox.produce(topic, None, b"d", b"1")
         outbox.produce(topic, None, b"a", None)
-    wait_until(lambda: len(followed) == 2, "both are followed")
+    ends = reader.ends()
+    wait_until(lambda: reader.has_followed_to(ends), "all that was written by then is followed")
     reader.close()
 
     assert {b"a": b"2", b"c": b"1"} == loaded
+    assert 7 == sum(ends.values())
     assert {(b"d", b"1"), (b"a", None)} == {(entry.key, entry.value) for entry in followed}
 
 

@@ -109,7 +109,8 @@ class TableSpec(Strict):
     ]
     before: Literal["none", "full"] = "none"
     truncate: Literal["pause"] = "pause"
-    unknown_columns: Literal["ignore", "quarantine"] = "ignore"
+    unknown_columns: Literal["ignore", "quarantine", "add"] = "ignore"
+    type_changes: Literal["widen", "text", "new_column", "quarantine", "pause"] = "widen"
     absent: Literal["absent", "null", "unavailable"] | None = (
         None  # a column that a row does not have; None: the format's
     )
@@ -150,6 +151,8 @@ class TableSpec(Strict):
         document = write(self)
         if self.source_table is None:  # they refuse a key that they do not know
             document.pop("source_table", None)
+        if self.type_changes == "widen":
+            document.pop("type_changes", None)
         return document
 
     def _check_view_of(self, rule: Rule) -> None:

@@ -189,10 +189,11 @@ def apply_folder(config: Config, folder: Path) -> list[TableChange]:
         ConfigurationError: a mistake in a file, or between files and what is registered; nothing was written.
     """
     specs = read_specs(folder)
-    registered = load_tables(config)
+    tables = load_tables(config)
     for table in specs:  # the entry of a newer release says what we would forget: pause, epoch, generation
-        if isinstance(refused := registered.unreadable.get(table), VersionRefused):
+        if isinstance(refused := tables.unreadable.get(table), VersionRefused):
             raise refused
+    registered = tables.registered
     complete = check_specs({**{name: entry.spec for name, entry in registered.items()}, **specs}, config)
     specs = {table: complete[table] for table in specs}
     check_versions(registered, specs)
@@ -201,5 +202,8 @@ def apply_folder(config: Config, folder: Path) -> list[TableChange]:
     starts = starts_now(open_admin(config), asked) if asked else {}
     at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     merged = merge(registered, specs, at=at, starts=starts, names=names)
-    write_entries(config, [entry for change, entry in merged.values() if change.action != "unchanged"])
+    of_before = [each.key for table in specs.keys() - registered.keys() for each in tables.evolved(table).values()]
+    write_entries(
+        config, [entry for change, entry in merged.values() if change.action != "unchanged"], forget=of_before
+    )
     return [change for change, _ in merged.values()]

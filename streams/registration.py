@@ -9,6 +9,7 @@ from connectors.transport.producer import plain_outbox
 from connectors.transport.tail import CompactedReader
 from connectors.transport.topics import TopicAdmin, TopicSettings, topic_admin
 from schemas.config import Config
+from schemas.evolution import Evolved, EvolvedEntry
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.settings import client_settings, is_embedded
@@ -59,17 +60,35 @@ def load_tables(config: Config) -> TableDirectory:
     return directory
 
 
-def write_entries(config: Config, entries: Iterable[TableEntry]) -> None:
-    """Write entries to `headgate.tables` and return once they are durable."""
+def write_entries(config: Config, entries: Iterable[TableEntry], *, forget: Iterable[bytes] = ()) -> None:
+    """Write entries to `headgate.tables` and return once they are durable.
+
+    `forget` are keys of that topic that are deleted before: what workers found of tables that are made anew.
+    """
     names = TopicNames(config.kafka.topic_prefix)
     with plain_outbox(client_settings(config)) as outbox:
+        for key in forget:
+            outbox.produce(names.tables, None, key, None)
         for entry in entries:
+            assert not isinstance(entry, EvolvedEntry), "what was found is nothing that people applied"
             outbox.produce(names.tables, None, entry.spec.table.encode(), entry.model_dump_json().encode())
 
 
 def write_entry(config: Config, entry: TableEntry) -> None:
     """Write one entry; see `write_entries`."""
     write_entries(config, [entry])
+
+
+def write_evolved(config: Config, evolved: Evolved) -> None:
+    """Write what a worker found of a table beside the table's entry, and return once it is durable.
+
+    Raises:
+        SourceUnavailable: Kafka does not answer; write it again.
+        RecordTooLarge: there are more columns than one record holds.
+    """
+    names = TopicNames(config.kafka.topic_prefix)
+    with plain_outbox(client_settings(config), message_bytes_max=config.kafka.message_bytes_max) as outbox:
+        outbox.produce(names.tables, None, evolved.key, evolved.encoded())
 
 
 def open_admin(config: Config) -> TopicAdmin:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from connectors.formats.routing import Router, is_routed_alike
 from schemas import versions
 from schemas.errors import ConfigurationError, TableStopped
+from schemas.evolution import Evolved, in_force, is_evolved, parted, read_evolved
 from schemas.table import TableEntry, TableSpec, views_that_emit
 from schemas.topics import TopicNames
 
@@ -105,16 +106,22 @@ class Readers:
 
 
 class TableDirectory(Mapping[str, TableEntry]):
-    """The registered tables by name, as of the last record read; changed only by `update`."""
+    """The tables by name as they run, as of the last record read; changed only by `update`.
+
+    Their specs and schema versions are those in force, with what workers found of their columns. `registered` are the
+    entries as people applied them: those alone may be written again.
+    """
 
     def __init__(self, entries: Mapping[str, TableEntry] | None = None) -> None:
         """Begin with `entries`."""
         self._entries: dict[str, TableEntry] = dict(entries or {})
+        self._evolved: dict[str, dict[str, Evolved]] = {}
         self._by_topic: dict[str, Readers | None] = {}
+        self.registered: Mapping[str, TableEntry] = dict(self._entries)
         self.unreadable: dict[str, ConfigurationError] = {}
 
     def __getitem__(self, table: str) -> TableEntry:
-        """Return the entry of `table`."""
+        """Return the entry of `table`, in force."""
         return self._entries[table]
 
     def __iter__(self) -> Iterator[str]:
@@ -125,28 +132,59 @@ class TableDirectory(Mapping[str, TableEntry]):
         """Return how many tables are registered."""
         return len(self._entries)
 
+    def evolved(self, table: str) -> dict[str, Evolved]:
+        """Return what workers found of a table, by slot; also of one that is not registered any more."""
+        return dict(self._evolved.get(table, {}))
+
     def update(self, records: Mapping[bytes, bytes | None]) -> set[str]:
         """Take up records of the topic; return the names of the tables that are not as they were.
 
         An entry that cannot be read is kept in `unreadable`, and the table stays as it was: one bad entry stops one
         table.
         """
-        changed = set()
-        entries = dict(self._entries)
+        touched, registered = set(), dict(self.registered)
         for key, data in records.items():
-            table = key.decode()
-            self.unreadable.pop(table, None)
+            name = key.decode()
+            self.unreadable.pop(name, None)
             try:
+                if is_evolved(name):
+                    touched.add(self._take_found(name, data))
+                    continue
                 entry = None if data is None else read_entry(data)
             except ConfigurationError as error:
-                self.unreadable[table] = error
+                self.unreadable[name] = error
                 continue
-            if entry != entries.get(table):
-                if entry is None:
-                    del entries[table]
-                else:
-                    entries[table] = entry
-                changed.add(table)
+            touched.add(name)
+            if entry is None:
+                registered.pop(name, None)
+            else:
+                registered[name] = entry
+        self.registered = registered
+        return self._put_in_force(touched)
+
+    def _take_found(self, key: str, data: bytes | None) -> str:
+        """Take up what one slot found of a table, and return the table's name."""
+        table, slot = parted(key)
+        if data is None:
+            self._evolved.get(table, {}).pop(slot, None)
+        else:
+            self._evolved.setdefault(table, {})[slot] = read_evolved(data)
+        return table
+
+    def _put_in_force(self, touched: set[str]) -> set[str]:
+        """Bring the entries up to date for tables of which something was read; return those that are not as before."""
+        changed, entries = set(), dict(self._entries)
+        for table in touched:
+            entry = self.registered.get(table)
+            if entry is not None:
+                entry = in_force(entry, self._evolved.get(table, {}).values())
+            if entry == entries.get(table):
+                continue
+            if entry is None:
+                del entries[table]
+            else:
+                entries[table] = entry
+            changed.add(table)
         if changed:  # writers look on threads of their own: what they find of the old entries goes with the old cache
             self._entries, self._by_topic = entries, {}
         return changed

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from schemas.config import Config
     from schemas.table import TableEntry
     from streams.decide import Found
+    from streams.tables import TableDirectory
 
 app = typer.Typer(help="The registered tables: list, pause, resume.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -72,7 +73,7 @@ def pause(
 ) -> None:
     """Stop reading one table; the others go on. Its records wait in the source topic."""
     settings = load_config(config, os.environ)
-    entry = entry_of(settings, table)
+    entry = registered_entry_of(settings, table)
     if entry.paused is not None:
         say(f"{table} is paused already: {entry.paused}")
         return
@@ -117,7 +118,7 @@ def resume(
     from streams.decide import survey
 
     settings = load_config(config, os.environ)
-    entry = entry_of(settings, table)
+    entry = registered_entry_of(settings, table)
     if entry.paused is not None:
         refuse_resync(table, entry.paused)
     found = survey(settings, entry)
@@ -201,12 +202,22 @@ def _row(row: dict[str, Any]) -> list[Any]:
 
 
 def entry_of(settings: Config, table: str) -> TableEntry:
-    """Return what is registered of a table.
+    """Return a table as it runs, with what workers found of its columns.
 
     Raises:
         TableStopped: there is no such table; the hint has the nearest name.
         ConfigurationError: its entry cannot be read.
     """
+    return tables_with(settings, table)[table]
+
+
+def registered_entry_of(settings: Config, table: str) -> TableEntry:
+    """Return a table as people applied it, so that it may be written again; raises what `entry_of` does."""
+    return tables_with(settings, table).registered[table]
+
+
+def tables_with(settings: Config, table: str) -> TableDirectory:
+    """Return the registered tables, of which `table` is one; raises what `entry_of` does."""
     from streams.registration import load_tables
 
     tables = load_tables(settings)
@@ -214,7 +225,7 @@ def entry_of(settings: Config, table: str) -> TableEntry:
         raise tables.unreadable[table]
     if table not in tables:
         raise no_such_table(table, list(tables))
-    return tables[table]
+    return tables
 
 
 def no_such_table(table: str, known: list[str]) -> TableStopped:

@@ -138,6 +138,7 @@ class EventDecoder:
                     typed.faults[i] = Rejection("no_row", "an insert, update or snapshot row without its row")
         if self._absent != "absent":
             self._fill_absent(events, typed)
+        self._let_rests_follow(events, typed)
         if self._key_reader is not None:
             self._read_keys(self._key_reader, events, typed, records)
         return typed
@@ -176,8 +177,20 @@ class EventDecoder:
                     continue
                 if self._absent == "null":
                     setattr(row, attribute, None)
+                    if column.rest is not None:
+                        setattr(row, column.rest.attribute, None)
                 else:
                     events.unavailable.setdefault(i, []).append(name)
+
+    def _let_rests_follow(self, events: Events, typed: _Typed) -> None:
+        """Have the rest of a column unavailable where the column is, and nowhere else: no record says it by itself."""
+        rests = {column.name: column.rest.name for column in self._rows.plan.columns if column.rest is not None}
+        if not rests or not events.unavailable:
+            return
+        own = set(rests.values())
+        for i, names in events.unavailable.items():
+            kept = [name for name in names if name not in own]
+            events.unavailable[i] = kept + [rests[name] for name in kept if name in rests]
 
     def _read_keys(self, reader: KeyReader, events: Events, typed: _Typed, records: Records) -> None:
         raws: list[bytes | None] = events.keys + [None] * (len(events.indices) - len(events.keys))

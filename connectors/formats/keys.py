@@ -17,6 +17,7 @@ from connectors.formats.rows import ColumnPlan, RowPlan, WireColumn, convert, ro
 from connectors.formats.schemablock import encoding_of, key_fields, payload_behind, payloads_behind, prefix_of
 from connectors.formats.texts import whole_texts
 from schemas.errors import ConfigurationError
+from schemas.evolution import read_rest_of, read_text_of
 from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
 
@@ -42,14 +43,23 @@ def wire_columns(spec: TableSpec, names: list[str], dialect: str, fields: dict[s
     Raises:
         Rejection: `bad_schema`, for a type that Kafka Connect does not have.
     """
+    rests = {of: name for name in names if (of := read_rest_of(spec.columns[name].encoding)) is not None}
     columns = []
     for name in names:
         column = spec.columns[name]
-        encoding, scale = wire_encoding(column.type, column.encoding, dialect), None
-        if fields is not None and name in fields:
-            listed = column.type.kind is Kind.LIST
-            encoding, scale = encoding_of(fields[name], column.encoding, listed=listed, dialect=dialect)
-        columns.append(WireColumn(name, column.type, encoding, scale, column.unrepresentable == "null"))
+        if read_rest_of(column.encoding) is not None:
+            columns.append(WireColumn(name, column.type, "", is_rest=True))
+            continue
+        was = read_text_of(column.encoding)
+        type_, own = (column.type, column.encoding) if was is None else was
+        encoding, scale, stated = wire_encoding(type_, own, dialect), None, fields is not None and name in fields
+        if fields is not None and stated:
+            listed = type_.kind is Kind.LIST
+            encoding, scale = encoding_of(fields[name], own, listed=listed, dialect=dialect)
+        lenient, rest = column.unrepresentable == "null", rests.get(name)
+        columns.append(
+            WireColumn(name, type_, encoding, scale, lenient, is_text=was is not None, rest=rest, stated=stated)
+        )
     return columns
 
 

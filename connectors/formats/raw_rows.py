@@ -15,12 +15,13 @@ from connectors.formats.keys import ESCAPED_COLON, wire_columns
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
 from connectors.formats.rows import RowPlan, convert, row_plan, take_unavailable, text_colons
+from connectors.formats.unknown import check_unknown
 from schemas.config import LimitsConfig
 from schemas.errors import ConfigurationError
+from schemas.evolution import may_be_added
 from schemas.table import TableSpec
 
 IGNORED_MAX = 1_000  # unknown columns that are carried past
-NAMES_SHOWN = 5
 
 
 @dataclass(slots=True)
@@ -51,29 +52,33 @@ class RawRows:
         self._columns = wire_columns(spec, list(spec.columns), dialect, None)
         self._placeholder = Placeholder(spec.unavailable_placeholder) if placeholder else None
         self._unknown: dict[str, None] = {}
+        self._refused: set[str] = set()
         self._prepare()
 
     def _prepare(self) -> None:
         ignored = tuple(self._unknown)
-        self.plan: RowPlan = row_plan(self._columns, placeholder=self._placeholder, ignored=ignored, optional=True)
+        nulls = frozenset(filter(may_be_added, ignored)) if self._spec.unknown_columns == "add" else frozenset()
+        self.plan: RowPlan = row_plan(
+            self._columns, placeholder=self._placeholder, ignored=ignored, nulls=nulls, optional=True
+        )
         typed = [column for column in self.plan.columns if column.form.wire is not msgspec.Raw]
         self._others = replace(self.plan, columns=typed, ignored=[])
         self._decode = msgspec.json.Decoder(self.plan.type).decode
 
     def read(self, raws: Sequence[Any]) -> Typed:
         """Return a row object for each JSON object that is not refused."""
-        before = len(self._unknown)
+        before, self._refused = len(self._unknown), set()
         rows, faults = self._decoded(raws)
         while len(self._unknown) != before:  # rows read earlier are of another type
             before = len(self._unknown)
             rows, faults = self._decoded(raws)
-        typed = Typed(rows, faults)
+        typed = Typed(rows, faults, unknown=self._refused)
         good = [i for i in range(len(rows)) if i not in faults]
         present = [rows[i] for i in good]
         if not present:
             return typed
         typed.complete = self._check_unique(raws, good, present, faults)
-        typed.unknown = self._seen(present)
+        typed.unknown |= self._seen(present)
         if self._placeholder is not None:
             typed.unavailable = self._taken(raws, good, rows)
             typed.complete.difference_update(*typed.unavailable.values())
@@ -113,11 +118,13 @@ class RawRows:
         document = inspect(bytes(raw), depth_max=self._depth_max)
         if not isinstance(document, dict):
             raise Rejection("no_row", "the row is no JSON object")
-        unknown = sorted(document.keys() - self._spec.columns.keys() - self._unknown.keys())
+        strange = document.keys() - self._spec.columns.keys()
+        if strange and self._spec.unknown_columns != "ignore":
+            self._refused |= strange
+            check_unknown(self._spec, sorted(name for name in strange if document[name] is not None), sorted(strange))
+        unknown = sorted(strange - self._unknown.keys())
         if not unknown:
             raise _explained(error, self.plan)
-        if self._spec.unknown_columns == "quarantine":
-            raise Rejection("unknown_column", f"columns not in the spec: {', '.join(unknown[:NAMES_SHOWN])}")
         if len(self._unknown) + len(unknown) > IGNORED_MAX:
             raise Rejection("unknown_column", f"more than {IGNORED_MAX} columns that are not in the spec")
         self._learn(unknown)
@@ -177,7 +184,7 @@ class RawRows:
             found += len(values)
         for attribute in self.plan.ignored:
             values = [value for value in map(attrgetter(attribute), rows) if value is not UNSET]
-            found += len(values) + b"".join(values).count(b":")
+            found += len(values) + b"".join([value for value in values if value is not None]).count(b":")
         return found
 
     def _seen(self, rows: list[Any]) -> set[str]:

@@ -16,6 +16,7 @@ from connectors.formats.reasons import Rejection
 from connectors.formats.rows import RowPlan, can_be_named, row_plan
 from connectors.formats.schemablock import payloads_behind, prefix_of, row_fields
 from connectors.formats.traps import defaults_of
+from connectors.formats.unknown import check_unknown
 from schemas.config import LimitsConfig
 from schemas.errors import ConfigurationError
 from schemas.table import TableSpec
@@ -23,7 +24,6 @@ from schemas.table import TableSpec
 LAYOUTS_KEPT = 64
 LAYOUTS_TRIED = 8
 IGNORED_MAX = 100  # so many unknown columns are cheaper to carry past than to look at each record in full
-NAMES_SHOWN = 5
 OPERATIONS = frozenset("cudrtm")
 WITH_ROW = frozenset("cur")
 
@@ -170,16 +170,20 @@ class Reader:
         rows = [row for row in (after, before) if isinstance(row, dict)]
         names = {name for row in rows for name in row}
         unknown = sorted(names - self._spec.columns.keys())
-        if unknown and self._spec.unknown_columns == "quarantine":
-            raise Rejection("unknown_column", f"columns not in the spec: {', '.join(unknown[:NAMES_SHOWN])}")
         reading.unknown_columns.update(unknown)
+        nulls = frozenset[str]()
+        if unknown and self._spec.unknown_columns != "ignore":
+            if not value:
+                nulls = frozenset(name for name in unknown if all(row.get(name) is None for row in rows))
+            check_unknown(self._spec, [name for name in unknown if name not in nulls], unknown)
         absent = frozenset(self._spec.columns.keys() - names) if rows else frozenset()
         loose = len(unknown) > IGNORED_MAX or any(row.keys() != names for row in rows)
         loose = loose or not all(map(can_be_named, unknown))
-        key = (connector, None if loose else tuple(unknown), None if loose else absent, prefix_of(value) or value)
+        own = (None, None, None) if loose else (tuple(unknown), nulls, absent)
+        key = (connector, *own, prefix_of(value) or value)
         if key not in self._layouts:
             fields = self._fields_of(schema) if value else None
-            made = self._made(connector, value, fields, absent, tuple(unknown), loose=loose)
+            made = self._made(connector, value, fields, absent, tuple(unknown), nulls, loose=loose)
             self._layouts = dict(list(self._layouts.items())[-LAYOUTS_KEPT:])
             self._layouts[key] = made
         self._layouts[key] = self._layouts.pop(key)  # the last used stands last
@@ -192,6 +196,7 @@ class Reader:
         fields: Any,
         absent: frozenset[str],
         unknown: tuple[str, ...],
+        nulls: frozenset[str] = frozenset(),
         *,
         loose: bool = False,
     ) -> Layout:
@@ -203,6 +208,7 @@ class Reader:
                 placeholder=self._placeholder,
                 absent=frozenset() if loose else absent,
                 ignored=ignored,
+                nulls=nulls,
                 loose=loose,
             )
         except ConfigurationError as exc:

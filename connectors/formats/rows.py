@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from operator import attrgetter
@@ -18,6 +18,7 @@ from msgspec import UNSET, UnsetType
 
 from connectors.formats.decimals import AnyNumber
 from connectors.formats.encodings import form_of
+from connectors.formats.evolved import RawForm, put_parted, text_form
 from connectors.formats.forms import OUT_OF_RANGE, Conversion, Form, widened
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
@@ -31,7 +32,9 @@ RawValue = msgspec.Raw
 class WireColumn:
     """A column as the wire has it: `encoding` (of the elements, for a list) and, from a schema block, `scale`.
 
-    Of bits `scale` is their length. Where `lenient`, what its type cannot hold becomes null.
+    Of bits `scale` is their length. Where `lenient`, what its type cannot hold becomes null. Where `is_text`, the
+    column is a string, and was of that type; `rest` is the column for what the type does not hold, and `is_rest` says
+    that this is one. `stated` says that the record's schema has the encoding, which then may be none of the type.
     """
 
     name: str
@@ -39,6 +42,10 @@ class WireColumn:
     encoding: str
     scale: int | None = None
     lenient: bool = False
+    is_text: bool = False
+    rest: str | None = None
+    is_rest: bool = False
+    stated: bool = False
 
 
 class ListConversion(Conversion):
@@ -90,6 +97,15 @@ def _nullable(wire: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """Where a column's values go that its type does not hold, and how the others are told."""
+
+    name: str
+    attribute: str
+    raw: RawForm
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnPlan:
     """What is done to one column of decoded rows."""
 
@@ -99,6 +115,7 @@ class ColumnPlan:
     placeholders: tuple[Any, ...]
     read: Any
     lenient: bool = False
+    rest: Rest | None = None
 
     @property
     def is_text(self) -> bool:
@@ -136,44 +153,56 @@ def row_plan(
     placeholder: Placeholder | None,
     absent: frozenset[str] = frozenset(),
     ignored: Sequence[str] = (),
+    nulls: Collection[str] = (),
     loose: bool = False,
     optional: bool = False,
 ) -> RowPlan:
     """Return the plan of rows that have exactly `columns` without `absent`, and `ignored` beside them.
 
-    `optional` rows may lack any of these; `loose` rows too, and may have any other column beside. Names are checked
-    here, for msgspec cannot hold all.
+    Those of the ignored that are `nulls` may hold nothing else. `optional` rows may lack any of these; `loose` rows
+    too, and may have any other column beside. Names are checked here, for msgspec cannot hold all.
 
     Raises:
         ConfigurationError: an encoding does not fit, or a name holds a quote, a backslash or a control character.
     """
     plans: list[ColumnPlan] = []
     fields: list[Any] = []
-    for number, column in enumerate(columns):
-        form = _checked_form(column)
-        attribute = f"c{number}"
-        if column.name in absent:
+    attributes = {column.name: f"c{number}" for number, column in enumerate(columns)}
+    for column in columns:
+        attribute = attributes[column.name]
+        if column.name in absent or column.is_rest:
             fields.append((attribute, UnsetType, UNSET))
             continue
+        form, raw = _checked_form(column)
         wire = _nullable(form.wire)
         fields.append((attribute, wire | UnsetType, UNSET) if loose or optional else (attribute, wire))
         values = () if placeholder is None else placeholder.values(column.type, form.wire, column.encoding)
-        plans.append(ColumnPlan(column.name, attribute, form, values, attrgetter(attribute), column.lenient))
+        rest = None if raw is None or column.rest is None else Rest(column.rest, attributes[column.rest], raw)
+        plans.append(ColumnPlan(column.name, attribute, form, values, attrgetter(attribute), column.lenient, rest))
     extra = [f"x{number}" for number in range(len(ignored))]
-    fields += [(attribute, RawValue | UnsetType, UNSET) if optional else (attribute, RawValue) for attribute in extra]
-    names = {f"c{number}": column.name for number, column in enumerate(columns)} | dict(
-        zip(extra, ignored, strict=True)
-    )
+    for attribute, name in zip(extra, ignored, strict=True):
+        wire = type(None) if name in nulls else RawValue
+        fields.append((attribute, wire | UnsetType, UNSET) if optional else (attribute, wire))
+    names = {attribute: name for name, attribute in attributes.items()} | dict(zip(extra, ignored, strict=True))
     return RowPlan(
         _struct(fields, names, loose=loose), plans, extra, _needles(placeholder, columns, plans), placeholder
     )
 
 
-def _checked_form(column: WireColumn) -> Form:
+def _checked_form(column: WireColumn) -> tuple[Form, RawForm | None]:
+    """Return how a column is read, and where it has a rest, how that is told."""
+    form: Form | None = None
     try:
-        return list_form(column.type, column.encoding, scale=column.scale, lenient=column.lenient)
+        form = list_form(column.type, column.encoding, scale=column.scale, lenient=column.lenient)
     except ConfigurationError as exc:
-        raise ConfigurationError(f"column {column.name}: {exc.message}", hint=exc.hint) from exc
+        if not column.stated or not (column.is_text or column.rest):
+            raise ConfigurationError(f"column {column.name}: {exc.message}", hint=exc.hint) from exc
+    if column.rest is not None:
+        return Form(RawValue), RawForm(form, column.encoding)
+    if column.is_text:
+        return text_form(form, column.encoding), None
+    assert form is not None, "what has no form was refused"
+    return form, None
 
 
 def can_be_named(name: str) -> bool:
@@ -229,7 +258,7 @@ def take_unavailable(plan: RowPlan, row: Any) -> list[str]:
             found = plan.placeholder.is_document(bytes(value))
         if found:
             setattr(row, column.attribute, UNSET)
-            names.append(column.name)
+            names += [column.name] if column.rest is None else [column.name, column.rest.name]
     return names
 
 
@@ -242,6 +271,10 @@ def convert(plan: RowPlan, rows: list[Any], nulled: Counter[str] | None = None) 
     for attribute in plan.ignored:
         _set(attribute, rows, [UNSET] * len(rows))
     for column in plan.columns:
+        if column.rest is not None:
+            parted = put_parted(rows, column.attribute, column.rest.attribute, column.rest.raw)
+            faults = {index: (column.name, fault) for index, fault in parted.items()} | faults
+            continue
         conversion = column.form.conversion
         if conversion is None:
             continue

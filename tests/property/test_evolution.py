@@ -49,7 +49,7 @@ def _side_by_side(draw: st.DrawFn, unders: list[ColumnType | None]) -> list[Foun
 def columns(draw: st.DrawFn) -> dict[str, list[Found]]:
     """Draw what one worker found: of columns of the spec, and of others."""
     of_spec: dict[str, list[ColumnType | None]] = {name: [column.type, None] for name, column in SPEC.columns.items()}
-    all_of_them = {**of_spec, "d": [None, ColumnType(Kind.INT)], "e": [None]}
+    all_of_them: dict[str, list[ColumnType | None]] = {**of_spec, "d": [None, ColumnType(Kind.INT)], "e": [None]}
     return {name: some for name, unders in all_of_them.items() if (some := _side_by_side(draw, unders))}
 
 

@@ -190,10 +190,12 @@ def joined(some: Columns, others: Columns) -> dict[str, list[Found]]:
 class EvolvedEntry(TableEntry):
     """A table as it runs where its records have more than its spec says. `registered` is what people applied.
 
-    It is never written: that would make what was found a part of what people keep.
+    It is never written: that would make what was found a part of what people keep. `since` says when the columns
+    were found that are not as they were registered.
     """
 
     registered: TableEntry
+    since: dict[str, str]
 
 
 def in_force(entry: TableEntry, evolved: Iterable[Evolved]) -> TableEntry:
@@ -205,13 +207,28 @@ def in_force(entry: TableEntry, evolved: Iterable[Evolved]) -> TableEntry:
     if not records:
         return entry
     none: dict[str, list[Found]] = {}
-    columns = dict(columns_in_force(entry.spec, reduce(joined, (record.columns for record in records), none)))
-    version = entry.schema_version + sum(record.revision for record in records)
-    if columns == entry.spec.columns:
-        columns = entry.spec.columns
-    spec = entry.spec.model_copy(update={"columns": columns})
+    found = reduce(joined, (record.columns for record in records), none)
+    columns = dict(columns_in_force(entry.spec, found))
     given = {name: getattr(entry, name) for name in TableEntry.model_fields}
-    return EvolvedEntry.model_construct(**{**given, "spec": spec, "schema_version": version, "registered": entry})
+    return EvolvedEntry.model_construct(
+        **{
+            **given,
+            "spec": entry.spec.model_copy(update={"columns": columns}),
+            "schema_version": entry.schema_version + sum(record.revision for record in records),
+            "registered": entry,
+            "since": dict(_since(entry.spec, columns, found)),
+        }
+    )
+
+
+def _since(spec: TableSpec, columns: Mapping[str, Column], found: Columns) -> Iterator[tuple[str, str]]:
+    """Yield the columns that are not as the spec has them, each with the time at which that was found."""
+    for name, column in columns.items():
+        if column == spec.columns.get(name):
+            continue
+        own = read_rest_of(column.encoding) or name
+        kept = found_of(own, spec.columns.get(own), found)
+        yield name, min((each.since for each in kept), default="")
 
 
 def columns_in_force(spec: TableSpec, found: Columns) -> Iterator[tuple[str, Column]]:

@@ -117,11 +117,17 @@ class Emitter:
     """Writes what runs became: changes on their tables' topics, and the rest in quarantine or in counters."""
 
     def __init__(
-        self, config: Config, *, names: TopicNames, stage: str, clock: Callable[[], float] = time.time
+        self,
+        config: Config,
+        *,
+        names: TopicNames,
+        stage: str,
+        clock: Callable[[], float] = time.time,
+        evolve: bool = False,
     ) -> None:
-        """`stage` is what quarantine entries say."""
+        """`stage` is what quarantine entries say; with `evolve` decoders stop where a table's spec may be bettered."""
         self._config, self._names, self._stage, self._clock = config, names, stage, clock
-        self.decoders = Decoders(config)
+        self.decoders = Decoders(config, evolve=evolve)
 
     def emit(
         self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run, batch: Batch, previous: int | None

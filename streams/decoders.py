@@ -7,18 +7,19 @@ from connectors.formats.base import Decoder
 from connectors.registry import registry_of
 from schemas.config import Config
 from schemas.table import TableEntry
+from streams.evolving import evolving
 
 
 class Decoders:
     """The decoders of one thread: they learn from what they read, so nobody else may use them."""
 
-    def __init__(self, config: Config) -> None:
-        """Have none yet.
+    def __init__(self, config: Config, *, evolve: bool = False) -> None:
+        """Have none yet; those that `evolve` stop their table where its spec may be bettered (evolving.py).
 
         Raises:
             ConfigurationError: a certificate or key of the schema registry cannot be read.
         """
-        self._limits, self._registry = config.limits, registry_of(config.registry)
+        self._limits, self._registry, self._evolve = config.limits, registry_of(config.registry), evolve
         self._known: dict[str, tuple[TableEntry, Decoder]] = {}
 
     def of(self, entry: TableEntry) -> Decoder:
@@ -29,8 +30,10 @@ class Decoders:
         """
         known = self._known.get(entry.spec.table)
         if known is None or known[0] is not entry:
-            known = (entry, format_of(entry.spec.format, self._registry).decoder(entry, self._limits))
-            self._known[entry.spec.table] = known
+            decoder: Decoder = format_of(entry.spec.format, self._registry).decoder(entry, self._limits)
+            if self._evolve:
+                decoder = evolving(decoder, entry, self._limits, self._registry)
+            known = self._known[entry.spec.table] = (entry, decoder)
         return known[1]
 
     def forget(self, table: str) -> None:

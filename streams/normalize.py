@@ -21,6 +21,8 @@ from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.attempt import Attempt, Emitter, PartitionState, metadata_of, state_of
 from streams.chains import Chains
+from streams.evolutions import Evolutions
+from streams.evolving import TableEvolves
 from streams.shared import SharedTopics, is_chained
 from streams.stage import BaseStage
 from streams.tables import TableDirectory
@@ -42,7 +44,7 @@ class NormalizeStage(BaseStage):
 
     name = "normalize"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is another thing that a stage is made of
         self,
         config: Config,
         *,
@@ -52,13 +54,18 @@ class NormalizeStage(BaseStage):
         consumer: Any,
         chains: Chains,
         ensure_outputs: Callable[[Mapping[str, Output]], Awaitable[Mapping[str, int]]],
+        evolutions: Evolutions | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`ensure_outputs` makes or enlarges output topics, and returns how many partitions each has now."""
+        """`ensure_outputs` makes or enlarges output topics, and returns how many partitions each has now.
+
+        Without `evolutions` no table takes up what its records have: what its spec refuses goes to quarantine.
+        """
         super().__init__()
         self._names, self._tables = names, tables
         self._writer, self._consumer, self._ensure_outputs = writer, consumer, ensure_outputs
-        self._emitter = Emitter(config, names=names, stage=self.name, clock=clock)
+        self._evolutions = evolutions
+        self._emitter = Emitter(config, names=names, stage=self.name, clock=clock, evolve=evolutions is not None)
         self._shared = SharedTopics(self._emitter, chains)
         self._ensured: dict[str, int] = {}
         self._contested: set[str] = set()
@@ -72,6 +79,8 @@ class NormalizeStage(BaseStage):
 
     async def stop(self) -> None:
         """Close the producer."""
+        if self._evolutions is not None:
+            await self._evolutions.close()
         await self._writer.close()
 
     def waits_for(self) -> HeadgateError | None:
@@ -242,10 +251,14 @@ class NormalizeStage(BaseStage):
             self.unknown_columns.setdefault(table, set()).update(columns)
 
     async def _stop_tables(self, work: Attempt) -> None:
-        """Pause the tables that stopped, each partition at the record that stopped it."""
+        """Pause the tables that stopped, each partition at the record that stopped it; some go on by themselves."""
         for assignment, stop in work.stops.items():
-            self.last_error = stop
             await self._consumer.pause(assignment.topic, stop)
+            if self._evolutions is not None and isinstance(stop, TableEvolves):
+                self.counts["evolutions"] += 1
+                self._evolutions.begin(assignment.topic, stop)
+            else:
+                self.last_error = stop
 
     async def _blame(self, error: TransactionAborted, runs: Sequence[Run], work: Attempt) -> None:
         """Pause the topics of the table whose output an abort named, and take their runs out of the group."""

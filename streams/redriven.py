@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from connectors.formats.base import Decoder
 from connectors.transport.chunk import Assignment, Group, Run
 from connectors.transport.transaction import Advance, Outbox
 from schemas.batch import Batch
@@ -33,6 +34,8 @@ from streams.apart import Picked, decode_apart, decode_nameless, oldest_resent, 
 from streams.attempt import output_too_large, produce_changes
 from streams.chains import Chain, Chains
 from streams.decoders import Decoders
+from streams.evolutions import Evolutions
+from streams.evolving import EvolveFirst, ImpatientDecoder
 from streams.poison import Origin, parted, quarantined
 from streams.stage import BaseStage
 from streams.tables import Readers, TableDirectory
@@ -56,7 +59,7 @@ class _Work:
 class RedriveLane:
     """What NORMALIZE does with the redrive topic; `stage` counts it, `writer` is the stage's own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with, each handed in
         self,
         config: Config,
         *,
@@ -66,12 +69,18 @@ class RedriveLane:
         chains: Chains,
         ensure_outputs: EnsureOutputs,
         stage: BaseStage,
+        evolutions: Evolutions | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`ensure_outputs` makes or enlarges output topics to so many partitions, and returns how many each has."""
+        """`ensure_outputs` makes or enlarges output topics to so many partitions, and returns how many each has.
+
+        Without `evolutions` no table takes up what redriven records have.
+        """
         self._config, self._names, self._tables, self._writer = config, names, tables, writer
         self._chains, self._ensure_outputs, self._clock = chains, ensure_outputs, clock
-        self._stage, self._decoders = stage, Decoders(config)
+        self._stage, self._evolutions = stage, evolutions
+        self._decoders, self._evolving = Decoders(config), Decoders(config, evolve=evolutions is not None)
+        self._fixed: set[str] = set()  # tables that could not take up what the records of this group have
         self._ensured: dict[str, int] = {}
         self._refused: set[str] = set()  # tables whose output refused the last attempt
 
@@ -81,14 +90,33 @@ class RedriveLane:
         await self._take_up(runs)
         await self._ensure(runs)
         work = _Work()
-        try:
-            await self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live))
-        except TransactionAborted as error:
-            self._blame(error)
-            raise
+        while True:
+            try:
+                await self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live))
+            except TransactionAborted as error:
+                self._blame(error)
+                raise
+            except EvolveFirst as first:
+                await self._evolve(first)
+            else:
+                break
         self._refused.clear()
+        self._fixed.clear()
         self._settle(work)
         group.done(runs)
+
+    async def _evolve(self, first: EvolveFirst) -> None:
+        """Have a table take up what its records have; one that cannot has them back in quarantine."""
+        assert self._evolutions is not None, "no decoder says so without"
+        await self._evolutions.take_up(first.stop)
+        table = first.entry.spec.table
+        if self._tables.get(table) is first.entry:
+            self._fixed.add(table)
+
+    def _decoder_of(self, entry: TableEntry) -> Decoder:
+        if entry.spec.table in self._fixed:
+            return self._decoders.of(entry)
+        return ImpatientDecoder(self._evolving.of(entry), entry)
 
     async def _take_up(self, runs: Sequence[Run]) -> None:
         try:
@@ -189,7 +217,7 @@ class RedriveLane:
     ) -> None:
         """Work on records of one table that once stood in one stream, in their order."""
         now = run.offsets()
-        for some, decoded in decode_apart(self._decoders.of(entry), records):
+        for some, decoded in decode_apart(self._decoder_of(entry), records):
             batch, old = without_old(decoded.batch, oldest_resent(self._clock(), self._config.limits))
             at_first = dict(zip(some.offsets(), some.indices, strict=True))
             faults = {some.indices[each.index]: each.error for each in decoded.rejected}

@@ -20,6 +20,7 @@ from schemas.table import TableEntry
 from streams.apart import Once, Picked, decode_nameless
 from streams.attempt import Attempt, Emitter, PartitionState, state_of
 from streams.chains import Chain, Chains
+from streams.evolving import TableEvolves
 from streams.tables import Readers, Split
 
 
@@ -148,4 +149,6 @@ def _stop_of(part: _Part) -> TableStopped:
     """Return why the topic stops: it says which of its tables it is."""
     stop, table = part.decoded.stop, part.entry.spec.table
     assert stop is not None, "the table stopped"
+    if isinstance(stop, TableEvolves):  # it names its table, and goes on by itself
+        return stop
     return TableStopped(stop.reason, f"{table}: {stop.message}", hint=stop.hint)

@@ -15,6 +15,7 @@ from typing import Any
 from connectors.transport.chunk import by_topic
 from connectors.transport.snapshot import LaneView, PartitionView, TransportView
 from schemas.errors import ErrorKind, HeadgateError, TableStopped, Unavailable, naming
+from schemas.evolution import EvolvedEntry
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.stage import Stage
@@ -125,6 +126,7 @@ def table_status(table: str, partitions: list[PartitionView], at: Standing, now:
         "paused": paused.paused if paused else None,
         "hint": _hint(paused, table) if paused else "",
         "unknown_columns": sorted(unknown)[:UNKNOWN_COLUMNS_SHOWN],
+        "evolved": evolved_columns(at.tables.get(table)) if at.name == "normalize" else [],
         "pending": {"done": filling.done, "total": filling.total} if filling is not None else None,
     }
 
@@ -150,8 +152,19 @@ def paused_status(entry: TableEntry) -> dict[str, Any]:
         "paused": entry.paused,
         "hint": f"headgate tables resume {entry.spec.table}",
         "unknown_columns": [],
+        "evolved": evolved_columns(entry),
         "pending": None,
     }
+
+
+def evolved_columns(entry: TableEntry | None, most: int = UNKNOWN_COLUMNS_SHOWN) -> list[dict[str, str]]:
+    """Return the columns that are not as they were registered, so many of them: what each is, and since when."""
+    if not isinstance(entry, EvolvedEntry):
+        return []
+    columns = entry.spec.columns
+    return [{"column": name, "type": str(columns[name].type), "since": since} for name, since in entry.since.items()][
+        :most
+    ]
 
 
 def _tables_of(topic: str, names: TopicNames, tables: TableDirectory) -> list[str]:

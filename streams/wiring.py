@@ -19,7 +19,7 @@ from schemas.errors import BugError
 from schemas.topics import TopicNames
 from streams.memory import map_large_pieces
 from streams.poison import Quarantine
-from streams.registration import ensure_fixed_topics, own_topic
+from streams.registration import ensure_fixed_topics, own_topic, write_evolved
 from streams.resume import book_of, decided
 from streams.schema_gate import CatchUp, nothing_new
 from streams.settings import is_transactional, producer_settings
@@ -27,6 +27,7 @@ from streams.stage import MAIN_LANE, Stage
 from streams.tables import TableDirectory
 
 if TYPE_CHECKING:
+    from streams.evolutions import Evolutions
     from streams.normalize import NormalizeStage
     from streams.relay import Relay
 
@@ -118,6 +119,7 @@ def _warn(event: str, fields: Mapping[str, object]) -> None:
 
 def _normalize(parts: Parts) -> Wired:
     from streams.chains import chains_of
+    from streams.evolutions import Evolutions
     from streams.normalize import NormalizeStage, Output
 
     config, transactional = parts.config, is_transactional(parts.config)
@@ -137,9 +139,10 @@ def _normalize(parts: Parts) -> Wired:
         return await asyncio.to_thread(ensure, wanted)
 
     writer = writer_of(parts, transactional=transactional)
+    evolutions = Evolutions(parts.slot, parts.tables, parts.consumer, lambda found: write_evolved(config, found))
     stage = NormalizeStage(
         config, names=parts.names, tables=parts.tables, writer=writer, consumer=parts.consumer,
-        chains=chains_of(config), ensure_outputs=ensure_outputs,
+        chains=chains_of(config), ensure_outputs=ensure_outputs, evolutions=evolutions,
     )  # fmt: skip
 
     def group_records_max() -> int:
@@ -154,13 +157,18 @@ def _normalize(parts: Parts) -> Wired:
         book=book_of(config, "normalize"),
         rereads=True,
     )
-    _redrive(parts, stage, writer, lambda sizes: ensure_outputs({name: Output([], n) for name, n in sizes.items()}))
+
+    async def ensure_sizes(sizes: Mapping[str, int]) -> Mapping[str, int]:
+        return await ensure_outputs({name: Output([], size) for name, size in sizes.items()})
+
+    _redrive(parts, stage, writer, ensure_sizes, evolutions)
     return Wired(stage)
 
 
 def _redrive(
-    parts: Parts, stage: NormalizeStage, writer: Any, ensure: Callable[[Mapping[str, int]], Awaitable[Any]]
-) -> None:
+    parts: Parts, stage: NormalizeStage, writer: Any, ensure: Callable[[Mapping[str, int]], Awaitable[Any]],
+    evolutions: Evolutions,
+) -> None:  # fmt: skip
     """Give NORMALIZE the lane of what is sent again."""
     from streams.chains import chains_of
     from streams.redriven import REDRIVE_LANE, RedriveLane
@@ -168,7 +176,7 @@ def _redrive(
     transactional, limits = is_transactional(parts.config), _limits(parts)
     lane = RedriveLane(
         parts.config, names=parts.names, tables=parts.tables, writer=writer, chains=chains_of(parts.config),
-        ensure_outputs=ensure, stage=stage,
+        ensure_outputs=ensure, stage=stage, evolutions=evolutions,
     )  # fmt: skip
     parts.consumer.lane(
         REDRIVE_LANE,

@@ -183,8 +183,15 @@ def _sum(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "paused": paused["paused"] if paused else None,
         "hint": paused.get("hint", "") if paused else "",
         "unknown_columns": sorted({column for row in rows for column in row.get("unknown_columns") or ()}),
+        "evolved": _evolved(rows),
         "pending": _pending(rows),
     }
+
+
+def _evolved(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the columns that are not as registered, each once: all workers run one spec, within a moment."""
+    found = {column["column"]: column for row in rows for column in row.get("evolved") or ()}
+    return [found[name] for name in sorted(found)]
 
 
 def _pending(rows: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:

@@ -205,6 +205,10 @@ def _troubles(worker: WorkerState) -> list[Text]:
             lines.append(
                 _trouble(name, f"table {row['table']}: columns that its spec does not name: {', '.join(columns)}", "")
             )
+        if evolved := row.get("evolved"):
+            found = ", ".join(f"{column['column']} {column['type']} since {column['since']}" for column in evolved)
+            what = f"table {row['table']}: columns follow the source, beyond the spec: {found}"
+            lines.append(_trouble(name, what, f"`headgate tables export {row['table']}` prints the spec with them"))
     if left_out := worker.status.get("tables_left_out"):
         lines.append(_trouble(name, f"{left_out} of its tables are not shown: there are too many for one record", ""))
     if error := worker.status.get("last_error"):

@@ -16,6 +16,7 @@ from headgate.cli import (
     run,
     status,
     tables,
+    tables_show,
     verify,
     version,
     views,
@@ -41,6 +42,8 @@ features.app.command("forget", short_help="Clear what a removed view left.", epi
 app.add_typer(features.app, name="features")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(lake.app, name="lake")
+tables.app.command("show", epilog=tables_show.SHOW_EPILOG)(tables_show.show_table)
+tables.app.command("export", epilog=tables_show.EXPORT_EPILOG)(tables_show.export_table)
 quarantine.app.command("redrive", epilog=quarantine_redrive.EPILOG)(quarantine_redrive.redrive_records)
 app.add_typer(quarantine.app, name="quarantine")
 app.command("verify", short_help="Compare a table with its source database.", epilog=verify.EPILOG)(verify.verify)

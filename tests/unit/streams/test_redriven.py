@@ -16,10 +16,13 @@ from schemas.change import HEADER_FIRST_ORIGIN
 from schemas.config import Config
 from schemas.document import read_document
 from schemas.errors import ConfigurationError, TransactionAborted
+from schemas.evolution import Evolved
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from sinks.quarantine import read_quarantined
 from streams.chains import Chain, Chains
+from streams.decoders import Decoders
+from streams.evolving import TableEvolves
 from streams.redriven import RedriveLane
 from streams.stage import BaseStage
 from streams.tables import TableDirectory
@@ -308,3 +311,34 @@ def test_only_what_changed_is_written() -> None:
     Chains("t", dict).write(Outbox(lambda *record: records.append(record), 1_000), _partition(), chain)
 
     assert [("t", b'{"generation":0,"previous":9,"v":1}', b'["headgate.redrive",2,"b"]', 0)] == records
+
+
+class Taking:
+    """Takes up what is found at once, but for what it refuses."""
+
+    def __init__(self, bench: Bench, *, refuses: bool = False) -> None:
+        self.bench, self.refuses, self.found = bench, refuses, list[TableEvolves]()
+
+    async def take_up(self, stop: TableEvolves) -> None:
+        """Have the table evolve."""
+        self.found.append(stop)
+        columns = {name: [found] for name, found in stop.columns.items()}
+        evolved = Evolved(table=stop.table, slot="w", revision=len(self.found), columns=columns)
+        if not self.refuses:
+            self.bench.tables.update({evolved.key: evolved.encoded()})
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_table_takes_up_what_redriven_records_have(*, refuses: bool) -> None:
+    """Before one of them goes out; where it cannot, they are in quarantine once more, and the lane goes on."""
+    bench = Bench()
+    bench.tables.update({b"patients": bench.tables["patients"].model_dump_json().encode()})
+    taking = Taking(bench, refuses=refuses)
+    bench.lane._evolutions = taking  # type: ignore[assignment]  # noqa: SLF001 - in place of a broker
+    bench.lane._evolving = Decoders(Config(), evolve=True)  # noqa: SLF001 - the same
+
+    bench.step(Run(_partition(), [_sent(0, _event(5, 2**40), 41, row=2**40), _sent(1, _event(6, 1), 42)]))
+
+    assert ["id"] == [name for stop in taking.found for name in stop.columns]
+    assert (["out_of_range"] if refuses else []) == bench.reasons()
+    assert ([1] if refuses else [str(2**40), "1"]) == [change["after"]["id"] for change in bench.changes()]

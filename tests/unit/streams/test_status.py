@@ -11,8 +11,10 @@ from connectors.transport.ladder import Trouble
 from connectors.transport.snapshot import LaneView, PartitionView, TransportView
 from schemas.document import read_document
 from schemas.errors import ErrorKind, SinkUnavailable
+from schemas.evolution import Evolved, Found
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
+from schemas.types import parse_type
 from streams.stage import BaseStage
 from streams.status import Standing, status_of
 from streams.tables import TableDirectory
@@ -152,6 +154,21 @@ def test_columns_that_a_spec_does_not_name_are_shown_with_their_table() -> None:
     (row,) = status_of(_standing(_partition(), stage=stage), now=NOW)["tables"]
 
     assert [f"c{n:02}" for n in range(20)] == row["unknown_columns"]
+
+
+def test_columns_that_follow_the_source_are_shown_with_their_table() -> None:
+    """What each is, and since when: whoever keeps the spec takes them up some day."""
+    spec = read_document("table: patients\ntopics: [src]\ncolumns: {id: int}", TableSpec, name="s")
+    tables = TableDirectory()
+    tables.update({b"patients": TableEntry(spec=spec).model_dump_json().encode()})
+    found = {"note": [Found(type=parse_type("string"), since="2026-11-26T14:00:00Z")]}
+    evolved = Evolved(table="patients", slot="w", revision=1, columns=found)
+    tables.update({evolved.key: evolved.encoded()})
+
+    standing = replace(_standing(_partition(topic="src"), tables=tables), name="normalize")
+    (row,) = status_of(standing, now=NOW)["tables"]
+
+    assert [{"column": "note", "type": "string", "since": "2026-11-26T14:00:00Z"}] == row["evolved"]
 
 
 def test_an_entry_that_cannot_be_read_is_what_is_wrong() -> None:

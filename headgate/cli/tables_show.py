@@ -1,0 +1,76 @@
+"""`headgate tables show|export`: one table as it runs, with the columns that workers found beside its spec."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from headgate.cli.codes import ExitCode, epilog
+from headgate.cli.printing import print_json, print_table, say
+from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
+from headgate.cli.tables import TableArgument, describe, entry_of
+
+if TYPE_CHECKING:
+    from schemas.table import TableEntry
+
+_CODES = {
+    ExitCode.OK: "done",
+    ExitCode.FOUND: "no such table",
+    ExitCode.CONFIGURATION: "the configuration is not right",
+    ExitCode.UNAVAILABLE: "Kafka does not answer",
+}
+SHOW_EPILOG = epilog(["headgate tables show patients", "headgate tables show patients --json"], _CODES)
+EXPORT_EPILOG = epilog(["headgate tables export patients > tables/patients.yaml"], _CODES)
+
+
+def show_table(table: TableArgument, config: ConfigOption = DEFAULT_FILE, as_json: JsonOption = False) -> None:
+    """Show the columns of one table as workers run it, and which of them were found in its records, since when."""
+    entry = entry_of(load_config(config, os.environ), table)
+    rows = columns_of(entry)
+    if as_json:
+        print_json({**describe(entry), "columns": rows})
+        return
+    print_table(["column", "type", "encoding", "registered", "since"], [list(row.values()) for row in rows])
+    if any(row["since"] is not None for row in rows):
+        say(f"version {entry.schema_version}; `headgate tables export {table}` prints the spec with what was found")
+
+
+def export_table(table: TableArgument, config: ConfigOption = DEFAULT_FILE) -> None:
+    """Print the spec of one table as YAML, with the columns that were found, for whoever keeps it in a repository."""
+    sys.stdout.write(as_yaml(entry_of(load_config(config, os.environ), table)))
+    sys.stdout.flush()
+
+
+def columns_of(entry: TableEntry) -> list[dict[str, Any]]:
+    """Return what `tables show` says of each column; `registered` is its type in the spec that was applied."""
+    from schemas.evolution import EvolvedEntry
+
+    registered, since = (entry.registered, entry.since) if isinstance(entry, EvolvedEntry) else (entry, {})
+    known = registered.spec.columns
+    return [
+        {
+            "column": name,
+            "type": str(column.type),
+            "encoding": column.encoding,
+            "registered": str(known[name].type) if name in known else None,
+            "since": since.get(name),
+        }
+        for name, column in entry.spec.columns.items()
+    ]
+
+
+def as_yaml(entry: TableEntry) -> str:
+    """Return a spec as people write it: without defaults, and without the views that rules make for themselves."""
+    import yaml
+
+    from schemas.table import own_view_name
+
+    spec = entry.spec
+    own = {own_view_name(spec.table, rule.rule) for rule in spec.rules}
+    document = spec.model_copy(update={"features": [view for view in spec.features if view.view not in own]})
+    content = document.model_dump(mode="json", exclude_defaults=True)
+    content["columns"] = {
+        name: column["type"] if column.keys() == {"type"} else column for name, column in content["columns"].items()
+    }
+    return yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=120)

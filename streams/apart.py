@@ -104,7 +104,8 @@ def decode_apart(decoder: Decoder, records: Picked) -> Iterator[tuple[Picked, De
 
 def decode_nameless(decoder: Decoder, records: Picked) -> Iterator[tuple[Picked, Decoded]]:
     """Yield what records are that name no table of a topic of several: skipped or rejected, also what is a change."""
-    for some, decoded in decode_apart(decoder, records):
+    fixed = getattr(decoder, "fixed", decoder)  # no table evolves for them
+    for some, decoded in decode_apart(fixed, records):
         if decoded.batch:
             places = {offset: index for index, offset in enumerate(some.offsets())}
             changes = {places[offset]: rejection("no_table", _NO_TABLE) for offset in decoded.batch.offsets}

@@ -84,13 +84,13 @@ class EvolvingDecoder:
     """The decoder of one table, and what its spec needs where that refuses records."""
 
     def __init__(self, decoder: Decoder, entry: TableEntry, limits: LimitsConfig, schemas: wire.Schemas | None) -> None:
-        """Decode with `decoder`, that of `entry`."""
-        self._decoder, self._entry, self._limits, self._schemas = decoder, entry, limits, schemas
+        """Decode with `decoder`, that of `entry`; `fixed` is itself, for what must not change the table."""
+        self.fixed, self._entry, self._limits, self._schemas = decoder, entry, limits, schemas
 
     @property
     def alone(self) -> bool:
         """Whether no run is decoded with others."""
-        return self._decoder.alone
+        return self.fixed.alone
 
     def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
         """Return what the records say, up to the first one that needs another spec, where the table then stops.
@@ -99,7 +99,7 @@ class EvolvingDecoder:
             RegistryUnavailable: what the records say cannot be told now.
         """
         before = memory.copy()
-        decoded = self._decoder.decode(records, memory)
+        decoded = self.fixed.decode(records, memory)
         bad = [each.index for each in decoded.rejected if _is_mendable(each.error)]
         if not bad:
             return decoded
@@ -112,7 +112,7 @@ class EvolvingDecoder:
         memory.streamed, memory.last, memory.epoch = before.streamed, before.last, before.epoch
         decoded = Decoded(Batch(self._entry.spec.table))
         if bad[first]:
-            decoded = self._decoder.decode(_before(records, bad[first]), memory)
+            decoded = self.fixed.decode(_before(records, bad[first]), memory)
             assert decoded.stop is None, "it would have stopped before what came behind"
         decoded.stop, decoded.stop_index = stops[first], bad[first]
         return decoded

@@ -19,9 +19,11 @@ from connectors.formats.reasons import Rejection, rejection
 from schemas.change import Origin
 from schemas.config import LimitsConfig
 from schemas.errors import HeadgateError, PoisonRecord
+from schemas.evolution import Evolved, Found, in_force, joined
 from schemas.table import TableEntry, TableSpec
 from sinks.topics import encode_changes
 from streams.apart import Picked, decode_nameless
+from streams.evolving import TableEvolves, evolving
 from streams.tables import Readers, TableDirectory
 
 CHANGE, QUARANTINE = "change", "quarantine"
@@ -57,10 +59,10 @@ class Looker:
         self._limits = limits
         self._texts = None if schemas is None else Texts(schemas, limits, "value", fields_of_envelope)
         self.noted: Counter[str] = Counter()  # what went through but is worth a word, such as a null in place of NaN
+        self._schemas = schemas
         self._tables = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()})
-        self._decoders: dict[str, Decoder] = {
-            name: format_of(spec.format, schemas).decoder(self._tables[name], limits) for name, spec in specs.items()
-        }
+        self._decoders = {name: self._decoder_of(entry) for name, entry in self._tables.items()}
+        self._found: dict[str, dict[str, list[Found]]] = {}
         self._memories: dict[_Place, PartitionMemory] = {}
         self._previous: dict[_Place, int | None] = {}
 
@@ -83,6 +85,20 @@ class Looker:
         if kind is None:
             return [_looked(record, QUARANTINE, None, error=_unregistered(f"topic {record.topic}"))]
         return [_looked(record, _KINDS.get(kind, kind), None)]
+
+    def _decoder_of(self, entry: TableEntry) -> Decoder:
+        """Return a decoder; that of a table which asks for it evolves, though nothing that it finds is written."""
+        spec = entry.spec
+        decoder = format_of(spec.format, self._schemas).decoder(entry, self._limits)
+        evolves = spec.unknown_columns == "add" or spec.type_changes in {"text", "new_column"}
+        return evolving(decoder, entry, self._limits, self._schemas) if evolves else decoder
+
+    def _evolve(self, stop: TableEvolves) -> None:
+        """Decode by a spec that takes what was found, as a worker does."""
+        columns = {name: [found] for name, found in stop.columns.items()}
+        found = self._found[stop.table] = joined(self._found.get(stop.table, {}), columns)
+        evolved = Evolved(table=stop.table, slot="decode", revision=1, columns=found)
+        self._decoders[stop.table] = self._decoder_of(in_force(self._tables[stop.table], [evolved]))
 
     def _text_of(self, record: OneRecord) -> bytes | None:
         """Return the value of a record that no table reads, as JSON where it stands behind the id of a known schema."""
@@ -110,6 +126,9 @@ class Looker:
         place = (record.topic, record.partition, table)
         memory = self._memories.setdefault(place, PartitionMemory())
         decoded = self._decoders[table].decode(record, memory)
+        while isinstance(decoded.stop, TableEvolves):
+            self._evolve(decoded.stop)
+            decoded = self._decoders[table].decode(record, memory)
         self.noted.update(decoded.noted)
         if decoded.rejected:
             return [_looked(record, QUARANTINE, table, error=decoded.rejected[0].error)]

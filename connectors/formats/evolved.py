@@ -23,11 +23,10 @@ _encode = msgspec.json.encode
 class RawForm:
     """A form whose values come as raw JSON, so that one that it does not hold spoils no record; None holds nothing."""
 
-    def __init__(self, form: Form | None, encoding: str) -> None:
-        """Read what `form` reads; `encoding` is that of the column, which says what the text of a value is."""
+    def __init__(self, form: Form | None) -> None:
+        """Read what `form` reads."""
         self._conversion = None if form is None else form.conversion
         self._is_raw, self._holds = form is not None and form.wire is msgspec.Raw, form is not None
-        self.text: Each = bson.text_of if encoding == "bson" else plain.text_of
         if form is not None and not self._is_raw:
             self._one = msgspec.json.Decoder(form.wire | None).decode
             self._many = msgspec.json.Decoder(list[form.wire | None]).decode  # type: ignore[name-defined]
@@ -54,18 +53,30 @@ class RawForm:
         return [None if value is None else each(value) for value in values]
 
 
-def text_form(form: Form | None, encoding: str) -> Form:
-    """Return the form of a string column whose values were of `form`; None: as the record says it, none of them is."""
-    raw = RawForm(form, encoding)
+def texts_of(written: Form | None, encoding: str) -> Each:
+    """Return what gives the text of any raw value: by `written`, the encoding's own form of a string, else its JSON."""
+    own, other = RawForm(written), bson.text_of if encoding == "bson" else plain.text_of
 
-    def each(value: Any) -> str | None:
+    def text(raw: Any) -> str | None:
         try:
-            found = raw.each(value)
+            return _as_text(own.each(raw))
         except _UNFIT:
-            return raw.text(value)  # type: ignore[no-any-return]
-        return _as_text(found)
+            return other(raw)
 
-    return Form(msgspec.Raw, Conversion(each, lambda values: list(map(_as_text, raw.column(values)))))
+    return text
+
+
+def text_form(form: Form | None, text: Each) -> Form:
+    """Return the form of a string column whose values were of `form`; None: as the record says it, none of them is."""
+    own = RawForm(form)
+
+    def each(value: Any) -> Any:
+        try:
+            return _as_text(own.each(value))
+        except _UNFIT:
+            return text(value)
+
+    return Form(msgspec.Raw, Conversion(each, lambda values: list(map(_as_text, own.column(values)))))
 
 
 def _as_text(value: Any) -> str | None:
@@ -76,28 +87,30 @@ def _as_text(value: Any) -> str | None:
     return written[1:-1] if isinstance(value, bytes) else written
 
 
-def part_rest(raw: RawForm, raws: Sequence[Any]) -> tuple[list[Any], list[str | None], dict[int, Rejection]]:
-    """Return the values that the form holds and the texts of the others, both null elsewhere, and what is neither."""
+def put_parted(rows: Sequence[Any], attribute: str, rest: str, own: RawForm, text: Each) -> dict[int, Rejection]:
+    """Part a column of decoded rows into its values and its rest, of which one is null; where it is not, neither is.
+
+    Returns what is refused, by index.
+    """
+    places = [at for at, row in enumerate(rows) if getattr(row, attribute) is not UNSET]
+    values, texts, faults = _parted([getattr(rows[at], attribute) for at in places], own, text)
+    for at, value, other in zip(places, values, texts, strict=True):
+        setattr(rows[at], attribute, value)
+        setattr(rows[at], rest, other)
+    return {places[at]: fault for at, fault in faults.items()}
+
+
+def _parted(raws: list[Any], own: RawForm, text: Each) -> tuple[list[Any], list[Any], dict[int, Rejection]]:
+    values, texts, faults = [None] * len(raws), [None] * len(raws), dict[int, Rejection]()
     try:
-        return raw.column(list(raws)), [None] * len(raws), {}
-    except (*_UNFIT, RecursionError):
+        return own.column(raws), texts, faults
+    except (*_UNFIT, RecursionError):  # one has no form, or more than one: each is asked
         pass
-    values, texts, faults = [None] * len(raws), list[str | None]([None] * len(raws)), {}
-    for at, written in enumerate(raws):
+    for at, raw in enumerate(raws):
         try:
-            values[at] = raw.each(written)
+            values[at] = own.each(raw)
         except _UNFIT:
-            texts[at] = raw.text(written)
+            texts[at] = text(raw)
         except RecursionError:
             faults[at] = Rejection("too_deep")
     return values, texts, faults
-
-
-def put_parted(rows: Sequence[Any], attribute: str, rest: str, raw: RawForm) -> dict[int, Rejection]:
-    """Part a column of decoded rows into its values and its rest; where a row does not have it, it has no rest."""
-    places = [at for at, row in enumerate(rows) if getattr(row, attribute) is not UNSET]
-    values, texts, faults = part_rest(raw, [getattr(rows[at], attribute) for at in places])
-    for at, value, text in zip(places, values, texts, strict=True):
-        setattr(rows[at], attribute, value)
-        setattr(rows[at], rest, text)
-    return {places[at]: fault for at, fault in faults.items()}

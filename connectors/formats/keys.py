@@ -42,7 +42,9 @@ def wire_columns(spec: TableSpec, names: list[str], dialect: str, fields: dict[s
 
     Raises:
         Rejection: `bad_schema`, for a type that Kafka Connect does not have.
+        ConfigurationError: a column is the text or the rest of what it cannot be.
     """
+    _check_evolved(spec)
     rests = {of: name for name in names if (of := read_rest_of(spec.columns[name].encoding)) is not None}
     columns = []
     for name in names:
@@ -61,6 +63,19 @@ def wire_columns(spec: TableSpec, names: list[str], dialect: str, fields: dict[s
             WireColumn(name, type_, encoding, scale, lenient, is_text=was is not None, rest=rest, stated=stated)
         )
     return columns
+
+
+def _check_evolved(spec: TableSpec) -> None:
+    """Check the columns that stand in specs for what others were: workers make them right, people may not."""
+    for name, column in spec.columns.items():
+        of, was = read_rest_of(column.encoding), read_text_of(column.encoding)
+        if of is None and was is None:
+            continue
+        if column.type.kind is not Kind.STRING:
+            raise ConfigurationError(f"column {name}: encoding {column.encoding} is of a string", hint="type: string")
+        if of is not None and (of not in spec.columns or of in spec.key):
+            why = "is one of the key" if of in spec.key else "is none of the table"
+            raise ConfigurationError(f"column {name}: {of} {why}, so it has no rest", hint="leave the column out")
 
 
 class _KeyLayout:

@@ -18,7 +18,7 @@ from msgspec import UNSET, UnsetType
 
 from connectors.formats.decimals import AnyNumber
 from connectors.formats.encodings import form_of
-from connectors.formats.evolved import RawForm, put_parted, text_form
+from connectors.formats.evolved import RawForm, put_parted, text_form, texts_of
 from connectors.formats.forms import OUT_OF_RANGE, Conversion, Form, widened
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
@@ -102,7 +102,8 @@ class Rest:
 
     name: str
     attribute: str
-    raw: RawForm
+    own: RawForm
+    text: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +174,13 @@ def row_plan(
         if column.name in absent or column.is_rest:
             fields.append((attribute, UnsetType, UNSET))
             continue
-        form, raw = _checked_form(column)
+        form = _checked_form(column)
         wire = _nullable(form.wire)
         fields.append((attribute, wire | UnsetType, UNSET) if loose or optional else (attribute, wire))
         values = () if placeholder is None else placeholder.values(column.type, form.wire, column.encoding)
-        rest = None if raw is None or column.rest is None else Rest(column.rest, attributes[column.rest], raw)
+        rest: Rest | None = None
+        if column.rest is not None:
+            rest = Rest(column.rest, attributes[column.rest], RawForm(_own_form(column)), _texts_of(column))
         plans.append(ColumnPlan(column.name, attribute, form, values, attrgetter(attribute), column.lenient, rest))
     extra = [f"x{number}" for number in range(len(ignored))]
     for attribute, name in zip(extra, ignored, strict=True):
@@ -189,20 +192,36 @@ def row_plan(
     )
 
 
-def _checked_form(column: WireColumn) -> tuple[Form, RawForm | None]:
-    """Return how a column is read, and where it has a rest, how that is told."""
-    form: Form | None = None
-    try:
-        form = list_form(column.type, column.encoding, scale=column.scale, lenient=column.lenient)
-    except ConfigurationError as exc:
-        if not column.stated or not (column.is_text or column.rest):
-            raise ConfigurationError(f"column {column.name}: {exc.message}", hint=exc.hint) from exc
+def _checked_form(column: WireColumn) -> Form:
+    form = _own_form(column)
     if column.rest is not None:
-        return Form(RawValue), RawForm(form, column.encoding)
+        return Form(RawValue)
     if column.is_text:
-        return text_form(form, column.encoding), None
+        return text_form(form, _texts_of(column))
     assert form is not None, "what has no form was refused"
-    return form, None
+    return form
+
+
+def _own_form(column: WireColumn) -> Form | None:
+    """Return how values of the column's type are read; None where the record states another, and that is no fault."""
+    try:
+        return list_form(column.type, column.encoding, scale=column.scale, lenient=column.lenient)
+    except ConfigurationError as exc:
+        if column.stated and (column.is_text or column.rest):
+            return None
+        raise ConfigurationError(f"column {column.name}: {exc.message}", hint=exc.hint) from exc
+
+
+def _texts_of(column: WireColumn) -> Any:
+    """Return what gives the text of a value that the column's type does not hold."""
+    scale = column.scale
+    if scale is None and column.type.kind is Kind.DECIMAL:
+        scale = column.type.scale
+    try:
+        written = form_of(ColumnType(Kind.STRING), column.encoding, scale=scale)
+    except ConfigurationError:
+        written = None
+    return texts_of(written, column.encoding)
 
 
 def can_be_named(name: str) -> bool:
@@ -272,7 +291,7 @@ def convert(plan: RowPlan, rows: list[Any], nulled: Counter[str] | None = None) 
         _set(attribute, rows, [UNSET] * len(rows))
     for column in plan.columns:
         if column.rest is not None:
-            parted = put_parted(rows, column.attribute, column.rest.attribute, column.rest.raw)
+            parted = put_parted(rows, column.attribute, column.rest.attribute, column.rest.own, column.rest.text)
             faults = {index: (column.name, fault) for index, fault in parted.items()} | faults
             continue
         conversion = column.form.conversion

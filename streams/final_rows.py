@@ -94,6 +94,16 @@ class FinalRows:
         self._spec = spec
         self._rows: dict[bytes, _Row] = {}
 
+    def follow(self, spec: TableSpec) -> None:
+        """Go on with another spec of the table; the rows so far do not have the columns that it adds."""
+        if spec is self._spec:
+            return
+        added = spec.columns.keys() - self._spec.columns.keys()
+        self._spec = spec
+        for row in self._rows.values():
+            for name in added:
+                row.columns.setdefault(name, (row.newest, _ABSENT))
+
     def apply(self, value: bytes) -> None:
         """Take a change as the contract writes it."""
         change = _decode(value)

@@ -63,6 +63,7 @@ class Looker:
         self._tables = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()})
         self._decoders = {name: self._decoder_of(entry) for name, entry in self._tables.items()}
         self._found: dict[str, dict[str, list[Found]]] = {}
+        self.evolved: dict[str, TableSpec] = {}  # of tables that took up what their records have, as they are now
         self._memories: dict[_Place, PartitionMemory] = {}
         self._previous: dict[_Place, int | None] = {}
 
@@ -98,7 +99,8 @@ class Looker:
         columns = {name: [found] for name, found in stop.columns.items()}
         found = self._found[stop.table] = joined(self._found.get(stop.table, {}), columns)
         evolved = Evolved(table=stop.table, slot="decode", revision=1, columns=found)
-        self._decoders[stop.table] = self._decoder_of(in_force(self._tables[stop.table], [evolved]))
+        entry = in_force(self._tables[stop.table], [evolved])
+        self._decoders[stop.table], self.evolved[stop.table] = self._decoder_of(entry), entry.spec
 
     def _text_of(self, record: OneRecord) -> bytes | None:
         """Return the value of a record that no table reads, as JSON where it stands behind the id of a known schema."""

@@ -117,6 +117,8 @@ def _print(
         for looked in found:
             if rows:
                 if looked.change is not None and looked.table in final:
+                    if (evolved := looker.evolved.get(str(looked.table))) is not None:
+                        final[looked.table].follow(evolved)
                     final[looked.table].apply(bytes(looked.change))
             elif table is None or looked.table == table:
                 write(encode(looked) + b"\n")

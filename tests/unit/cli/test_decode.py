@@ -65,6 +65,28 @@ RECORDS = [
 ]
 
 
+def test_a_spec_that_says_so_takes_up_what_its_records_have(run: Run, tmp_path: Path) -> None:
+    """Columns that are new, and one that is now a text: the rows have them, and older ones do not have the new one."""
+    (tmp_path / "customers.yaml").write_text(f"{SPEC}unknown_columns: add\ntype_changes: new_column\n")
+    records = [
+        change("c", 1, 10, {"id": 1, "name": "Ada", "note": "a"}),
+        change("c", 2, 11, {"id": 2, "name": "Bo", "note": "b", "age": 7}),
+        change("u", 2, 12, {"id": 2, "name": {"first": "Bo"}, "note": "b", "age": "old"}),
+    ]
+    code, lines, said = run(records)
+    _, rows, _ = run(records, "--rows")
+
+    assert (ExitCode.OK, "3 change\n") == (code, said)
+    assert [{"age": "7"}, {"age": None, "age__text": "old"}] == [
+        {name: value for name, value in line["change"]["after"].items() if name.startswith("age")} for line in lines[1:]
+    ]
+    assert [
+        {"id": 1, "name": "Ada", "note": "a"},
+        {"id": 2, "name": '{"first": "Bo"}', "note": "b", "age": None, "age__text": "old"},
+    ] == [row["row"] for row in rows]
+    assert not any("unavailable" in row for row in rows)
+
+
 def test_each_record_is_a_line_in_its_order(run: Run) -> None:
     """With its origin, its kind, and a change as subscribers get it."""
     code, lines, said = run(RECORDS)

@@ -40,10 +40,12 @@ FLOWING = int(os.environ.get("HEADGATE_REDRIVE_FLOWING", "5000"))  # 50,000 is w
 KINDS = ("unknown_column", "bad_type", "out_of_range", "too_deep", "too_large")
 BROKEN = {
     "unknown_columns": "quarantine",
+    "type_changes": "quarantine",
     "columns": {"id": "int", "name": "string", "note": "decimal(10,2)", "amount": "int"},
 }
 MENDED = {
     "unknown_columns": "quarantine",
+    "type_changes": "quarantine",
     "columns": {
         "id": "int",
         "name": "string",

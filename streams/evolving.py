@@ -65,7 +65,7 @@ class ImpatientDecoder:
     def __init__(self, decoder: Decoder, entry: TableEntry) -> None:
         """Decode with `decoder`, that of `entry`."""
         self._decoder, self._entry = decoder, entry
-        self.alone = decoder.alone
+        self.alone, self.fixed = decoder.alone, getattr(decoder, "fixed", decoder)
 
     def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
         """Return what the records say.

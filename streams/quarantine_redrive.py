@@ -23,6 +23,7 @@ from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
 from streams.apart import TOO_OLD, Picked, decode_apart, decode_nameless, oldest_resent, without_old
 from streams.decoders import Decoders
+from streams.evolving import EvolveFirst, ImpatientDecoder
 from streams.originals import Original, Originals
 from streams.quarantine import OPEN, REDRIVEN, SLOT, Held, Place, Quarantine, Wanted, settle
 from streams.registration import ensure_own_topics, load_tables, open_admin, own_topic
@@ -150,7 +151,7 @@ class _Trial:
         self, config: Config, tables: TableDirectory, originals: Originals, clock: Callable[[], float]
     ) -> None:
         self._config, self._tables, self._originals = config, tables, originals
-        self._decoders = Decoders(config)
+        self._decoders = Decoders(config, evolve=True)
         self._oldest = oldest_resent(clock(), config.limits)
 
     def passes_over(self, held: Held) -> str | HeadgateError | None:
@@ -183,7 +184,11 @@ class _Trial:
     def _decoded(self, held: Held, entry: TableEntry, original: Original, *, named: bool) -> str | HeadgateError | None:
         topic, _, _, offset = held.entry.origin
         record = Picked(original.read_at(held.entry.origin), [0], topic, [offset])
-        ((_, decoded),) = (decode_apart if named else decode_nameless)(self._decoders.of(entry), record)
+        decoder = ImpatientDecoder(self._decoders.of(entry), entry)
+        try:
+            ((_, decoded),) = (decode_apart if named else decode_nameless)(decoder, record)
+        except EvolveFirst:  # its table takes up what it has
+            return None
         if decoded.rejected:
             return decoded.rejected[0].error
         return TOO_OLD if without_old(decoded.batch, self._oldest)[1] else None

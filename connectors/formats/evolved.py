@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from connectors.formats import bson, plain
+from connectors.formats import plain
 from connectors.formats.forms import Conversion, Each, Form
 from connectors.formats.reasons import Rejection
 
@@ -53,15 +53,15 @@ class RawForm:
         return [None if value is None else each(value) for value in values]
 
 
-def texts_of(written: Form | None, encoding: str) -> Each:
+def texts_of(written: Form | None) -> Each:
     """Return what gives the text of any raw value: by `written`, the encoding's own form of a string, else its JSON."""
-    own, other = RawForm(written), bson.text_of if encoding == "bson" else plain.text_of
+    own = RawForm(written)
 
     def text(raw: Any) -> str | None:
         try:
             return _as_text(own.each(raw))
         except _UNFIT:
-            return other(raw)
+            return plain.text_of(raw)
 
     return text
 

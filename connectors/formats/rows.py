@@ -221,7 +221,7 @@ def _texts_of(column: WireColumn) -> Any:
         written = form_of(ColumnType(Kind.STRING), column.encoding, scale=scale)
     except ConfigurationError:
         written = None
-    return texts_of(written, column.encoding)
+    return texts_of(written)
 
 
 def can_be_named(name: str) -> bool:

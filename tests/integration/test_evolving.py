@@ -181,6 +181,12 @@ def test_columns_follow_their_source_by_each_policy(kafka: Kafka, tmp_path: Path
             assert await here.verb("tables", "resume", "paused") == 0
             assert "many" == (await here.emitted("paused", len(CHANGES)))[4].row["visits"]
 
+            here.spec("strict", type_changes="text", unknown_columns="add")
+            await asyncio.to_thread(apply_folder, here.config, here.folder / "tables")
+            assert await here.verb("quarantine", "redrive", "--table", "strict") == 0
+            redriven = await here.emitted("strict", len(CHANGES))
+            assert {"new", "b"} == {out.row["note"] for out in redriven if "note" in out.row}
+
     asyncio.run(main())
 
 

@@ -121,16 +121,18 @@ class _Reader:
                 if not row.is_key and name in self._unknown and (value is not None or stated):
                     yield name, _Case(row.index, value, None, row)
                 continue
-            if value is None or not widens or name in self._takes_all:
+            if not widens or name in self._takes_all:
                 continue
             way = self._way(name, row)
             if not self._takes(way, value):
                 yield name, _Case(row.index, value, way, row)
 
     def _takes(self, way: Way | None, value: Any) -> bool:
-        if way is None or not exists(way):
+        if way is None:
+            return value is None
+        if not exists(way):  # the schema block says so, which comes with a null too
             return False
-        return takes(way, [value]) or is_unavailable(way, value, self._placeholder)
+        return value is None or takes(way, [value]) or is_unavailable(way, value, self._placeholder)
 
     def _way(self, name: str, row: Row) -> Way | None:
         key = (name, id(row.fields), row.dialect)

@@ -125,6 +125,31 @@ def test_as_text_a_column_takes_whatever_comes(column: str) -> None:
     assert [] == [rejected for part in parts for rejected in part.rejected]
 
 
+def block(**types: str) -> dict[str, Any]:
+    """Return a schema block of rows with columns of these types, each of which may be null."""
+    fields = [{"field": name, "type": type_, "optional": name != "id"} for name, type_ in types.items()]
+    row = {"type": "struct", "name": "s.public.t.Value", "optional": True, "fields": fields}
+    rows = [{**row, "field": name} for name in ("before", "after")]
+    return {"type": "struct", "name": "s.public.t.Envelope", "optional": False, "fields": rows}
+
+
+@pytest.mark.parametrize("op", ["c", "d"])
+@pytest.mark.parametrize(("policy", "becomes"), [("text", {"visits": "string"}), ("pause", {})])
+def test_a_null_says_by_its_schema_block_what_its_column_has_become(
+    policy: str, becomes: dict[str, str], op: str
+) -> None:
+    """Also that of a delete, which has no value but its key's: neither goes to quarantine."""
+    columns = {"id": "int", "visits": "int"}
+    text = envelope({"id": 2, "visits": None}, op=op, schema=block(id="int32", visits="string"))
+    number = envelope({"id": 1, "visits": 3}, schema=block(id="int32", visits="int32"))
+    records = records_of([], extra=[('{"id":1}', number), ('{"id":2}', text)])
+    entry, _, parts = evolve(entry_of(columns=columns, type_changes=policy), records)
+
+    assert becomes == {name: "string" for name in columns if str(entry.spec.columns[name].type) == "string"}
+    assert [] == [rejected for part in parts for rejected in part.rejected]
+    assert (policy == "pause") == isinstance(parts[-1].stop, TableStopped)
+
+
 @pytest.mark.parametrize("column", [name for name in STRANGE if name != "name"])
 def test_in_a_new_column_is_what_the_type_does_not_hold(column: str) -> None:
     """Of the two columns one is null: a row says the value once."""

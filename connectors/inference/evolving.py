@@ -34,6 +34,7 @@ from schemas.types import DECIMAL_PRECISION_MAX, ColumnType, Kind
 
 # Why records are refused that another spec might take.
 MENDABLE = frozenset({"bad_type", "out_of_range", "bad_schema", "bad_key", "unknown_column"})
+_FEW = 4  # values that are looked at one by one
 _WIDENED = frozenset({Kind.INT, Kind.FLOAT, Kind.DECIMAL})
 
 
@@ -94,7 +95,7 @@ class _Reader:
     """Finds the values that a spec does not take."""
 
     def __init__(self, spec: TableSpec, unknown: Collection[str]) -> None:
-        self._spec, self._unknown = spec, unknown
+        self._spec, self._unknown, self._widens = spec, unknown, spec.type_changes != "quarantine"
         self._placeholder = Placeholder(spec.unavailable_placeholder)
         self._ways: dict[tuple[str, int, str], tuple[Row, Way | None]] = {}
         # What has a rest, or is a text of anything, takes all; and what may become null does that instead.
@@ -106,33 +107,40 @@ class _Reader:
         }
 
     def cases(self, rows: Iterable[Row]) -> dict[str, list[_Case]]:
-        """Return those values by column."""
+        """Return those values by column; values of one column that are read the same way are looked at together."""
         found: defaultdict[str, list[_Case]] = defaultdict(list)
+        read: defaultdict[tuple[str, Way | None], list[_Case]] = defaultdict(list)
         for row in rows:
-            for name, case in self._of_row(row):
-                found[name].append(case)
+            for name, value in row.values.items():
+                if name not in self._spec.columns:
+                    if self._is_new(name, value, row):
+                        found[name].append(_Case(row.index, value, None, row))
+                elif self._widens and name not in self._takes_all:
+                    way = self._way(name, row)
+                    read[name, way].append(_Case(row.index, value, way, row))
+        for (name, way), some in read.items():
+            if failing := self._failing(way, some):
+                found[name] += failing
         return found
 
-    def _of_row(self, row: Row) -> Iterator[tuple[str, _Case]]:
-        widens = self._spec.type_changes != "quarantine"
-        for name, value in row.values.items():
-            if name not in self._spec.columns:
-                stated = row.fields is not None and name in row.fields
-                if not row.is_key and name in self._unknown and (value is not None or stated):
-                    yield name, _Case(row.index, value, None, row)
-                continue
-            if not widens or name in self._takes_all:
-                continue
-            way = self._way(name, row)
-            if not self._takes(way, value):
-                yield name, _Case(row.index, value, way, row)
+    def _is_new(self, name: str, value: Any, row: Row) -> bool:
+        stated = row.fields is not None and name in row.fields
+        return not row.is_key and name in self._unknown and (value is not None or stated)
 
-    def _takes(self, way: Way | None, value: Any) -> bool:
-        if way is None:
-            return value is None
-        if not exists(way):  # the schema block says so, which comes with a null too
-            return False
-        return value is None or takes(way, [value]) or is_unavailable(way, value, self._placeholder)
+    def _failing(self, way: Way | None, cases: list[_Case]) -> list[_Case]:
+        """Return those that are not taken; all of a way that there is not: its schema block comes with a null too."""
+        if way is not None and not exists(way):
+            return cases
+        filled = [case for case in cases if case.value is not None]
+        if way is None or not filled or takes(way, [case.value for case in filled]):
+            return filled if way is None else []
+        if len(filled) > _FEW:
+            half = len(filled) // 2
+            return self._failing(way, filled[:half]) + self._failing(way, filled[half:])
+        return [case for case in filled if not self._takes(way, case.value)]
+
+    def _takes(self, way: Way, value: Any) -> bool:
+        return takes(way, [value]) or is_unavailable(way, value, self._placeholder)
 
     def _way(self, name: str, row: Row) -> Way | None:
         key = (name, id(row.fields), row.dialect)

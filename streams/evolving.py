@@ -16,11 +16,13 @@ from connectors.transport.chunk import Run
 from schemas.batch import Batch, Decoded
 from schemas.config import LimitsConfig
 from schemas.errors import PoisonRecord, TableStopped
-from schemas.evolution import Found
+from schemas.evolution import Evolved, Found, joined
 from schemas.table import TableEntry
 from streams.apart import Picked
+from streams.tables import TableDirectory
 
 NAMES_SHOWN = 10
+_HERE = "here"  # no slot of a worker: those begin with their stage
 
 
 class TableEvolves(TableStopped):
@@ -116,6 +118,14 @@ class EvolvingDecoder:
             assert decoded.stop is None, "it would have stopped before what came behind"
         decoded.stop, decoded.stop_index = stops[first], bad[first]
         return decoded
+
+
+def take_up_here(tables: TableDirectory, stop: TableEvolves) -> None:
+    """Have tables that nobody else runs take up what one needs, as if a worker had found it; nothing is written."""
+    own = tables.evolved(stop.table).get(_HERE)
+    columns = joined(own.columns if own else {}, {name: [found] for name, found in stop.columns.items()})
+    evolved = Evolved(table=stop.table, slot=_HERE, revision=own.revision + 1 if own else 1, columns=columns)
+    tables.update({evolved.key: evolved.encoded()})
 
 
 def evolving(decoder: Decoder, entry: TableEntry, limits: LimitsConfig, schemas: wire.Schemas | None) -> Decoder:

@@ -19,11 +19,10 @@ from connectors.formats.reasons import Rejection, rejection
 from schemas.change import Origin
 from schemas.config import LimitsConfig
 from schemas.errors import HeadgateError, PoisonRecord
-from schemas.evolution import Evolved, Found, in_force, joined
 from schemas.table import TableEntry, TableSpec
 from sinks.topics import encode_changes
 from streams.apart import Picked, decode_nameless
-from streams.evolving import TableEvolves, evolving
+from streams.evolving import TableEvolves, evolving, take_up_here
 from streams.tables import Readers, TableDirectory
 
 CHANGE, QUARANTINE = "change", "quarantine"
@@ -62,7 +61,6 @@ class Looker:
         self._schemas = schemas
         self._tables = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()})
         self._decoders = {name: self._decoder_of(entry) for name, entry in self._tables.items()}
-        self._found: dict[str, dict[str, list[Found]]] = {}
         self.evolved: dict[str, TableSpec] = {}  # of tables that took up what their records have, as they are now
         self._memories: dict[_Place, PartitionMemory] = {}
         self._previous: dict[_Place, int | None] = {}
@@ -96,10 +94,8 @@ class Looker:
 
     def _evolve(self, stop: TableEvolves) -> None:
         """Decode by a spec that takes what was found, as a worker does."""
-        columns = {name: [found] for name, found in stop.columns.items()}
-        found = self._found[stop.table] = joined(self._found.get(stop.table, {}), columns)
-        evolved = Evolved(table=stop.table, slot="decode", revision=1, columns=found)
-        entry = in_force(self._tables[stop.table], [evolved])
+        take_up_here(self._tables, stop)
+        entry = self._tables[stop.table]
         self._decoders[stop.table], self.evolved[stop.table] = self._decoder_of(entry), entry.spec
 
     def _text_of(self, record: OneRecord) -> bytes | None:

@@ -23,7 +23,7 @@ from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
 from streams.apart import TOO_OLD, Picked, decode_apart, decode_nameless, oldest_resent, without_old
 from streams.decoders import Decoders
-from streams.evolving import EvolveFirst, ImpatientDecoder
+from streams.evolving import EvolveFirst, ImpatientDecoder, take_up_here
 from streams.originals import Original, Originals
 from streams.quarantine import OPEN, REDRIVEN, SLOT, Held, Place, Quarantine, Wanted, settle
 from streams.registration import ensure_own_topics, load_tables, open_admin, own_topic
@@ -187,8 +187,9 @@ class _Trial:
         decoder = ImpatientDecoder(self._decoders.of(entry), entry)
         try:
             ((_, decoded),) = (decode_apart if named else decode_nameless)(decoder, record)
-        except EvolveFirst:  # its table takes up what it has
-            return None
+        except EvolveFirst as first:  # so will its table, once it is sent
+            take_up_here(self._tables, first.stop)
+            return self._decoded(held, self._tables[entry.spec.table], original, named=named)
         if decoded.rejected:
             return decoded.rejected[0].error
         return TOO_OLD if without_old(decoded.batch, self._oldest)[1] else None

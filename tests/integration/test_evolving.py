@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -83,7 +84,9 @@ class Installation:
             self.rows += 1
             row = {"id": self.rows, **ROW, **more}
             key = json.dumps({"id": row["id"]}, separators=(",", ":"))
-            producer.produce(self.topic(table), envelope(row, lsn=self.rows), key, partition)
+            producer.produce(
+                self.topic(table), envelope(row, lsn=self.rows, at_ms=int(time.time() * 1000)), key, partition
+            )
         assert producer.flush(30) == 0, "every record was delivered"
 
     def out(self, table: str) -> list[Out]:

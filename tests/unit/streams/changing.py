@@ -9,16 +9,18 @@ from typing import Any
 from streams.apart import Picked
 
 
-def envelope(row: dict[str, Any], *, op: str = "c", lsn: int = 1, schema: Any = None) -> str:
-    """Return the value of a change."""
+def envelope(
+    row: dict[str, Any], *, op: str = "c", lsn: int = 1, schema: Any = None, at_ms: int = 1_700_000_000_000
+) -> str:
+    """Return the value of a change, committed at a time."""
     source = {
         "connector": "postgresql", "name": "s", "schema": "public", "table": "t", "lsn": 1000 + lsn,
-        "ts_ms": 1_700_000_000_000, "snapshot": "false", "txId": 7, "sequence": json.dumps([None, str(1000 + lsn)]),
+        "ts_ms": at_ms, "snapshot": "false", "txId": 7, "sequence": json.dumps([None, str(1000 + lsn)]),
     }  # fmt: skip
     payload = {
         "before": {**dict.fromkeys(row), "id": row["id"]} if op == "d" else None,
         "after": None if op == "d" else row,
-        "source": source, "op": op, "ts_ms": 1_700_000_000_000, "transaction": None,
+        "source": source, "op": op, "ts_ms": at_ms, "transaction": None,
     }  # fmt: skip
     return json.dumps(payload if schema is None else {"schema": schema, "payload": payload}, separators=(",", ":"))
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,16 @@ from tests.services import (
     S3,
     Connect,
     Kafka,
+    MariaDB,
     Postgres,
     RedisServer,
     ServiceFailed,
     Services,
+    register_mariadb_connector,
     register_postgres_connector,
     wait_until,
 )
+from tests.services.debezium import WITH_SCHEMA_BLOCK
 
 
 def new_topic(kafka: Kafka, partitions: int = 1) -> str:
@@ -161,6 +165,33 @@ def test_a_row_of_postgres_becomes_a_record_of_debezium(kafka: Kafka, postgres: 
     assert ("r", {"id": 42, "name": "Ada"}) == (read["op"], read["after"])
     assert ("u", {"id": 42, "name": "Ada Lovelace"}) == (update["op"], update["after"])
     assert update["source"]["lsn"] > read["source"]["lsn"]
+
+
+def test_a_row_of_mariadb_becomes_a_record_of_debezium(kafka: Kafka, mariadb: MariaDB, connect: Connect) -> None:
+    """A snapshot row, a streamed update, and a change of the table, each with its schema block; then no more."""
+    name = f"services_{uuid.uuid4().hex[:10]}"
+    mariadb.create_database(name)
+    with closing(mariadb.connect(name)) as connection, connection.cursor() as cursor:
+        cursor.execute("create table patients (id int primary key, name text)")
+        cursor.execute("insert into patients values (42, 'Ada')")
+        connector = register_mariadb_connector(
+            connect, mariadb, [f"{name}.patients"], kafka_address=kafka.address, database=name,
+            overrides=WITH_SCHEMA_BLOCK,
+        )  # fmt: skip
+        connector.wait_streaming()
+        cursor.execute("update patients set name = 'Ada Lovelace' where id = 42")
+        cursor.execute("alter table patients add column born date")
+        cursor.execute("update patients set born = '1815-12-10' where id = 42")
+        read, named, born = (json.loads(value) for value in consume(kafka, connector.topic(f"{name}.patients"), 3))
+        changes = consume_until(kafka, connector.prefix, lambda values: any(b"add column" in value for value in values))
+        connector.delete()
+        wait_until(lambda: connector.name not in connect.request("GET", "/connectors"), "the connector is gone")
+
+    assert ("r", {"id": 42, "name": "Ada"}) == (read["payload"]["op"], read["payload"]["after"])
+    assert ("u", {"id": 42, "name": "Ada Lovelace"}) == (named["payload"]["op"], named["payload"]["after"])
+    assert {"id": 42, "name": "Ada Lovelace", "born": -56270} == born["payload"]["after"]
+    assert born["payload"]["source"]["pos"] > named["payload"]["source"]["pos"]
+    assert "alter table patients add column born date" == json.loads(changes[-1])["payload"]["ddl"]
 
 
 def test_a_connector_goes_on_after_its_worker_was_killed(services: Services, kafka: Kafka, postgres: Postgres) -> None:

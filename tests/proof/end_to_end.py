@@ -15,7 +15,15 @@ from pathlib import Path
 
 from tests.oracles import Verdict, require
 from tests.proof.by_hand import parser_of, services_of_its_own
-from tests.services import Connect, Connector, Kafka, Postgres, RedisServer, register_postgres_connector, wait_until
+from tests.services import (
+    Connect,
+    Kafka,
+    Postgres,
+    PostgresConnector,
+    RedisServer,
+    register_postgres_connector,
+    wait_until,
+)
 from tests.workloads.ends import Ends, wait_quiet
 from tests.workloads.installation import SECRET, STAGES, Installation, shapes_for
 from tests.workloads.loader import Loader
@@ -46,7 +54,7 @@ class Running:
     """A proof under way, for what is tried beside it."""
 
     installation: Installation
-    connector: Connector
+    connector: PostgresConnector
     model: Model
     dsn: str
 

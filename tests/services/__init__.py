@@ -10,7 +10,13 @@ process ends, in whatever way, its services end too.
 
 from tests.services.certificates import Authority, Certificate
 from tests.services.connect import Connect
-from tests.services.debezium import Connector, register_postgres_connector
+from tests.services.debezium import (
+    Connector,
+    MariaDBConnector,
+    PostgresConnector,
+    register_mariadb_connector,
+    register_postgres_connector,
+)
 from tests.services.factory import Services
 from tests.services.kafka import Kafka, Listener
 from tests.services.mariadb import MariaDB
@@ -29,10 +35,13 @@ __all__ = [
     "Kafka",
     "Listener",
     "MariaDB",
+    "MariaDBConnector",
     "Postgres",
+    "PostgresConnector",
     "RedisServer",
     "ServiceFailed",
     "Services",
+    "register_mariadb_connector",
     "register_postgres_connector",
     "until",
     "wait_until",

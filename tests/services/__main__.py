@@ -2,7 +2,7 @@
 
 import os
 
-from tests.services.jars import SETS, jars, version
+from tests.services.jars import PLUGINS, SETS, jars, version
 from tests.services.system import ADDRESS_VARIABLES, docker_answers
 
 
@@ -13,7 +13,7 @@ def main() -> None:
         if docker_answers() or os.environ.get(ADDRESS_VARIABLES[service]):
             continue
         folder = jars(name)
-        print(f"{name} {version('debezium' if name == 'debezium' else 'kafka')}: {len(list(folder.iterdir()))} jars")
+        print(f"{name} {version(name if name in PLUGINS else 'kafka')}: {len(list(folder.iterdir()))} jars")
 
 
 if __name__ == "__main__":

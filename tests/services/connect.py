@@ -1,4 +1,4 @@
-"""Kafka Connect, a distributed worker of one, with Debezium's PostgreSQL connector.
+"""Kafka Connect, a distributed worker of one, with Debezium's connectors for PostgreSQL and MariaDB.
 
 Distributed, as in production and in Debezium's image: connectors and their offsets live in Kafka, so a worker that was
 killed comes back with both.
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.services.container import Container, image
-from tests.services.jars import jars
+from tests.services.jars import PLUGINS, jars
 from tests.services.java import java_command
 from tests.services.runner import NativeProcess, Runner
 from tests.services.service import Service
@@ -62,7 +62,8 @@ class Connect(Service):
         port = free_port()
         plugins = folder / "plugins"
         plugins.mkdir()
-        (plugins / "debezium").symlink_to(jars("debezium"))
+        for name in PLUGINS:
+            (plugins / name).symlink_to(jars(name))
         properties = folder / "worker.properties"
         lines = {
             **worker_settings(port, kafka_address),

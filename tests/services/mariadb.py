@@ -1,10 +1,13 @@
 """MariaDB with a binary log of whole rows: the source database of the tests that speaks MySQL's protocol."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pymysql
 
@@ -82,12 +85,24 @@ class MariaDB(DatabaseServer):
             return False
         return True
 
-    def connect(self) -> "pymysql.Connection[pymysql.cursors.Cursor]":
+    def connect(self, database: str | None = None) -> "pymysql.Connection[pymysql.cursors.Cursor]":
         """A new connection that commits each statement, for tests; the caller closes it."""
         return pymysql.connect(
-            host=self.host, port=self.port, user=self.user, password=self.password, database=self.database,
+            host=self.host, port=self.port, user=self.user, password=self.password, database=database or self.database,
             autocommit=True, connect_timeout=10, charset="utf8mb4",
         )  # fmt: skip
+
+    def create_database(self, name: str) -> str:
+        """Create an empty database and return its address."""
+        assert re.fullmatch(r"[a-z_][a-z0-9_]*", name), "a name that needs no quotes"
+        self.run(f"create database {name}")
+        return self.url(name)
+
+    def run(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run one statement on a connection of its own; its rows."""
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
 
 
 def _initialize(data: Path, user: str | None) -> None:

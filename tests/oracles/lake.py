@@ -64,8 +64,19 @@ def _change(shape: Shape, row: dict[str, Any]) -> LakeChange:
         unavailable=frozenset(row["_hg_unavailable"]),
         old_key=_key(shape, row["_hg_old_key"]),
         new_key=_key(shape, row["_hg_new_key"]),
-        row={name: from_python(type_text, row[name]) for name, type_text in shape.columns.items()},
+        row={name: from_python(type_text, _value(row, name)) for name, type_text in shape.columns.items()},
     )
+
+
+def _value(row: Mapping[str, Any], name: str) -> Any:
+    """Return a column's value; what it was before it became a text is in a column `_hg_<name>__<type>`."""
+    formers = [value for each, value in row.items() if each.startswith(f"{_OWN}{name}__") and value is not None]
+    if not formers:
+        return row[name]
+    assert row[name] is None, f"{name} has one value"
+    (former,) = formers
+    assert type(former) is int, f"{name} was an integer: of other types nobody has said here what their texts are"
+    return str(former)
 
 
 def _key(shape: Shape, text: str | None) -> Key | None:

@@ -1,21 +1,26 @@
 """Debezium's envelopes of MongoDB: documents as texts of extended JSON, whole or as what was changed of them.
 
-A document's fields are the row's columns; `_id` is the key. An update without the whole document (`capture.mode:
-change_streams`) says some fields: the others are unavailable, and what was removed is null. Where it says only a part
-inside of a field, nobody can tell that field from it, and the record is refused.
+A document's fields are the row's columns, and so is what stands inside of them where `options.paths` say it; `_id` is
+the key. An update without the whole document (`capture.mode: change_streams`) is laid over the document before it, if
+that is there. Else it says some columns: the others are unavailable, and what was removed is null. Where it says only a
+part inside of a column, nobody can tell that column from it, and the record is refused (documents.py).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 
 from connectors.formats.base import Records, origin_offsets
+from connectors.formats.documents import Delta, DocumentColumns, DocumentOptions, applied, delta_of
 from connectors.formats.envelope import INCREMENTAL, NULL, Snapshot
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events
 from connectors.formats.inspection import inspect, is_block, side_record
+from connectors.formats.objects import written
+from connectors.formats.options import options_of
 from connectors.formats.positions import NO_SNAPSHOT
 from connectors.formats.reasons import Rejection
 from schemas.config import LimitsConfig
@@ -41,10 +46,15 @@ class _Source(msgspec.Struct, gc=False):
     txnNumber: int | None = None  # noqa: N815 - Debezium's name
 
 
+class _Truncated(msgspec.Struct, gc=False):
+    field: str
+    size: int
+
+
 class _Description(msgspec.Struct, gc=False):
     updatedFields: str | None = None  # noqa: N815 - Debezium's names
     removedFields: list[str] | None = None  # noqa: N815
-    truncatedArrays: list[Any] | None = None  # noqa: N815
+    truncatedArrays: list[_Truncated] | None = None  # noqa: N815
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -73,50 +83,54 @@ class _Key(msgspec.Struct, gc=False):
 
 
 _key = msgspec.json.Decoder(_Key).decode
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class _Unwrapper:
     """Reads the records of one collection."""
 
     def __init__(self, entry: TableEntry, limits: LimitsConfig) -> None:
-        self._spec, self._epoch, self._depth_max = entry.spec, entry.epoch, limits.record_depth_max
+        """Prepare for the columns of the spec.
+
+        Raises:
+            ConfigurationError: an option is none, or a path is that of no column.
+        """
+        self._epoch, self._depth_max, self._trusted = entry.epoch, limits.record_depth_max, entry.spec.before == "full"
+        paths = options_of(entry.spec, DocumentOptions).paths
+        self._columns = DocumentColumns(entry.spec, paths, depth_max=limits.record_depth_max)
         self._envelopes = Envelopes(_Record, limits, _judged)
 
     def unwrap(self, records: Records) -> Events:
         """Return the changes of the run."""
-        events, values, keys = Events(connector="mongodb"), records.values(), records.keys()
-        offsets = origin_offsets(records)
-        source = None
-        for index, read in self._envelopes.read(values, events):
-            envelope = read if read.op is not None and read.source is not None else read.payload
-            try:
-                if envelope is None:
-                    events.skipped[index] = _judged(inspect(values[index] or b"", depth_max=self._depth_max))
-                    continue
-                self._one(events, index, envelope, keys[index], offsets[index])
-                source = envelope.source
-            except Rejection as fault:
-                events.rejected[index] = fault
-        if source is not None:
-            events.source_name, events.source_table = source.name, f"{source.db}.{source.collection}"
+        events, values = Events(connector="mongodb"), records.values()
+        take = partial(self._take, values, records.keys(), origin_offsets(records))
+        self._envelopes.each(values, events, take)
         return events
 
-    def _one(self, events: Events, index: int, envelope: Any, key: bytes | None, offset: int) -> None:
+    def _take(
+        self,
+        values: list[bytes | None],
+        keys: list[bytes | None],
+        offsets: list[int],
+        index: int,
+        read: _Record,
+        events: Events,
+    ) -> None:
+        envelope: Any = read if read.op is not None and read.source is not None else read.payload
+        if envelope is None:
+            events.skipped[index] = _judged(inspect(values[index] or b"", depth_max=self._depth_max))
+            return
         source, snapshot = envelope.source, envelope.op == "r" or envelope.source.snapshot not in NO_SNAPSHOT
-        identifier = _identifier(key)
+        identifier = _identifier(keys[index])
         after, missing = self._after(envelope, identifier)
-        before = None if envelope.before is None else envelope.before.encode()
-        micros = (
-            source.ts_us if source.ts_us is not None else None if source.ts_ms is None else source.ts_ms * _MILLI_US
-        )
-        if micros is None:
-            raise Rejection("bad_time", "`source` has neither ts_us nor ts_ms")
+        before = None
+        if envelope.before is not None and (self._trusted or (envelope.op == "d" and identifier is None)):
+            before = self._columns.row(envelope.before.encode())
         place = events.add(
-            index, envelope.op, self._position(source, offset, snapshot=snapshot), micros, after=after, before=before,
-            snapshot=snapshot, transaction=_transaction(source),
+            index, envelope.op, self._position(source, offsets[index], snapshot=snapshot), _micros(source), after=after,
+            before=before, snapshot=snapshot, transaction=_transaction(source),
         )  # fmt: skip
         events.keys.append(None if identifier is None else b'{"%b":%b}' % (ID.encode(), identifier))
+        events.source_name, events.source_table = source.name, f"{source.db}.{source.collection}"
         if missing:
             events.unavailable[place] = missing
         if snapshot and source.snapshot != INCREMENTAL:
@@ -133,26 +147,30 @@ class _Unwrapper:
         if envelope.op == "d":
             return None, []
         if envelope.after is not None:
-            return envelope.after.encode(), []
+            return self._columns.row(envelope.after.encode()), []
         if envelope.updateDescription is None:
             raise Rejection("no_row", "an update with neither `after` nor `updateDescription`")
-        return self._of_description(envelope.updateDescription, identifier)
-
-    def _of_description(self, said: _Description, identifier: bytes | None) -> tuple[bytes, list[str]]:
-        updated = (said.updatedFields or "{}").encode()
-        inspect(updated, depth_max=self._depth_max)
-        try:
-            fields = {name: bytes(raw) for name, raw in _fields(updated).items()}
-        except (msgspec.DecodeError, RecursionError):
-            raise Rejection("no_row", "`updatedFields` is no text with a JSON object") from None
-        fields |= dict.fromkeys(said.removedFields or (), b"null")
-        if said.truncatedArrays or any("." in name for name in fields):
-            raise Rejection("partial_field", "the update says a part inside of a field, not the field")
+        delta = self._delta(envelope.updateDescription)
+        if envelope.before is not None:
+            return self._columns.row(applied(envelope.before.encode(), delta, depth_max=self._depth_max)), []
+        fields, missing = self._columns.of_delta(delta)
         if identifier is not None:
-            fields[ID] = identifier
-        missing = [name for name in self._spec.columns if name not in fields]
-        pairs = (msgspec.json.encode(name) + b":" + raw for name, raw in fields.items())
-        return b"{" + b",".join(pairs) + b"}", missing
+            fields[ID] = msgspec.Raw(identifier)
+        return written(fields), [name for name in missing if name not in fields]
+
+    def _delta(self, said: _Description) -> Delta:
+        truncated = [(one.field, one.size) for one in said.truncatedArrays or ()]
+        updated = (said.updatedFields or "{}").encode()
+        return delta_of(updated, said.removedFields or (), truncated, depth_max=self._depth_max)
+
+
+def _micros(source: _Source) -> int:
+    """Return the commit time."""
+    if source.ts_us is not None:
+        return source.ts_us
+    if source.ts_ms is None:
+        raise Rejection("bad_time", "`source` has neither ts_us nor ts_ms")
+    return source.ts_ms * _MILLI_US
 
 
 def _identifier(key: bytes | None) -> bytes | None:

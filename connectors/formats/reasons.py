@@ -46,7 +46,8 @@ _TABLE = (
     Reason(
         "partial_field",
         PoisonRecord,
-        "let the connector send whole documents: capture.mode=change_streams_update_full",
+        "let the connector send whole documents (capture.mode=change_streams_update_full) or those before a change "
+        "(change_streams_with_pre_image), or make columns of what stands inside by options.paths: docs/formats.md",
     ),
     Reason("no_source", PoisonRecord, "`source` names connector and position; a transformation may have taken it away"),
     Reason(

@@ -22,14 +22,21 @@ class _Source(msgspec.Struct, gc=False):
     collection: str = ""
 
 
+class _Truncated(msgspec.Struct, gc=False):
+    field: str = ""
+
+
 class _Description(msgspec.Struct, gc=False):
-    updatedFields: str | None = None  # noqa: N815 - Debezium's name
+    updatedFields: str | None = None  # noqa: N815 - Debezium's names
+    removedFields: list[str] | None = None  # noqa: N815
+    truncatedArrays: list[_Truncated] | None = None  # noqa: N815
 
 
 class _Envelope(msgspec.Struct, gc=False):
     op: str = ""
     source: _Source | None = None
     after: str | None = None
+    before: str | None = None
     updateDescription: _Description | None = None  # noqa: N815 - Debezium's name
     payload: _Envelope | None = None
 
@@ -66,7 +73,7 @@ class MongodbSampler:
                 return ()
             key = None if record.key is None else _key(record.key)
             identifier = None if key is None else (key.payload or key).id
-            row = _row(read)
+            row, parts = _row(read)
             named = None if identifier is None else {ID: _anything(identifier)}
         except UNREADABLE:
             return ()
@@ -81,6 +88,7 @@ class MongodbSampler:
             row=row,
             dialect="bson",
             apart=self._apart(record.topic, named),
+            parts=parts,
         )
         return (sample,)
 
@@ -93,11 +101,15 @@ class MongodbSampler:
         return frozenset({ID}) if len(kinds) > 1 else frozenset()
 
 
-def _row(read: _Envelope) -> dict[str, Any] | None:
-    """Return the document, or the whole fields that an update says; what is inside of a field is no column."""
+def _row(read: _Envelope) -> tuple[dict[str, Any] | None, frozenset[str]]:
+    """Return the document, or the whole fields that an update says, and the fields of which it says a part alone."""
     if read.after is not None:
-        return _document(read.after)
+        return _document(read.after), frozenset()
     said = read.updateDescription
-    if said is None or said.updatedFields is None:
-        return None
-    return {name: value for name, value in _document(said.updatedFields).items() if "." not in name}
+    if said is None:
+        return None, frozenset()
+    updated = _document(said.updatedFields or "{}")
+    inside = {path.partition(".")[0] for path in (*updated, *(said.removedFields or ())) if "." in path}
+    inside |= {one.field.partition(".")[0] for one in said.truncatedArrays or ()}
+    whole = {name: value for name, value in updated.items() if "." not in name}
+    return whole or None, frozenset() if read.before is not None else frozenset(inside)

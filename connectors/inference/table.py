@@ -51,6 +51,7 @@ class TableSamples:
         self._pending_bytes = 0
         self._deleted: list[Sample] = []
         self._apart: frozenset[str] = frozenset()
+        self._parts: frozenset[str] = frozenset()
         self._has_schema = False
         self.records = 0
 
@@ -60,6 +61,8 @@ class TableSamples:
         self._dialects[sample.dialect] = None
         self.records += 1
         self._apart |= sample.apart
+        if len(self._parts) < _KEYS_KEPT:
+            self._parts |= sample.parts
         if sample.key_columns is not None:
             self._key = sample.key_columns  # the newest: a key that was changed does not come back
             if self._key in self._keys or len(self._keys) < _KEYS_KEPT:
@@ -160,6 +163,11 @@ class TableSamples:
                 _shown(other) or "none" for other in list(self._keys)[:_NAMES_SHOWN] if other != self._key
             )
             found.append(f"keys of other columns were seen as well: {others}; the newest is proposed")
+        if parts := sorted(self._parts):
+            found.append(
+                f"{_shown(parts)}: updates say parts inside of them and not the rest, and are refused: set "
+                "capture.mode=change_streams_update_full, or make columns of what is inside by options.paths"
+            )
         if len(self._sources) > 1:
             without = ", so no key is proposed" if self._mixed and self._key else ""
             found.append(f"the topic holds several tables of the source{without}: {_shown(self._sources)}")

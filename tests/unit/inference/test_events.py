@@ -61,6 +61,19 @@ def test_documents_of_mongodb_are_told_by_their_wrappers() -> None:
     }  # fmt: skip
 
 
+def test_updates_of_mongodb_that_say_parts_of_fields_are_warned_of() -> None:
+    """Nobody can tell the field from them, unless the document before stands beside them."""
+    said = {"updatedFields": '{"address.city": "Ulm", "n": 1}', "removedFields": ["home.zip"],
+            "truncatedArrays": [{"field": "tags", "size": 1}]}  # fmt: skip
+    samples = [new_samples(), new_samples()]
+    for seen, before in zip(samples, (None, {"_id": 1}), strict=True):
+        seen.add(mongodb_record("u", 2, "1", updateDescription=said, before=before))
+    without, beside = ([each for each in seen.tables()[0].warnings if "parts" in each] for seen in samples)
+
+    assert ["address, home, tags"] == [each.partition(":")[0] for each in without]
+    assert [] == beside
+
+
 def dms(operation: str, data: Any, *, at: int = 0, record_type: str = "data") -> OneRecord:
     """Return a record of AWS DMS."""
     told = {"timestamp": "2019-10-31T22:53:59.721201Z", "record-type": record_type, "operation": operation,

@@ -7,19 +7,18 @@ within it (docs/positions.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from connectors.formats.base import Records, origin_offsets
 from connectors.formats.event_decoder import EventFormat
-from connectors.formats.events import Envelopes, Events
-from connectors.formats.images import NULL, Images, RowChange, given
+from connectors.formats.events import Events
+from connectors.formats.images import Image, ImageUnwrapper, RowChange, given
 from connectors.formats.reasons import Rejection
-from schemas.config import LimitsConfig
 from schemas.position import canal_position
-from schemas.table import TableEntry
 
 _CODES = {"INSERT": "c", "UPDATE": "u", "DELETE": "d", "TRUNCATE": "t"}
 _KNOWN = tuple(_CODES)  # no dict: what is looked up may be a list
@@ -33,41 +32,31 @@ class FlatMessage(msgspec.Struct, rename={"batch": "id", "is_ddl": "isDdl"}, gc=
     database: str
     table: str
     es: int
-    batch: int = 0
-    is_ddl: bool = False
-    data: list[msgspec.Raw] | None = None
-    old: list[msgspec.Raw] | None = None
-    gtid: str | None = None
+    batch: int | UnsetType = UNSET
+    is_ddl: bool | UnsetType = UNSET
+    data: list[msgspec.Raw] | UnsetType | None = UNSET
+    old: list[msgspec.Raw] | UnsetType | None = UNSET
+    gtid: str | UnsetType | None = UNSET
 
 
-class Canal:
+class Canal(ImageUnwrapper[FlatMessage]):
     """Reads the records of one table."""
 
-    def __init__(self, entry: TableEntry, limits: LimitsConfig) -> None:
-        """Prepare for the table.
+    connector, envelope = "canal", FlatMessage
+    partial = True
 
-        Raises:
-            ConfigurationError: a column of the key has a name that cannot be read.
-        """
-        self._epoch = entry.epoch
-        self._envelopes = Envelopes(FlatMessage, limits, _judge)
-        self._images = Images(entry.spec, partial=True)
-
-    def unwrap(self, records: Records) -> Events:
-        """Return the changes that the records hold."""
-        events = Events(connector="canal")
-        self._envelopes.each(records.values(), events, partial(self._take, origin_offsets(records)))
-        return events
-
-    def _take(self, offsets: list[int], index: int, message: FlatMessage, events: Events) -> None:
+    def take(self, offsets: list[int], index: int, message: FlatMessage, events: Events) -> None:
+        """Add the change of a record."""
         events.source_table = f"{message.database}.{message.table}"
         code, time = _CODES[message.type], message.es * _MS
-        at = partial(canal_position, self._epoch, time, message.batch, offsets[index])
+        at = partial(canal_position, self._epoch, time, message.batch or 0, offsets[index])
         if code == "t":
             events.add(index, code, at(0, 1), time)
             return
         rows = message.data or []
-        olds = message.old if code == "u" and message.old is not None else [NULL] * len(rows)
+        olds: Sequence[Image] = [UNSET] * len(rows)
+        if code == "u" and isinstance(message.old, list):
+            olds = message.old
         if not rows or len(rows) != len(olds):
             raise Rejection("no_row", "`data` has no rows, or another number than `old`")
         for number, (row, old) in enumerate(zip(rows, olds, strict=True)):
@@ -75,15 +64,16 @@ class Canal:
             change = RowChange(code, partial(at, number), time, after, before, message.gtid or None)
             self._images.add(events, index, change)
 
-
-def _judge(document: Any) -> str:
-    if not isinstance(document, dict) or not {"type", "isDdl", "es"} <= document.keys():
-        raise Rejection("not_a_change", "not one of Canal's flat messages")
-    if document["isDdl"] is True:
-        return "schema_change"
-    if document["type"] not in _KNOWN:
-        raise Rejection("unknown_op", "`type` is no change of rows: Canal needs binlog_format=ROW at its source")
-    raise Rejection("not_a_change", "a field of the message has another type than Canal writes")
+    @staticmethod
+    def judge(document: Any) -> str:
+        """Return the name of a record that is no change of a row."""
+        if not isinstance(document, dict) or not {"type", "isDdl", "es"} <= document.keys():
+            raise Rejection("not_a_change", "not one of Canal's flat messages")
+        if document["isDdl"] is True:
+            return "schema_change"
+        if document["type"] not in _KNOWN:
+            raise Rejection("unknown_op", "`type` is no change of rows: Canal needs binlog_format=ROW at its source")
+        raise Rejection("not_a_change", "a field of the message has another type than Canal writes")
 
 
 def looks_like(document: dict[str, Any]) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from connectors.formats.base import PartitionMemory, Records, origin_offsets
 from connectors.formats.debezium_json import NEW_KEY, OLD_KEY
 from connectors.formats.envelope import DIALECTS, SOURCES
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events
-from connectors.formats.images import NULL, given
+from connectors.formats.images import Image, given
 from connectors.formats.inspection import side_record
 from connectors.formats.positions import is_initial, positions, reads_anew, transactions
 from connectors.formats.reasons import Rejection
@@ -31,14 +32,14 @@ _SOURCE_FIELDS = sorted({name for source in SOURCES.values() for name in source.
 class Images(msgspec.Struct, gc=False):
     """A row before and after."""
 
-    before: msgspec.Raw = NULL
-    after: msgspec.Raw = NULL
+    before: Image = UNSET
+    after: Image = UNSET
 
 
 class Data(Images, gc=False):
     """The images, or what holds them behind a schema block."""
 
-    payload: Images | None = None
+    payload: Images | UnsetType | None = UNSET
 
 
 def attribute(field: str) -> str:
@@ -50,9 +51,9 @@ _CloudEvent = msgspec.defstruct(
     "_CloudEvent",
     [
         ("op", Literal["c", "u", "d", "r", "t"]),
-        ("data", Data | None, None),
-        *((name, str | None, None) for name in _NAMES[1:]),
-        *((name, Any, None) for name in _SOURCE_FIELDS),
+        ("data", Data | UnsetType | None, UNSET),
+        *((name, str | UnsetType | None, UNSET) for name in _NAMES[1:]),
+        *((name, Any, UNSET) for name in _SOURCE_FIELDS),
     ],
     rename={name: attribute(name) for name in (*_NAMES, *_SOURCE_FIELDS)},
     gc=False,
@@ -110,7 +111,8 @@ def _of_one_connector(found: list[tuple[int, Any]], events: Events) -> list[tupl
             events.rejected[index] = Rejection("unknown_connector", "iodebeziumconnector is not one that is known")
             continue
         try:
-            source = msgspec.convert(event, known, strict=False, from_attributes=True)
+            fields = {name: value for name in known.__struct_fields__ if (value := getattr(event, name)) is not UNSET}
+            source = msgspec.convert(fields, known, strict=False)
         except msgspec.ValidationError:
             events.rejected[index] = Rejection("no_source", "an attribute of the source is not what Debezium writes")
             continue

@@ -158,8 +158,10 @@ class FlatDecoder(DebeziumDecoder):
         try:
             flat = _Flat(value, value, _fields(value))
             if flat.fields.keys() == {"schema", "payload"} and not flat.fields.keys() <= self._spec.columns.keys():
-                payload = bytes(flat.fields["payload"])
-                prefix = self._prefix(bytes(flat.fields["schema"]))
+                payload, schema = bytes(flat.fields["payload"]), bytes(flat.fields["schema"])
+                if value.count(b":") != 2 + payload.count(b":") + schema.count(b":"):
+                    inspect(value, depth_max=self._depth_max)  # one of them stands there twice
+                prefix = self._prefix(schema)
                 if payload == NULL:
                     return self._deleted(run, index, prefix)
                 flat = _Flat(value, payload, _fields(payload), prefix)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -19,7 +18,7 @@ from connectors.formats.base import Records, origin_offsets
 from connectors.formats.dms_order import RANK_DIGITS, commit_times, positions
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events, RawRow
-from connectors.formats.objects import members, written
+from connectors.formats.objects import check_unique, members, written
 from connectors.formats.options import options_of
 from connectors.formats.reasons import Rejection
 from connectors.formats.texts import whole_texts
@@ -59,12 +58,6 @@ class Metadata(msgspec.Struct, rename="kebab", gc=False):
     prev_transaction_record_id: _Number = UNSET
 
 
-_FIELDS = attrgetter(*Metadata.__struct_fields__)
-_WITH_COLONS = attrgetter(
-    "timestamp", "commit_timestamp", "stream_position", "partition_key_value", "schema_name", "table_name"
-)
-
-
 class Unwrapper:
     """Reads the records of one table."""
 
@@ -88,14 +81,12 @@ class Unwrapper:
         key = msgspec.defstruct("Key", fields, rename=names, gc=False)
         self._read_key = msgspec.json.Decoder(key).decode
         self._write = msgspec.json.Encoder().encode
+        self._quoted = [self._write(name) for name in self._key]
 
     def unwrap(self, records: Records) -> Events:
         """Return the changes that the records hold; a change of a key is two of them."""
         events = Events(connector="dms", ranked=RANK_DIGITS)
-        values = records.values()
-        found = self._envelopes.read(values, events)
-        found = self._envelopes.without_twins(values, found, _colons([one for _, one in found]), events)
-        found = _without_own(found, events)
+        found = _without_own(self._envelopes.read(records.values(), events), events)
         if not found:
             return events
         indices = [index for index, _ in found]
@@ -128,10 +119,13 @@ class Unwrapper:
             return
         others: dict[int, tuple[bytes, bytes]] = {}
         for i, code in enumerate(events.codes):
-            if code == "d":
-                datas[i], befores[i] = None, self._deleted(datas[i], befores[i])
-            elif code == "u" and befores[i] is not None and (keys := self._changed(befores[i], datas[i])):
-                others[i] = keys
+            try:
+                if code == "d":
+                    datas[i], befores[i] = None, self._deleted(datas[i], befores[i])
+                elif code == "u" and befores[i] is not None and (keys := self._changed(befores[i], datas[i])):
+                    others[i] = keys
+            except Rejection as fault:
+                events.rejected[events.indices[i]] = fault
         if others:
             _part_key_changes(events, others)
 
@@ -140,11 +134,16 @@ class Unwrapper:
         return data if before is None or self._key_of(before) is None else before
 
     def _key_of(self, row: Any) -> bytes | None:
-        """Return the columns of the key that a row has as an object; None where one is missing."""
+        """Return the columns of the key that a row has as an object; None where one is missing.
+
+        Raises:
+            Rejection: one stands there twice.
+        """
         try:
             key = self._read_key(row)
         except (msgspec.MsgspecError, RecursionError):  # what is wrong with it is said where rows are typed
             return None
+        check_unique(row, self._quoted, depth_max=self._depth_max)
         values = msgspec.structs.astuple(key)
         return None if UNSET in values or not values else self._write(key)
 
@@ -207,19 +206,6 @@ def _without_own(found: list[tuple[int, Any]], events: Events) -> list[tuple[int
         events.skipped |= {index: "notification" for index, one in found if one.metadata.table_name in own}
         found = [(index, one) for index, one in found if one.metadata.table_name not in own]
     return found
-
-
-def _colons(envelopes: list[Any]) -> int:
-    """Return how many colons envelopes have: one for each key, and those inside their values."""
-    if not envelopes:
-        return 0
-    metadata = [one.metadata for one in envelopes]
-    fields = list(chain.from_iterable(map(_FIELDS, metadata)))
-    texts = [text for text in chain.from_iterable(map(_WITH_COLONS, metadata)) if text]
-    befores = [one.before for one in envelopes if one.before is not UNSET]
-    keys = 2 * len(envelopes) + len(befores) + len(fields) - fields.count(UNSET)
-    rows = b"".join([one.data for one in envelopes]).count(b":") + b"".join(befores).count(b":")
-    return keys + rows + "".join(texts).count(":")
 
 
 def _transactions(metadata: Sequence[Metadata]) -> list[str | None]:

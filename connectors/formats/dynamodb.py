@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from connectors.formats.base import Records, origin_offsets
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events
-from connectors.formats.objects import colons, elements, members, written
+from connectors.formats.objects import elements, members, written
 from connectors.formats.options import NoOptions, options_of
 from connectors.formats.reasons import Rejection
 from schemas.config import LimitsConfig
@@ -84,8 +84,7 @@ class Unwrapper:
         events = Events(connector="dynamodb", ranked=RANK_DIGITS)
         values, offsets = records.values(), origin_offsets(records)
         found = self._envelopes.read(values, events)
-        accounted = sum(colons(record) for _, record in found)
-        for index, record in self._envelopes.without_twins(values, found, accounted, events):
+        for index, record in found:
             try:
                 self._add(events, index, record, offsets[index])
             except Rejection as fault:

@@ -14,8 +14,8 @@ import msgspec
 
 from connectors.formats.base import PartitionMemory, Records
 from connectors.formats.inspection import inspect
-from connectors.formats.keys import ESCAPED_COLON
 from connectors.formats.reasons import Rejection
+from connectors.formats.twins import Twins
 from schemas.config import LimitsConfig
 from schemas.errors import PoisonRecord
 
@@ -100,7 +100,10 @@ class Unwrapper(Protocol):
 
 
 class Envelopes(Generic[T]):
-    """Reads envelopes of one type; what does not fit is looked at in full, and skipped by name or refused."""
+    """Reads envelopes of one type; what does not fit is looked at in full, and skipped by name or refused.
+
+    No envelope comes out that names a key twice, but for what is raw in it: that is for whoever reads it.
+    """
 
     def __init__(self, type_: type[T], limits: LimitsConfig, judge: Callable[[Any], str]) -> None:
         """`judge` gets the document of a record that `type_` does not take.
@@ -109,9 +112,15 @@ class Envelopes(Generic[T]):
         """
         self._decode = msgspec.json.Decoder(type_).decode
         self._limits, self._judge = limits, judge
+        self._twins = Twins(type_, depth_max=limits.record_depth_max)
 
     def read(self, values: Sequence[bytes | None], events: Events) -> list[tuple[int, T]]:
         """Return index and envelope of each record that is one; the others are noted in `events`."""
+        found, twins = self._twins.apart(values, self._read(values, events))
+        events.rejected |= twins
+        return found
+
+    def _read(self, values: Sequence[bytes | None], events: Events) -> list[tuple[int, T]]:
         decode, largest = self._decode, self._limits.record_bytes_max
         if None not in values and max(map(len, values), default=0) <= largest and all(map(bytes.isascii, values)):  # type: ignore[arg-type]
             return self._read_ordinary(values, events)
@@ -151,26 +160,6 @@ class Envelopes(Generic[T]):
                 events.rejected[index] = fault
             except PoisonRecord as exc:  # of schemas/position.py
                 events.rejected[index] = Rejection(exc.reason, exc.message)
-
-    def without_twins(
-        self, values: Sequence[bytes | None], found: list[tuple[int, T]], colons: int, events: Events
-    ) -> list[tuple[int, T]]:
-        """Return `found` without the envelopes that name a key twice; those are refused.
-
-        `colons` is how many all of `found` have, by what was read of them: its keys, and those inside its values. It
-        is never too many, so where all of them together have no more, no key was passed over.
-        """
-        joined = b"".join([values[index] or b"" for index, _ in found])
-        if joined.count(b":") == colons and ESCAPED_COLON not in joined:
-            return found
-        clean = []
-        for index, envelope in found:
-            try:
-                inspect(values[index] or b"", depth_max=self._limits.record_depth_max)
-                clean.append((index, envelope))
-            except Rejection as fault:
-                events.rejected[index] = fault
-        return clean
 
     def _note(self, index: int, value: bytes | None, events: Events) -> None:
         if value is None:

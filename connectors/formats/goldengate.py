@@ -10,16 +10,14 @@ from functools import partial
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET
 
 from connectors.formats import temporal
-from connectors.formats.base import Records
 from connectors.formats.event_decoder import EventFormat
-from connectors.formats.events import Envelopes, Events
-from connectors.formats.images import NULL, Images, RowChange, given
+from connectors.formats.events import Events
+from connectors.formats.images import Image, ImageUnwrapper, RowChange, given
 from connectors.formats.reasons import Rejection
-from schemas.config import LimitsConfig
 from schemas.position import goldengate_position
-from schemas.table import TableEntry
 
 _CODES = {"I": "c", "U": "u", "D": "d", "T": "t"}
 _KNOWN = tuple(_CODES)  # no dict: what is looked up may be a list
@@ -32,30 +30,17 @@ class Operation(msgspec.Struct, gc=False):
     op_type: Literal["I", "U", "D", "T"]
     op_ts: str
     pos: str | int
-    before: msgspec.Raw = NULL
-    after: msgspec.Raw = NULL
+    before: Image = UNSET
+    after: Image = UNSET
 
 
-class GoldenGate:
+class GoldenGate(ImageUnwrapper[Operation]):
     """Reads the records of one table."""
 
-    def __init__(self, entry: TableEntry, limits: LimitsConfig) -> None:
-        """Prepare for the table.
+    connector, envelope = "goldengate", Operation
 
-        Raises:
-            ConfigurationError: a column of the key has a name that cannot be read.
-        """
-        self._epoch = entry.epoch
-        self._envelopes = Envelopes(Operation, limits, _judge)
-        self._images = Images(entry.spec)
-
-    def unwrap(self, records: Records) -> Events:
-        """Return the changes that the records hold."""
-        events = Events(connector="goldengate")
-        self._envelopes.each(records.values(), events, self._take)
-        return events
-
-    def _take(self, index: int, operation: Operation, events: Events) -> None:
+    def take(self, _offsets: list[int], index: int, operation: Operation, events: Events) -> None:
+        """Add the change of a record."""
         events.source_table = operation.table
         at = partial(goldengate_position, self._epoch, str(operation.pos))
         try:
@@ -66,15 +51,18 @@ class GoldenGate:
         after, before = given(operation.after), given(operation.before)
         self._images.add(events, index, RowChange(code, at, time, None if code == "d" else after, before))
 
-
-def _judge(document: Any) -> str:
-    if not isinstance(document, dict) or not looks_like(document):
-        raise Rejection("not_a_change", "not one of GoldenGate's operations")
-    if document["op_type"] not in _KNOWN:
-        raise Rejection("unknown_op", "`op_type` is none of I, U, D, T")
-    if not isinstance(document.get("pos"), str | int):
-        raise Rejection("bad_position", "no `pos`: the formatter leaves it out where its template has no ${position}")
-    raise Rejection("not_a_change", "a field of the operation has another type than GoldenGate writes")
+    @staticmethod
+    def judge(document: Any) -> str:
+        """Return the name of a record that is no change of a row."""
+        if not isinstance(document, dict) or not looks_like(document):
+            raise Rejection("not_a_change", "not one of GoldenGate's operations")
+        if document["op_type"] not in _KNOWN:
+            raise Rejection("unknown_op", "`op_type` is none of I, U, D, T")
+        if not isinstance(document.get("pos"), str | int):
+            raise Rejection(
+                "bad_position", "no `pos`: the formatter leaves it out where its template has no ${position}"
+            )
+        raise Rejection("not_a_change", "a field of the operation has another type than GoldenGate writes")
 
 
 def looks_like(document: dict[str, Any]) -> bool:

@@ -6,39 +6,33 @@ are compared as they are written: the same tool writes equal values alike.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from connectors.formats.events import Events
+from connectors.formats.base import Records, origin_offsets
+from connectors.formats.events import Envelopes, Events
+from connectors.formats.objects import check_unique, members
 from connectors.formats.reasons import Rejection
+from schemas.config import LimitsConfig
 from schemas.errors import ConfigurationError
-from schemas.table import TableSpec
+from schemas.table import TableEntry, TableSpec
 
-NULL = msgspec.Raw(b"null")
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+Image = msgspec.Raw | UnsetType
+T = TypeVar("T")
 _encode = msgspec.json.encode
 
 
-def given(raw: msgspec.Raw) -> msgspec.Raw | None:
-    """Return an image, None where it is null."""
-    return None if bytes(raw) == b"null" else raw
+def given(raw: Image) -> msgspec.Raw | None:
+    """Return an image, None where it is null or not there."""
+    return None if raw is UNSET or bytes(raw) == b"null" else raw
 
 
-def laid_over(image: msgspec.Raw, changed: msgspec.Raw) -> bytes:
-    """Return `image` with the columns that `changed` has.
-
-    Raises:
-        Rejection: one of them is no JSON object.
-    """
-    return _encode(_read(_fields, image) | _read(_fields, changed))
-
-
-@dataclass(frozen=True, slots=True)
-class RowChange:
+class RowChange(NamedTuple):
     """One row as a tool says that it changed; `at` gives the position, of 0 the delete of a changed key, else of 1."""
 
     code: str
@@ -63,15 +57,16 @@ class Images:
     that write of it only what changed, `unsent` the JSON that one writes for a value that its source did not send.
     """
 
-    def __init__(self, spec: TableSpec, *, partial: bool = False, unsent: bytes = b"") -> None:
+    def __init__(self, spec: TableSpec, *, depth_max: int, partial: bool = False, unsent: bytes = b"") -> None:
         """Prepare for the spec's key; without one, no image has a key.
 
         Raises:
             ConfigurationError: a name cannot be read.
         """
-        self._trusted, self._partial = spec.before == "full", partial
+        self._trusted, self._partial, self._depth_max = spec.before == "full", partial, depth_max
         self._unsent, self._columns = unsent, spec.columns.keys()
-        self._heads = [_encode(name) + b":" for name in spec.key]
+        self._quoted = [_encode(name) for name in spec.key]
+        self._heads = [name + b":" for name in self._quoted]
         self._names = [f"k{number}" for number in range(len(spec.key))]
         try:
             type_ = msgspec.defstruct(
@@ -91,12 +86,12 @@ class Images:
         """Add what happened to one row of the record `index`.
 
         Raises:
-            Rejection: an image is no JSON object.
+            Rejection: an image is no JSON object, or names a column twice.
         """
         unavailable: list[str] = []
         if self._unsent:
             after, unavailable = self._sent(row.after)
-            row = replace(row, after=after, before=self._sent(row.before)[0])
+            row = row._replace(after=after, before=self._sent(row.before)[0])
         self._add(events, index, row)
         if unavailable:
             events.unavailable[len(events.indices) - 1] = unavailable
@@ -105,7 +100,7 @@ class Images:
         """Return an image without what was not sent, and the columns of the spec that it lacks for that."""
         if image is None or self._unsent not in bytes(image):
             return image, []
-        fields = _read(_fields, image)
+        fields = members(image, depth_max=self._depth_max)
         names = [name for name, value in fields.items() if bytes(value) == self._unsent]
         kept = {name: value for name, value in fields.items() if name not in names}
         return msgspec.Raw(_encode(kept)), [name for name in names if name in self._columns]
@@ -143,13 +138,16 @@ class Images:
     def _before(self, row: RowChange) -> bytes | msgspec.Raw | None:
         if not self._trusted or row.before is None or row.after is None:
             return None
-        return laid_over(row.after, row.before) if self._partial else row.before
+        if not self._partial:
+            return row.before
+        whole, changed = (members(image, depth_max=self._depth_max) for image in (row.after, row.before))
+        return _encode(whole | changed)
 
     def key(self, image: msgspec.Raw | None) -> bytes | None:
         """Return the key of a row, None where the image does not have all of it.
 
         Raises:
-            Rejection: the image is no JSON object.
+            Rejection: the image is no JSON object, or names a column of the key twice.
         """
         return None if image is None or not self._names else self._object(self._parts(image))
 
@@ -157,7 +155,7 @@ class Images:
         """Return both keys where they differ; what `before` does not have is as in `after`.
 
         Raises:
-            Rejection: an image is no JSON object.
+            Rejection: an image is no JSON object, or names a column of the key twice.
         """
         if before is None or not self._names:
             return None
@@ -172,7 +170,13 @@ class Images:
         return KeyChange(found[0], found[1])
 
     def _parts(self, image: msgspec.Raw) -> list[Any]:
-        found = _read(self._decode, image)
+        try:
+            found = self._decode(image)
+        except RecursionError:  # it was passed over before, but from a place with more room
+            raise Rejection("too_deep", "nested deeper than the decoder reads") from None
+        except msgspec.MsgspecError:
+            raise Rejection("no_row", "an image of the row is no JSON object") from None
+        check_unique(image, self._quoted, depth_max=self._depth_max)
         return [getattr(found, name) for name in self._names]
 
     def _object(self, parts: list[Any]) -> bytes | None:
@@ -181,10 +185,45 @@ class Images:
         return b"{" + b",".join([head + bytes(part) for head, part in zip(self._heads, parts, strict=True)]) + b"}"
 
 
-def _read(decode: Callable[[msgspec.Raw], Any], image: msgspec.Raw) -> Any:
-    try:
-        return decode(image)
-    except RecursionError:  # it was passed over before, but from a place with more room
-        raise Rejection("too_deep", "nested deeper than the decoder reads") from None
-    except msgspec.MsgspecError:
-        raise Rejection("no_row", "an image of the row is no JSON object") from None
+class ImageUnwrapper(Generic[T]):
+    """Reads the records of one table of a tool that writes images of rows; a format says how one is taken."""
+
+    connector: ClassVar[str]
+    envelope: ClassVar[type[Any]]
+    partial: ClassVar[bool] = False  # both as `Images` has them
+    unsent: ClassVar[bytes] = b""
+
+    def __init__(self, entry: TableEntry, limits: LimitsConfig) -> None:
+        """Prepare for the table.
+
+        Raises:
+            ConfigurationError: a column of the key has a name that cannot be read.
+        """
+        self._epoch = entry.epoch
+        self._envelopes: Envelopes[T] = Envelopes(self.envelope, limits, self.judge)
+        self._images = Images(
+            entry.spec, depth_max=limits.record_depth_max, partial=self.partial, unsent=self.unsent
+        )  # fmt: skip
+
+    def unwrap(self, records: Records) -> Events:
+        """Return the changes that the records hold."""
+        events = Events(connector=self.connector)
+        self._envelopes.each(records.values(), events, partial(self.take, origin_offsets(records)))
+        return events
+
+    @staticmethod
+    @abstractmethod
+    def judge(document: Any) -> str:
+        """Return the name of a record that is no change of a row, of its document.
+
+        Raises:
+            Rejection: the tool does not write such a record.
+        """
+
+    @abstractmethod
+    def take(self, offsets: list[int], index: int, envelope: T, events: Events) -> None:
+        """Add the changes of an envelope; `offsets` are those of the records.
+
+        Raises:
+            Rejection: it says too little, or what no tool writes.
+        """

@@ -7,19 +7,16 @@ as they are: a column of dates refuses them, one declared string keeps them.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from connectors.formats.base import Records, origin_offsets
 from connectors.formats.event_decoder import EventFormat
-from connectors.formats.events import Envelopes, Events
-from connectors.formats.images import NULL, Images, RowChange, given
+from connectors.formats.events import Events
+from connectors.formats.images import Image, ImageUnwrapper, RowChange, given
 from connectors.formats.reasons import Rejection
-from schemas.config import LimitsConfig
 from schemas.position import maxwell_position
-from schemas.table import TableEntry
 
 Types = Literal["insert", "update", "delete", "bootstrap-insert"]
 _CODES = {"insert": "c", "update": "u", "delete": "d", "bootstrap-insert": "r"}
@@ -35,35 +32,25 @@ class Change(msgspec.Struct, gc=False):
     database: str
     table: str
     data: msgspec.Raw
-    old: msgspec.Raw = NULL
-    ts: int = 0  # seconds
-    position: str | None = None
-    xid: int | None = None
-    xoffset: int | None = None
-    commit: bool = False
+    old: Image = UNSET
+    ts: int | UnsetType = UNSET  # seconds
+    position: str | UnsetType | None = UNSET
+    xid: int | UnsetType | None = UNSET
+    xoffset: int | UnsetType | None = UNSET
+    commit: bool | UnsetType = UNSET
 
 
-class Maxwell:
+class Maxwell(ImageUnwrapper[Change]):
     """Reads the records of one table."""
 
-    def __init__(self, entry: TableEntry, limits: LimitsConfig) -> None:
-        """Prepare for the table.
+    connector, envelope = "maxwell", Change
+    partial = True
 
-        Raises:
-            ConfigurationError: a column of the key has a name that cannot be read.
-        """
-        self._epoch = entry.epoch
-        self._envelopes = Envelopes(Change, limits, _judge)
-        self._images = Images(entry.spec, partial=True)
-
-    def unwrap(self, records: Records) -> Events:
-        """Return the changes that the records hold."""
-        events = Events(connector="maxwell")
-        self._envelopes.each(records.values(), events, partial(self._take, origin_offsets(records)))
-        return events
-
-    def _take(self, offsets: list[int], index: int, change: Change, events: Events) -> None:
+    def take(self, offsets: list[int], index: int, change: Change, events: Events) -> None:
+        """Add the change of a record."""
         events.source_table = f"{change.database}.{change.table}"
+        if change.ts is UNSET:
+            raise Rejection("bad_time", "no `ts`")
         data, old = given(change.data), given(change.old)
         code = _CODES[change.type]
         before = data if code == "d" else old
@@ -74,7 +61,7 @@ class Maxwell:
             change.ts * 1_000_000,
             None if code == "d" else data,
             before,
-            None if change.xid is None else str(change.xid),
+            None if change.xid is None or change.xid is UNSET else str(change.xid),
         )
         self._images.add(events, index, row_change)
 
@@ -82,25 +69,26 @@ class Maxwell:
     def _place(change: Change, offset: int) -> tuple[int, int, int]:
         """Return file, place in it, and row; a bootstrap's rows have none, so the time and the offset stand for it."""
         if change.type == "bootstrap-insert":
-            return 0, change.ts, offset
-        if change.position is None:
+            return 0, change.ts or 0, offset
+        if not change.position:
             raise Rejection("bad_position", "no `position`: start Maxwell with output_binlog_position=true")
         name, _, pos = change.position.rpartition(":")
         file = name.rpartition(".")[2]
         if not (file.isascii() and file.isdecimal() and pos.isascii() and pos.isdecimal()):
             raise Rejection("bad_position", "`position` is not the name of a file, a colon and a number")
-        if change.xoffset is not None:
+        if isinstance(change.xoffset, int):
             return int(file), int(pos), change.xoffset
         return int(file), int(pos), _LAST_ROW if change.commit else offset
 
-
-def _judge(document: Any) -> str:
-    kind = document.get("type") if isinstance(document, dict) else None
-    if kind in _NOTIFICATIONS:
-        return "notification"
-    if isinstance(kind, str) and kind.startswith(_DEFINITIONS):
-        return "schema_change"
-    raise Rejection("not_a_change", "not one of Maxwell's records")
+    @staticmethod
+    def judge(document: Any) -> str:
+        """Return the name of a record that is no change of a row."""
+        kind = document.get("type") if isinstance(document, dict) else None
+        if kind in _NOTIFICATIONS:
+            return "notification"
+        if isinstance(kind, str) and kind.startswith(_DEFINITIONS):
+            return "schema_change"
+        raise Rejection("not_a_change", "not one of Maxwell's records")
 
 
 def looks_like(document: dict[str, Any]) -> bool:

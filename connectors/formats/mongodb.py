@@ -8,14 +8,16 @@ part inside of a column, nobody can tell that column from it, and the record is 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from connectors.formats.base import Records, origin_offsets
 from connectors.formats.documents import Delta, DocumentColumns, DocumentOptions, applied, delta_of
-from connectors.formats.envelope import INCREMENTAL, NULL, Snapshot
+from connectors.formats.envelope import INCREMENTAL, Snapshot
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events
 from connectors.formats.inspection import inspect, is_block, side_record
@@ -35,15 +37,15 @@ _MILLI_US = 1_000
 
 class _Source(msgspec.Struct, gc=False):
     connector: Literal["mongodb"]
-    name: str = ""
-    db: str = ""
-    collection: str = ""
-    ts_ms: int | None = None
-    ts_us: int | None = None
-    ord: int | None = None
-    snapshot: Snapshot = None
-    lsid: str | None = None
-    txnNumber: int | None = None  # noqa: N815 - Debezium's name
+    name: str | UnsetType = UNSET
+    db: str | UnsetType = UNSET
+    collection: str | UnsetType = UNSET
+    ts_ms: int | UnsetType | None = UNSET
+    ts_us: int | UnsetType | None = UNSET
+    ord: int | UnsetType | None = UNSET
+    snapshot: Snapshot | UnsetType = UNSET
+    lsid: str | UnsetType | None = UNSET
+    txnNumber: int | UnsetType | None = UNSET  # noqa: N815 - Debezium's name
 
 
 class _Truncated(msgspec.Struct, gc=False):
@@ -52,29 +54,29 @@ class _Truncated(msgspec.Struct, gc=False):
 
 
 class _Description(msgspec.Struct, gc=False):
-    updatedFields: str | None = None  # noqa: N815 - Debezium's names
-    removedFields: list[str] | None = None  # noqa: N815
-    truncatedArrays: list[_Truncated] | None = None  # noqa: N815
+    updatedFields: str | UnsetType | None = UNSET  # noqa: N815 - Debezium's names
+    removedFields: list[str] | UnsetType | None = UNSET  # noqa: N815
+    truncatedArrays: list[_Truncated] | UnsetType | None = UNSET  # noqa: N815
 
 
 class _Envelope(msgspec.Struct, gc=False):
     op: Literal["c", "u", "d", "r"]
     source: _Source
-    after: str | None = None
-    before: str | None = None
-    updateDescription: _Description | None = None  # noqa: N815
+    after: str | UnsetType | None = UNSET
+    before: str | UnsetType | None = UNSET
+    updateDescription: _Description | UnsetType | None = UNSET  # noqa: N815
 
 
 class _Record(msgspec.Struct, gc=False):
     """An envelope, or one behind a schema block."""
 
-    op: Literal["c", "u", "d", "r"] | None = None
-    source: _Source | None = None
-    after: str | None = None
-    before: str | None = None
-    updateDescription: _Description | None = None  # noqa: N815
-    schema: msgspec.Raw = NULL
-    payload: _Envelope | None = None
+    op: Literal["c", "u", "d", "r"] | UnsetType | None = UNSET
+    source: _Source | UnsetType | None = UNSET
+    after: str | UnsetType | None = UNSET
+    before: str | UnsetType | None = UNSET
+    updateDescription: _Description | UnsetType | None = UNSET  # noqa: N815
+    schema: msgspec.Raw | UnsetType = UNSET
+    payload: _Envelope | UnsetType | None = UNSET
 
 
 class _Key(msgspec.Struct, gc=False):
@@ -83,6 +85,16 @@ class _Key(msgspec.Struct, gc=False):
 
 
 _key = msgspec.json.Decoder(_Key).decode
+
+
+@dataclass(slots=True)
+class _Run:
+    """Records, and the source of the last one that was a change."""
+
+    values: list[bytes | None]
+    keys: list[bytes | None]
+    offsets: list[int]
+    source: _Source | None = None
 
 
 class _Unwrapper:
@@ -101,36 +113,31 @@ class _Unwrapper:
 
     def unwrap(self, records: Records) -> Events:
         """Return the changes of the run."""
-        events, values = Events(connector="mongodb"), records.values()
-        take = partial(self._take, values, records.keys(), origin_offsets(records))
-        self._envelopes.each(values, events, take)
+        events = Events(connector="mongodb")
+        run = _Run(records.values(), records.keys(), origin_offsets(records))
+        self._envelopes.each(run.values, events, partial(self._take, run))
+        if source := run.source:
+            events.source_name, events.source_table = source.name or "", f"{source.db or ''}.{source.collection or ''}"
         return events
 
-    def _take(
-        self,
-        values: list[bytes | None],
-        keys: list[bytes | None],
-        offsets: list[int],
-        index: int,
-        read: _Record,
-        events: Events,
-    ) -> None:
-        envelope: Any = read if read.op is not None and read.source is not None else read.payload
-        if envelope is None:
-            events.skipped[index] = _judged(inspect(values[index] or b"", depth_max=self._depth_max))
+    def _take(self, run: _Run, index: int, read: _Record, events: Events) -> None:
+        envelope: Any = read if read.op and read.source else read.payload
+        if not envelope:
+            events.skipped[index] = _judged(inspect(run.values[index] or b"", depth_max=self._depth_max))
             return
-        source, snapshot = envelope.source, envelope.op == "r" or envelope.source.snapshot not in NO_SNAPSHOT
-        identifier = _identifier(keys[index])
+        source, snapshot = envelope.source, envelope.op == "r" or (envelope.source.snapshot or None) not in NO_SNAPSHOT
+        identifier = _identifier(run.keys[index], self._depth_max)
         after, missing = self._after(envelope, identifier)
         before = None
-        if envelope.before is not None and (self._trusted or (envelope.op == "d" and identifier is None)):
+        if envelope.before and (self._trusted or (envelope.op == "d" and identifier is None)):
             before = self._columns.row(envelope.before.encode())
+        position = self._position(source, run.offsets[index], snapshot=snapshot)
         place = events.add(
-            index, envelope.op, self._position(source, offsets[index], snapshot=snapshot), _micros(source), after=after,
-            before=before, snapshot=snapshot, transaction=_transaction(source),
+            index, envelope.op, position, _micros(source), after=after, before=before, snapshot=snapshot,
+            transaction=_transaction(source),
         )  # fmt: skip
-        events.keys.append(None if identifier is None else b'{"%b":%b}' % (ID.encode(), identifier))
-        events.source_name, events.source_table = source.name, f"{source.db}.{source.collection}"
+        events.keys.append(None if identifier is None else b'{"_id":' + identifier + b"}")
+        run.source = source
         if missing:
             events.unavailable[place] = missing
         if snapshot and source.snapshot != INCREMENTAL:
@@ -146,12 +153,12 @@ class _Unwrapper:
         """Return the document as far as the record says it, and the columns that it does not say."""
         if envelope.op == "d":
             return None, []
-        if envelope.after is not None:
+        if envelope.after:
             return self._columns.row(envelope.after.encode()), []
-        if envelope.updateDescription is None:
+        if not envelope.updateDescription:
             raise Rejection("no_row", "an update with neither `after` nor `updateDescription`")
         delta = self._delta(envelope.updateDescription)
-        if envelope.before is not None:
+        if envelope.before:
             return self._columns.row(applied(envelope.before.encode(), delta, depth_max=self._depth_max)), []
         fields, missing = self._columns.of_delta(delta)
         if identifier is not None:
@@ -166,14 +173,14 @@ class _Unwrapper:
 
 def _micros(source: _Source) -> int:
     """Return the commit time."""
-    if source.ts_us is not None:
+    if isinstance(source.ts_us, int):
         return source.ts_us
-    if source.ts_ms is None:
+    if not isinstance(source.ts_ms, int):
         raise Rejection("bad_time", "`source` has neither ts_us nor ts_ms")
     return source.ts_ms * _MILLI_US
 
 
-def _identifier(key: bytes | None) -> bytes | None:
+def _identifier(key: bytes | None, depth_max: int) -> bytes | None:
     """Return the extended JSON of a key's identifier, None if the record has none."""
     if key is None:
         return None
@@ -182,6 +189,8 @@ def _identifier(key: bytes | None) -> bytes | None:
         text = (read.payload or read).id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Rejection("bad_key", "the key is not `id` with a text of extended JSON") from None
+    if b"\\u" in key or key.count(b'"id"') > 1:
+        inspect(key, depth_max=depth_max)
     if text is None:
         return None
     try:
@@ -192,7 +201,7 @@ def _identifier(key: bytes | None) -> bytes | None:
 
 
 def _transaction(source: _Source) -> str | None:
-    return None if source.lsid is None or source.txnNumber is None else f"{source.lsid}:{source.txnNumber}"
+    return f"{source.lsid}:{source.txnNumber}" if source.lsid and isinstance(source.txnNumber, int) else None
 
 
 def _judged(document: Any) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
 from connectors.formats.inspection import inspect
 from connectors.formats.reasons import Rejection
@@ -34,6 +33,17 @@ def members(raw: Any, *, depth_max: int) -> dict[str, msgspec.Raw]:
     return found
 
 
+def check_unique(raw: Any, quoted: Sequence[bytes], *, depth_max: int) -> None:
+    """Refuse an object that has one of some members twice; `quoted` are their names as JSON.
+
+    Raises:
+        Rejection: it has, or is no object.
+    """
+    written = bytes(raw)
+    if b"\\" in written or any(written.count(name) > 1 for name in quoted):  # an escape may hide a name
+        members(raw, depth_max=depth_max)
+
+
 def elements(raw: Any) -> list[msgspec.Raw]:
     """Return the elements of a JSON array.
 
@@ -51,19 +61,3 @@ def elements(raw: Any) -> list[msgspec.Raw]:
 def written(found: Mapping[str, Any]) -> bytes:
     """Return the JSON object that has these members, each written as it is."""
     return _encode(found)
-
-
-def colons(value: Any) -> int:
-    """Return how many colons a decoded envelope has: one for each member, and those inside its values.
-
-    A member that may be missing must be UNSET then.
-    """
-    if isinstance(value, str):
-        return value.count(":")
-    if isinstance(value, msgspec.Raw):
-        return bytes(value).count(b":")
-    if isinstance(value, list):
-        return sum(map(colons, value))
-    if isinstance(value, msgspec.Struct):
-        return sum(1 + colons(one) for one in msgspec.structs.astuple(value) if one is not UNSET)
-    return 0

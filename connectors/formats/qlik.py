@@ -10,16 +10,14 @@ from functools import partial
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from connectors.formats import temporal
-from connectors.formats.base import Records, origin_offsets
 from connectors.formats.event_decoder import EventFormat
-from connectors.formats.events import Envelopes, Events
-from connectors.formats.images import NULL, Images, RowChange, given
+from connectors.formats.events import Events
+from connectors.formats.images import Image, ImageUnwrapper, RowChange, given
 from connectors.formats.reasons import Rejection
-from schemas.config import LimitsConfig
 from schemas.position import qlik_load_position, qlik_position
-from schemas.table import TableEntry
 
 _MAGIC = "atMSG"
 _CODES = {"REFRESH": "r", "INSERT": "c", "UPDATE": "u", "DELETE": "d"}
@@ -30,17 +28,17 @@ class Headers(msgspec.Struct, rename={"sequence": "changeSequence", "transaction
     """What is read of a message's headers; rows of a full load have no sequence, and may have no time."""
 
     operation: Literal["REFRESH", "INSERT", "UPDATE", "DELETE"]
-    sequence: str | None = None
-    timestamp: str | None = None
-    transaction: str | None = None
+    sequence: str | UnsetType | None = UNSET
+    timestamp: str | UnsetType | None = UNSET
+    transaction: str | UnsetType | None = UNSET
 
 
 class Message(msgspec.Struct, rename={"before": "beforeData"}, gc=False):
     """A row that was changed; of a delete it is in `data`."""
 
     headers: Headers
-    data: msgspec.Raw = NULL
-    before: msgspec.Raw = NULL
+    data: Image = UNSET
+    before: Image = UNSET
 
 
 class Envelope(msgspec.Struct, gc=False):
@@ -50,29 +48,16 @@ class Envelope(msgspec.Struct, gc=False):
     message: Message
 
 
-class Qlik:
+class Qlik(ImageUnwrapper[Envelope]):
     """Reads the records of one table."""
 
-    def __init__(self, entry: TableEntry, limits: LimitsConfig) -> None:
-        """Prepare for the table.
+    connector, envelope = "qlik", Envelope
 
-        Raises:
-            ConfigurationError: a column of the key has a name that cannot be read.
-        """
-        self._epoch = entry.epoch
-        self._envelopes = Envelopes(Envelope, limits, _judge)
-        self._images = Images(entry.spec)
-
-    def unwrap(self, records: Records) -> Events:
-        """Return the changes that the records hold."""
-        events = Events(connector="qlik")
-        self._envelopes.each(records.values(), events, partial(self._take, origin_offsets(records)))
-        return events
-
-    def _take(self, offsets: list[int], index: int, envelope: Envelope, events: Events) -> None:
+    def take(self, offsets: list[int], index: int, envelope: Envelope, events: Events) -> None:
+        """Add the change of a record."""
         message, headers = envelope.message, envelope.message.headers
         code, data, before = _CODES[headers.operation], given(message.data), given(message.before)
-        time = _time(headers.timestamp, needed=code != "r")
+        time = _time(headers.timestamp or "", needed=code != "r")
         at = partial(qlik_position, self._epoch, headers.sequence or "")
         if code == "r":
             at = partial(qlik_load_position, self._epoch, time, offsets[index])
@@ -83,27 +68,28 @@ class Qlik:
         if code == "r":
             events.initial.add(len(events.indices) - 1)
 
+    @staticmethod
+    def judge(document: Any) -> str:
+        """Return the name of a record that is no change of a row."""
+        if not isinstance(document, dict) or not looks_like(document):
+            raise Rejection("not_a_change", "not one of Replicate's messages")
+        if document["type"] != "DT":
+            return "schema_change"
+        message = document.get("message")
+        headers = message.get("headers") if isinstance(message, dict) else None
+        if isinstance(headers, dict) and headers.get("operation") not in _KNOWN:
+            raise Rejection("unknown_op", "`operation` is none of REFRESH, INSERT, UPDATE, DELETE")
+        raise Rejection("not_a_change", "a field of the message has another type than Replicate writes")
 
-def _time(text: str | None, *, needed: bool) -> int:
+
+def _time(text: str, *, needed: bool) -> int:
     """Return a time in microseconds since 1970; it is UTC."""
     if not text and not needed:
         return 0
     try:
-        return temporal.micros_of(text or "")
+        return temporal.micros_of(text)
     except Rejection:
         raise Rejection("bad_time", "`timestamp` is no time") from None
-
-
-def _judge(document: Any) -> str:
-    if not isinstance(document, dict) or not looks_like(document):
-        raise Rejection("not_a_change", "not one of Replicate's messages")
-    if document["type"] != "DT":
-        return "schema_change"
-    message = document.get("message")
-    headers = message.get("headers") if isinstance(message, dict) else None
-    if isinstance(headers, dict) and headers.get("operation") not in _KNOWN:
-        raise Rejection("unknown_op", "`operation` is none of REFRESH, INSERT, UPDATE, DELETE")
-    raise Rejection("not_a_change", "a field of the message has another type than Replicate writes")
 
 
 def looks_like(document: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from connectors.formats.base import Records
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events
 from connectors.formats.inspection import inspect
-from connectors.formats.objects import colons, written
+from connectors.formats.objects import written
 from connectors.formats.options import NoOptions, options_of
 from connectors.formats.reasons import Rejection
 from schemas.config import LimitsConfig
@@ -106,8 +106,7 @@ class Unwrapper:
         values = [self._bare(index, value, unread) for index, value in enumerate(records.values())]
         found = self._envelopes.read(values, events)
         events.rejected |= unread
-        accounted = sum(colons(message) for _, message in found)
-        for index, message in self._envelopes.without_twins(values, found, accounted, events):
+        for index, message in found:
             before = len(events.indices)
             for notification in message.records:
                 try:

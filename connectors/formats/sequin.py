@@ -10,20 +10,17 @@ from functools import partial
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from connectors.formats import temporal
-from connectors.formats.base import Records, origin_offsets
 from connectors.formats.event_decoder import EventFormat
-from connectors.formats.events import Envelopes, Events
-from connectors.formats.images import NULL, Images, RowChange, given
+from connectors.formats.events import Events
+from connectors.formats.images import Image, ImageUnwrapper, RowChange, given
 from connectors.formats.reasons import Rejection
-from schemas.config import LimitsConfig
 from schemas.position import sequin_position
-from schemas.table import TableEntry
 
 _CODES = {"insert": "c", "update": "u", "delete": "d", "read": "r"}
 _KNOWN = tuple(_CODES)  # no dict: what is looked up may be a list
-_UNSENT = b'"unchanged_toast"'
 
 
 class Metadata(
@@ -34,8 +31,8 @@ class Metadata(
     table_schema: str
     table_name: str
     time: str
-    lsn: int | None = None
-    number: int | None = None
+    lsn: int | UnsetType | None = UNSET
+    number: int | UnsetType | None = UNSET
 
 
 class Message(msgspec.Struct, gc=False):
@@ -43,40 +40,38 @@ class Message(msgspec.Struct, gc=False):
 
     action: Literal["insert", "update", "delete", "read"]
     metadata: Metadata
-    record: msgspec.Raw = NULL
-    changes: msgspec.Raw = NULL
+    record: Image = UNSET
+    changes: Image = UNSET
 
 
-class Sequin:
+class Sequin(ImageUnwrapper[Message]):
     """Reads the records of one table."""
 
-    def __init__(self, entry: TableEntry, limits: LimitsConfig) -> None:
-        """Prepare for the table.
+    connector, envelope = "sequin", Message
+    partial = True
+    unsent = b'"unchanged_toast"'
 
-        Raises:
-            ConfigurationError: a column of the key has a name that cannot be read.
-        """
-        self._epoch = entry.epoch
-        self._envelopes = Envelopes(Message, limits, _judge)
-        self._images = Images(entry.spec, partial=True, unsent=_UNSENT)
-
-    def unwrap(self, records: Records) -> Events:
-        """Return the changes that the records hold."""
-        events = Events(connector="sequin")
-        self._envelopes.each(records.values(), events, partial(self._take, origin_offsets(records)))
-        return events
-
-    def _take(self, offsets: list[int], index: int, message: Message, events: Events) -> None:
+    def take(self, offsets: list[int], index: int, message: Message, events: Events) -> None:
+        """Add the change of a record."""
         source, code = message.metadata, _CODES[message.action]
         events.source_table = f"{source.table_schema}.{source.table_name}"
         time = _time(source.time)
         lsn, number = (time, offsets[index]) if code == "r" else (source.lsn, source.number)
-        if lsn is None or number is None:
+        if not (isinstance(lsn, int) and isinstance(number, int)):
             raise Rejection("bad_position", "no `commit_lsn` or no `commit_idx`")
         at = partial(sequin_position, self._epoch, lsn, number, streamed=code != "r")
         record, changes = given(message.record), given(message.changes)
         after, before = (None, record) if code == "d" else (record, changes)
         self._images.add(events, index, RowChange(code, at, time, after, before))
+
+    @staticmethod
+    def judge(document: Any) -> str:
+        """Return the name of a record that is no change of a row."""
+        if not isinstance(document, dict) or not looks_like(document):
+            raise Rejection("not_a_change", "not one of Sequin's messages")
+        if document["action"] not in _KNOWN:
+            raise Rejection("unknown_op", "`action` is none of insert, update, delete, read")
+        raise Rejection("not_a_change", "a field of the message has another type than Sequin writes")
 
 
 def _time(text: str) -> int:
@@ -84,14 +79,6 @@ def _time(text: str) -> int:
         return temporal.micros_of(text)
     except Rejection:
         raise Rejection("bad_time", "`commit_timestamp` is no time") from None
-
-
-def _judge(document: Any) -> str:
-    if not isinstance(document, dict) or not looks_like(document):
-        raise Rejection("not_a_change", "not one of Sequin's messages")
-    if document["action"] not in _KNOWN:
-        raise Rejection("unknown_op", "`action` is none of insert, update, delete, read")
-    raise Rejection("not_a_change", "a field of the message has another type than Sequin writes")
 
 
 def looks_like(document: dict[str, Any]) -> bool:

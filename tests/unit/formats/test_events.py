@@ -28,8 +28,8 @@ ROW: dict[str, Any] = {
 
 class _Toy(msgspec.Struct):
     op: Literal["c", "u", "d", "r", "t"]
-    row: msgspec.Raw = msgspec.Raw(b"null")
-    at: int = 0
+    row: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    at: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Unwrapper:
@@ -47,9 +47,10 @@ class _Unwrapper:
     def unwrap(self, records: Records) -> Events:
         events = Events(connector="toy", source_name="shop", source_table="public.toys")
         for index, toy in self._envelopes.read(records.values(), events):
-            row = None if bytes(toy.row) == b"null" else toy.row
+            row = None if toy.row is msgspec.UNSET or bytes(toy.row) == b"null" else toy.row
+            at = toy.at or 0
             side: dict[str, Any] = {"before": row} if toy.op == "d" else {"after": row}
-            place = events.add(index, toy.op, f"{toy.at:04d}", toy.at, snapshot=toy.op == "r", **side)
+            place = events.add(index, toy.op, f"{at:04d}", at, snapshot=toy.op == "r", **side)
             if toy.op == "r":
                 events.initial.add(place)
         return events

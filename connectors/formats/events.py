@@ -21,6 +21,7 @@ from schemas.errors import PoisonRecord
 
 RawRow = bytes | msgspec.Raw | None
 T = TypeVar("T")
+WEAK_ORDER = "weak_order"  # noted of a change that is ordered by time and offset, where its tool could say its place
 
 
 @dataclass(slots=True)

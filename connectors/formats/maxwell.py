@@ -1,8 +1,9 @@
 """Maxwell: a change of MySQL or MariaDB a record, the rows of a bootstrap among them.
 
-An update that changes the key is one record. Maxwell gives no order without `output_binlog_position`; within an event
-of several rows it gives one with `output_xoffset`, else the offsets of the origin stand in for it. It writes zero dates
-as they are: a column of dates refuses them, one declared string keeps them.
+An update that changes the key is one record. Maxwell says no place without `output_binlog_position`: then a change has
+the time of its commit, and is below every one that has a place. Within an event of several rows it gives an order with
+`output_xoffset`, else the offsets of the origin stand in for it. It writes zero dates as they are: a column of dates
+refuses them, one declared string keeps them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from connectors.formats.event_decoder import EventFormat
-from connectors.formats.events import Events
+from connectors.formats.events import WEAK_ORDER, Events
 from connectors.formats.images import Image, ImageUnwrapper, RowChange, given
 from connectors.formats.reasons import Rejection
 from schemas.position import maxwell_position
@@ -22,6 +23,8 @@ Types = Literal["insert", "update", "delete", "bootstrap-insert"]
 _CODES = {"insert": "c", "update": "u", "delete": "d", "bootstrap-insert": "r"}
 _NOTIFICATIONS = ("bootstrap-start", "bootstrap-complete")  # no set: what is looked up may be a list
 _DEFINITIONS = ("table-", "database-")
+_NO_FILE = 0  # the files of a log begin with 1
+_FILE_END = 15  # what stands before it, and the file's number, are the first digits of a position
 _LAST_ROW = 10**20 - 1  # of a transaction: it has no xoffset, but `commit`
 
 
@@ -55,6 +58,9 @@ class Maxwell(ImageUnwrapper[Change]):
         code = _CODES[change.type]
         before = data if code == "d" else old
         file, pos, row = self._place(change, offsets[index])
+        if file == _NO_FILE and code != "r":
+            events.ranked = _FILE_END  # where places were said before, this stops the table
+            events.noted[len(events.indices)] = WEAK_ORDER
         row_change = RowChange(
             code,
             lambda half: maxwell_position(self._epoch, file, pos, row, half, streamed=code != "r"),
@@ -67,14 +73,12 @@ class Maxwell(ImageUnwrapper[Change]):
 
     @staticmethod
     def _place(change: Change, offset: int) -> tuple[int, int, int]:
-        """Return file, place in it, and row; a bootstrap's rows have none, so the time and the offset stand for it."""
-        if change.type == "bootstrap-insert":
-            return 0, change.ts or 0, offset
-        if not change.position:
-            raise Rejection("bad_position", "no `position`: start Maxwell with output_binlog_position=true")
+        """Return file, place in it, and row; where Maxwell says none, the time and the offset stand for it."""
+        if change.type == "bootstrap-insert" or change.position is None or change.position is UNSET:
+            return _NO_FILE, change.ts or 0, offset
         name, _, pos = change.position.rpartition(":")
         file = name.rpartition(".")[2]
-        if not (file.isascii() and file.isdecimal() and pos.isascii() and pos.isdecimal()):
+        if not (file.isascii() and file.isdecimal() and pos.isascii() and pos.isdecimal() and file.strip("0")):
             raise Rejection("bad_position", "`position` is not the name of a file, a colon and a number")
         if isinstance(change.xoffset, int):
             return int(file), int(pos), change.xoffset

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from connectors.formats import encode_row
+from connectors.formats import PartitionMemory, encode_row, format_of
 from connectors.formats.maxwell import looks_like, table_of
 from schemas.batch import Decoded
+from schemas.config import LimitsConfig
+from schemas.table import TableEntry
 from tests.unit.formats.captures import CapturedRun, records
-from tests.unit.formats.event_cases import TYPES, Record, cases
+from tests.unit.formats.event_cases import TYPES, Record, Run, cases
 
 CUSTOMERS = cases()["maxwell-stdout-all shop.customers"]
 
@@ -98,9 +100,10 @@ def test_without_offsets_within_a_transaction_the_origin_decides() -> None:
 
 
 @pytest.mark.parametrize(
-    "position", [None, "mysql-bin:10", "mysql-bin.000004", "mysql-bin.000004:-1", "x.1:" + "9" * 21]
+    "position",
+    ["", "mysql-bin.000000:10", "mysql-bin:10", "mysql-bin.000004", "mysql-bin.000004:-1", "x.1:" + "9" * 21],
 )
-def test_what_has_no_position_is_refused(position: str | None) -> None:
+def test_what_has_a_position_that_is_none_is_refused(position: str) -> None:
     """Its neighbours pass."""
     decoded = decode(change(), change(position=position), change())
 
@@ -133,3 +136,48 @@ def test_an_image_that_is_no_object_is_refused() -> None:
 
     assert [bad.error.reason for bad in decoded.rejected] == ["no_row"] * 3  # type: ignore[attr-defined]
     assert len(decoded.batch) == 1
+
+
+def test_without_positions_the_time_of_the_commit_and_then_the_offset_are_the_order() -> None:
+    """`output_binlog_position=false`: weaker, which is counted, but changes of one key stay in one partition."""
+    values = [change(position=None, ts=9), change(position=None, ts=10), change("delete", position=None, ts=10)]
+    decoded = decode(*values, change("bootstrap-insert", position=None, ts=99))
+    changed = decoded.batch.positions[:3]
+
+    assert [] == decoded.rejected
+    assert changed == sorted(set(changed))
+    assert decoded.batch.positions[3] < changed[0]
+    assert {"weak_order": 3} == decoded.noted
+
+
+def test_a_change_without_a_time_has_no_place_at_all() -> None:
+    """And no commit time for whoever reads it."""
+    value = change().replace(b'"ts": 1795220884, ', b"")
+
+    assert ["bad_time"] == [bad.error.reason for bad in decode(value).rejected]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("runs", [[2], [1, 1]])
+def test_positions_that_are_no_longer_said_stop_the_table(runs: list[int]) -> None:
+    """Every change without one would lose to those with one, silently; in one run, or in one after the other."""
+    values = [change(), change("update", position=None, ts=2_000_000_000, old={"name": "A"})]
+    decoder = format_of("maxwell").decoder(TableEntry(spec=CUSTOMERS.spec), LimitsConfig())
+    memory = PartitionMemory()
+    for count in runs:
+        decoded = decoder.decode(Run([Record(9, value) for value in values[:count]]), memory)
+        values = values[count:]
+
+    assert decoded.stop is not None
+    assert ("order_lost", runs[-1] - 1) == (decoded.stop.reason, decoded.stop_index)
+
+
+def test_positions_that_are_said_from_now_on_are_above_those_before_them() -> None:
+    """More order is taken as it comes; a repeat from an earlier file of the log stops nothing."""
+    values = [change(position=None, ts=2_000_000_000), change(position="b.000009:4"), change(position="b.000008:4")]
+    decoder = format_of("maxwell").decoder(TableEntry(spec=CUSTOMERS.spec), LimitsConfig())
+    memory = PartitionMemory()
+    decoded = [decoder.decode(Run([Record(9, value)]), memory) for value in values]
+    positions = [each.batch.positions[0] for each in decoded]
+
+    assert [None] * 3 == [each.stop for each in decoded]
+    assert positions[0] < positions[2] < positions[1]

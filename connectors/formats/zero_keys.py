@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -41,6 +42,11 @@ def check_zero_keys(part: Part, names: list[str]) -> None:
     part.reject(
         {i: Rejection("zero_key", "the delete's key is the zero value, and its row holds other columns") for i in lost}
     )
+
+
+def is_lost_key(key: Iterable[Any], others: Iterable[Any]) -> bool:
+    """Tell whether the values of a delete's key are the zeros of a lost one: its row holds more than its key."""
+    return all(map(_is_zero, key)) and not all(map(_is_nothing, others))
 
 
 def _others(before: msgspec.Raw, names: list[str]) -> list[Any]:

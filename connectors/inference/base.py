@@ -48,6 +48,7 @@ class Sample(msgspec.Struct, gc=False):
     dialect: str = "postgresql"
     types: Mapping[str, str] | None = None
     apart: frozenset[str] = frozenset()  # columns whose values may differ by their type alone
+    weak: str = ""  # the tool that could say the order better, in `WEAK_ORDERS` of risks.py
     parts: frozenset[str] = frozenset()  # columns of which the change says a part, and not the whole
 
 

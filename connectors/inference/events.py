@@ -11,7 +11,7 @@ import msgspec
 
 from connectors.formats import canal, cloudevents, dms, dynamodb, goldengate, maxwell, qlik, s3, sequin
 from connectors.formats.event_decoder import EventFormat
-from connectors.formats.events import Events, Unwrapper
+from connectors.formats.events import WEAK_ORDER, Events, Unwrapper
 from connectors.inference.base import Sample, SampledRecord
 from connectors.inference.blocks import Blocks, read_key
 from connectors.inference.fitting import UNREADABLE
@@ -19,6 +19,7 @@ from schemas.config import LimitsConfig
 from schemas.table import TableEntry, TableSpec
 
 Document = dict[str, Any]
+_EXACT_AT = slice(5, 6)  # in positions that say how exact they are: behind the epoch and `streamed`
 _ROWS = frozenset("cur")
 _KEYS = ("id", "_id", "uuid", "guid")
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
@@ -156,9 +157,19 @@ class EventSampler:
                     before=before_row,
                     dialect=events.dialect or self.told.format.dialect,
                     connector=events.connector,
+                    weak=events.connector if _is_weak(events, len(found)) else "",
                 )
             )
         return found
+
+
+def _is_weak(events: Events, place: int) -> bool:
+    """Tell whether a change has less order than its tool can say, or its tool says little of any."""
+    if events.snapshots and events.snapshots[place]:
+        return False
+    if events.connector == "canal" or events.noted.get(place) == WEAK_ORDER:
+        return True
+    return events.connector in {"dms", "dynamodb"} and events.positions[place][_EXACT_AT] in {"0", "1"}
 
 
 def _object(raw: Any) -> dict[str, Any] | None:

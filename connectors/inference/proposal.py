@@ -24,7 +24,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A spec, and what it rests on. `source` is the source's name of the table, `records` how many were sampled."""
+    """A spec, and what it rests on. `source` is the source's name of the table, `records` how many were sampled.
+
+    `warnings` are about the spec, `risks` about the source: values that it may lose, order that it does not say.
+    """
 
     spec: TableSpec
     source: str
@@ -33,6 +36,7 @@ class Proposal:
     records: int
     columns: dict[str, Evidence]
     warnings: list[str] = field(default_factory=list)
+    risks: list[str] = field(default_factory=list)
 
     @property
     def summary(self) -> str:

@@ -16,6 +16,7 @@ from connectors.inference.fitting import Way
 from connectors.inference.names import table_name
 from connectors.inference.proposal import Evidence, Proposal
 from connectors.inference.raw_values import RAW
+from connectors.inference.risks import Risks
 from connectors.inference.unavailable import Unavailable
 from schemas.table import COLUMNS_MAX, OWN_PREFIX, TableSpec
 from schemas.types import ColumnType, Kind
@@ -25,6 +26,7 @@ _PORTION_BYTES = 4 * 1024 * 1024
 _DELETES_KEPT = 1_000
 _KEYS_KEPT = 100
 _NAMES_SHOWN = 8
+OWN_SCALE = "data.VariableScaleDecimal"
 PLACEHOLDER = "__debezium_unavailable_value"
 
 # As text, 1 and "1" would be one.
@@ -52,6 +54,7 @@ class TableSamples:
         self._deleted: list[Sample] = []
         self._apart: frozenset[str] = frozenset()
         self._parts: frozenset[str] = frozenset()
+        self._risks = Risks()
         self._has_schema = False
         self.records = 0
 
@@ -61,6 +64,7 @@ class TableSamples:
         self._dialects[sample.dialect] = None
         self.records += 1
         self._apart |= sample.apart
+        self._risks.saw(sample)
         if len(self._parts) < _KEYS_KEPT:
             self._parts |= sample.parts
         if sample.key_columns is not None:
@@ -143,7 +147,11 @@ class TableSamples:
         }
         connectors = ", ".join(filter(None, self._connectors))
         warnings = [*self._warnings(key), *_by_warning(choices)]
-        return Proposal(spec, self._source, connectors, self._has_schema, self.records, evidence, warnings)
+        risks = self._risks.told(
+            {name: self._columns[name].nulls for name in names},
+            {name for name, one in evidence.items() if one.encoding == OWN_SCALE and "postgresql" in self._connectors},
+        )
+        return Proposal(spec, self._source, connectors, self._has_schema, self.records, evidence, warnings, risks)
 
     def _usable_key(self, choices: dict[str, Choice]) -> list[str]:
         usable = all(name in choices and choices[name].way.type.kind is not Kind.LIST for name in self._key)

@@ -18,6 +18,7 @@ def as_yaml(proposal: Proposal) -> str:
     lines = [
         f"# {proposal.records} records of {_line(proposal.source)}: {_line(proposal.summary)}",
         *(f"# look at: {_line(warning)}" for warning in proposal.warnings),
+        *(f"# risk: {_line(risk)}" for risk in proposal.risks),
         f"table: {_flow(spec.table)}",
         f"topics: {_flow(spec.topics)}",
         f"format: {_flow(spec.format)}",

@@ -73,9 +73,12 @@ def _tell(samples: Samples, proposals: list[Proposal]) -> None:
             say(shown(f"{topic}: {found}; no spec can be proposed from its records: {_way_out(found)}"))
         else:
             say(shown(f"{topic}: no change of a row"))
-    warnings = [f"{proposal.spec.table}: {warning}" for proposal in proposals for warning in proposal.warnings]
-    warnings += [f"{topic}: {count} records beyond the limit of samples" for topic, count in samples.overlooked.items()]
+    warnings = [f"risk of {proposal.spec.table}: {risk}" for proposal in proposals for risk in proposal.risks]
+    warnings += [f"look at {proposal.spec.table}: {told}" for proposal in proposals for told in proposal.warnings]
+    warnings += [
+        f"look at {topic}: {count} records beyond the limit of samples" for topic, count in samples.overlooked.items()
+    ]
     for warning in warnings[:WARNINGS_SHOWN]:
-        say(shown(f"look at {warning}"))
+        say(shown(warning))
     if len(warnings) > WARNINGS_SHOWN:
         say(f"and {len(warnings) - WARNINGS_SHOWN} more, which --print-spec shows")

@@ -76,6 +76,26 @@ def test_what_is_proposed_can_be_kept_and_used(file: Path, capfd: pytest.Capture
     assert [ROW] == decode(capfd, str(file), "--rows", "--spec", str(spec))[1]
 
 
+def test_what_the_source_may_lose_is_said_and_kept(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """On stderr with the records, and as a comment of the spec: a change of Maxwell that says no position."""
+    change = {"database": "shop", "table": "t", "type": "insert", "ts": 1, "xid": 1, "data": {"id": 1}}
+    record = {
+        "topic": "m",
+        "partition": 0,
+        "offset": 0,
+        "value": base64.b64encode(json.dumps(change).encode()).decode(),
+    }
+    file.write_text(json.dumps(record) + "\n")
+    code, _, said = decode(capfd, str(file))
+    printed = entry.run(["decode", str(file), "--print-spec"])
+    spec = capfd.readouterr().out
+
+    assert (ExitCode.OK, ExitCode.OK) == (code, printed)
+    assert "risk of shop.t: changes say no position" in said
+    assert "noted: 1 weak_order" in said
+    assert "# risk: changes say no position" in spec
+
+
 def test_a_table_that_is_not_there_is_not_printed(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """With another exit code, so that a script notices."""
     file.write_text(lines(RECORDS))

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import random
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from connectors import wire
+from connectors.formats.reasons import Rejection
 from schemas.table import TableSpec
 from tests.bench.other_events import mongodb_events, mongodb_spec
 from tests.unit.formats import avro_made, envelopes
@@ -119,9 +122,10 @@ def mongodb_tables(chance: random.Random) -> Iterator[Table]:
     """Yield made documents: created, replaced, changed in part, deleted."""
     topic = "made.public.results"
     made = [(key, json.loads(value)) for key, value, _ in mongodb_events(MADE_RECORDS, topic)]
-    columns = {"tags": "list<string>", "address": "json", "raw": "binary"}
+    columns = {"tags": "list<string>", "address": "json", "raw": "binary", "city": "string"}
     spec = mongodb_spec("results", topic).model_dump(mode="json")
     spec |= {"columns": spec["columns"] | columns, "features": [], "rules": []}
+    spec["options"] = {"paths": {"city": "$.home.city"}}
     records = list(_changed(made, chance))
     yield Table("made documents", _varied(TableSpec.model_validate(spec), chance), records)
 
@@ -129,8 +133,15 @@ def mongodb_tables(chance: random.Random) -> Iterator[Table]:
 def _changed(made: Iterable[tuple[bytes, Any]], chance: random.Random) -> Iterator[Record]:
     more = {"tags": ["a", None], "address": {"city": "Bonn"}, "raw": {"$binary": {"base64": "AAEC", "subType": "00"}}}
     for key, document in made:
-        kind = chance.choice(["whole", "part", "delete", "whole"])
-        if kind == "whole":
+        kind = chance.choice(["whole", "part", "delete", "whole", "inside"])
+        if kind == "inside":
+            before = json.loads(document["after"]) | more | {"home": {"city": "Ulm", "list": [1, {"a": 2}]}}
+            said = {
+                "updatedFields": json.dumps({"home.city": "Bonn", "home.list.1.a": 3, "tags.3": "d"}),
+                "removedFields": ["address.city"], "truncatedArrays": [{"field": "tags", "size": 1}],
+            }  # fmt: skip
+            document |= {"op": "u", "after": None, "before": json.dumps(before), "updateDescription": said}
+        elif kind == "whole":
             document["after"] = json.dumps(json.loads(document["after"]) | more)
         elif kind == "part":
             said = {"updatedFields": json.dumps({"note": "b", "amount": {"$numberDecimal": "1.5"}})}
@@ -153,6 +164,61 @@ def avro_tables(chance: random.Random) -> Iterator[Table]:
     ]
     made = [Record(*avro_made.record(row)) for row in rows]
     yield Table("made rows", _varied(avro_made.made_spec(), chance), made, avro_made.Known(avro_made.KNOWN))
+    for name, (framing, frame) in FRAMES.items():
+        some = [_reframed(record, frame) for record in made]
+        yield Table(f"made rows, {name}", _varied(avro_made.made_spec(), chance), some, _AnyId(framing))
+    yield Table("made rows, JSON Schema", _varied(avro_made.made_spec(), chance), list(_of_json_schema()), _AnyId())
+
+
+class _AnyId:
+    """A registry that knows the made schemas by every kind of id: 1 and 2 as Avro, 3 as JSON Schema."""
+
+    def __init__(self, framing: wire.Framing | None = None) -> None:
+        self.framing = framing or wire.Framing()
+        self._known: dict[int, wire.Registered] = {3: wire.Registered("JSON", "{}")}
+        self._known |= {number: wire.Registered("AVRO", str(text)) for number, text in avro_made.KNOWN.items()}
+
+    def schema(self, schema_id: wire.SchemaId, /) -> wire.Registered:
+        """Return one, or deny it."""
+        value = schema_id.value
+        found = self._known.get(value if isinstance(value, int) else UUID(value).int)
+        if found is None:
+            raise Rejection("unknown_schema", f"no {schema_id}")
+        return found
+
+
+def _headed(side: str, number: int, payload: bytes) -> tuple[bytes, Sequence[Header]]:
+    return payload, [(f"__{side}_schema_id", b"\0" + number.to_bytes(4, "big"))]
+
+
+Frame = Callable[[str, int, bytes], tuple[bytes, Sequence[Header]]]
+FRAMES: dict[str, tuple[wire.Framing, Frame]] = {
+    "ids of 8 bytes": (wire.Framing(id_size=8), lambda _, number, one: (b"\0" + number.to_bytes(8, "big") + one, ())),
+    "GUIDs": (wire.Framing(), lambda _, number, one: (b"\1" + UUID(int=number).bytes + one, ())),
+    "Glue": (wire.Framing(), lambda _, number, one: (b"\3\0" + UUID(int=number).bytes + one, ())),
+    "Glue, zlib": (
+        wire.Framing(inflated_bytes_max=100_000),
+        lambda _, number, one: (b"\3\5" + UUID(int=number).bytes + zlib.compress(one), ()),
+    ),
+    "headers": (wire.Framing(ids_in="either"), _headed),
+}
+
+
+def _reframed(record: Record, frame: Frame) -> Record:
+    """Return a record of 4 bytes behind a 0 in another frame."""
+    assert record.key is not None, "made rows have keys"
+    assert record.value is not None, "and values"
+    key, of_key = frame("key", int.from_bytes(record.key[1:5], "big"), record.key[5:])
+    value, of_value = frame("value", int.from_bytes(record.value[1:5], "big"), record.value[5:])
+    return Record(key, value, [*of_key, *of_value])
+
+
+def _of_json_schema() -> Iterator[Record]:
+    row = {"id": 1, "f": 0.5, "d": 1.5, "b": "AP8=", "n": "MDk=", "m": "{}", "t": ["x:", None]}
+    head = b"\0" + (3).to_bytes(4, "big")
+    for number in range(MADE_RECORDS):
+        value = json.dumps(avro_made.envelope(after=row | {"id": number})).encode()
+        yield Record(head + json.dumps({"id": number}).encode(), head + value)
 
 
 SEEDS: dict[str, Callable[[random.Random], Iterator[Table]]] = {

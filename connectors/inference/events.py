@@ -142,7 +142,7 @@ class EventSampler:
         return tuple(named)
 
     def _of_events(self, events: Events, table: str, known: _Known, topic: str) -> list[Sample]:
-        found = []
+        found: list[Sample] = []
         nothing = [None] * len(events.codes)  # a column that says nothing is empty
         for code, after, before in zip(events.codes, events.afters or nothing, events.befores or nothing, strict=True):
             after_row = _object(after) if code in _ROWS else None

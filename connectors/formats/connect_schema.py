@@ -163,8 +163,8 @@ def _logical(schema: dict[str, Any]) -> dict[str, Any]:
     if name in _LOGICAL:
         return {"logicalType": _LOGICAL[name]}
     scale, precision = str(parameters.get("scale", "")), str(parameters.get(PRECISION, PRECISION_DEFAULT))
-    if name != DECIMAL or not (scale.isdecimal() and precision.isdecimal()):
-        return {}  # Avro has no scale below zero; the parameters keep it
+    if name != DECIMAL or not (scale.isdecimal() and precision.isdecimal()) or int(scale) > int(precision):
+        return {}  # Avro has no scale below zero, nor above the precision; the parameters keep it
     return {"logicalType": "decimal", "scale": int(scale), "precision": int(precision)}
 
 

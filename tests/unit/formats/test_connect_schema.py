@@ -187,6 +187,18 @@ def test_nothing_is_lost_on_the_way_through_avro(found: tuple[dict[str, Any], An
     fastavro.parse_schema(json.loads(json.dumps(avro)))
 
 
+@pytest.mark.parametrize(("scale", "expected"), [("38", True), ("39", False), ("-1", False)])
+def test_a_decimal_that_avro_does_not_have_is_bytes_with_its_parameters(scale: str, expected: bool) -> None:
+    """Oracle's NUMBER(2,5) has more digits behind the point than digits; Connect does not mind."""
+    name, parameters = "org.apache.kafka.connect.data.Decimal", {"scale": scale, "connect.decimal.precision": "38"}
+    schema = {"type": "bytes", "optional": False, "name": name, "version": 1, "parameters": parameters}
+    avro = avro_of_connect(schema)
+
+    fastavro.parse_schema(json.loads(json.dumps(avro)))
+    assert expected == ("logicalType" in avro)
+    assert schema == connect_of_avro(tree(avro))
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -50,6 +50,7 @@ class _Row:
     deleted: str = ""
     newest: str = ""
     columns: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    origins: dict[str, tuple[Any, ...]] = field(default_factory=dict)  # by column: between equal positions they decide
     waiting: dict[str, Values] = field(default_factory=dict)
     moves: list[_Move] = field(default_factory=list)
 
@@ -122,9 +123,11 @@ class FinalRows:
     def _upsert(self, row: _Row, change: ChangeValue) -> None:
         row.newest = max(row.newest, change.position)
         said = {name: change.after.get(name, _ABSENT) for name in self._spec.columns.keys() - set(change.unavailable)}
+        origin = tuple(change.source.origin[3:])
         for name, value in said.items():
-            if name not in row.columns or row.columns[name][0] < change.position:
-                row.columns[name] = (change.position, value)
+            known = row.columns.get(name, ("", None))[0]
+            if known < change.position or (known == change.position and row.origins.get(name, ()) < origin):
+                row.columns[name], row.origins[name] = (change.position, value), origin
         if change.position < row.deleted:
             self._give(row.key, change.position, self._handed(said), late=True)
 

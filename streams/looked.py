@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +29,7 @@ from streams.tables import Readers, TableDirectory
 CHANGE, QUARANTINE = "change", "quarantine"
 _KINDS = {"schema_change": "schema"}  # of what is skipped, where the stages' counters have another name
 _NO_LIMIT = 1 << 62
+_RANK_DIGITS = 6  # of a position: what says how exact the order is, where a format has such
 _Place = tuple[str, int, str]  # topic, partition, table
 
 
@@ -48,21 +50,29 @@ class Looker:
     """Decodes records of some tables in the order in which they come; it remembers what a worker would."""
 
     def __init__(
-        self, specs: Mapping[str, TableSpec], limits: LimitsConfig, schemas: wire.Schemas | None = None
+        self,
+        specs: Mapping[str, TableSpec],
+        limits: LimitsConfig,
+        schemas: wire.Schemas | None = None,
+        *,
+        past_stops: bool = False,
     ) -> None:
         """Prepare for the tables; `schemas` is the registry of those whose records name their schema by an id.
+
+        `past_stops` shows a row at which its table would stop as the change that it is after all, and only counts it.
 
         Raises:
             ConfigurationError: a spec asks for what its format cannot read, or for a registry where there is none.
         """
-        self._limits = limits
+        self._limits, self._schemas, self._past_stops = limits, schemas, past_stops
+        self._passing: dict[str, Decoder] = {}
+        self.stopped: Counter[str] = Counter()  # why tables would stop, by reason
         self._texts = None if schemas is None else Texts(schemas, limits, "value", fields_of_envelope)
         self.noted: Counter[str] = Counter()  # what went through but is worth a word, such as a null in place of NaN
-        self._schemas = schemas
         self._tables = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()})
         self._decoders = {name: self._decoder_of(entry) for name, entry in self._tables.items()}
         self.evolved: dict[str, TableSpec] = {}  # of tables that took up what their records have, as they are now
-        self._memories: dict[_Place, PartitionMemory] = {}
+        self._memories: dict[_Place, Memories] = {}
         self._previous: dict[_Place, int | None] = {}
 
     def look(self, record: OneRecord) -> list[Looked]:
@@ -97,6 +107,7 @@ class Looker:
         take_up_here(self._tables, stop)
         entry = self._tables[stop.table]
         self._decoders[stop.table], self.evolved[stop.table] = self._decoder_of(entry), entry.spec
+        self._passing.pop(stop.table, None)
 
     def _text_of(self, record: OneRecord) -> bytes | None:
         """Return the value of a record that no table reads, as JSON where it stands behind the id of a known schema."""
@@ -120,13 +131,26 @@ class Looker:
         kind = next(iter(decoded.skipped))
         return [_looked(record, _KINDS.get(kind, kind), None)]
 
+    def _past(self, table: str) -> Decoder:
+        """Return a decoder that remembers nothing and applies a truncate, unless one of another topic would do that."""
+        if table not in self._passing:
+            entry = self._tables[table]
+            alone = len(entry.spec.topics) == 1
+            spec = entry.spec.model_copy(update={"truncate": "apply"}) if alone else entry.spec
+            self._passing[table] = format_of(spec.format, self._schemas).decoder(TableEntry(spec=spec), self._limits)
+        return self._passing[table]
+
     def _decoded(self, record: OneRecord, table: str) -> list[Looked]:
         place = (record.topic, record.partition, table)
-        memory = self._memories.setdefault(place, PartitionMemory())
+        memory = self._memories.setdefault(place, Memories()).at(record.offset)
         decoded = self._decoders[table].decode(record, memory)
         while isinstance(decoded.stop, TableEvolves):
             self._evolve(decoded.stop)
             decoded = self._decoders[table].decode(record, memory)
+        if decoded.stop is not None:
+            self.stopped[getattr(decoded.stop, "reason", decoded.stop.kind)] += 1
+            if self._past_stops:
+                decoded = self._past(table).decode(record, PartitionMemory())
         self.noted.update(decoded.noted)
         if decoded.rejected:
             return [_looked(record, QUARANTINE, table, error=decoded.rejected[0].error)]
@@ -138,6 +162,33 @@ class Looker:
         stream, previous = (record.topic, 0, record.partition), self._previous.get(place)
         changes, self._previous[place], _ = encode_changes(decoded.batch, stream, previous, bytes_max=_NO_LIMIT)
         return [_looked(record, CHANGE, table, row, change=value) for row, (_, value) in enumerate(changes)]
+
+
+class Memories:
+    """What a worker would remember of a table in a partition before each of its records, in whatever order they come.
+
+    Of a partition they come by rising offsets. In a file they may be sorted otherwise, or stand there twice: what is
+    behind a record in its partition was not seen before it.
+    """
+
+    def __init__(self) -> None:
+        """Have seen nothing."""
+        self._offsets: list[int] = []  # from which on each memory but the last holds
+        self._memories: list[PartitionMemory] = []
+        self._next = 0
+        self._current = PartitionMemory()
+
+    def at(self, offset: int) -> PartitionMemory:
+        """Return the memory to decode the record at `offset` with; what it becomes counts for those behind it."""
+        if offset < self._next:
+            place = bisect_right(self._offsets, offset) - 1
+            return self._memories[place].copy() if place >= 0 else PartitionMemory()
+        last = self._memories[-1] if self._memories else PartitionMemory()
+        if (last.streamed, last.last[:_RANK_DIGITS]) != (self._current.streamed, self._current.last[:_RANK_DIGITS]):
+            self._offsets.append(self._next)
+            self._memories.append(self._current.copy())
+        self._next = offset + 1
+        return self._current
 
 
 def _unregistered(what: str) -> PoisonRecord:

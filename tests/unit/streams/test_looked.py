@@ -8,7 +8,7 @@ import msgspec
 
 from connectors.captured import OneRecord
 from schemas.config import LimitsConfig
-from streams.looked import Looked, Looker
+from streams.looked import Looked, Looker, Memories
 from tests.unit.streams.dms_specs import dms_spec
 from tests.workloads.dms_topic import control_record, dms_record
 
@@ -42,3 +42,45 @@ def test_each_record_is_one_of_the_table_that_it_names() -> None:
     ] == [(each.kind, each.table, each.error["kind"] if each.error else None) for each in found]
     changes: list[Any] = [msgspec.json.decode(each.change) for each in found if each.change is not None]
     assert [None, None, 0] == [change["source"]["previous"] for change in changes]
+
+
+def _load_and_insert() -> list[OneRecord]:
+    values = _record("patients", 1, "load"), _record("patients", 2), _record("visits", 3, "load")
+    return [OneRecord("task", 0, offset, None, value, []) for offset, value in enumerate(values)]
+
+
+def test_what_stands_behind_a_record_was_not_seen_before_it() -> None:
+    """In a file that is sorted otherwise, or has its records twice, nothing looks like a source that was read anew."""
+    load, insert, other = _load_and_insert()
+    late = OneRecord("task", 0, 3, None, load.value, [])
+    specs = {table: dms_spec(table, "task") for table in ("patients", "visits")}
+    looker = Looker(specs, LimitsConfig())
+    found = [looker.look(record)[0] for record in (insert, other, load, insert, load, late)]
+
+    assert [None] * 5 + ["source_read_anew"] == [each.error and each.error["kind"] for each in found]
+    assert {"source_read_anew": 1} == looker.stopped
+
+
+def test_past_a_stop_the_row_is_shown() -> None:
+    """For whoever asks what all records come to."""
+    load, insert, _ = _load_and_insert()
+    late = OneRecord("task", 0, 2, None, load.value, [])
+    specs = {table: dms_spec(table, "task") for table in ("patients", "visits")}
+    looker = Looker(specs, LimitsConfig(), past_stops=True)
+    found = [looker.look(record)[0] for record in (insert, late)]
+
+    assert ["insert", "snapshot"] == [msgspec.json.decode(each.change or b"")["op"] for each in found]
+    assert {"source_read_anew": 1} == looker.stopped
+
+
+def test_each_memory_holds_from_the_record_behind_it() -> None:
+    """A change of what is remembered counts for higher offsets alone."""
+    memories = Memories()
+    memories.at(5).saw("0000120000")
+    memories.at(9).saw("0000130000")
+    memories.at(12)
+
+    assert [False, False, True, True, True] == [memories.at(offset).streamed for offset in (1, 5, 6, 9, 10)]
+    assert ["", "0000120000", "0000130000"] == [memories.at(offset).last for offset in (5, 9, 11)]
+    memories.at(3).saw("0000140000")
+    assert "0000130000" == memories.at(13).last

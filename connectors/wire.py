@@ -55,11 +55,15 @@ class SchemaId:
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How a topic's records are framed: how long numbers are, where ids stand, what may come of inflating."""
+    """How a topic's records are framed: how long numbers are, where ids stand, what may come of inflating.
+
+    Where all numbers are known, `numbers` has them: an id of 8 bytes is told by being one of them, where 4 are none.
+    """
 
     id_size: Literal[4, 8] = 4
     ids_in: Place = "payload"
     inflated_bytes_max: int = 4 * 1024 * 1024
+    numbers: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +163,10 @@ def part(value: bytes, framing: Framing) -> tuple[SchemaId, bytes]:
     """
     match value[:1]:
         case b"\x00":
-            frame = value[1 : 1 + framing.id_size]
-            _whole(frame, framing.id_size)
-            return SchemaId(IdKind.NUMBER, int.from_bytes(frame, "big")), value[1 + framing.id_size :]
+            size = _id_size(value, framing)
+            frame = value[1 : 1 + size]
+            _whole(frame, size)
+            return SchemaId(IdKind.NUMBER, int.from_bytes(frame, "big")), value[1 + size :]
         case b"\x01":
             return _guid(value[1 : 1 + GUID_BYTES], IdKind.GUID), value[1 + GUID_BYTES :]
         case b"\x03":
@@ -171,6 +176,13 @@ def part(value: bytes, framing: Framing) -> tuple[SchemaId, bytes]:
             raise Rejection("bad_framing", "the value is empty, and no tombstone")
         case _:
             raise Rejection("bad_framing", f"the first byte is {value[0]:#04x}, the mark of no frame")
+
+
+def _id_size(value: bytes, framing: Framing) -> int:
+    if framing.numbers is None or int.from_bytes(value[1:5], "big") in framing.numbers:
+        return framing.id_size
+    is_long = len(value) > _LONG_BYTES and int.from_bytes(value[1 : 1 + _LONG_BYTES], "big") in framing.numbers
+    return _LONG_BYTES if is_long else framing.id_size
 
 
 def _whole(frame: bytes, size: int) -> None:

@@ -186,6 +186,14 @@ def _midnight(millis: int) -> str:
     return temporal.date_text(days)
 
 
+def _micros(value: float) -> str:
+    """Return a whole number of microseconds, which older connectors write as a binary float."""
+    whole = round(value)
+    if not -(2**63) <= whole < 2**63:
+        raise Rejection("out_of_range")
+    return str(whole)
+
+
 _TEXT = {Kind.STRING: plain(str)}
 _INT_AS_IT_IS = {Kind.LONG: by(Int64, str, whole_texts), Kind.STRING: by(int, str, whole_texts)}
 _DATES = {Kind.DATE: by(Int32, temporal.date_text, temporal.date_column), Kind.INT: plain(Int32), **_INT_AS_IT_IS}
@@ -260,7 +268,7 @@ ENCODINGS: dict[str, dict[Kind, Maker]] = {
         Kind.TIMESTAMPTZ: by(str, _zoned),
         Kind.STRING: plain(str),
     },
-    "time.MicroDuration": _INT_AS_IT_IS,
+    "time.MicroDuration": {Kind.LONG: by(int | float, _micros), Kind.STRING: by(int | float, _micros)},
     "time.Interval": _TEXT,
     "time.Year": {Kind.INT: plain(Int32), **_INT_AS_IT_IS},
     **{name: {**kinds, Kind.JSON: _DOCUMENT[Kind.JSON]} for name, kinds in STRUCTURED.items()},

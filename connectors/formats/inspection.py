@@ -97,7 +97,7 @@ def side_kind(value: bytes | None, *, depth_max: int) -> str | None:
         return "tombstone"
     if not isinstance(document, dict):
         return None
-    return side_record(document) or ("signal" if _is_signal_row(document) else None)
+    return side_record(document) or ("signal" if _is_signal_envelope(document) or _is_signal_flat(document) else None)
 
 
 def side_record(document: dict[str, Any]) -> str | None:
@@ -147,13 +147,24 @@ def _is_signal(document: dict[str, Any]) -> bool:
     return isinstance(document["data"], dict) or (isinstance(kind, str) and kind in _SIGNALS)
 
 
-def _is_signal_row(envelope: dict[str, Any]) -> bool:
-    """Tell whether a change is one of the table of signals; Oracle's columns are in upper case."""
-    row = envelope.get("before") if envelope.get("op") == "d" else envelope.get("after")
+def _is_signal_envelope(envelope: dict[str, Any]) -> bool:
+    """Tell whether a change is one of the table of signals."""
+    deleted = envelope.get("op") == "d"
+    return is_signal_row(envelope.get("before") if deleted else envelope.get("after"), deleted=deleted)
+
+
+def _is_signal_flat(document: dict[str, Any]) -> bool:
+    """Tell the same of a flattened record, whatever the transformation added to its row."""
+    row = {name: value for name, value in document.items() if not name.startswith("__")}
+    return is_signal_row(row, deleted=document.get("__deleted") == "true")
+
+
+def is_signal_row(row: Any, *, deleted: bool) -> bool:
+    """Tell whether a row is one of the table of signals; Oracle's columns are in upper case."""
     if not isinstance(row, dict):
         return False
     lower = {name.lower(): value for name, value in row.items()}
     # A deleted row has its key at least; what the source did not log of it is null, or empty.
-    known = _SIGNALS | {None, ""} if envelope.get("op") == "d" else _SIGNALS
+    known = _SIGNALS | {None, ""} if deleted else _SIGNALS
     kind = lower.get("type")
     return lower.keys() == {"id", "type", "data"} and (kind is None or isinstance(kind, str)) and kind in known

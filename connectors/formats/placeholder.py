@@ -1,4 +1,7 @@
-"""The placeholder for values that the source did not send (TOAST, LOB), in each form it takes on the wire."""
+"""The placeholder for values that the source did not send (TOAST, LOB), in each form it takes on the wire.
+
+A reference stands for one as well: Debezium's post-processor of large values puts them on S3, and says where.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from schemas.errors import ConfigurationError
 from schemas.types import ColumnType, Kind
 
 _HEX = "hex:"
+REFERENCE = "__debezium:s3:ref:v1:"  # then bucket, a bar and the object's key
 _NEVER = frozenset(
     {Kind.BOOLEAN, Kind.INT, Kind.LONG, Kind.FLOAT, Kind.DOUBLE, Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ}
 )
@@ -56,17 +60,34 @@ class Placeholder:
             return (self.text, *self._binary_texts(encoding), self._document())
         return ()
 
+    @staticmethod
+    def references(type_: ColumnType, wire: Any, encoding: str) -> tuple[Any, ...]:
+        """Return how decoded values begin that are a reference instead; empty if there are none in such a column."""
+        raw = REFERENCE.encode()
+        if wire is bytes:
+            return () if type_.kind is Kind.DECIMAL else (raw,)
+        if wire is not str or type_.kind in _NEVER:
+            return ()
+        match encoding:
+            case "hex":
+                return REFERENCE, raw.hex()
+            case "base64" | "base64url" | "data.Bits":
+                return REFERENCE, base64.b64encode(raw).decode()  # of as many bytes as make whole groups
+            case _:
+                return (REFERENCE,)
+
     def needles(self, wires: set[Any], encodings: set[str]) -> tuple[bytes, ...] | None:
         """Return bytes of which a record with a placeholder holds one at least; None: such bytes cannot be named."""
         if not self._plain:
             return None
-        found = [self.text.encode()]
+        found = [self.text.encode(), REFERENCE.encode()]
         if bytes in wires:
-            found.append(base64.b64encode(self._raw).rstrip(b"=")[:-1])
+            found += [base64.b64encode(self._raw).rstrip(b"=")[:-1], base64.b64encode(REFERENCE.encode())]
         if encodings & {"base64", "base64url", "data.Bits"}:
             found += [text.rstrip("=").encode() for text in self._binary_texts("base64url")]
+            found.append(base64.b64encode(REFERENCE.encode()))
         if "hex" in encodings:
-            found.append(self._raw.hex().encode())
+            found += [self._raw.hex().encode(), REFERENCE.encode().hex().encode()]
         if int in wires:
             found.append(",".join(map(str, self._codes()[:8])).encode())
         if uuid.UUID in wires:

@@ -26,6 +26,7 @@ from schemas.position import (
 
 NO_SNAPSHOT = frozenset({"false", None, False})
 _LSN_DIGITS = 20
+_LSN_MAX = 2**64 - 1
 # How many digits stand behind what says the transaction.
 _BEHIND_COMMITS = {
     "sqlserver": 75 - SQLSERVER_COMMIT_END,
@@ -185,6 +186,8 @@ def _postgresql(source: PostgresSource, place: _Place) -> str:
     # Both are the same, but should they differ: `_streamed` goes by `sequence` alone.
     by_sequence = source.lsn is None or (at is not None and commit is not None and not snapshot)
     lsn = at if by_sequence else source.lsn
+    if lsn is None and source.snapshot == INCREMENTAL:
+        lsn = _LSN_MAX  # above a row of the initial snapshot, and all the same below whatever was streamed since
     if lsn is None:
         raise ValueError("lsn")
     if snapshot:

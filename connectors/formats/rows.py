@@ -114,6 +114,7 @@ class ColumnPlan:
     attribute: str
     form: Form
     placeholders: tuple[Any, ...]
+    references: tuple[Any, ...]
     read: Any
     lenient: bool = False
     rest: Rest | None = None
@@ -178,10 +179,12 @@ def row_plan(
         wire = _nullable(form.wire)
         fields.append((attribute, wire | UnsetType, UNSET) if loose or optional else (attribute, wire))
         values = () if placeholder is None else placeholder.values(column.type, form.wire, column.encoding)
+        starts = () if placeholder is None else placeholder.references(column.type, form.wire, column.encoding)
         rest: Rest | None = None
         if column.rest is not None:
             rest = Rest(column.rest, attributes[column.rest], RawForm(_own_form(column)), _texts_of(column))
-        plans.append(ColumnPlan(column.name, attribute, form, values, attrgetter(attribute), column.lenient, rest))
+        read = attrgetter(attribute)
+        plans.append(ColumnPlan(column.name, attribute, form, values, starts, read, column.lenient, rest))
     extra = [f"x{number}" for number in range(len(ignored))]
     for attribute, name in zip(extra, ignored, strict=True):
         wire = type(None) if name in nulls else RawValue
@@ -272,7 +275,7 @@ def take_unavailable(plan: RowPlan, row: Any) -> list[str]:
         value = column.read(row)
         if value is None or value is UNSET:
             continue
-        found = value in column.placeholders
+        found = value in column.placeholders or (column.references and value.startswith(column.references))
         if not found and column.form.wire is RawValue and plan.placeholder is not None:
             found = plan.placeholder.is_document(bytes(value))
         if found:

@@ -25,7 +25,8 @@ DAY_US = 86_400_000_000
 _DAYS_MIN = -2_440_588  # 4713 BC, the first day of PostgreSQL
 _DAYS_MAX = 2_145_042_905  # 5874897-12-31, its last
 _MICROS_MIN = _DAYS_MIN * DAY_US
-_MICROS_MAX = 2**63 - 2  # the highest number of all stands for infinity
+# Infinity: the highest number of 64 bits, or in older connectors that of milliseconds, whatever the unit is.
+_MICROS_MAX = 9_223_372_036_825_200_000 - 1
 _YEAR_1_DAYS = -719_162
 _YEAR_9999_DAYS = 2_932_896
 _EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()

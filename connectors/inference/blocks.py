@@ -11,6 +11,7 @@ import msgspec
 from connectors.formats.envelope import Block
 from connectors.formats.schemablock import START, payload_behind, prefix_of
 from connectors.inference.base import Fields, SampledRecord
+from connectors.inference.fitting import UNREADABLE
 
 _BLOCKS_KEPT = 256
 _object = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
@@ -26,17 +27,13 @@ class _Schema(msgspec.Struct, gc=False):
 
 
 def read_key(keys: Blocks, record: SampledRecord) -> tuple[dict[str, Any] | None, Fields | None]:
-    """Return the columns of a record's key and what is stated of them; None where it has none.
-
-    Raises:
-        msgspec.MsgspecError: it is no JSON.
-    """
+    """Return the columns of a record's key and what is stated of them; None where it has none that can be read."""
     if record.key is None:
         return None, None
-    payload, fields = keys.parted(record.topic, record.key)
     try:
+        payload, fields = keys.parted(record.topic, record.key)
         return _object(payload), fields
-    except msgspec.ValidationError:  # a text or null: no key of columns
+    except UNREADABLE:  # a text or null, or what another converter writes: no key of columns
         return None, None
 
 

@@ -35,7 +35,7 @@ _MEANT = (
     *(Kind.TIMESTAMP, Kind.TIMESTAMPTZ, Kind.DATE, Kind.TIME, Kind.UUID, Kind.JSON, Kind.BINARY, Kind.BOOLEAN),
     *(Kind.INT, Kind.LONG, Kind.DOUBLE, Kind.STRING),
 )
-_NO_DECIMAL = frozenset({"data.VariableScaleDecimal"})
+_TEXTS = frozenset({"data.VariableScaleDecimal", "time.StructuredDuration"})  # else a decimal, and an object
 _WIDER = (Kind.LONG, Kind.DOUBLE, Kind.STRING)
 _PRECISION = "connect.decimal.precision"
 
@@ -57,7 +57,7 @@ def way_of(field: Mapping[str, Any]) -> Way:
     plain = _PHYSICAL[str(field["type"])]
     if "." not in encoding and plain in kinds:
         return Way(ColumnType(plain), encoding)
-    if encoding in _NO_DECIMAL:
+    if encoding in _TEXTS:
         return Way(ColumnType(Kind.STRING), encoding)
     return Way(ColumnType(next(kind for kind in _MEANT if kind in kinds)), encoding)
 

@@ -12,7 +12,8 @@ import msgspec
 from connectors.formats import canal, cloudevents, dms, dynamodb, goldengate, maxwell, qlik, s3, sequin
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import WEAK_ORDER, Events, Unwrapper
-from connectors.inference.base import Sample, SampledRecord
+from connectors.formats.schemablock import key_fields, row_fields
+from connectors.inference.base import Fields, Sample, SampledRecord
 from connectors.inference.blocks import Blocks, read_key
 from connectors.inference.fitting import UNREADABLE
 from schemas.config import LimitsConfig
@@ -21,6 +22,7 @@ from schemas.table import TableEntry, TableSpec
 Document = dict[str, Any]
 _EXACT_AT = slice(5, 6)  # in positions that say how exact they are: behind the epoch and `streamed`
 _ROWS = frozenset("cur")
+_SCHEMAS_KEPT = 256
 _KEYS = ("id", "_id", "uuid", "guid")
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _row = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
@@ -28,6 +30,12 @@ _row = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
 def _listed(name: str) -> Callable[[Document], Any]:
     return lambda document: document.get(name)
+
+
+def _of_data(document: Document) -> Fields | None:
+    data = document.get("data")
+    schema = data.get("schema") if isinstance(data, dict) and "payload" in data else None
+    return row_fields(schema) if isinstance(schema, dict) else None
 
 
 def _of_dynamodb(document: Document) -> list[str]:
@@ -48,7 +56,7 @@ class Told:
     """What a format's records tell beside the rows: the source's table, and the names of its key's columns.
 
     `columns` are those that the format has, where a spec may name no others. `bare_deletes` carry the key alone, not
-    the row that is gone.
+    the row that is gone. `fields` are those of a schema beside the row.
     """
 
     format: EventFormat
@@ -56,12 +64,13 @@ class Told:
     key: Callable[[Document], Any] | None = None
     columns: tuple[str, ...] = ("_",)
     bare_deletes: bool = False
+    fields: Callable[[Document], Fields | None] | None = None
 
 
 TOLD: dict[str, Told] = {
     told.format.name: told
     for told in (
-        Told(cloudevents.FORMAT, cloudevents.table_of),
+        Told(cloudevents.FORMAT, cloudevents.table_of, fields=_of_data),
         Told(maxwell.FORMAT, maxwell.table_of, _listed("primary_key_columns")),
         Told(canal.FORMAT, canal.table_of, _listed("pkNames")),
         Told(goldengate.FORMAT, goldengate.table_of, _listed("primary_keys")),
@@ -107,12 +116,13 @@ class EventSampler:
     _unwrapper: Unwrapper = field(init=False)
     _keys: Blocks = field(init=False)
     _known: dict[str, _Known] = field(default_factory=dict)
+    _fields: dict[bytes, Fields | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         columns = dict.fromkeys(self.told.columns, "string")
         spec = TableSpec.model_validate({"table": "t", "topics": ["t"], "format": self.format, "columns": columns})
         self._unwrapper = self.told.format.unwrapper(TableEntry(spec=spec), LimitsConfig())
-        self._keys = Blocks(lambda _schema: None)
+        self._keys = Blocks(key_fields)
 
     @property
     def format(self) -> str:
@@ -128,9 +138,19 @@ class EventSampler:
             table = self.told.table(document) or record.topic
             known = self._known.setdefault(table, _Known())
             known.key = self._key_of(document, record) or known.key
-            return self._of_events(self._unwrapper.unwrap(record), table, known, record.topic)
+            found = self._of_events(self._unwrapper.unwrap(record), table, known, record.topic)
+            return self._stated(found, document, record) if self.told.fields else found
         except UNREADABLE:
             return ()
+
+    def _stated(self, found: list[Sample], document: Document, record: SampledRecord) -> list[Sample]:
+        """Return the samples with what schemas beside the row and in the key state of their columns."""
+        assert self.told.fields is not None, "asked for where a format has them"
+        fields = self.told.fields(document)
+        signature = msgspec.json.encode(fields)
+        fields = self._fields.setdefault(signature, fields) if len(self._fields) < _SCHEMAS_KEPT else fields
+        key, stated = read_key(self._keys, record)
+        return [msgspec.structs.replace(each, fields=fields, key=key, key_fields=stated) for each in found]
 
     def _key_of(self, document: Document, record: SampledRecord) -> tuple[str, ...] | None:
         if self.told.format.keys_of_records:

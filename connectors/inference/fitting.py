@@ -79,4 +79,5 @@ def is_unavailable(way: Way, value: Any, placeholder: Placeholder) -> bool:
         return False
     if wire is RawValue:
         return placeholder.is_document(bytes(read))
-    return read in placeholder.values(way.type, wire, way.encoding)
+    starts = placeholder.references(way.type, wire, way.encoding)
+    return read in placeholder.values(way.type, wire, way.encoding) or bool(starts and read.startswith(starts))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from connectors.inference.choice import Choice, Sure
-from connectors.inference.fitting import Way
+from connectors.inference.fitting import ANY_TEXT, Way
 from schemas.types import ColumnType, Kind
 
 _LONG = Way(ColumnType(Kind.LONG), "int")
@@ -64,8 +64,10 @@ class Numbers:
     def of_all(self, *, have_words: bool) -> Choice:
         """Return how to read a column of numbers with and without a point, and of words such as NaN."""
         is_exact = self._binary and max(abs(self._low), abs(self._high)) <= _DOUBLE_WHOLE_MAX
-        if is_exact or have_words:
+        if is_exact:
             return Choice(_DOUBLE, Sure.MEDIUM, "numbers as binary floats are written")
+        if have_words:
+            return Choice(ANY_TEXT, Sure.LOW, "numbers beyond binary floats, and words", "values of several kinds")
         why = "numbers of more digits than a binary float is written with: decimals of which the precision is not known"
         return Choice(_DECIMAL, Sure.MEDIUM, f"{why}; a string keeps all digits")
 

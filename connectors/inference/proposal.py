@@ -27,6 +27,7 @@ class Proposal:
     """A spec, and what it rests on. `source` is the source's name of the table, `records` how many were sampled.
 
     `warnings` are about the spec, `risks` about the source: values that it may lose, order that it does not say.
+    Of `signals` all rows tell the connector what to do: a table that it reads, and that nobody else wants as one.
     """
 
     spec: TableSpec
@@ -37,6 +38,7 @@ class Proposal:
     columns: dict[str, Evidence]
     warnings: list[str] = field(default_factory=list)
     risks: list[str] = field(default_factory=list)
+    signals: bool = False
 
     @property
     def summary(self) -> str:
@@ -44,4 +46,6 @@ class Proposal:
         said = [f"{self.spec.format} of {self.connector}" if self.connector else self.spec.format]
         said.append("schema block" if self.has_schema else "no schema block")
         said.append(f"key {', '.join(self.spec.key)}" if self.spec.key else "no key")
+        if self.signals:
+            said.append("rows that are signals to the connector")
         return ", ".join(said)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Container, Sequence
 from typing import Any
 
+from connectors.formats.inspection import is_signal_row
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.rows import can_be_named
 from connectors.inference.base import Fields, Sample
@@ -56,6 +57,7 @@ class TableSamples:
         self._parts: frozenset[str] = frozenset()
         self._risks = Risks()
         self._has_schema = False
+        self._signals = True  # until a row is none
         self.records = 0
 
     def add(self, sample: Sample, topic: str, *, size_bytes: int) -> None:
@@ -63,6 +65,9 @@ class TableSamples:
         self._topics[topic] = self._sources[sample.table] = self._connectors[sample.connector] = None
         self._dialects[sample.dialect] = None
         self.records += 1
+        if self._signals:
+            row, deleted = (sample.row, False) if sample.row is not None else (sample.before, True)
+            self._signals = is_signal_row(row, deleted=deleted)
         self._apart |= sample.apart
         self._risks.saw(sample)
         if len(self._parts) < _KEYS_KEPT:
@@ -151,7 +156,9 @@ class TableSamples:
             {name: self._columns[name].nulls for name in names},
             {name for name, one in evidence.items() if one.encoding == OWN_SCALE and "postgresql" in self._connectors},
         )
-        return Proposal(spec, self._source, connectors, self._has_schema, self.records, evidence, warnings, risks)
+        return Proposal(
+            spec, self._source, connectors, self._has_schema, self.records, evidence, warnings, risks, self._signals
+        )
 
     def _usable_key(self, choices: dict[str, Choice]) -> list[str]:
         usable = all(name in choices and choices[name].way.type.kind is not Kind.LIST for name in self._key)

@@ -8,6 +8,7 @@ from typing import Any
 from connectors.formats.placeholder import Placeholder
 from schemas.types import ColumnType, Kind
 
+_REFERENCES = ("text", "base64")
 _LISTED = (Kind.STRING, Kind.BINARY, Kind.INT, Kind.UUID)
 
 
@@ -20,6 +21,10 @@ class Unavailable:
             kind = Kind.BINARY if encoding == "base64" else Kind.STRING
             for value in placeholder.values(ColumnType(kind), str, encoding):
                 self._texts.setdefault(value, form)
+        self._starts: dict[str, str] = dict(
+            zip(placeholder.references(ColumnType(Kind.STRING), str, "base64"), _REFERENCES, strict=True)
+        )
+        self._start = tuple(self._starts)
         self._map = {placeholder.text: placeholder.text}
         self._lists: list[tuple[list[Any], str]] = [([placeholder.text], "list of texts")]
         lists = {kind: placeholder.values(_list_of(kind), list, "") for kind in _LISTED}
@@ -30,18 +35,23 @@ class Unavailable:
     def form(self, value: Any) -> str | None:
         """Return the form of a value that is the placeholder, None for any other."""
         if isinstance(value, str):
-            return self._texts.get(value)
+            return self._texts.get(value) or self._reference(value)
         if isinstance(value, list):
             return next((form for known, form in self._lists if value == known), None)
         return "map" if value == self._map else None
+
+    def _reference(self, value: str) -> str | None:
+        if not value.startswith(self._start):
+            return None
+        return next(form for start, form in self._starts.items() if value.startswith(start))
 
     def among(self, values: Iterable[Any]) -> dict[str, Any]:
         """Return one value of each form that is among texts, lists or objects; empty, fast, where there is none."""
         found: dict[str, Any] = {}
         for value in values:
             if value.__class__ is str:
-                if value in self._texts:
-                    found[self._texts[value]] = value
+                if (value in self._texts or value.startswith(self._start)) and (form := self.form(value)) is not None:
+                    found[form] = value
             elif (form := self.form(value)) is not None:
                 found[form] = value
         return found

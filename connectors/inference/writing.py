@@ -22,6 +22,7 @@ def as_yaml(proposal: Proposal) -> str:
         f"table: {_flow(spec.table)}",
         f"topics: {_flow(spec.topics)}",
         f"format: {_flow(spec.format)}",
+        *([f"source_table: {_flow(spec.source_table)}"] if spec.source_table else []),
         *([f"key: {_flow(spec.key)}"] if spec.key else []),
         "columns:",
         *(f"  {_flow(name)}: {_column(evidence)}" for name, evidence in proposal.columns.items()),

@@ -12,16 +12,13 @@ from schemas.errors import ConfigurationError
 
 
 class KnownSchemas:
-    """Avro schemas by their id; it fits `Schemas`."""
+    """Schemas by their id; it fits `Schemas`."""
 
-    def __init__(self, texts: Mapping[str, str]) -> None:
-        """`texts` are the schemas by the number, or the GUID, that records name."""
-        self._texts = dict(texts)
-
-    @property
-    def framing(self) -> Framing:
-        """Confluent's, and every other that a record's first bytes tell."""
-        return Framing(ids_in="either")
+    def __init__(self, schemas: Mapping[str, Registered]) -> None:
+        """`schemas` are by the number, or the GUID, that records name."""
+        self._schemas = dict(schemas)
+        numbers = frozenset(int(key) for key in schemas if key.isascii() and key.isdecimal())
+        self.framing = Framing(ids_in="either", numbers=numbers)  # whatever a record's first bytes or headers tell
 
     def schema(self, schema_id: SchemaId) -> Registered:
         """Return the schema of an id.
@@ -29,14 +26,17 @@ class KnownSchemas:
         Raises:
             Rejection: `unknown_schema`, where the file has none.
         """
-        text = self._texts.get(str(schema_id.value))
-        if text is None:
+        found = self._schemas.get(str(schema_id.value))
+        if found is None:
             raise Rejection("unknown_schema", f"the file has no schema {schema_id}")
-        return Registered("AVRO", text)
+        return found
 
 
 def read_schemas(text: str, *, name: str) -> KnownSchemas:
-    """Return the schemas of a JSON object of ids and Avro schemas, each as an object or as the text of one.
+    """Return the schemas of a JSON object of ids and schemas.
+
+    A schema is Avro's or JSON Schema, as an object or as the text of one; or what a registry answers for its id,
+    `{"schemaType": …, "schema": …}`.
 
     Raises:
         ConfigurationError: it is no such object; `name` is how errors call it.
@@ -48,9 +48,27 @@ def read_schemas(text: str, *, name: str) -> KnownSchemas:
         raise ConfigurationError(f"{name}: not JSON", hint=hint) from None
     if not isinstance(found, dict):
         raise ConfigurationError(f"{name}: not an object", hint=hint)
-    return KnownSchemas({key: schema if _is_text(schema) else json.dumps(schema) for key, schema in found.items()})
+    return KnownSchemas({key.lower(): _registered(schema) for key, schema in found.items()})
+
+
+def _registered(schema: Any) -> Registered:
+    if isinstance(schema, dict) and isinstance(schema.get("schema"), str) and "type" not in schema:
+        return Registered(str(schema.get("schemaType", "AVRO")), schema["schema"])
+    text = schema if _is_text(schema) else json.dumps(schema)
+    return Registered("JSON" if _is_json_schema(text) else "AVRO", text)
 
 
 def _is_text(schema: Any) -> bool:
     """Tell whether a schema is the text of one; the name of a primitive type is one, too, but not as JSON."""
     return isinstance(schema, str) and schema.lstrip()[:1] in {"{", "[", '"'}
+
+
+def _is_json_schema(text: str) -> bool:
+    """Tell JSON Schema from Avro, which has no such keys and calls no type `object`."""
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError):  # no Avro either: whoever reads it says so
+        return False
+    return isinstance(schema, dict) and (
+        "$schema" in schema or "properties" in schema or schema.get("type") == "object"
+    )

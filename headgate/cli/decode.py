@@ -63,7 +63,8 @@ def decode(
         bool, typer.Option("--print-spec", help="Print the specs that the records propose, and nothing else.")
     ] = False,
     schemas: Annotated[
-        Path | None, typer.Option(metavar="FILE", help='Avro schemas by id, {"1": {…}}, instead of a registry\'s.')
+        Path | None,
+        typer.Option(metavar="FILE", help='Schemas by id, {"1": {…}}, instead of a registry\'s: Avro or JSON.'),
     ] = None,
     table: Annotated[str | None, typer.Option(help="Print only this table.")] = None,
     rows: Annotated[bool, typer.Option("--rows", help="Print the rows that it all comes to.")] = False,
@@ -93,7 +94,8 @@ def decode(
             )
             if print_spec:
                 return _print_specs(proposals, table)
-            specs = {proposal.spec.table: proposal.spec for proposal in proposals}
+            shown = [proposal.spec for proposal in proposals if rows or not proposal.signals]
+            specs = {spec.table: spec for spec in shown}
         return _print(records, specs, _limits(settings), known, table=table, rows=rows)
 
 
@@ -109,7 +111,8 @@ def _print(
     """Print each record, or at last the rows; return the exit code."""
     from streams.looked import QUARANTINE, Looker
 
-    looker, final, counts = Looker(specs, limits, schemas), _final(specs, table), Counter[str]()
+    looker = Looker(specs, limits, schemas, past_stops=rows)
+    final, counts = _final(specs, table), Counter[str]()
     encode, write = msgspec.json.encode, sys.stdout.buffer.write
     for record in records():
         found = looker.look(record)
@@ -127,6 +130,8 @@ def _print(
             write(encode(document) + b"\n")
     sys.stdout.flush()
     say(_listed(counts) or "no records")
+    if looker.stopped:
+        say(f"stops its table: {_listed(looker.stopped)}")
     if looker.noted:
         say(f"noted: {_listed(looker.noted)}")
     return ExitCode.CONFIGURATION if counts[QUARANTINE] else ExitCode.OK
@@ -139,7 +144,8 @@ def _listed(counts: Counter[str]) -> str:
 def _print_specs(proposals: list[Proposal], table: str | None) -> int:
     from connectors.inference.writing import as_yaml
 
-    wanted = [proposal for proposal in proposals if table in {None, proposal.spec.table}]
+    all_of_them = [proposal for proposal in proposals if not proposal.signals]
+    wanted = [proposal for proposal in proposals if proposal.spec.table == table] if table else all_of_them
     sys.stdout.write("---\n".join(map(as_yaml, wanted)))
     sys.stdout.flush()
     if not wanted:

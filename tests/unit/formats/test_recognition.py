@@ -56,10 +56,26 @@ def test_what_is_no_row_says_nothing(value: bytes | None) -> None:
     assert look(value) is None
 
 
-@pytest.mark.parametrize("value", [b"\x00\x00\x00\x00\x05\x02ab", b"\x03\x00" + bytes(17), b"\x03\x05" + bytes(17)])
+@pytest.mark.parametrize(
+    "value", [b"\x00\x00\x00\x00\x05\x02ab", b"\x01" + bytes(17), b"\x03\x00" + bytes(17), b"\x03\x05" + bytes(17)]
+)
 def test_bytes_of_a_registry_are_told_by_their_first(value: bytes) -> None:
     """Confluent's and AWS Glue's."""
     assert "debezium-avro" == look(value)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("__value_schema_id", b"\x00\x00\x00\x00\x05"),
+        ("__value_schema_id", b"no id"),
+        ("apicurio.value.globalId", bytes(8)),
+    ],
+)
+def test_a_header_with_the_id_of_a_schema_tells_too(header: tuple[str, bytes]) -> None:
+    """Whatever the value begins with; a key's says nothing."""
+    assert "debezium-avro" == look(b"\x02", [("x", None), header])
+    assert look(b"\x02", [("__key_schema_id", b"\x00\x00\x00\x00\x05")]) is None
 
 
 def one(value: bytes | None, topic: str = "t") -> OneRecord:

@@ -13,6 +13,7 @@ import pytest
 from connectors.formats.avro import AvroDecoder
 from connectors.formats.reasons import Rejection
 from connectors.registry import Registry, registry_of
+from connectors.registry.known import read_schemas
 from connectors.wire import Framing, IdKind, Registered, SchemaId
 from schemas.config import LimitsConfig, RegistryConfig, read_config
 from schemas.errors import ConfigurationError, ErrorKind, RegistryUnavailable
@@ -245,3 +246,20 @@ def test_the_configuration_is_read_and_checked() -> None:
 def test_an_installation_may_have_no_registry() -> None:
     """Formats that need one say so; see test_debezium_avro.py."""
     assert registry_of(None) is None
+
+
+def test_a_file_of_schemas_says_of_what_kind_each_is() -> None:
+    """Avro as object or text, JSON Schema, and what a registry answers; a GUID in any case."""
+    avro, json_schema = {"type": "record", "name": "R", "fields": []}, {"type": "object", "properties": {}}
+    file = {"1": avro, "2": json.dumps(avro), "3": json_schema, "4": {"schemaType": "JSON", "schema": "true"}}
+    file |= {"5": {"schema": TEXT}, "6": "string", "7": "{", "ABCDEF00-0000-0000-0000-000000000000": avro}
+    known = read_schemas(json.dumps(file), name="schemas.json")
+
+    assert ["AVRO", "AVRO", "JSON", "JSON", "AVRO", "AVRO", "AVRO"] == [
+        known.schema(number(value)).kind for value in range(1, 8)
+    ]
+    assert TEXT == known.schema(number(5)).text
+    assert avro == json.loads(known.schema(SchemaId(IdKind.GUID, "abcdef00-0000-0000-0000-000000000000")).text)
+    assert frozenset(range(1, 8)) == known.framing.numbers
+    with pytest.raises(Rejection, match="the file has no schema number 8"):
+        known.schema(number(8))

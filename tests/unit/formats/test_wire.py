@@ -113,6 +113,21 @@ def test_headers_give_the_id_of_a_key_or_a_value(side: Any, name: str, raw: byte
     assert of_headers(headers, other) is None
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"\0\0\0\0\x07rest", (number(7), b"rest")),
+        (bytes(8) + b"\x07rest", (number(7), b"rest")),
+        (bytes(8) + b"\x08rest", (number(0), bytes(3) + b"\x08rest")),  # unknown either way
+    ],
+)
+def test_where_all_numbers_are_known_they_tell_how_long_an_id_is(
+    value: bytes, expected: tuple[SchemaId, bytes]
+) -> None:
+    """Four bytes, if they are one of them; else eight, if those are."""
+    assert expected == part(value, Framing(numbers=frozenset({7})))
+
+
 def test_a_run_may_have_ids_in_headers_and_in_payloads() -> None:
     """As while producers change over: a header, where there is one, is right."""
     headers: list[Any] = [None, [("__value_schema_id", b"\x01" + GUID.bytes)], []]

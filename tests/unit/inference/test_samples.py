@@ -52,6 +52,7 @@ UUID = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
         ([1.5, 2], "double", None),
         ([1.5, 2**53 + 1], "string", "number"),
         ([1.5, "NaN"], "double", None),
+        ([2**53 + 1, "NaN"], "string", "any"),
         (["NaN"], "string", "any"),
         (["a", ""], "string", None),
         (["2024-02-29T13:45:06Z", "+12345-01-01T00:00:00.5Z"], "timestamptz", None),
@@ -266,3 +267,22 @@ def test_what_is_no_row_proposes_nothing(value: bytes | None) -> None:
         samples.add(OneRecord(TOPIC, 0, 0, b"{}", value, ()))
 
         assert [] == samples.tables()
+
+
+@pytest.mark.parametrize("key", [b"Struct{id=1}", b"", b"7", b'"a"', b"null", b"\xff"])
+def test_a_key_that_is_no_object_takes_no_row_away(key: bytes) -> None:
+    """Another converter wrote it, so no key is proposed."""
+    sent = record({"id": 1})
+    (proposal,) = proposed([OneRecord(TOPIC, 0, 1, key, sent.value, ())])
+
+    assert ([], ["id"]) == (proposal.spec.key, list(proposal.spec.columns))
+
+
+def test_a_table_of_signals_is_told_from_one_with_its_columns() -> None:
+    """Every row of it tells the connector something."""
+    signal = record({"id": "a", "type": "log", "data": "{}"})
+    deleted = record(None, key={"id": "a"}, op="d", lsn=201, before={"id": "a", "type": "", "data": None})
+    other = record({"id": "b", "type": "mail", "data": "{}"}, lsn=202)
+
+    assert [True] == [each.signals for each in proposed([signal, deleted])]
+    assert [False] == [each.signals for each in proposed([signal, other])]

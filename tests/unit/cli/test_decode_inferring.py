@@ -18,6 +18,7 @@ from schemas.document import read_document
 from schemas.table import TableSpec
 from tests.unit.cli.test_decode import ADA, RECORDS, SIDE, TOPIC, change, record
 
+KINDS = Path(__file__).parents[2] / "fixtures" / "kinds"
 Output = tuple[int, list[Any], str]
 ROW = {"table": "public.customers", "key": {"id": "1"}, "row": {"id": "1", "name": "Ada", "note": "kept"}}
 
@@ -187,3 +188,29 @@ def test_a_topic_that_no_table_reads_says_what_it_is(
     assert len(RECORDS) == len(found)
     assert [None if last is None else 1] * 2 == asked
     assert f"{TOPIC}: debezium-json" in said
+
+
+@pytest.mark.parametrize("name", ["29-dms-two-tables-in-one-topic", "20-types-schemas-on", "25-flattened-rewrite"])
+def test_what_is_printed_as_specs_reads_the_same(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also where tables share a topic, and are told apart by what their records name."""
+    events = str(KINDS / name / "events.jsonl")
+    _, inferred, _ = decode(capfd, events)
+    entry.run(["decode", events, "--print-spec"])
+    for number, text in enumerate(capfd.readouterr().out.split("---\n")):
+        (tmp_path / f"{number}.yaml").write_text(text)
+
+    assert inferred == decode(capfd, events, "--spec", str(tmp_path))[1]
+
+
+def test_a_table_of_signals_is_printed_for_who_names_it(capfd: pytest.CaptureFixture[str]) -> None:
+    """Nobody else wants its rows."""
+    events = str(KINDS / "27-signal-table" / "events.jsonl")
+    printed = []
+    for more in ([], ["--table", "public.debezium_signal"]):
+        entry.run(["decode", events, "--print-spec", *more])
+        printed.append([line for line in capfd.readouterr().out.splitlines() if line.startswith("table:")])
+
+    assert [["table: public.t"], ["table: public.debezium_signal"]] == printed
+    assert ["public.debezium_signal", "public.t"] == sorted(
+        {line["table"] for line in decode(capfd, events, "--rows")[1]}
+    )

@@ -106,8 +106,11 @@ def topic_of(case: str, table: str) -> str:
 
 def spec_of(case: str, table: str, **changes: Any) -> TableSpec:
     """Return the spec of a captured table, as a person would write it who knows database and connector."""
-    known = oracle(case)[table]
-    settings = configuration(case)
+    return spec_of_table(oracle(case)[table], configuration(case), **changes)
+
+
+def spec_of_table(known: dict[str, Any], settings: dict[str, str], **changes: Any) -> TableSpec:
+    """Return the spec of a table by what its database says of it, and how its connector was set."""
     typing = _mysql_column if "Postgres" not in settings["connector.class"] else _postgres_column
     columns = {name: typing(sql.removesuffix(" not null"), settings) for name, sql in known["columns"].items()}
     document = {"table": "captured", "topics": ["t"], "key": known["primary_key"], "columns": columns}

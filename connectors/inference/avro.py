@@ -18,6 +18,7 @@ class AvroSampler(DebeziumSampler):
     """The sampler of `debezium-avro`."""
 
     format = "debezium-avro"
+    by_topic = True
 
     def __init__(self, schemas: wire.Schemas) -> None:
         """Know no schema yet; `schemas` is the registry."""

@@ -16,6 +16,7 @@ from connectors.inference.fitting import UNREADABLE
 
 _ROWS = frozenset("cur")
 _OPERATIONS = frozenset("curdt")
+_ROUTED = "__dbz__"  # what Debezium's router of logical tables adds to a key begins so
 
 
 class _Source(msgspec.Struct, gc=False):
@@ -41,7 +42,7 @@ class DebeziumSampler:
     """The sampler of `debezium-json`."""
 
     format = "debezium-json"
-    by_topic = True
+    by_topic = False
 
     def __init__(self) -> None:
         """Know no schema block yet."""
@@ -63,6 +64,8 @@ class DebeziumSampler:
             return ()
         source = envelope.source
         full = ".".join(filter(None, (source.schema or source.db, source.table)))
+        if key is not None and any(name.startswith(_ROUTED) for name in key):  # tables that were made one on purpose
+            full = ""
         return (
             Sample(
                 table=full or record.topic,

@@ -235,12 +235,19 @@ def test_tables_have_names_of_their_own() -> None:
     ] == [(proposal.spec.table, proposal.spec.topics) for proposal in found]
 
 
-def test_a_topic_is_one_table() -> None:
-    """The decoder does not look at the table's name either; several in one topic are a warning."""
-    (found,) = proposed([record({"id": 1}, source={"table": name}) for name in ("orders", "orders_2024")])
+def test_tables_that_share_a_topic_are_told_apart() -> None:
+    """Rows of one key are not of one table; but a router that makes them one says so in their keys."""
+    names = ("orders", "visits")
+    found = proposed([record({"id": 1}, source={"table": name}) for name in names])
+    keys = [{"id": 1, "__dbz__physicalTableIdentifier": name} for name in names]
+    (routed,) = proposed(
+        [record({"id": 1}, key=key, source={"table": name}) for name, key in zip(names, keys, strict=True)]
+    )
 
-    assert "public.orders" == found.spec.table
-    assert ["the topic holds several tables of the source: public.orders, public.orders_2024"] == found.warnings
+    assert [f"public.{name}" for name in names] == [each.spec.table for each in found]
+    assert [f"public.{name}" for name in names] == [each.spec.source_table for each in found]
+    assert [[], [], []] == [each.warnings for each in (*found, routed)]
+    assert (TOPIC, None) == (routed.spec.table, routed.spec.source_table)
 
 
 def test_limits_are_kept() -> None:

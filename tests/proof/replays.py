@@ -25,8 +25,11 @@ from tests.unit.formats.likeness import differences
 Rows = dict[str, dict[str, dict[str, Any]]]  # by table and key
 Excused = Callable[[str, str], bool]  # whether a column of a table is one that the source itself loses
 _UNAVAILABLE = "(unavailable)"
-# What no type of its own holds: with `unrepresentable: null` it comes as null.
-_UNHELD = re.compile(r"-?infinity|NaN|24:00:00.*|-\d+:\d\d:\d\d.*|(2[4-9]|[3-9]\d|\d{3}):\d\d:\d\d.*", re.IGNORECASE)
+# What no type of its own holds, such as a year beyond the microseconds of 64 bits: with `unrepresentable: null` it
+# comes as null.
+_UNHELD = re.compile(
+    r"-?infinity|NaN|24:00:00.*|-\d+:\d\d:\d\d.*|(2[4-9]|[3-9]\d|\d{3}):\d\d:\d\d.*|29427\d-.*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,15 @@ def replayed(capture: Capture, lines: Sequence[Line], folder: Path) -> Rows:
     events.write_text("".join(json.dumps(line) + "\n" for line in lines))
     given.mkdir(exist_ok=True)
     for spec in specs.values():
-        (given / f"{spec.table}.yaml").write_text(json.dumps(spec.model_dump(mode="json")))
+        (given / f"{spec.table}.yaml").write_text(json.dumps(spec.model_dump(mode="json"), ensure_ascii=False))
     schemas = capture.folder / "schemas.json"
     found: Rows = {table: {} for table in specs}
     if not specs:
         return found
-    _, documents, _ = decode(events, "--rows", "--spec", given, *(("--schemas", schemas) if schemas.exists() else ()))
+    _, documents, said = decode(
+        events, "--rows", "--spec", given, *(("--schemas", schemas) if schemas.exists() else ())
+    )
+    assert "error:" not in said, said
     names = {spec.table: table for table, spec in specs.items()}
     for document in documents:
         table = names[document["table"]]

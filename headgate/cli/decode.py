@@ -57,7 +57,7 @@ def decode(
         typer.Option(help="A table's spec, or a folder of them; else what is registered, or proposed from records."),
     ] = None,
     format_name: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="The format of all records without --spec.")
+        str, typer.Option("--format", metavar="NAME", help="The format of all records, where no spec says it.")
     ] = AUTO,
     print_spec: Annotated[
         bool, typer.Option("--print-spec", help="Print the specs that the records propose, and nothing else.")
@@ -80,10 +80,10 @@ def decode(
     """
     if (file is None) == (topic is None):
         raise typer.BadParameter("name a FILE or a --topic: one of them")
-    if spec and (format_name != AUTO or print_spec):
-        raise typer.BadParameter("--format and --print-spec are for records without --spec")
+    if spec and print_spec:
+        raise typer.BadParameter("--print-spec is for records without --spec")
     settings = load_config(config, os.environ) if topic is not None else None
-    specs = _written(spec) if spec else {}
+    specs = _in_format(_written(spec), format_name) if spec else {}
     if not specs and settings is not None and topic is not None and format_name == AUTO and not print_spec:
         specs = _registered(settings, topic)
     known = _schemas(schemas, specs, settings, config)
@@ -169,15 +169,55 @@ def _registered(settings: Config, topic: str) -> dict[str, TableSpec]:
 
 def _written(paths: list[Path]) -> dict[str, TableSpec]:
     """Return the specs of files and folders."""
-    from streams.apply import read_spec, read_specs
+    from streams.apply import read_specs
 
     found: dict[str, TableSpec] = {}
     for path in paths:
-        some = read_specs(path) if path.is_dir() else {(one := read_spec(path)).table: one}
+        some = read_specs(path) if path.is_dir() else _of_file(path)
         if twice := sorted(found.keys() & some.keys()):
             raise ConfigurationError(f"{path}: table {twice[0]} stands in another file as well", hint="name it once")
         found |= some
     return found
+
+
+def _of_file(path: Path) -> dict[str, TableSpec]:
+    """Return the specs of a file, which may hold several documents, as `--print-spec` prints them."""
+    from schemas.document import read_document
+    from schemas.table import TableSpec
+    from streams.apply import read_spec
+
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (UnicodeDecodeError, OSError):
+        lines = []
+    starts = [number for number, line in enumerate(lines) if line.rstrip() == "---"]
+    if not starts:
+        one = read_spec(path)
+        return {one.table: one}
+    found: dict[str, TableSpec] = {}
+    for start, end in zip([-1, *starts], [*starts, len(lines)], strict=True):
+        if any(line.strip() and not line.startswith("#") for line in lines[start + 1 : end]):
+            text = "\n" * (start + 1) + "\n".join(lines[start + 1 : end])  # errors name the lines of the file
+            spec = read_document(text, TableSpec, name=str(path))
+            if spec.table in found:
+                raise ConfigurationError(f"{path}: table {spec.table} stands there twice", hint="name it once")
+            found[spec.table] = spec
+    return found
+
+
+def _in_format(specs: dict[str, TableSpec], name: str) -> dict[str, TableSpec]:
+    """Return the specs with a format for those that do not say theirs."""
+    from connectors.formats import format_of
+
+    if name == AUTO:
+        return specs
+    format_of(name)
+    for spec in specs.values():
+        if "format" in spec.model_fields_set and spec.format != name:
+            raise ConfigurationError(
+                f"table {spec.table} has the format {spec.format}, not {name}", hint="leave --format out"
+            )
+    return {table: spec.model_copy(update={"format": name}) for table, spec in specs.items()}
 
 
 def _limits(settings: Config | None) -> LimitsConfig:

@@ -268,7 +268,6 @@ def test_it_reads_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_
         (["nowhere.jsonl"], ExitCode.CONFIGURATION, "nowhere.jsonl: No such file"),
         (["nowhere.jsonl", "--format", "debezium-jsn"], ExitCode.CONFIGURATION, "did you mean 'debezium-json'?"),
         (["a", "--spec", "SPEC", "--print-spec"], ExitCode.USAGE, "records without --spec"),
-        (["a", "--spec", "SPEC", "--format", "debezium-json"], ExitCode.USAGE, "records without --spec"),
         (["nowhere.jsonl", "--spec", "SPEC", "--spec", "SPEC"], ExitCode.CONFIGURATION, "stands in another file"),
         (["nowhere.jsonl", "--spec", "gone.yaml"], ExitCode.CONFIGURATION, "gone.yaml"),
     ],
@@ -310,3 +309,37 @@ def test_records_of_avro_are_looked_up_at_the_configured_registry(
     assert "the schema registry at" in err
     assert ExitCode.CONFIGURATION == entry.run(verb)
     assert "registry: {urls" in capfd.readouterr().err
+
+
+def test_a_format_is_that_of_specs_that_do_not_say_theirs(run: Run, tmp_path: Path) -> None:
+    """One that contradicts a spec is refused, and so is one that is none."""
+    maxwell = {
+        "type": "insert",
+        "database": "d",
+        "table": "t",
+        "ts": 1,
+        "position": "a.1:2",
+        "data": ADA,
+        "commit": True,
+    }
+    records = [record(maxwell, offset=1)]
+    _, (line,), _ = run(records, "--format", "maxwell")
+    assert ("insert", "customers") == (line["change"]["op"], line["table"])
+
+    (tmp_path / "customers.yaml").write_text(SPEC + "format: dms\n")
+    code, _, said = run(records, "--format", "maxwell")
+    assert (ExitCode.CONFIGURATION, True) == (code, "customers has the format dms, not maxwell" in said)
+    code, _, said = run(records, "--format", "maxwel")
+    assert (ExitCode.CONFIGURATION, True) == (code, "did you mean 'maxwell'?" in said)
+
+
+def test_a_file_may_hold_several_specs(run: Run, tmp_path: Path) -> None:
+    """As `--print-spec` prints them; an error names the line of the file."""
+    other = SPEC.replace("customers", "others")
+    (tmp_path / "customers.yaml").write_text(f"---\n# first\n{SPEC}---\n{other}")
+    code, lines, _ = run([RECORDS[0], RECORDS[0] | {"topic": "shop.public.others"}])
+    assert (ExitCode.OK, ["customers", "others"]) == (code, [line["table"] for line in lines])
+
+    for wrong, said in ((f"{SPEC}---\n{SPEC}", "customers stands there twice"), (f"{SPEC}---\ntable: 5\n", "yaml:6")):
+        (tmp_path / "customers.yaml").write_text(wrong)
+        assert said in run(RECORDS)[2]

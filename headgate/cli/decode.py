@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from headgate.cli.codes import ExitCode, epilog
-from headgate.cli.inferring import AUTO, propose
+from headgate.cli.inferring import AUTO, propose, recognized
 from headgate.cli.printing import say
 from headgate.cli.records import Records, opened
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, load_config
@@ -86,8 +86,11 @@ def decode(
     specs = _in_format(_written(spec), format_name) if spec else {}
     if not specs and settings is not None and topic is not None and format_name == AUTO and not print_spec:
         specs = _registered(settings, topic)
-    known = _schemas(schemas, specs, settings, config)
-    with opened(file, topic, last, settings, twice=not specs) as records:
+    unknown = any(each.format == AUTO for each in specs.values())
+    with opened(file, topic, last, settings, twice=unknown or not specs) as records:
+        if unknown:
+            specs = recognized(records, specs)
+        known = _schemas(schemas, specs, settings, config)
         if not specs:
             proposals = propose(
                 records, format_name, records_max=SAMPLED_MAX if topic and not last else None, schemas=known
@@ -213,7 +216,7 @@ def _in_format(specs: dict[str, TableSpec], name: str) -> dict[str, TableSpec]:
         return specs
     format_of(name)
     for spec in specs.values():
-        if "format" in spec.model_fields_set and spec.format != name:
+        if "format" in spec.model_fields_set and spec.format not in {AUTO, name}:
             raise ConfigurationError(
                 f"table {spec.table} has the format {spec.format}, not {name}", hint="leave --format out"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ from schemas.errors import ConfigurationError
 if TYPE_CHECKING:
     from connectors.inference import Proposal, Samples
     from connectors.wire import Schemas
+    from schemas.table import TableSpec
 
 AUTO = "auto"
 WARNINGS_SHOWN = 20
+RECOGNIZED_MAX = 100_000  # records that are looked at for a format; of each topic the first thousand
 
 
 def propose(
@@ -38,6 +41,33 @@ def propose(
     proposals = samples.tables()
     _tell(samples, proposals)
     return proposals
+
+
+def recognized(records: Records, specs: Mapping[str, TableSpec]) -> dict[str, TableSpec]:
+    """Return the specs with the format of their topics where they say `format: auto`, and say it on stderr.
+
+    Raises:
+        ConfigurationError: no record of such a topic says its format.
+    """
+    from connectors.formats.recognition import Recognizer
+    from streams.tables import reads
+
+    recognizer = Recognizer()
+    for record in islice(records(), RECOGNIZED_MAX):
+        recognizer.format_of(record)
+    found = {}
+    for table, spec in specs.items():
+        formats = [known for topic, known in recognizer.formats.items() if known is not None and reads(spec, topic)]
+        if spec.format != AUTO:
+            found[table] = spec
+            continue
+        if not formats:
+            raise ConfigurationError(
+                f"table {table}: no record of its topics says their format", hint="name it in the spec: format: …"
+            )
+        say(shown(f"{table}: {formats[0]}"))
+        found[table] = spec.model_copy(update={"format": formats[0]})
+    return found
 
 
 def _way_out(format_name: str) -> str:

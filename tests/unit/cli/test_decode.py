@@ -343,3 +343,15 @@ def test_a_file_may_hold_several_specs(run: Run, tmp_path: Path) -> None:
     for wrong, said in ((f"{SPEC}---\n{SPEC}", "customers stands there twice"), (f"{SPEC}---\ntable: 5\n", "yaml:6")):
         (tmp_path / "customers.yaml").write_text(wrong)
         assert said in run(RECORDS)[2]
+
+
+def test_a_spec_may_leave_its_format_to_the_records(run: Run, tmp_path: Path) -> None:
+    """For this verb: what is registered names it."""
+    (tmp_path / "customers.yaml").write_text(SPEC + "format: auto\n")
+    code, lines, said = run(RECORDS)
+    assert (ExitCode.OK, "insert") == (code, lines[0]["change"]["op"])
+    assert said.startswith("customers: debezium-json\n")
+
+    code, _, said = run([record(None, key={"id": 1})])
+    assert (ExitCode.CONFIGURATION, True) == (code, "no record of its topics says their format" in said)
+    assert ExitCode.OK == run([record(None, key={"id": 1})], "--format", "debezium-json")[0]

@@ -27,7 +27,7 @@ class _Line(msgspec.Struct):
     partition: _Natural
     offset: _Natural
     timestamp: int | None = None
-    headers: list[tuple[str, str | _Bytes | None]] = []
+    headers: list[tuple[str, str | _Bytes | None]] | None = None
     key: bytes | None = None
     value: bytes | None = None
 
@@ -90,7 +90,7 @@ def read_captured(lines: Iterable[bytes], *, name: str) -> Iterator[OneRecord]:
                 f"{name}:{number}: not a record: {place}",
                 hint='a line is {"topic", "partition", "offset", "headers", "key", "value"}, the last two in base64',
             ) from None
-        headers = [(key, _bytes(value)) for key, value in read.headers]
+        headers = [(key, _bytes(value)) for key, value in read.headers or ()]
         at = -1 if read.timestamp is None else read.timestamp
         yield OneRecord(read.topic, read.partition, read.offset, read.key, read.value, headers, at)
 

@@ -355,3 +355,12 @@ def test_a_spec_may_leave_its_format_to_the_records(run: Run, tmp_path: Path) ->
     code, _, said = run([record(None, key={"id": 1})])
     assert (ExitCode.CONFIGURATION, True) == (code, "no record of its topics says their format" in said)
     assert ExitCode.OK == run([record(None, key={"id": 1})], "--format", "debezium-json")[0]
+
+
+def test_a_line_may_lack_what_a_record_need_not_have(run: Run) -> None:
+    """Headers and a time; what it holds beside that is passed over."""
+    line = {name: RECORDS[0][name] for name in ("topic", "partition", "offset", "key", "value")}
+    _, bare, _ = run([line])
+    _, nothing, _ = run([line | {"headers": None, "timestamp": None, "more": 1}])
+
+    assert bare == nothing == run(RECORDS[:1])[1]

@@ -171,6 +171,9 @@ def test_columns_follow_their_source_by_each_policy(kafka: Kafka, tmp_path: Path
             assert {**wide, "visits__text": "string"} == types_of(here.in_force("beside"))
             assert [(None, "many"), ("1", None)] == [(o.row["visits"], o.row["visits__text"]) for o in beside[4:6]]
 
+            for verb in ("show", "export"):
+                assert await here.verb("tables", verb, "beside") == 0
+
             await here.emitted("strict", 2)
             assert PLAIN == types_of(here.in_force("strict"))
 
@@ -234,5 +237,12 @@ def test_two_workers_that_find_columns_at_once_lose_none(kafka: Kafka, tmp_path:
             out = await here.emitted("text", 8)
         assert [] == here.quarantined()
         assert "z" in [each.row["visits"] for each in out]
+
+        producer = Producer({"bootstrap.servers": here.kafka})
+        producer.produce(f"{here.prefix}.tables", None, "text")
+        assert producer.flush(30) == 0, "the table was removed"
+        await asyncio.to_thread(apply_folder, here.config, here.folder / "tables")
+        assert PLAIN == types_of(here.in_force("text")), "a table made anew begins without what was found"
+        assert here.in_force("text").schema_version == 1
 
     asyncio.run(main())

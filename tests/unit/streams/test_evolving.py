@@ -16,6 +16,9 @@ from schemas.evolution import Evolved, Found, in_force
 from schemas.table import COLUMNS_MAX, TableEntry, TableSpec
 from streams.apart import Once, Picked
 from streams.evolving import EvolvingDecoder, TableEvolves, evolving
+from tests.unit.formats.avro_made import Known, decoded
+from tests.unit.formats.captures import registered, runs, topic_of
+from tests.unit.formats.test_debezium_avro import AVRO, TABLE, captured_spec
 from tests.unit.streams.changing import envelope, records_of
 
 COLUMNS = {
@@ -31,13 +34,15 @@ def entry_of(**more: Any) -> TableEntry:
     return TableEntry(spec=TableSpec.model_validate(spec))
 
 
-def decoder_of(entry: TableEntry) -> Any:
-    """Return the decoder of a table as NORMALIZE has it."""
+def decoder_of(entry: TableEntry, schemas: Any = None) -> Any:
+    """Return the decoder of a table as NORMALIZE has it; `schemas` is the registry."""
     limits = LimitsConfig()
-    return evolving(format_of(entry.spec.format).decoder(entry, limits), entry, limits, None)
+    return evolving(format_of(entry.spec.format, schemas).decoder(entry, limits), entry, limits, schemas)
 
 
-def evolve(entry: TableEntry, records: Any) -> tuple[TableEntry, list[dict[str, Any]], list[Decoded]]:
+def evolve(
+    entry: TableEntry, records: Any, schemas: Any = None
+) -> tuple[TableEntry, list[dict[str, Any]], list[Decoded]]:
     """Decode all records, with as many specs as that takes; return the last one, the rows and what was decoded."""
     rows: list[dict[str, Any]] = []
     parts: list[Decoded] = []
@@ -45,8 +50,8 @@ def evolve(entry: TableEntry, records: Any) -> tuple[TableEntry, list[dict[str, 
     columns: dict[str, list[Found]] = {}
     memory, count = PartitionMemory(), len(records.values())
     while True:
-        decoded = decoder_of(entry).decode(Picked(records, range(start, count), "s"), memory)
-        rows += [json.loads(encode_row(row)) for row in decoded.batch.afters]
+        decoded = decoder_of(entry, schemas).decode(Picked(records, range(start, count), records.topic), memory)
+        rows += [json.loads(encode_row(row)) for row in decoded.batch.afters if row is not None]
         parts.append(decoded)
         if not isinstance(decoded.stop, TableEvolves):
             return entry, rows, parts
@@ -96,7 +101,7 @@ def test_a_key_is_widened_too() -> None:
     assert ["insert"] == parts[0].batch.operations
     assert ["delete"] == parts[1].batch.operations
     assert {"id": str(2**40)} == json.loads(encode_row(parts[1].batch.keys[0]))
-    assert len(rows) == 2
+    assert len(rows) == 1
 
 
 STRANGE: dict[str, tuple[Any, str]] = {
@@ -291,6 +296,26 @@ def test_a_table_that_cannot_evolve_has_its_decoder_alone() -> None:
 
     assert not isinstance(decoder_of(fixed), EvolvingDecoder)
     assert isinstance(decoder_of(entry_of()), EvolvingDecoder)
+
+
+def test_columns_behind_the_id_of_a_registered_schema_evolve_as_well() -> None:
+    """Avro of a real connector: a column that the spec leaves out, a decimal that is too narrow, another type."""
+    (run,) = runs(AVRO, topic_of(AVRO, TABLE))
+    whole = captured_spec(AVRO)
+    columns = {name: str(column.type) for name, column in whole.columns.items() if name not in {"email", "extra"}}
+    spec = captured_spec(AVRO, type_changes="text", unknown_columns="add").model_copy(
+        update={"columns": TableSpec.model_validate(
+            {"table": "t", "topics": ["s"], "columns": {**columns, "balance": "decimal(3,2)", "name": "int"}}).columns}
+    )  # fmt: skip
+    entry, rows, parts = evolve(TableEntry(spec=spec), run, Known(registered(AVRO)))
+    expected = [json.loads(encode_row(row)) for row in decoded(whole, run, Known(registered(AVRO))).batch.afters if row]
+    types = {name: str(column.type) for name, column in entry.spec.columns.items()}
+
+    assert [] == [rejected for part in parts for rejected in part.rejected]
+    assert ("string", "string", "int") == (types["name"], types["email"], types["extra"])
+    assert types["balance"].startswith("decimal(")
+    assert types["balance"] != "decimal(3,2)"
+    assert expected == [{name: row[name] for name in whole} for row, whole in zip(rows, expected, strict=True)]
 
 
 def test_other_tools_have_their_columns_evolved_as_well() -> None:

@@ -124,8 +124,17 @@ class _Reader:
         return found
 
     def _is_new(self, name: str, value: Any, row: Row) -> bool:
-        stated = row.fields is not None and name in row.fields
-        return not row.is_key and name in self._unknown and (value is not None or stated)
+        """Tell whether a column is why a record was refused: what is passed over, as `check_unknown` says, is not."""
+        if row.is_key or name not in self._unknown:
+            return False
+        match self._spec.unknown_columns:
+            case "ignore":
+                return False
+            case "quarantine":
+                return True
+            case "add":
+                stated = row.fields is not None and name in row.fields
+                return may_be_added(name) and (value is not None or stated)
 
     def _failing(self, way: Way | None, cases: list[_Case]) -> list[_Case]:
         """Return those that are not taken; all of a way that there is not: its schema block comes with a null too."""
@@ -157,7 +166,7 @@ class _Reader:
 def _refused(spec: TableSpec, name: str, cases: Sequence[_Case], unknown: Collection[str]) -> set[int]:
     """Return the records of those cases that nothing mends."""
     if name not in spec.columns:
-        return set() if spec.unknown_columns == "add" and may_be_added(name) else {case.index for case in cases}
+        return set() if spec.unknown_columns == "add" else {case.index for case in cases}
     promoted = set(_promoted(spec.columns[name].type, cases)[1])
     strangers = {case.index for case in cases if case not in promoted}
     if name in spec.key or spec.type_changes not in {"text", "new_column"}:

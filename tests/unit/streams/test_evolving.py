@@ -258,6 +258,23 @@ def test_a_record_that_is_spoiled_otherwise_evolves_nothing() -> None:
     assert (2, 1) == (len(rows), len(parts[0].rejected))
 
 
+@pytest.mark.parametrize(("policy", "extra"), [("ignore", "note"), ("add", "_hg_note")])
+def test_a_column_that_is_passed_over_keeps_no_other_from_evolving(policy: str, extra: str) -> None:
+    """Only what is refused has to be mended."""
+    entry, rows, _ = evolve(entry_of(unknown_columns=policy), records_of([ROW, {**ROW, extra: 1, "visits": 2**40}]))
+
+    assert {"visits": "long"} == types_of(entry)
+    assert [2, str(2**40)] == [row["visits"] for row in rows]
+
+
+def test_a_column_that_is_refused_keeps_its_record_from_evolving_the_table() -> None:
+    """It goes to quarantine with any type."""
+    entry, rows, _ = evolve(entry_of(unknown_columns="quarantine"), records_of([{**ROW, "note": 1, "visits": 2**40}]))
+
+    assert {} == types_of(entry)
+    assert [] == rows
+
+
 def test_the_memory_is_that_of_what_was_decoded() -> None:
     """What lies behind the stop is not known yet: it comes again."""
     entry, memory, one = entry_of(), PartitionMemory(), PartitionMemory()

@@ -14,12 +14,13 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import yaml
+from duckdb import DuckDBPyConnection
 
 from schemas.config import Config, read_config
 from schemas.table import TableEntry
@@ -192,13 +193,14 @@ def look(run: Run) -> list[Verdict]:
     """Read the ends and the sources, and ask every oracle."""
     everything: list[Change] = []
     verdicts, rows, in_force = [], {}, load_tables(run.config)
-    for writer in run.writers:
-        for table in TABLES.values():
-            name = f"{writer.source.name}_{table.name}"
-            rows[name] = writer.source.rows(table.name, table.in_the_end, table.key)
-            found, changes = look_at_table(run, in_force[name], table, rows[name])
-            verdicts += found
-            everything += changes
+    with open_lake_sql(run.config.lake) as lake:
+        for writer in run.writers:
+            for table in TABLES.values():
+                name = f"{writer.source.name}_{table.name}"
+                rows[name] = writer.source.rows(table.name, table.in_the_end, table.key)
+                found, changes = look_at_table(run, lake, in_force[name], table, rows[name])
+                verdicts += found
+                everything += changes
     verdicts += look_at_quarantine(run, everything)
     verdicts += look_at_redis(run, rows)
     alerts: dict[AlertKey, Mapping[str, Any]] = {}
@@ -215,7 +217,7 @@ def look(run: Run) -> list[Verdict]:
 
 
 def look_at_table(
-    run: Run, entry: TableEntry, table: ChangingTable, rows: Mapping[Key, Row]
+    run: Run, lake: DuckDBPyConnection, entry: TableEntry, table: ChangingTable, rows: Mapping[Key, Row]
 ) -> tuple[list[Verdict], list[Change]]:
     """Ask what concerns one table alone; return its changes too."""
     installation, name = run.installation, entry.spec.table
@@ -224,16 +226,16 @@ def look_at_table(
     records = read_records(installation.kafka, installation.changes_topic(name))
     changes = [to_last_change(ever, record) for record in records]
     in_lake = read_lake(installation.warehouse, NAMESPACE, ever)
-    with open_lake_sql(run.config.lake, [name]) as connection:
-        names = ", ".join(f'"{column}"' for column in last.columns)
-        folded = connection.sql(f'select {names} from "{name}{LATEST}"').to_arrow_table().to_pylist()
+    in_the_end = [replace(each, row={column: each.row[column] for column in last.columns}) for each in in_lake]
+    names = ", ".join(f'"{column}"' for column in last.columns)
+    folded = lake.sql(f'select {names} from "{name}{LATEST}"').to_arrow_table().to_pylist()
     latest = (tuple(from_python(type_, row[each]) for each, type_ in last.columns.items()) for row in folded)
     source = (tuple(row[each] for each in last.columns) for row in rows.values())
     verdicts = [
         check_columns(name, table.ever, {each: str(column.type) for each, column in entry.spec.columns.items()}),
         check_schema_versions(name, records, at_least=1 if table.at_first == table.ever else 2),
         check_streams(changes, name=name),
-        check_latest(last, read_lake(installation.warehouse, NAMESPACE, last), rows),
+        check_latest(last, in_the_end, rows),
         check_origins(ever, in_lake, changes),
         check_rows(f"lake, the view of the latest rows of {name}", list(last.columns), source, latest),
     ]

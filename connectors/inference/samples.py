@@ -40,7 +40,7 @@ class Samples:
         self._samplers, self._format, self._limits = samplers, format, limits or SampleLimits()
         self._recognizer = Recognizer()
         self._tables: dict[tuple[str, str, str], TableSamples] = {}
-        self._by_topic: dict[str, TableSamples] = {}
+        self._by_topic: dict[tuple[str, str], TableSamples] = {}
         self.records = 0
         self.overlooked: Counter[str] = Counter()  # records above a limit, by topic
 
@@ -69,8 +69,12 @@ class Samples:
                 table.add(sample, record.topic, size_bytes=len(record.value or b""))
 
     def _table_of(self, sample: Sample, topic: str, sampler: Sampler) -> TableSamples | None:
-        """Return where a sample belongs: to its topic's table where a topic holds one, else to that of its name."""
-        if sampler.by_topic and (known := self._by_topic.get(topic)) is not None:
+        """Return where a sample belongs: to its topic's table where a topic holds one, else to that of its name.
+
+        What one topic calls by one name is one table, whoever a record says it is from.
+        """
+        place = topic, "" if sampler.by_topic else sample.table
+        if (known := self._by_topic.get(place)) is not None:
             return known
         identity = (sampler.format, sample.origin, sample.table)
         found = self._tables.get(identity)
@@ -78,8 +82,8 @@ class Samples:
             if len(self._tables) >= self._limits.tables_max:
                 return None
             found = self._tables[identity] = TableSamples(sample.table, sampler.format)
-        if sampler.by_topic and len(self._by_topic) < TOPICS_MAX:
-            self._by_topic[topic] = found
+        if len(self._by_topic) < TOPICS_MAX:
+            self._by_topic[place] = found
         return found
 
     def tables(self) -> list[Proposal]:

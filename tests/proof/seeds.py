@@ -17,7 +17,7 @@ from connectors import wire
 from connectors.formats.reasons import Rejection
 from schemas.table import TableSpec
 from tests.bench.other_events import mongodb_events, mongodb_spec
-from tests.unit.formats import avro_made, envelopes, made
+from tests.unit.formats import avro_made, envelopes
 from tests.unit.formats.captures import (
     FOLDER,
     configuration,
@@ -217,7 +217,7 @@ def _of_json_schema() -> Iterator[Record]:
     row = {"id": 1, "f": 0.5, "d": 1.5, "b": "AP8=", "n": "MDk=", "m": "{}", "t": ["x:", None]}
     head = b"\0" + (3).to_bytes(4, "big")
     for number in range(MADE_RECORDS):
-        value = json.dumps(made.envelope(after=row | {"id": number})).encode()
+        value = json.dumps(avro_made.envelope(after=row | {"id": number})).encode()
         yield Record(head + json.dumps({"id": number}).encode(), head + value)
 
 

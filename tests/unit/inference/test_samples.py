@@ -293,3 +293,12 @@ def test_a_table_of_signals_is_told_from_one_with_its_columns() -> None:
 
     assert [True] == [each.signals for each in proposed([signal, deleted])]
     assert [False] == [each.signals for each in proposed([signal, other])]
+
+
+def test_a_record_that_names_another_sender_makes_no_second_table() -> None:
+    """Both would claim the same records of the topic."""
+    found = proposed(
+        [record({"id": 1}, source={"connector": name}, lsn=at) for at, name in enumerate(("mine", "mysql"))]
+    )
+
+    assert ["public.orders"] == [each.spec.table for each in found]

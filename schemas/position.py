@@ -55,6 +55,8 @@ _LSNS_KEPT = 256
 _FILE_MAX = 10**10 - 1
 _ROW_MAX = 10**10 - 1
 _SCN_MAX = 10**20 - 1
+_PLACE_MAX = 10**20 - 1
+_HALF_MAX = 9
 _SQLSERVER_LSN = re.compile(r"([0-9a-fA-F]{1,8}):([0-9a-fA-F]{1,8}):([0-9a-fA-F]{1,4})")
 _DB2_LSN = re.compile(r"([0-9a-fA-F]{1,8}):([0-9a-fA-F]{1,8}):([0-9a-fA-F]{1,16})")
 _DIGITS_MAX = 100  # of a number as text, before it is read
@@ -175,7 +177,10 @@ def maxwell_position(epoch: int, file: int, pos: int, row: int, half: int, *, st
     Raises:
         PoisonRecord: a part is negative or does not fit its width.
     """
-    return _digits("maxwell", epoch, streamed, (file, 10), (pos, 20), (row, 20), (half, 1))
+    fits = 0 <= file <= _FILE_MAX and 0 <= pos <= _PLACE_MAX and 0 <= row <= _PLACE_MAX and 0 <= half <= _HALF_MAX
+    if not (fits and 0 <= epoch <= EPOCH_MAX):
+        raise _out_of_range("maxwell")
+    return f"{epoch:04d}{streamed:d}{file:010d}{pos:020d}{row:020d}{half:d}"
 
 
 def canal_position(epoch: int, time: int, batch: int, offset: int, row: int, half: int) -> str:

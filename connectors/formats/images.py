@@ -160,7 +160,7 @@ class Images:
         if before is None or not self._names:
             return None
         earlier = self._parts(before)
-        if all(part is UNSET for part in earlier):
+        if earlier.count(UNSET) == len(earlier):
             return None
         new = self._parts(after)
         old = [n if o is UNSET else o for o, n in zip(earlier, new, strict=True)]
@@ -176,8 +176,10 @@ class Images:
             raise Rejection("too_deep", "nested deeper than the decoder reads") from None
         except msgspec.MsgspecError:
             raise Rejection("no_row", "an image of the row is no JSON object") from None
-        check_unique(image, self._quoted, depth_max=self._depth_max)
-        return [getattr(found, name) for name in self._names]
+        parts = [getattr(found, name) for name in self._names]
+        if parts.count(UNSET) != len(parts):  # else none of them stands there, nor does one twice
+            check_unique(image, self._quoted, depth_max=self._depth_max)
+        return parts
 
     def _object(self, parts: list[Any]) -> bytes | None:
         if any(part is UNSET or bytes(part) == b"null" for part in parts):

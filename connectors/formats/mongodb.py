@@ -26,7 +26,6 @@ from connectors.formats.options import options_of
 from connectors.formats.positions import NO_SNAPSHOT
 from connectors.formats.reasons import Rejection
 from schemas.config import LimitsConfig
-from schemas.errors import PoisonRecord
 from schemas.position import mongodb_position
 from schemas.table import TableEntry
 
@@ -131,7 +130,8 @@ class _Unwrapper:
         before = None
         if envelope.before and (self._trusted or (envelope.op == "d" and identifier is None)):
             before = self._columns.row(envelope.before.encode())
-        position = self._position(source, run.offsets[index], snapshot=snapshot)
+        offset = run.offsets[index]
+        position = mongodb_position(self._epoch, source.ts_ms or 0, source.ord or 0, offset, streamed=not snapshot)
         place = events.add(
             index, envelope.op, position, _micros(source), after=after, before=before, snapshot=snapshot,
             transaction=_transaction(source),
@@ -142,12 +142,6 @@ class _Unwrapper:
             events.unavailable[place] = missing
         if snapshot and source.snapshot != INCREMENTAL:
             events.initial.add(place)
-
-    def _position(self, source: _Source, offset: int, *, snapshot: bool) -> str:
-        try:
-            return mongodb_position(self._epoch, source.ts_ms or 0, source.ord or 0, offset, streamed=not snapshot)
-        except PoisonRecord:
-            raise Rejection("bad_position", "`source.ts_ms` or `source.ord` is out of range") from None
 
     def _after(self, envelope: Any, identifier: bytes | None) -> tuple[bytes | None, list[str]]:
         """Return the document as far as the record says it, and the columns that it does not say."""

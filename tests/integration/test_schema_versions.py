@@ -25,6 +25,12 @@ from tests.integration.stages import until_off_loop
 from tests.oracles import read_records
 from tests.services import Kafka, RedisServer
 
+# Faust makes a consumer that it never starts, with an event loop that nobody closes.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+    pytest.mark.usefixtures("collected"),
+]
+
 STAGES = ("normalize", "features", "alerts", "lake", "lake")
 KEYS, CHANGES = 60, 240  # of each version
 MOMENT = "2026-01-01T00:00:00.000001Z"

@@ -29,6 +29,7 @@ from tests.unit.formats.captures import (
     topic_of,
 )
 from tests.unit.formats.event_cases import cases
+from tests.unit.formats.made import envelope
 
 MADE_RECORDS = 60
 AVRO, AVRO_TWIN, AVRO_TABLE = "pg-avro-confluent", "pg-avro-twin-json", "public.customers"
@@ -217,7 +218,7 @@ def _of_json_schema() -> Iterator[Record]:
     row = {"id": 1, "f": 0.5, "d": 1.5, "b": "AP8=", "n": "MDk=", "m": "{}", "t": ["x:", None]}
     head = b"\0" + (3).to_bytes(4, "big")
     for number in range(MADE_RECORDS):
-        value = json.dumps(avro_made.envelope(after=row | {"id": number})).encode()
+        value = json.dumps(envelope(after=row | {"id": number})).encode()
         yield Record(head + json.dumps({"id": number}).encode(), head + value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from schemas.errors import HeadgateError, TableStopped
@@ -40,6 +40,23 @@ class Batch:
     def __len__(self) -> int:
         """Return the number of changes."""
         return len(self.offsets)
+
+
+_COLUMNS = tuple(column.name for column in fields(Batch) if str(column.type).startswith("list"))
+
+
+def slice_of(batch: Batch, low: int, high: int) -> Batch:
+    """Return the changes from place `low` up to, without, `high`."""
+    if low == high:
+        return Batch(batch.table)  # what has no change names no source
+    columns = {name: getattr(batch, name)[low:high] for name in _COLUMNS}
+    return Batch(batch.table, batch.connector, batch.source_name, batch.source_table, **columns)
+
+
+def some_of(batch: Batch, places: Sequence[int]) -> Batch:
+    """Return the changes at some places, in their order."""
+    columns = {name: [column[at] for at in places] for name in _COLUMNS if (column := getattr(batch, name))}
+    return Batch(batch.table, batch.connector, batch.source_name, batch.source_table, **columns)
 
 
 def rows_of(offsets: Sequence[int]) -> list[int]:

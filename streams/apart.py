@@ -8,17 +8,14 @@ stand side by side. They stop no table: such a record is rejected.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 
 from connectors.formats.base import Decoder, PartitionMemory, Records
 from connectors.formats.reasons import rejection
 from connectors.transport.chunk import Headers
-from schemas.batch import Batch, Decoded, Rejected
+from schemas.batch import Batch, Decoded, Rejected, some_of
 from schemas.config import LimitsConfig
 from schemas.errors import PoisonRecord, TableStopped
-
-_COLUMNS = tuple(field.name for field in fields(Batch) if field.type.startswith("list"))
 
 _NO_TABLE = "the record names no table, and its topic feeds tables by their names"
 
@@ -136,9 +133,7 @@ def without_old(batch: Batch, oldest: str) -> tuple[Batch, list[int]]:
     if not batch.ts or min(batch.ts) >= oldest:
         return batch, []
     kept = [i for i, at in enumerate(batch.ts) if at >= oldest]
-    columns = {name: [column[i] for i in kept] for name in _COLUMNS if (column := getattr(batch, name))}
-    younger = Batch(batch.table, batch.connector, batch.source_name, batch.source_table, **columns)
-    return younger, [offset for offset, at in zip(batch.offsets, batch.ts, strict=True) if at < oldest]
+    return some_of(batch, kept), [offset for offset, at in zip(batch.offsets, batch.ts, strict=True) if at < oldest]
 
 
 def too_old(hours: int) -> PoisonRecord:

@@ -23,6 +23,7 @@ from sinks.quarantine import reason_of
 from sinks.topics import encode_changes
 from streams.chains import Chain
 from streams.decoders import Decoders
+from streams.floors import PartitionsWanted, has_floors, pieces
 from streams.poison import Origin, quarantined
 from streams.tables import Readers
 
@@ -44,9 +45,13 @@ class PartitionState(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt at a group: nothing of it counts until its transaction is durable. `readers` are by topic."""
+    """One attempt at a group: nothing of it counts until its transaction is durable.
+
+    `readers` are by topic, `outputs` how many partitions the outputs of floors have.
+    """
 
     readers: Mapping[str, Readers | None] = field(default_factory=dict)
+    outputs: dict[str, int] = field(default_factory=dict)
     states: dict[Assignment, PartitionState] = field(default_factory=dict)
     memories: dict[Assignment, PartitionMemory] = field(default_factory=dict)
     chains: dict[Assignment, Chain] = field(default_factory=dict)
@@ -58,8 +63,8 @@ class Attempt:
     unknown: dict[str, set[str]] = field(default_factory=dict)
 
     def begin(self) -> None:
-        """Forget all but the readers: after an abort everything is counted anew."""
-        self.__init__(self.readers)  # type: ignore[misc]
+        """Forget all but what was looked up before: after an abort everything is counted anew."""
+        self.__init__(self.readers, self.outputs)  # type: ignore[misc]
 
     def count(self, name: str, n: int = 1) -> None:
         """Count what becomes a counter of the stage."""
@@ -91,18 +96,31 @@ def produce_changes(
     run: Run,
     batch: Batch,
     previous: int | None,
+    outputs: Mapping[str, int],
     first_origins: Mapping[int, Origin] | None = None,
 ) -> Produced:
-    """Produce a batch in its order to its table's topic, in the partition of its origin's number.
+    """Produce a batch in its order to its table's topic, in the partition of its origin's number; a floor in each.
 
-    `first_origins` are where redriven changes were read at first, by the offset at which each is read now.
+    `outputs` are how many partitions the outputs of floors have; `first_origins` are where redriven changes were read
+    at first, by the offset at which each is read now.
+
+    Raises:
+        PartitionsWanted: there is a floor among them, and `outputs` does not say.
     """
     table = entry.spec.table
     headers: Headers = [(HEADER_TABLE, table.encode()), (HEADER_SCHEMA_VERSION, b"%d" % entry.schema_version)]
     stream, room = (run.topic, run.assignment.generation, run.partition), outbox.room(headers)
-    records, last, too_large = encode_changes(batch, stream, previous, bytes_max=room, first_origins=first_origins)
-    outbox.produce_all(names.changes(table), run.partition, records, headers)
-    return Produced(_by_operation(table, batch, too_large), last, too_large, room)
+    output, too_large = names.changes(table), list[int]()
+    may_have_floors = entry.spec.truncate == "apply" and has_floors(batch)
+    for piece, is_floor in pieces(batch) if may_have_floors else ((batch, False),):
+        if is_floor and outputs.get(output, 0) <= run.partition:
+            raise PartitionsWanted(output, run.topic)
+        before = None if is_floor else previous
+        records, last, left_out = encode_changes(piece, stream, before, bytes_max=room, first_origins=first_origins)
+        for partition in range(outputs[output]) if is_floor else (run.partition,):
+            outbox.produce_all(output, partition, records, headers)
+        previous, too_large = previous if is_floor else last, too_large + left_out
+    return Produced(_by_operation(table, batch, too_large), previous, too_large, room)
 
 
 def _by_operation(table: str, batch: Batch, left_out: Collection[int]) -> Counter[tuple[str, str]]:
@@ -134,7 +152,7 @@ class Emitter:
     ) -> int | None:
         """Produce the batch in its order; return the origin offset of the last change that went out."""
         table = entry.spec.table
-        produced = produce_changes(outbox, self._names, entry, run, batch, previous)
+        produced = produce_changes(outbox, self._names, entry, run, batch, previous, work.outputs)
         for offset in produced.too_large:
             error = output_too_large(produced.room)
             self.quarantine(work, outbox, run, run.offsets().index(offset), error, table)

@@ -94,6 +94,7 @@ class FinalRows:
         assert spec.key, "rows of a table without a key cannot be told apart"
         self._spec = spec
         self._rows: dict[bytes, _Row] = {}
+        self._floor = ""
 
     def follow(self, spec: TableSpec) -> None:
         """Go on with another spec of the table; the rows so far do not have the columns that it adds."""
@@ -108,6 +109,19 @@ class FinalRows:
     def apply(self, value: bytes) -> None:
         """Take a change as the contract writes it."""
         change = _decode(value)
+        if change.op == Operation.FLOOR:
+            self._raise_floor(change.position)
+        elif change.position >= self._floor:
+            self._take(change)
+
+    def _raise_floor(self, position: str) -> None:
+        """Take a floor: to every row it is what a delete at its position is, also to those that come later."""
+        self._floor = max(self._floor, position)
+        for row in self._rows.values():
+            row.deleted = max(row.deleted, self._floor)
+            row.settle()
+
+    def _take(self, change: ChangeValue) -> None:
         row = self._row(change.key)
         if change.op == Operation.DELETE:
             if change.new_key is not None and row.deleted < change.position:
@@ -118,7 +132,7 @@ class FinalRows:
         row.settle()
 
     def _row(self, key: Any) -> _Row:
-        return self._rows.setdefault(msgspec.json.encode(key), _Row(key))
+        return self._rows.setdefault(msgspec.json.encode(key), _Row(key, self._floor))
 
     def _upsert(self, row: _Row, change: ChangeValue) -> None:
         row.newest = max(row.newest, change.position)

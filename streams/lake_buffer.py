@@ -104,19 +104,31 @@ def live_parts(parts: Sequence[Part]) -> list[Part]:
 def read_runs(
     spec: TableSpec, reader: ContractReader, runs: Sequence[Any], ingested: datetime, *, older: bool = False
 ) -> list[Any]:
-    """Return the rows of each run, read in one go; tombstones have none."""
+    """Return the rows of each run, read in one go; tombstones have none.
+
+    A floor stands in every partition of its topic; the lake has the one in the partition of its origin's number.
+    """
     values = [[value for value in run.values() if value is not None] for run in runs]
     together = [value for of_run in values for value in of_run]
     rows = lake_rows(spec, reader.read(together, older=older), together, ingested=ingested)
     ends = [sum(map(len, values[: index + 1])) for index in range(len(values))]
-    return [rows.slice(end - len(of_run), len(of_run)) for end, of_run in zip(ends, values, strict=True)]
+    by_run = [rows.slice(end - len(of_run), len(of_run)) for end, of_run in zip(ends, values, strict=True)]
+    if not _has_floors(rows):
+        return by_run
+    return [_without_copies(of_run, run.partition) for of_run, run in zip(by_run, runs, strict=True)]
+
+
+def _without_copies(rows: pa.Table, partition: int) -> pa.Table:
+    """Return the rows of a partition without the floors that were read in others."""
+    of_rows = pc.not_equal(rows.column(lake.OP), str(Operation.FLOOR))
+    return rows.filter(pc.or_(of_rows, pc.equal(rows.column(lake.PARTITION), partition)))
 
 
 def new_rows(rows: pa.Table, highest: Mapping[Stream, Height]) -> tuple[pa.Table, dict[Stream, Height]]:
     """Return the rows that the subscriber's rule lets through, and the highest changes with them.
 
     The rule: for each origin stream apart, drop what is not above the highest offset seen, and of one record's changes
-    above the highest of them. Floors stand outside it: they pass, and do not count.
+    above the highest of them. A floor does not count; one that stands below what was seen came before it.
     """
     reached = dict(highest)
     if not len(rows):
@@ -143,7 +155,7 @@ def _row_by_row(
     for topic, generation, partition, op, *height in zip(*columns, numbers, strict=True):
         stream, here = (topic, generation, partition), Height(*height)
         is_new = here > reached.get(stream, NOTHING_SEEN)
-        keep.append(is_new or op == Operation.FLOOR)
+        keep.append(is_new)
         if is_new and op != Operation.FLOOR:
             reached[stream] = here
     return rows if all(keep) else rows.filter(pa.array(keep)), reached

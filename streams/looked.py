@@ -24,6 +24,7 @@ from schemas.table import TableEntry, TableSpec
 from sinks.topics import encode_changes
 from streams.apart import Picked, decode_nameless
 from streams.evolving import TableEvolves, evolving, take_up_here
+from streams.floors import has_floors
 from streams.tables import Readers, TableDirectory
 
 CHANGE, QUARANTINE = "change", "quarantine"
@@ -160,7 +161,9 @@ class Looker:
             kind = next(iter(decoded.skipped))
             return [_looked(record, _KINDS.get(kind, kind), table)]
         stream, previous = (record.topic, 0, record.partition), self._previous.get(place)
-        changes, self._previous[place], _ = encode_changes(decoded.batch, stream, previous, bytes_max=_NO_LIMIT)
+        is_floor = has_floors(decoded.batch)  # then it is all that the record makes
+        changes, last, _ = encode_changes(decoded.batch, stream, None if is_floor else previous, bytes_max=_NO_LIMIT)
+        self._previous[place] = previous if is_floor else last
         return [_looked(record, CHANGE, table, row, change=value) for row, (_, value) in enumerate(changes)]
 
 

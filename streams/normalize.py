@@ -23,6 +23,7 @@ from streams.attempt import Attempt, Emitter, PartitionState, metadata_of, state
 from streams.chains import Chains
 from streams.evolutions import Evolutions
 from streams.evolving import TableEvolves
+from streams.floors import write_floors
 from streams.shared import SharedTopics, is_chained
 from streams.stage import BaseStage
 from streams.tables import TableDirectory
@@ -117,7 +118,11 @@ class NormalizeStage(BaseStage):
         await self._ensure_read(runs, work)
         failpoint("normalize.before_write")
         try:
-            report: WriteReport = await self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live))
+            report: WriteReport = await write_floors(
+                lambda: self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live)),
+                work.outputs,
+                lambda floor: self._ensure({floor.output: Output([floor.source], self._ensured[floor.output])}),
+            )
         except TransactionAborted as exc:
             await self._blame(exc, runs, work)
             raise
@@ -293,6 +298,7 @@ class NormalizeStage(BaseStage):
                     wanted[output] = Output([run.topic], least)
         await self._ensure(wanted)
 
-    async def _ensure(self, wanted: Mapping[str, Output]) -> None:
+    async def _ensure(self, wanted: Mapping[str, Output]) -> Mapping[str, int]:
         if wanted:
             self._ensured.update(await self._ensure_outputs(wanted))
+        return {output: self._ensured[output] for output in wanted}

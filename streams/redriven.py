@@ -36,6 +36,7 @@ from streams.chains import Chain, Chains
 from streams.decoders import Decoders
 from streams.evolutions import Evolutions
 from streams.evolving import EvolveFirst, ImpatientDecoder
+from streams.floors import write_floors
 from streams.poison import Origin, parted, quarantined
 from streams.stage import BaseStage
 from streams.tables import Readers, TableDirectory
@@ -50,6 +51,7 @@ EnsureOutputs = Callable[[Mapping[str, int]], Awaitable[Mapping[str, int]]]
 class _Work:
     """One attempt at a group: nothing of it counts until its transaction is durable."""
 
+    outputs: dict[str, int] = field(default_factory=dict)  # how many partitions those of floors have
     chains: dict[Assignment, Chain] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -92,7 +94,11 @@ class RedriveLane:
         work = _Work()
         while True:
             try:
-                await self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live))
+                await write_floors(
+                    lambda: self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live)),
+                    work.outputs,
+                    lambda floor: self._ensure_outputs({floor.output: self._ensured[floor.output]}),
+                )
             except TransactionAborted as error:
                 self._blame(error)
                 raise
@@ -146,7 +152,7 @@ class RedriveLane:
     # ── one attempt, on the writer's thread ──
 
     def _attempt(self, work: _Work, outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
-        work.__init__()  # type: ignore[misc]  # after an abort everything is counted anew
+        work.__init__(work.outputs)  # type: ignore[misc]  # after an abort everything is counted anew
         nexts: dict[Assignment, int] = {}
         for run in runs:
             if run.assignment not in work.chains:
@@ -238,7 +244,7 @@ class RedriveLane:
         table, chain = entry.spec.table, work.chains[run.assignment]
         first_origins = {offset: first for offset in batch.offsets if (first := firsts[places[offset]]) is not None}
         previous = chain.before(table, batch.offsets[0])
-        produced = produce_changes(outbox, self._names, entry, run, batch, previous, first_origins)
+        produced = produce_changes(outbox, self._names, entry, run, batch, previous, work.outputs, first_origins)
         chain.reach(table, produced.last)
         work.counts["redriven"] += produced.emitted.total()
         work.emitted.update(produced.emitted)

@@ -9,17 +9,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
 from itertools import accumulate
 
 from connectors.formats.base import Decoder, PartitionMemory
 from connectors.transport.chunk import Headers, Run
-from schemas.batch import Batch, Decoded, Rejected
+from schemas.batch import Decoded, Rejected, slice_of
 from schemas.table import TableEntry
 
 LONG_RUN = 200  # from here on the columns pay for themselves
-
-_COLUMNS = tuple(field.name for field in fields(Batch) if field.type.startswith("list"))
 
 
 class SideBySide:
@@ -75,7 +72,7 @@ def _parted(
     places, begin, result = decoded.batch.offsets, 0, []
     for end, run, memory in zip(ends, runs, memories, strict=True):
         low, high = bisect_left(places, begin), bisect_left(places, end)
-        batch = _slice(decoded.batch, low, high)
+        batch = slice_of(decoded.batch, low, high)
         offsets = run.offsets()
         batch.offsets = [offsets[place - begin] for place in places[low:high]]
         rejected = [Rejected(bad.index - begin, bad.error) for bad in decoded.rejected if begin <= bad.index < end]
@@ -88,10 +85,3 @@ def _parted(
     first.skipped, first.noted = Counter(decoded.skipped), Counter(decoded.noted)
     first.unknown_columns = decoded.unknown_columns
     return result
-
-
-def _slice(batch: Batch, low: int, high: int) -> Batch:
-    if low == high:
-        return Batch(batch.table)  # what has no change names no source
-    columns = {name: getattr(batch, name)[low:high] for name in _COLUMNS}
-    return Batch(batch.table, batch.connector, batch.source_name, batch.source_table, **columns)

@@ -11,15 +11,18 @@ from connectors.formats.base import PartitionMemory
 from connectors.formats.envelope import Named, SourceName
 from connectors.formats.part import Part
 from connectors.formats.positions import is_initial, reads_anew, transactions
+from connectors.formats.truncates import CODE, stop_at_truncate, stops
 from schemas.batch import Batch, Decoded
 from schemas.change import Operation
 from schemas.errors import TableStopped
+from schemas.table import TableSpec
 
 OPERATIONS = {
     "c": Operation.INSERT.value,
     "u": Operation.UPDATE.value,
     "d": Operation.DELETE.value,
     "r": Operation.SNAPSHOT.value,
+    "t": Operation.FLOOR.value,
 }
 _NOTHING: list[str] = []  # shared by all changes with nothing unavailable: nobody may add to it
 _named = msgspec.json.Decoder(Named).decode
@@ -40,9 +43,9 @@ _COLUMNS = (
 )
 
 
-def find_stop(parts: list[Part], memory: PartitionMemory, decoded: Decoded) -> None:
+def find_stop(spec: TableSpec, parts: list[Part], memory: PartitionMemory, decoded: Decoded) -> None:
     """Set where the table must stop, if it must: at a truncate, or where a source was read anew after changes of it."""
-    truncated = any("t" in part.codes for part in parts)
+    truncated = any(stops(spec, part.codes) for part in parts)
     if not truncated and not any(any(part.snapshots) for part in parts):
         return
     if not truncated and not memory.streamed and all(all(part.snapshots) for part in parts):
@@ -51,11 +54,8 @@ def find_stop(parts: list[Part], memory: PartitionMemory, decoded: Decoded) -> N
     places = [(index, part, i) for part in parts for i, index in enumerate(part.indices)]
     for index, part, i in sorted(places, key=_by_index):
         source, code = part.sources[i], part.codes[i]
-        if code == "t":
-            decoded.stop_index = index
-            decoded.stop = TableStopped(
-                "truncate", "the table was truncated at its source", hint="run resync to take the rows anew"
-            )
+        if truncated and code == CODE:
+            decoded.stop_index, decoded.stop = index, stop_at_truncate()
             return
         if i in part.faults:
             continue

@@ -27,6 +27,7 @@ from connectors.formats.positions import positions
 from connectors.formats.reading import Reader, Reading
 from connectors.formats.reasons import Rejection, rejection
 from connectors.formats.traps import NULL_OR_DEFAULT, count_defaults
+from connectors.formats.truncates import leave_out_ignored
 from connectors.formats.zero_keys import check_zero_keys
 from schemas.batch import Batch, Decoded, Rejected
 from schemas.config import LimitsConfig
@@ -80,7 +81,7 @@ class DebeziumDecoder:
         for part in parts:
             self._finish(part, raw_keys, origins, decoded)
             self._key_changes(part, records)
-        find_stop(parts, memory, decoded)
+        find_stop(self._spec, parts, memory, decoded)
         end = len(values) if decoded.stop_index is None else decoded.stop_index
         gather(parts, end, decoded.batch, records.offsets())
         remember(decoded.batch, memory)
@@ -88,6 +89,7 @@ class DebeziumDecoder:
             name_source(decoded.batch, parts[0].payloads[0])
         decoded.skipped = Counter(name for index, name in reading.skipped.items() if index < end)
         decoded.rejected = _rejected(parts, reading.rejected, end)
+        leave_out_ignored(self._spec, decoded)
         return decoded
 
     def _part(self, layout: Any, indices: list[int], reading: Reading, values: list[Any]) -> Part:

@@ -20,6 +20,7 @@ from connectors.formats.keys import KeyReader
 from connectors.formats.part import COMMIT_TIMES
 from connectors.formats.raw_rows import RawRows
 from connectors.formats.reasons import Rejection, rejection
+from connectors.formats.truncates import CODE, leave_out_ignored, stop_at_truncate, stops
 from schemas.batch import Batch, Decoded, Rejected, rows_of
 from schemas.config import LimitsConfig
 from schemas.errors import TableStopped
@@ -119,6 +120,7 @@ class EventDecoder:
             Rejected(index, rejection(fault.reason, fault.message))
             for index, fault in sorted(rejected.items()) if index < end
         ]  # fmt: skip
+        leave_out_ignored(self._spec, decoded)
         return decoded
 
     def _typed(self, events: Events, records: Records, decoded: Decoded) -> _Typed:
@@ -197,7 +199,7 @@ class EventDecoder:
         if self._keys_of_records and not events.keys:
             keys = records.keys()
             raws = [keys[index] for index in events.indices]
-        given = [i for i, raw in enumerate(raws) if raw is not None]
+        given = [i for i, raw in enumerate(raws) if raw is not None and events.codes[i] != CODE]
         found, faults = reader.read([raws[i] for i in given])  # type: ignore[misc]
         for i, key in zip(given, found, strict=True):
             typed.keys[i] = key
@@ -220,7 +222,7 @@ class EventDecoder:
                 typed.keys = list(map(reader.row_type, *parts))
                 return
         for i, code in enumerate(events.codes):
-            if i in given or i in typed.faults or code == "t":
+            if i in given or i in typed.faults or code == CODE:
                 continue
             row = typed.befores[i] if code == "d" else typed.afters[i]
             values = [None if row is None else read(row) for read in reads]
@@ -233,31 +235,31 @@ class EventDecoder:
         self, events: Events, rejected: dict[int, Rejection], memory: PartitionMemory, decoded: Decoded
     ) -> None:
         """Set where the table must stop: at a truncate, or where its source is loaded anew after changes of it."""
-        if not events.initial and "t" not in events.codes and not _loses_order(events, memory):
+        truncated = stops(self._spec, events.codes)
+        if not events.initial and not truncated and not _loses_order(events, memory):
             return
         seen, rank = memory.copy(), memory.last[: events.ranked]
         for i, index in enumerate(events.indices):
             if _is_change(events, i) and index not in rejected and events.positions[i][: events.ranked] < rank:
-                stop = (
+                stop = TableStopped(
                     "order_lost",
                     "the source no longer says the order of its changes as exactly as before",
-                    "switch back on what the source left out (docs/positions.md), or run resync",
+                    hint="switch back on what the source left out (docs/positions.md), or run resync",
                 )
-            elif events.codes[i] == "t":
-                stop = "truncate", "the table was truncated at its source", "run resync to take the rows anew"
+            elif truncated and events.codes[i] == CODE:
+                stop = stop_at_truncate()
             elif i in events.initial and index not in rejected and _reads_anew(events, i, seen):
-                stop = (
+                stop = TableStopped(
                     "source_read_anew",
                     "rows of a full load come after changes of the same table",
-                    "the source was loaded anew, and deletes in between are lost: run resync",
+                    hint="the source was loaded anew, and deletes in between are lost: run resync",
                 )
             else:
                 if _is_change(events, i) and index not in rejected:
                     seen.saw(events.positions[i])
                     rank = seen.last[: events.ranked]
                 continue
-            decoded.stop_index = index
-            decoded.stop = TableStopped(stop[0], stop[1], hint=stop[2])
+            decoded.stop_index, decoded.stop = index, stop
             return
 
 
@@ -303,8 +305,8 @@ def _gather(events: Events, typed: _Typed, kept: list[int], offsets: list[int], 
     batch.old_keys, batch.new_keys = [None] * len(kept), [None] * len(kept)
     for i, place in enumerate(kept if others else ()):
         (batch.new_keys if codes[i] == "d" else batch.old_keys)[i] = others.get(place)
-    if "d" in codes:
-        batch.afters = [None if code == "d" else row for code, row in zip(codes, batch.afters, strict=True)]
+    if not _ROWLESS.isdisjoint(codes):
+        batch.afters = [None if code in _ROWLESS else row for code, row in zip(codes, batch.afters, strict=True)]
     batch.connector, batch.source_name, batch.source_table = events.connector, events.source_name, events.source_table
 
 

@@ -17,6 +17,7 @@ from connectors.formats.inspection import inspect
 from connectors.formats.keys import ESCAPED_COLON, KeyReader
 from connectors.formats.reasons import Rejection
 from connectors.formats.rows import convert, take_unavailable, text_colons
+from connectors.formats.truncates import CODE
 
 COMMIT_TIMES = Conversion(lambda micros: temporal.datetime_text(micros) + "Z", temporal.timestamp_column(1, 1, "Z"))
 _ROWLESS = frozenset("dt")
@@ -204,6 +205,8 @@ def read_keys(part: Part, reader: KeyReader, names: list[str], raws: list[bytes 
         if known is not None:
             part.keys = known
             return 0
+    if CODE in part.codes:  # a truncate has none, whatever its record says
+        raws = [None if code == CODE else raw for code, raw in zip(part.codes, raws, strict=True)]
     if None not in raws:
         part.keys, faults = reader.read(raws)  # type: ignore[arg-type]
         part.reject(faults)
@@ -214,7 +217,8 @@ def read_keys(part: Part, reader: KeyReader, names: list[str], raws: list[bytes 
         for place, key in zip(places, keys, strict=True):
             part.keys[place] = key
         part.reject({places[i]: fault for i, fault in faults.items()})
-        from_rows = sum(_key_of_row(part, reader, names, i) for i, raw in enumerate(raws) if raw is None)
+        bare = [i for i, raw in enumerate(raws) if raw is None and part.codes[i] != CODE]
+        from_rows = sum(_key_of_row(part, reader, names, i) for i in bare)
     for number, name in enumerate(names):
         _compare(part, name, f"c{number}")
     return from_rows

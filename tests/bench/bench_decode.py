@@ -86,7 +86,7 @@ def _unique(part: Part) -> None:
 
 
 def _batch(part: Part) -> None:
-    find_stop([part], PartitionMemory(), Decoded(Batch("t")))
+    find_stop(SPEC, [part], PartitionMemory(), Decoded(Batch("t")))
     gather([part], RECORDS, Batch("t"), list(range(RECORDS)))
 
 

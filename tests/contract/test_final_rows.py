@@ -19,15 +19,16 @@ from schemas.config import LimitsConfig
 from streams.final_rows import FinalRows
 from streams.looked import CHANGE, Looker
 from tests.contract.test_formats import NOT_FOLDED, STOPS, folded, tables
-from tests.unit.formats.captures import runs, spec_of, topic_of
+from tests.unit.formats.captures import oracle, runs, spec_of, topic_of
 
 CASES = [entry for entry in tables() if entry not in NOT_FOLDED and entry not in STOPS]
+TRUNCATED = [entry for entry, reason in STOPS.items() if reason == "truncate"]
 
 
-def changes(case: str, table: str) -> list[bytes]:
+def changes(case: str, table: str, **said: Any) -> list[bytes]:
     """Return the changes of a table, each record decoded alone."""
     topic, found = topic_of(case, table), []
-    looker = Looker({"captured": spec_of(case, table, topics=[topic])}, LimitsConfig())
+    looker = Looker({"captured": spec_of(case, table, topics=[topic], **said)}, LimitsConfig())
     for run in runs(case, topic):
         for at, (offset, key, value) in enumerate(zip(run.offsets(), run.keys(), run.values(), strict=True)):
             looked = looker.look(OneRecord(topic, run.partition, offset, key, value, run.headers(at)))
@@ -101,3 +102,24 @@ def before_the_move(values: list[bytes]) -> list[bytes]:
     """Return the changes up to the first that changes a key."""
     first = next(index for index, value in enumerate(values) if msgspec.json.decode(value)["new_key"])
     return values[:first]
+
+
+@pytest.mark.parametrize(("case", "table"), TRUNCATED)
+def test_truncates_that_are_applied_leave_the_rows_of_the_database(case: str, table: str) -> None:
+    """In order, shuffled, and with any part replayed.
+
+    Of one table, of several in one statement, in a cascade, between inserts of one transaction, and before a COPY.
+    """
+    values, chance = changes(case, table, truncate="apply"), random.Random(f"{case} {table}")
+    floors = [value for value in values if b'"op":"floor"' in value]
+    in_order = rows(case, table, values)
+    known = oracle(case)[table]
+
+    assert floors
+    assert sorted(str(row[name]) for row in known["rows"] for name in known["primary_key"]) == sorted(
+        str(key) for row in in_order for key in row["key"].values()
+    )
+    for _ in range(20):
+        shuffled = [*values, *values[: chance.randrange(len(values))]]
+        chance.shuffle(shuffled)
+        assert in_order == rows(case, table, shuffled)

@@ -33,12 +33,14 @@ class RowEvent:
 
 
 def expected_rows(events: Iterable[RowEvent], table: str) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Fold a history to the rows of `table` that are there at its end."""
+    """Fold a history to the rows of `table` that are there at its end; a truncate has no key."""
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for event in events:
         if event.table != table:
             continue
-        if event.row is None:
+        if event.op == "truncate":
+            rows.clear()
+        elif event.row is None:
             rows.pop(event.key, None)
         else:
             rows[event.key] = event.row

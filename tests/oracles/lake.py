@@ -16,7 +16,7 @@ from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import NoSuchTableError
 
 from tests.oracles.shape import Shape
-from tests.oracles.topic import Change, Origin
+from tests.oracles.topic import FLOOR, Change, Origin
 from tests.oracles.values import from_contract, from_python, frozen
 from tests.oracles.verdict import Verdict, compare
 
@@ -91,11 +91,14 @@ def latest_rows(shape: Shape, changes: Sequence[LakeChange]) -> dict[Key, dict[s
     """Fold changes to the rows that are there: the highest position wins, column by column.
 
     A column that was unavailable has what the highest older change says of it, unless a delete lies between; after a
-    change of the key, what the old key's row had just before. A column that nobody sent is left out of its row.
+    change of the key, what the old key's row had just before. A column that nobody sent is left out of its row. What is
+    below the highest floor was never there.
     """
     by_key: dict[Key, list[LakeChange]] = defaultdict(list)
+    floor = max((change.position for change in changes if change.op == FLOOR), default="")
     for change in changes:
-        by_key[shape.key_of(change.row)].append(change)
+        if change.op != FLOOR and change.position >= floor:
+            by_key[shape.key_of(change.row)].append(change)
     for several in by_key.values():
         several.sort(key=lambda change: change.position)
     return {key: row for key in by_key if (row := _row_below(by_key, key, None)) is not None}
@@ -118,6 +121,10 @@ def _row_below(by_key: Mapping[Key, list[LakeChange]], key: Key, below: str | No
     return row
 
 
+def _key_of(shape: Shape, change: LakeChange) -> Key | None:
+    return None if change.op == FLOOR else shape.key_of(change.row)
+
+
 def check_latest(
     shape: Shape, changes: Sequence[LakeChange], rows: Mapping[Key, Mapping[str, Any]], *, at_least: int = 1
 ) -> Verdict:
@@ -138,11 +145,15 @@ def check_latest(
 def check_origins(
     shape: Shape, changes: Sequence[LakeChange], emitted: Sequence[Change], *, at_least: int = 1
 ) -> Verdict:
-    """Check that each change of the output topic is in the lake once, as it was emitted."""
+    """Check that each change of the output topic is in the lake once, as it was emitted.
+
+    Of a floor, which is emitted to each partition, that of its origin's number.
+    """
+    emitted = [change for change in emitted if change.op != FLOOR or change.record.partition == change.origin[2]]
     verdict = Verdict(f"lake origins of {shape.table}", {"changes": len(changes), "emitted": len(emitted)})
     wanted = ((c.origin, c.previous, c.op, c.position, c.key, c.old_key, c.new_key, c.unavailable) for c in emitted)
     found = (
-        (c.origin, c.previous, c.op, c.position, shape.key_of(c.row), c.old_key, c.new_key, c.unavailable)
+        (c.origin, c.previous, c.op, c.position, _key_of(shape, c), c.old_key, c.new_key, c.unavailable)
         for c in changes
     )
     compare(verdict, wanted, found)

@@ -22,7 +22,8 @@ _FIELDS = {"op", "key", "old_key", "new_key", "before", "after", "position", "ts
 _SOURCE_FIELDS = {"connector", "name", "table", "tx", "snapshot", "origin", "first_origin", "previous"}
 # By the connector of a change (docs/positions.md); of one that is not here the contract says nothing but "digits".
 _POSITION_DIGITS = {"postgresql": 45, "mysql": 45, "mariadb": 45, "mongodb": 55, "maxwell": 56, "canal": 76, "dms": 56}
-_OPS = {"insert", "update", "delete", "snapshot"}
+FLOOR = "floor"
+_OPS = {"insert", "update", "delete", "snapshot", FLOOR}
 NEXT_IN_ONE_GROUP = 500
 
 
@@ -148,9 +149,12 @@ def check_streams(changes: Sequence[Change], *, name: str, at_least: int = 1, re
 
     Per origin topic, generation and partition the offsets rise, `previous` is the one before, and all lie in the output
     partition of that number; a record's changes are all there, in their order. Per key the positions rise;
-    `repeats_allowed` where the source itself may repeat (Debezium after a crash of its own).
+    `repeats_allowed` where the source itself may repeat (Debezium after a crash of its own). Floors stand outside of
+    all this: each lies once in every partition.
     """
     verdict = Verdict(f"order of {name}", {"changes": len(changes)})
+    _check_floors(verdict, changes)
+    changes = [change for change in changes if change.op != FLOOR]
     highest: dict[Origin, Change] = {}
     positions: dict[tuple[Any, ...], str] = {}
     for change in changes:
@@ -185,6 +189,21 @@ def check_streams(changes: Sequence[Change], *, name: str, at_least: int = 1, re
     }
     verdict.at_least("changes", at_least)
     return verdict
+
+
+def _check_floors(verdict: Verdict, changes: Sequence[Change]) -> None:
+    floors: dict[Origin, list[Change]] = defaultdict(list)
+    for change in changes:
+        if change.op == FLOOR:
+            floors[change.origin].append(change)
+    partitions = sorted({change.record.partition for change in changes})
+    for origin, copies in floors.items():
+        if (found := sorted(copy.record.partition for copy in copies)) != partitions:
+            verdict.differ(f"floor {origin} lies in output partitions {found}, changes in {partitions}")
+        said = {(copy.key, copy.after, copy.previous, copy.position, copy.ts) for copy in copies}
+        if len(said) > 1 or (copies[0].key, copies[0].after, copies[0].previous) != (None, None, None):
+            verdict.differ(f"floor {origin} has a key, a row or a change before it, or says different things")
+    verdict.figures["floors"] = len(floors)
 
 
 def _check_whole(verdict: Verdict, last: Change) -> None:

@@ -199,6 +199,31 @@ def test_a_truncate_has_no_key(run: Run) -> None:
     assert [None, "truncate"] == [line["error"] and line["error"]["kind"] for line in lines]
 
 
+def test_a_truncate_that_is_applied_is_a_floor_below_which_rows_are_dead(run: Run, tmp_path: Path) -> None:
+    """A row that was written after it lives, wherever its record stands."""
+    (tmp_path / "customers.yaml").write_text(SPEC + "truncate: apply\n")
+    after = change("c", 2, 30, {"id": 2, "name": "Bea", "note": "n"})
+    truncate = change("t", 1, 20, None) | {"key": None}
+    _, lines, _ = run([after, RECORDS[0], truncate])
+    _, rows, _ = run([after, RECORDS[0], truncate], "--rows")
+
+    assert ["insert", "insert", "floor"] == [line["change"]["op"] for line in lines]
+    assert (None, None, None) == tuple(lines[2]["change"][name] for name in ("key", "before", "after"))
+    assert (None, [TOPIC, 0, 0, 20]) == tuple(lines[2]["change"]["source"][name] for name in ("previous", "origin"))
+    assert [2] == [row["key"]["id"] for row in rows]
+
+
+def test_a_truncate_that_is_ignored_is_named_and_takes_nothing(run: Run, tmp_path: Path) -> None:
+    """The rows stay as they are."""
+    (tmp_path / "customers.yaml").write_text(SPEC + "truncate: ignore\n")
+    truncate = change("t", 1, 20, None) | {"key": None}
+    code, lines, _ = run([RECORDS[0], truncate])
+    _, rows, _ = run([RECORDS[0], truncate], "--rows")
+
+    assert (ExitCode.OK, ["change", "truncate"]) == (code, [line["kind"] for line in lines])
+    assert [1] == [row["key"]["id"] for row in rows]
+
+
 def test_signals_in_a_table_of_their_own_are_named_unless_a_spec_reads_them(run: Run) -> None:
     """The connector writes watermarks into its table of signals, which come as any row."""
     window = change("c", 1, 9, {"id": "5f-open", "type": "snapshot-window-open", "data": "{}"})

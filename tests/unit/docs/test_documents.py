@@ -190,7 +190,7 @@ def test_python_compiles_and_names_what_is_there(block: Block) -> None:
 
 def test_the_subscribers_rule_drops_repeats_and_keeps_streams_apart() -> None:
     """The block of the contract's page, over a history with a repeat, a replay from earlier and two streams."""
-    (block,) = (block for block in blocks_of(ROOT / "docs" / "contract.md") if block.language == "python")
+    block, _ = _code_of_the_contract()
     (example,) = (block for block in blocks_of(ROOT / "docs" / "contract.md") if block.language == "json")
     code = compile(block.text, block.place, "exec")
     history = [("a", 0, 0, 0), ("a", 0, 0, 1), ("a", 0, 1, 0), ("a", 0, 0, 1), ("a", 0, 0, 0), ("a", 0, 0, 4),
@@ -206,6 +206,23 @@ def test_the_subscribers_rule_drops_repeats_and_keeps_streams_apart() -> None:
     expected = [("a", 0, 0, 0), ("a", 0, 0, 1), ("a", 0, 1, 0), ("a", 0, 0, 4), ("a", 1, 0, 0), ("b", 0, 0, 3),
                 ("a", 0, 0, 4, 1), ("a", 0, 0, 4, 2)]  # fmt: skip
     assert expected == [tuple(change["source"]["origin"]) for change in handled]
+
+
+def _code_of_the_contract() -> tuple[Block, Block]:
+    """Return the subscriber's rule, and what a subscriber does with a floor."""
+    rule, floors = (block for block in blocks_of(ROOT / "docs" / "contract.md") if block.language == "python")
+    return rule, floors
+
+
+def test_what_a_subscriber_does_with_a_floor_drops_what_is_below_it() -> None:
+    """The other block of the contract's page: it only rises, and what is there from it on stays."""
+    _, block = _code_of_the_contract()
+    scope: dict[str, Any] = {"floor": "", "rows": {n: {"position": f"{n:045d}"} for n in range(5)}}
+    for position in (3, 1, 3):
+        scope["change"] = {"op": "floor", "position": f"{position:045d}"}
+        exec(compile(block.text, block.place, "exec"), scope)  # noqa: S102 - our own page
+
+    assert ([3, 4], f"{3:045d}") == (list(scope["rows"]), scope["floor"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -8,11 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from connectors.contract import ContractReader
 from schemas.change import Height
 from sinks.lake import table as lake
-from sinks.lake.rows import commit_dates
-from streams.lake_buffer import new_rows
-from tests.unit.lake.changes import INGESTED, TOPIC, change, deletion, rows_of, spec_of
+from sinks.lake.rows import ROWS_READ, commit_dates
+from streams.lake_buffer import new_rows, read_runs
+from tests.unit.fakes import assignment_of, run_of
+from tests.unit.lake.changes import INGESTED, TOPIC, change, deletion, encoded, rows_of, spec_of
 
 
 def test_a_row_has_the_columns_of_the_source_and_ours() -> None:
@@ -121,3 +123,26 @@ def test_floors_stand_outside_the_rule() -> None:
 
     assert [9, 3, 9] == offsets
     assert {STREAM: Height(3)} == reached
+
+
+def test_a_floor_below_what_was_seen_came_before_it() -> None:
+    """Read again, it would be in two files."""
+    floor = change(3, 1, op="floor", key=None, after=None)
+
+    assert ([6], {STREAM: Height(6)}) == offsets_of([floor, change(5, 1), change(6, 1)], {STREAM: Height(5)})
+
+
+def test_of_a_floor_that_every_partition_has_the_lake_takes_that_of_its_origin() -> None:
+    """Each origin is in one file, whoever reads which partition."""
+    spec = spec_of()
+    reader = ContractReader(spec, rows=ROWS_READ)
+    source = {"origin": [TOPIC, 0, 1, 9], "previous": None}
+    floor = encoded([change(9, 1, op="floor", key=None, after=None, source=source)])
+    own = encoded([change(7, 1, source={"origin": [TOPIC, 0, 1, 7]})])
+    runs = [run_of(assignment_of(partition=number), 0, values) for number, values in ((0, floor), (1, own + floor))]
+    first, second = read_runs(spec, reader, runs, INGESTED)
+
+    assert [] == first.column(lake.OFFSET).to_pylist()
+    assert [(7, "update", 1), (9, "floor", None)] == [
+        (row[lake.OFFSET], row[lake.OP], row["id"]) for row in second.to_pylist()
+    ]

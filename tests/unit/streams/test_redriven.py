@@ -46,9 +46,9 @@ class Stage(BaseStage):
 class Bench:
     """A lane with what it is wired to; `now` is the time of its clock."""
 
-    def __init__(self, *failures: TransactionAborted) -> None:
-        specs = [read_document(text, TableSpec, name="spec") for text in SPECS]
-        self.tables = TableDirectory({spec.table: TableEntry(spec=spec) for spec in specs})
+    def __init__(self, *failures: TransactionAborted, specs: Sequence[str] = SPECS) -> None:
+        read = [read_document(text, TableSpec, name="spec") for text in specs]
+        self.tables = TableDirectory({spec.table: TableEntry(spec=spec) for spec in read})
         self.writer, self.consumer, self.stage = Writer(*failures), Consumer(), Stage()
         self.kept: dict[bytes, bytes] = {}
         self.ensured: list[dict[str, int]] = []
@@ -107,6 +107,16 @@ def _partition(generation: int = 0) -> Assignment:
     made = Assignment("redrive", NAMES.redrive, 2)
     made.generation = generation
     return made
+
+
+def event_of(op: str) -> bytes:
+    """Return a change of a row, or of the table."""
+    return _event(9, 1, op)
+
+
+def run_of(value: bytes) -> Run:
+    """Return a run of one record that was read at offset 7 of partition 2 at first."""
+    return Run(_partition(), [_sent(5, value, 7)])
 
 
 def _origins(changes: Sequence[Any], name: str) -> list[Any]:

@@ -140,8 +140,6 @@ class TableSpec(Strict):
                 raise ValueError(
                     f"view {view.view}: fields that begin with a dot are ours in Redis: {', '.join(dotted)}"
                 )
-        if self.truncate == "apply" and (self.features or any(rule.reads_updates for rule in self.rules)):
-            raise ValueError("truncate: apply is not built yet for tables with views; write `pause`")
         if self.truncate == "apply" and (len(self.topics) > 1 or self.topics[0].startswith("^")):
             raise ValueError(
                 "truncate: apply is for a table of one topic: of several, a truncate of one would take the rows of "

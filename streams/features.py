@@ -12,9 +12,9 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -29,9 +29,11 @@ from sinks.redis.layout import offset_field
 from sinks.redis.rows import TableRows
 from sinks.redis.standing import Standing
 from sinks.redis.store import FeatureStore
+from streams.floor_sweeps import LOOK_SECONDS, FloorSweeps, raise_floors
 from streams.places import Lags, Logs, Places
 from streams.rebuild import Rebuild
 from streams.relay import Relay
+from streams.rounds import Piece, rounds
 from streams.schema_gate import SchemaGate, versions_in
 from streams.settings import is_transactional
 from streams.sweep import SWEEP_SECONDS, Sweep
@@ -57,15 +59,6 @@ class Consumer(Protocol):
 
     async def resume(self, topic: str) -> None:
         """Read a table again that was paused."""
-
-
-class Piece(NamedTuple):
-    """Part of a run: the records from `start` up to `stop`, and the offset behind them."""
-
-    run: Any
-    start: int
-    stop: int
-    next: int
 
 
 class FeaturesStage:
@@ -119,6 +112,7 @@ class FeaturesStage:
         self._sweep = Sweep(
             config, store=self._store, places=self._places, views_of=self._view_ids, logs=logs, clock=clock
         )
+        self._floors = FloorSweeps(self._store, self._places, reader_of=self._reader)
         self._resumed: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._counts: Counter[str] = Counter()
@@ -139,6 +133,7 @@ class FeaturesStage:
             asyncio.create_task(self._again_and_again(MOVE_SECONDS, self._move)),
             asyncio.create_task(self._again_and_again(SETTLE_SECONDS, self._settle)),
             asyncio.create_task(self._again_and_again(SWEEP_SECONDS, self._sweep.once)),
+            asyncio.create_task(self._again_and_again(LOOK_SECONDS, self._floors.once)),
             asyncio.create_task(self._rebuild.run()),
         ]
 
@@ -181,6 +176,10 @@ class FeaturesStage:
     def filling(self) -> dict[str, Standing]:
         """Return how far the tables are whose views are not complete."""
         return {self._names.table_of(topic): at for topic, at in self._places.filling().items()}
+
+    def sweeping(self) -> set[str]:
+        """Return the tables of which rows below a floor may still be in Redis, as far as this worker sweeps them."""
+        return set(map(self._names.table_of, self._floors.sweeping))
 
     async def step(self, group: Any) -> None:
         """Write a group and say that it is done.
@@ -304,7 +303,9 @@ class FeaturesStage:
             origin = partial(_origin, where, offsets[part.start : part.stop])
             replayed = partial(_replayed, piece, kept[part.start : part.stop])
             some = changes[part.start : part.stop]
-            gatherer.add(reader, some, origin, value_bytes_max=longest, replayed=replayed)
+            floors = gatherer.add(reader, some, origin, value_bytes_max=longest, replayed=replayed)
+            for at in floors:
+                raise_floors(gatherer, reader, values[part.start + at], replay=replayed(at))
         self._counts["changes"] += len(changes)
 
     def _reader(self, topic: str) -> TableRows | None:
@@ -378,21 +379,3 @@ def _replayed(piece: Piece, kept: Sequence[int], index: int) -> bool:
 
 def _origin(where: str, offsets: Sequence[int], index: int) -> str:
     return f"{where}{offsets[index]}"
-
-
-def rounds(runs: Sequence[Any], rows_max: int) -> Iterator[list[Piece]]:
-    """Cut runs into rounds of at most `rows_max` records, in order."""
-    pieces: list[Piece] = []
-    room = rows_max
-    for run in runs:
-        start, count = 0, len(run)
-        while start < count:
-            stop = min(count, start + room)
-            pieces.append(Piece(run, start, stop, run.next if stop == count else run.offsets()[stop]))
-            room -= stop - start
-            start = stop
-            if room == 0:
-                yield pieces
-                pieces, room = [], rows_max
-    if pieces:
-        yield pieces

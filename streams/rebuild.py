@@ -28,6 +28,7 @@ from schemas.topics import TopicNames
 from sinks.redis.fold import Gatherer
 from sinks.redis.rows import TableRows
 from sinks.redis.store import FeatureStore
+from streams.floor_sweeps import raise_floors
 from streams.place import Place, history_gone
 from streams.places import Places
 from streams.sweep import REDRIVE_LAG_HOURS
@@ -215,6 +216,8 @@ class Rebuild:
         for place in fill.began:
             place.done = place.total = 0
         counted.total = await self._apart(lambda: latest.prepare(fill.partitions()))
+        if (floor := await self._apart(latest.floor)) is not None:
+            await self._raise_floors(floor, fill)
         LOG.info("features.rebuild", topic=fill.topic, partitions=sorted(fill.partitions()), keys=counted.total)
         hours = self._config.limits.redrive_max_age_hours + REDRIVE_LAG_HOURS
         before = datetime.fromtimestamp(self._clock(), UTC) - timedelta(hours=hours)
@@ -229,6 +232,14 @@ class Rebuild:
         self.counts["rebuilds"] += 1
         self.counts["rebuilt_rows"] += sent
         LOG.info("features.rebuilt", topic=fill.topic, rows=sent, seconds=round(time.monotonic() - began_at, 1))
+
+    async def _raise_floors(self, floor: bytes, fill: _Fill) -> None:
+        """Have the views' floors in Redis again: it may hold older rows, from a backup."""
+        gatherer = self._store.gatherer()
+        for plan in fill.reader.plans:
+            plan.loading = True
+        raise_floors(gatherer, fill.reader, floor)
+        await self._store.write(gatherer, {})
 
     async def _send_batch(self, batch: LatestBatch, fill: _Fill) -> int:
         """Send one batch and return once Redis has it; return how many changes that were."""

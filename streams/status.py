@@ -128,6 +128,7 @@ def table_status(table: str, partitions: list[PartitionView], at: Standing, now:
         "unknown_columns": sorted(unknown)[:UNKNOWN_COLUMNS_SHOWN],
         "evolved": evolved_columns(at.tables.get(table)) if at.name == "normalize" else [],
         "pending": {"done": filling.done, "total": filling.total} if filling is not None else None,
+        "sweeping": hasattr(at.stage, "sweeping") and table in at.stage.sweeping(),
     }
 
 
@@ -154,6 +155,7 @@ def paused_status(entry: TableEntry) -> dict[str, Any]:
         "unknown_columns": [],
         "evolved": evolved_columns(entry),
         "pending": None,
+        "sweeping": False,
     }
 
 

@@ -185,6 +185,7 @@ def _sum(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "unknown_columns": sorted({column for row in rows for column in row.get("unknown_columns") or ()}),
         "evolved": _evolved(rows),
         "pending": _pending(rows),
+        "sweeping": any(row.get("sweeping") for row in rows),
     }
 
 

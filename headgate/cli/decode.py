@@ -74,9 +74,10 @@ def decode(
 
     A record of several changes has a line for each of them.
 
-    A line has origin, kind (change, tombstone, transaction, heartbeat, schema, signal, notification, message or
-    quarantine), table, the change as subscribers get it, and what is wrong. With --rows it is a row of a table instead:
-    table, key, row. Both hold the values of rows. Without --spec the records themselves say what their tables are.
+    A line has origin, kind (change, tombstone, transaction, heartbeat, schema, signal, notification, message,
+    truncate, where its table ignores it, or quarantine), table, the change as subscribers get it, and what is wrong.
+    With --rows it is a row of a table instead: table, key, row. Both hold the values of rows. Without --spec the
+    records themselves say what their tables are.
     """
     if (file is None) == (topic is None):
         raise typer.BadParameter("name a FILE or a --topic: one of them")

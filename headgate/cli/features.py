@@ -59,7 +59,8 @@ def get(
 ) -> int:
     """Print the latest values of an entity; null and unavailable (the source did not send it) are told apart.
 
-    A view that is still being filled is PENDING: what it says may be old, and what it does not say may be there.
+    A view that is still being filled is PENDING: what it says may be old, and what it does not say may be there. One
+    whose table was truncated is SWEEPING until Redis has deleted the rows of before; they are not shown any more.
     """
     from streams.registration import load_tables
 
@@ -73,6 +74,10 @@ def get(
         _print_rows(rows)
         for name, standing in pending:
             say(f"PENDING: view {name} is being filled, {progress(standing)}")
+        for name in [view.view.view for view, found in rows if found.sweeping]:
+            say(
+                f"SWEEPING: view {name}: its table was truncated, rows of before are still being deleted, none is shown"
+            )
     if all(found.row is None for _, found in rows):
         hint = "its view is being filled, ask again later" if pending else "it was never seen, or its row was deleted"
         say(f"error: no {entity} {identity} in Redis\nhint: {hint}")
@@ -162,6 +167,7 @@ def as_document(view: EntityView, found: EntityRead) -> dict[str, Any]:
     row, standing = found.row, found.standing
     pending = {"done": standing.done, "total": standing.total} if standing.pending else None
     head = {"view": view.view.view, "version": view.view.version, "table": view.table, "pending": pending}
+    head["sweeping"] = found.sweeping
     if row is None:
         return {**head, "row": None}
     return {

@@ -179,6 +179,8 @@ def _state_of(row: Mapping[str, Any]) -> Text:
         return Text(f"paused: {shown(row['paused'])}", style="red")
     if pending := row["pending"]:
         return Text(shown(f"pending: {pending['done']} of {pending['total']}"), style="yellow")
+    if row["sweeping"]:
+        return Text("sweeping: its table was truncated", style="yellow")
     return Text("runs")
 
 

@@ -124,6 +124,19 @@ class LatestChanges:
             self._connection.execute(handed_sql(name, types, others, partial))
         return int(keys)
 
+    def floor(self) -> bytes | None:
+        """Return the highest floor as the contract has it; None if there is none. `prepare` comes first."""
+        found = self._connection.execute(
+            f"""SELECT {lake.POSITION}, {contract_sql(lake.TS, _TS)}, {lake.TOPIC}, {lake.GENERATION}, {lake.PARTITION},
+                {lake.OFFSET} FROM {quoted(_ROWS)} WHERE {lake.OP} IN {_FLOORS}
+                ORDER BY {lake.POSITION} DESC LIMIT 1"""  # noqa: S608  ours
+        ).fetchall()  # a result that is not read to its end stays open
+        if not found:
+            return None
+        position, at, *origin = found[0]
+        said = {"op": "floor", "key": None, "position": position, "ts": at, "after": None, "unavailable": []}
+        return _encode({**said, "source": {"snapshot": True, "origin": origin}})
+
     def _partial(self, rows: str) -> list[str]:
         """Return the columns that some change did not carry."""
         found = self._connection.execute(

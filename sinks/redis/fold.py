@@ -6,13 +6,16 @@ the same hash as applying all of them one by one, in any order (tests/property/t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 from zlib import crc32
 
+from schemas.change import Operation
 from schemas.errors import PoisonRecord
-from sinks.redis.layout import Layout
+from sinks.redis.floor import FloorSection, ViewFloor
+from sinks.redis.layout import FLOORS, Layout
+from sinks.redis.ledger import Arguments
 from sinks.redis.rows import DELETE, DELETED, UPSERTS, Row, TableRows, ViewPlan
 from sinks.redis.updates import causes
 
@@ -85,7 +88,27 @@ class Gatherer:
         self._emitted_row_bytes_max = emitted_row_bytes_max or row_bytes_max
         self.sections: Sections = {}
         self.sharing: Sections = {}  # rows of views whose entities several rows share
+        self.floors: dict[str, tuple[ViewPlan, ViewFloor]] = {}  # by view, the highest
         self.rows = 0
+
+    def raise_floor(self, plan: ViewPlan, floor: ViewFloor) -> None:
+        """Take a floor of a view."""
+        known = self.floors.get(plan.id)
+        if known is None or known[1].position < floor.position:
+            self.floors[plan.id] = (plan, floor)
+
+    def told(self, *, shares: bool) -> Mapping[int, Mapping[str, Arguments]]:
+        """Return what the ledger is told of views whose entities rows share, or of the others.
+
+        A floor is told to all buckets, behind the rows: one that was there before is seen to go.
+        """
+        rows: Mapping[int, Mapping[str, Arguments]] = self.sharing if shares else self.sections
+        floors: dict[str, Arguments] = {
+            f"{plan.id}|{FLOORS}": FloorSection(plan.id, floor)
+            for plan, floor in self.floors.values()
+            if plan.shares is shares
+        }
+        return {b: {**rows.get(b, {}), **floors} for b in range(self._layout.buckets)} if floors else rows
 
     def add(
         self,
@@ -95,8 +118,10 @@ class Gatherer:
         *,
         value_bytes_max: int,
         replayed: Callable[[int], bool] = lambda _: False,
-    ) -> None:
+    ) -> list[int]:
         """Take `changes` of a table; `origin(i)` says where change i stands in the output topic.
+
+        Returns which of them are floors: the caller gives them to `raise_floor`.
 
         `value_bytes_max` is the size of the largest contract value among them: rows are measured only where it is near
         the limit. `replayed(i)` says whether change i is marked as a replay.
@@ -105,7 +130,7 @@ class Gatherer:
             PoisonRecord: a change has no key, or no row although it is no delete.
             RecordTooLarge: a row is above `row_bytes_max`.
         """
-        indices = [index for index, change in enumerate(changes) if change.op in _OF_ROWS]  # floors: not yet
+        indices = [index for index, change in enumerate(changes) if change.op in _OF_ROWS]
         told = changes if len(indices) == len(changes) else [changes[index] for index in indices]
         try:
             keys = table.keys(told)
@@ -123,6 +148,8 @@ class Gatherer:
                 said = causes(told, lambda place: replayed(indices[place]), loading=plan.loading)
                 of_plan = [(*row, cause) for row, cause in zip(of_plan, said, strict=True)]  # noqa: PLW2901
             self._part(plan, buckets, of_plan)
+        whole = len(indices) == len(changes)
+        return [] if whole else [at for at, change in enumerate(changes) if change.op == Operation.FLOOR]
 
     def _part(self, plan: ViewPlan, buckets: Sequence[int], rows: Sequence[Row]) -> None:
         """Put rows into the sections of their buckets."""

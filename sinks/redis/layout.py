@@ -21,8 +21,10 @@ OFFSETS = "at"
 OUTBOX = "out"  # feature updates that are not relayed yet
 COUNTER = "in"  # their incarnation and last number
 STANDINGS = "view"
-# Kept free for what comes later: floors, windows.
-RESERVED = ("floor", "w")
+FLOORS = "floor"
+FLOOR = "l"  # no key: the kind of a section that raises a view's floor
+# Kept free for what comes later: windows.
+RESERVED = ("w",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,10 @@ class Layout:
     def standings(self, bucket: int) -> str:
         """Return the hash of how each view stands in this bucket: pending or complete."""
         return self.base(bucket) + STANDINGS
+
+    def floors(self, bucket: int) -> str:
+        """Return the hash of the floors of views in this bucket."""
+        return self.base(bucket) + FLOORS
 
     def ledger(self, kind: str, view: str, key: str) -> str:
         """Return the hash that holds a row's ledger; `kind` is that of its view's plan."""

@@ -1,5 +1,7 @@
 local function upsert(section, key, id, position, state, shape, first)
   local columns, quoted = section.columns, section.quoted
+  if position < section.floor then return false end
+  if section.unswept then sink(key, columns, quoted, section.floor) end
   local have = call('HMGET', key, '.p', '.null', '.own') -- each field looked up costs
   local p = have[1]
   if not p then
@@ -38,8 +40,10 @@ local function read_section(kind, view, about, count)
     at = at + 2
   end
   local tombstones = base .. 'x:' .. view
+  local floor = call('HGET', floors, view) or ''
   return {
     view = view, about = about, emits = about ~= '', shown = about ~= '' and shown_of(columns),
+    floor = floor, unswept = floor ~= '' and call('HEXISTS', floors, view .. '|SWEEPING') == 1,
     columns = columns, quoted = quoted, prefix = base .. kind .. ':' .. view .. ':', shapes = {}, tombstones = tombstones,
     buried = call('EXISTS', tombstones) == 1,
     slots = {}, -- one table for all rows: `.p`, position, name, value, …
@@ -54,9 +58,12 @@ local function apply_one_by_one(section, kind, stop)
     local position, state, first = args[at + 1], args[at + 2], at + 3
     if state == 'd' then
       at = first + 1
-      local changed = delete(key, id, tombstones, columns, quoted, position, args[first])
+      local changed = position >= section.floor and delete(key, id, tombstones, columns, quoted, position, args[first])
       section.buried = section.buried or changed
       return changed
+    elseif state == 's' then
+      at = first
+      return sink(key, columns, quoted, position)
     end
     local shape = section.shapes[state] or shape_of(state, columns, quoted)
     section.shapes[state] = shape
@@ -75,11 +82,15 @@ local function apply_one_by_one(section, kind, stop)
     local key = section.prefix .. id
     if kind == 'r' then
       local change = { position = position, before = call('HGET', key, '.e') }
+      local sinks = args[at + 2] == 's'
       change.applied, change.cause = apply_row(id, key), cause_of()
-      if section.emits then
-        change.cause = kept_cause(section, id, key, change)
+      -- What is below the floor is no news, and the sweep tells entities first of rows that are gone.
+      if position >= section.floor and (not sinks or call('EXISTS', key) == 1) then
+        if section.emits then
+          change.cause = kept_cause(section, id, key, change)
+        end
+        tell(section, id, key, change)
       end
-      tell(section.view, id, key, tombstones, columns, change)
       applied = applied + (change.applied and 1 or 0)
     else
       local before, is_delete = outbox.shown(key, section.shown), args[at + 2] == 'd'
@@ -100,6 +111,11 @@ end
 local function apply_section()
   local kind, view, about, count = args[at], args[at + 1], args[at + 2], args[at + 3]
   at = at + 4
+  if kind == 'l' then
+    applied = applied + raise_floor(view, args[at + 1], args[at + 2])
+    at = at + 3
+    return
+  end
   local section = read_section(kind, view, about, count)
   local stop = at + 1 + args[at]
   at = at + 1
@@ -118,8 +134,11 @@ local function apply_section()
     local id, position, state, first, changed = args[at], args[at + 1], args[at + 2], at + 3, nil
     if state == 'd' then
       at = first + 1
-      changed = delete(prefix .. id, id, tombstones, columns, quoted, position, args[first])
+      changed = position >= section.floor and delete(prefix .. id, id, tombstones, columns, quoted, position, args[first])
       section.buried = section.buried or changed
+    elseif state == 's' then
+      at = first
+      changed = sink(prefix .. id, columns, quoted, position)
     else
       local shape = shapes[state] or shape_of(state, columns, quoted)
       shapes[state] = shape

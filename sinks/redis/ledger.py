@@ -20,7 +20,7 @@ from sinks.redis.layout import Layout, offset_text
 from sinks.redis.migrate import brought_up
 from sinks.redis.wire import Wire, checked
 
-PARTS = ("outbox.lua", "rows.lua", "left.lua", "ranks.lua", "sharing.lua", "ledger.lua")
+PARTS = ("outbox.lua", "rows.lua", "floors.lua", "left.lua", "ranks.lua", "sharing.lua", "ledger.lua")
 SCRIPT = b"".join(files("sinks.redis").joinpath(part).read_bytes() for part in PARTS)
 SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest()  # Redis names scripts by SHA-1
 

@@ -1,5 +1,5 @@
 -- One call: rows of views of one bucket, then the bucket's offsets. Positions decide here, so order and repeats do not matter.
--- The script is outbox.lua, rows.lua, left.lua, sharing.lua and ledger.lua, one behind the other (ledger.py).
+-- The script is outbox.lua, rows.lua, floors.lua and those behind it, as ledger.py has them.
 --
 -- KEYS[1]  the bucket's offsets; every other key of the call carries the same hash tag
 -- ARGV[1]  one MessagePack array, which costs client and server less than as many arguments:
@@ -8,13 +8,13 @@
 -- section  kind, view, what its updates say of it ("": it emits none), n columns, (name, name as JSON) of each, length of
 --          the rows, the rows
 -- row      key, position, state, values; state is "" (every column has a value), "d" (delete; one value: the delete's
---          origin) or a letter per column: v a value follows, n null, u unavailable, a absent; behind it, where the view
---          emits, the cause of its updates
+--          origin), "s" (what the floor leaves of it: no values, its position is the floor's) or a letter per column: v a
+--          value follows, n null, u unavailable, a absent; behind it, where the view emits, the cause of its updates
 -- move     field, what it must hold, what it shall hold
 -- answer   rows that changed something; moves refused, as (index, what the field holds); what entities must be told; how
 --          many updates were appended. OUTBOXFULL if there was no room for them: then nothing was written
 --
--- Kinds: f, a row is an entity and its hash is read by anyone; r, rows that share entities, each with its entity in
+-- Kinds: l, no rows but a floor, and what updates say of their cause; f, a row is an entity and its hash is read by anyone; r, rows that share entities, each with its entity in
 -- column `.e`; e, what such a row is now, told to an entity. After a row of r the answer has: view, key, stamp, its
 -- entity (nothing if none), the entities it has left as JSON, its order, its fields, and where the view emits the cause and
 -- its position. A row of e has: entity, key, stamp, order, number of fields, fields, none if the row is no longer there; and the cause where the view emits.

@@ -21,7 +21,7 @@ from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
 from sinks.redis.event_order import check_event_time, event_order
 from sinks.redis.layout import ROW, SHARING_ROW, entity_text
-from sinks.redis.updates import about_view
+from sinks.redis.updates import about_view, forms_of
 
 Row = tuple[Any, ...]
 
@@ -52,6 +52,7 @@ class ViewPlan:
         self.folds = not emits and not self.shares  # changes that a newer one hides need not be sent
         self.loading = False  # no change is news: the updates say that they are of a snapshot
         self.about = about_view(spec, view) if emits else ""
+        self.key = forms_of(spec, spec.key)
         sources = [*view.columns, *([view.event_time] if view.event_time else [])]
         self.columns = [*view.columns, *([EVENT_TIME] if view.event_time else [])]
         # Which of our columns a source's one is in: it can be a value and the event time.

@@ -17,8 +17,8 @@ end
 -- What entities must know of a row after a change, applied or not: a repeat tells them again, in case it was lost. The
 -- change by which a row left an entity tells that one; if it was lost, it comes again itself, as a repeat, and all hear it
 -- that the row has ever left. So a change that is new need not tell them: a row that moves often would cost ever more.
-local function tell(view, id, key, tombstones, columns, change)
-  local before = change.before
+local function tell(section, id, key, change)
+  local view, before = section.view, change.before
   local flat, hash, fields = call('HGETALL', key), {}, {}
   for i = 1, #flat, 2 do
     hash[flat[i]] = flat[i + 1]
@@ -36,7 +36,7 @@ local function tell(view, id, key, tombstones, columns, change)
     local zero = string.rep('0', #stamp)
     local parts = { stamp, hash['.d'] or zero }
     local unavailable = names_in(hash['.unavailable'])
-    for _, name in ipairs(columns) do
+    for _, name in ipairs(section.columns) do
       parts[#parts + 1] = unavailable[name] and zero or hash['.p.' .. name] or stamp
     end
     stamp = table.concat(parts)
@@ -48,7 +48,8 @@ local function tell(view, id, key, tombstones, columns, change)
       end
     end
   else
-    stamp = tombstone_position(tombstones, id)
+    stamp = tombstone_position(section.tombstones, id)
+    if stamp < section.floor then stamp = section.floor end
   end
   told[#told + 1] = { view, id, stamp, entity, left, hash['.s'] or '', fields, change.cause,
     change.cause ~= '' and change.position or '' }
@@ -123,6 +124,9 @@ local function apply_told(section)
   local entity, id, stamp, order, count = args[at], args[at + 1], args[at + 2], args[at + 3], tonumber(args[at + 4])
   local first, key = at + 5, base .. 'f:' .. section.view .. ':' .. entity
   local fields = count > 0 and { unpack(args, first, first + count - 1) }
+  if fields and position_in(fields) < section.floor then -- by a worker that was frozen: the sweep has passed
+    fields, stamp = false, section.floor
+  end
   local before = section.emits and outbox.shown(key, section.shown)
   tell_entity(section.view, entity, id, { stamp, fields and order or '', fields })
   at = first + count

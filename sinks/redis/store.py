@@ -14,16 +14,23 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping, 
 from schemas.config import MIB, RedisConfig
 from schemas.errors import OutboxFull, SinkUnavailable
 from schemas.failpoints import failpoint
-from sinks.redis.fold import Gatherer, Sections
+from sinks.redis.floor import ViewFloor
+from sinks.redis.floor_sweep import FloorSweep, read_floors
+from sinks.redis.fold import Gatherer
 from sinks.redis.layout import offset_text, read_offset, view_of
 from sinks.redis.ledger import Applied, Arguments, Call, Ledger, Move, OutboxTerms, commands
 from sinks.redis.offsets import Mark, OffsetBook, lowest
+from sinks.redis.rows import ViewPlan
 from sinks.redis.sharing import tellings
 from sinks.redis.standing import Standings
 from sinks.redis.sweep import Horizon, forget_left, sweep_tombstones
 from sinks.redis.updates import update_row_bytes_max
 
-COUNTS = ("rows", "rows_changed", "calls", "moves_refused", "fields_fallen_back", "updates", "outbox_full")
+COUNTS = (
+    "rows", "rows_changed", "calls", "moves_refused", "fields_fallen_back", "updates", "outbox_full", "floors",
+    "floor_rows_swept",
+)  # fmt: skip
+CROWDED_SECONDS = 0.2  # until a sweep looks again whether the relay has made room
 
 Moves = dict[int, list[Move]]
 Fallen = dict[str, int]  # field → the offset to go back to
@@ -96,6 +103,48 @@ class FeatureStore:
         tombstones = await sweep_tombstones(ask, layout, view, horizon)
         return tombstones, await forget_left(ask, layout, view, horizon.applied_before_ms)
 
+    async def floors(self, views: Sequence[str]) -> dict[str, ViewFloor]:
+        """Return the floors of views, given by their ids, that have one.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+        """
+        return await read_floors(self._ledger.ask, self._ledger.layout, views)
+
+    async def sweep_floor(self, plan: ViewPlan, floor: ViewFloor) -> None:
+        """Take away the rows of a view that stand below its floor, one delete each, and say that it is swept.
+
+        Raises:
+            SinkUnavailable: Redis does not answer, or was connected to anew, or an outbox is full: some rows may be
+                left, and it says SWEEPING.
+        """
+        opened = self._ledger.wire.opened
+
+        async def send(sections: Mapping[int, Mapping[str, Arguments]]) -> int:
+            while plan.emits and await self._is_crowded(sections):  # noqa: ASYNC110 - Redis does not call back
+                await asyncio.sleep(CROWDED_SECONDS)
+            applied = await self._exchange(self._calls(sections, {}), {}, opened)
+            entities = tellings(self._ledger.layout, applied.told, {plan.id: plan})
+            told = await self._exchange(self._calls(entities, {}), {}, opened)
+            self.counts["updates"] += applied.appended + told.appended
+            return applied.changed
+
+        sweep = FloorSweep(self._ledger.ask, send, self._ledger.layout, plan, floor)
+        self.counts["floor_rows_swept"] += await sweep.sweep()
+        if self.connection != opened:
+            raise SinkUnavailable("Redis was connected to anew", hint="the sweep begins again")
+        await sweep.end()
+
+    async def _is_crowded(self, buckets: Iterable[int]) -> bool:
+        """Say whether one of the outboxes is half full: what is live has the rest of it, and goes first."""
+        asked = [("MEMORY", "USAGE", self._ledger.layout.outbox(bucket)) for bucket in buckets]
+        sizes = await self._ledger.ask(asked)
+        return max((size or 0 for size in sizes), default=0) > self._outbox_share // 2
+
+    @property
+    def _outbox_share(self) -> int:
+        return self._config.outbox_bytes_max // self._config.buckets
+
     def knows(self, fields: Iterable[str]) -> bool:
         """Say whether all of `fields` were taken up."""
         return all(field in self._book.marks for field in fields)
@@ -146,13 +195,21 @@ class FeatureStore:
         """
         self.counts["rows"] += gatherer.rows
         marks = {mark: offset for field, offset in behind.items() if (mark := self._book.marks.get(field)) is not None}
-        plain = self._send(gatherer.sections, self._moves(gatherer.sections, marks))
-        if not gatherer.sharing:
+        sections, sharing = gatherer.told(shares=False), gatherer.told(shares=True)
+        self.counts["floors"] += len(gatherer.floors)
+        plain = self._send(sections, self._moves(sections, marks))
+        if not sharing:
             return plain
-        return asyncio.create_task(self._write_sharing(plain, gatherer.sharing, marks, self._ledger.wire.opened))
+        plans = {section.plan.id: section.plan for views in gatherer.sharing.values() for section in views.values()}
+        return asyncio.create_task(self._write_sharing(plain, sharing, plans, marks, self._ledger.wire.opened))
 
     async def _write_sharing(
-        self, plain: asyncio.Task[bool], sharing: Sections, marks: Mapping[Mark, int], opened: int
+        self,
+        plain: asyncio.Task[bool],
+        sharing: Mapping[int, Mapping[str, Arguments]],
+        plans: Mapping[str, ViewPlan],
+        marks: Mapping[Mark, int],
+        opened: int,
     ) -> bool:
         """Write rows, then tell their entities; each step can be repeated, and offsets move behind the second."""
         try:
@@ -166,7 +223,6 @@ class FeatureStore:
             calls = self._calls(sharing, {})
             applied = await self._exchange(calls, {}, opened)
             failpoint("features.before_entities")
-            plans = {section.plan.id: section.plan for views in sharing.values() for section in views.values()}
             entities = tellings(self._ledger.layout, applied.told, plans)
             touched = {b: {*sharing.get(b, ()), *entities.get(b, ())} for b in {*sharing, *entities}}
             return await self._send(entities, self._moves(touched, marks)) or lost
@@ -242,8 +298,7 @@ class FeatureStore:
         return asyncio.create_task(self._apply(self._calls(sections, moves), moves, self._ledger.wire.opened))
 
     def _calls(self, sections: Mapping[int, Mapping[str, Arguments]], moves: Moves) -> dict[int, Call]:
-        share = self._config.outbox_bytes_max // self._config.buckets
-        terms = OutboxTerms(self._ledger.wire.run_id, self._incarnation(), share)
+        terms = OutboxTerms(self._ledger.wire.run_id, self._incarnation(), self._outbox_share)
         calls = commands(self._ledger.layout, sections, moves, now_ms=self._now_ms(), outbox=terms)
         self.counts["calls"] += len(calls)
         return calls

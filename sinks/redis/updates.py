@@ -75,8 +75,19 @@ _NO_NAMES: list[str] = []
 
 def about_view(spec: TableSpec, view: View) -> str:
     """Return what the updates of a view say of it, as a text of JSON."""
-    columns, entity = ([(name, _form(spec, name)) for name in names] for names in (view.columns, _entity(spec, view)))
+    columns, entity = (forms_of(spec, names) for names in (view.columns, _entity(spec, view)))
     return _encode(About(view.view, view.version, spec.table, columns, entity)).decode()
+
+
+def forms_of(spec: TableSpec, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return columns, each with how its texts in Redis become JSON."""
+    return [(name, _form(spec, name)) for name in names]
+
+
+def columns_of_text(forms: Sequence[tuple[str, str]], text: str) -> dict[str, Any]:
+    """Return the columns, given as `forms_of` has them, that an entity's or a row's text names."""
+    parts = [text] if len(forms) == 1 else [_unescaped(part) for part in text.split(":")]
+    return {name: _value(form, part) for (name, form), part in zip(forms, parts, strict=True)}
 
 
 def _entity(spec: TableSpec, view: View) -> Sequence[str]:
@@ -196,10 +207,7 @@ class _Reader:
         return found, [name for name in missing if not name.startswith(".")]
 
     def _entity(self, text: str) -> dict[str, Any]:
-        """Return the columns that an entity's text names (`layout.entity_text`)."""
-        columns = self._about.entity
-        parts = [text] if len(columns) == 1 else [_unescaped(part) for part in text.split(":")]
-        return {name: _value(form, part) for (name, form), part in zip(columns, parts, strict=True)}
+        return columns_of_text(self._about.entity, text)
 
 
 def _value(form: str, text: str) -> Any:

@@ -18,10 +18,10 @@ from sinks.redis.wire import Wire, checked
 
 SCAN_KEYS = 5_000  # looked at in one step, which takes the server a millisecond or two
 
-# KEYS: offsets, standings and counter of a bucket, then what is to go. ARGV: what the views' standings become (empty:
-# they go, too), then the views' ids. With the counter gone, feature updates are numbered under a new incarnation: what
-# an entity shows is not what it showed last. A row that goes leaves the entity that it was at: where it comes back at
-# another one before that is gone as well, a repeat tells it. Answers how many keys went.
+# KEYS: offsets, standings, counter and floors of a bucket, then what is to go. ARGV: what the views' standings become
+# (empty: they go, and their floors, too), then their ids. With the counter gone, feature updates are numbered under
+# a new incarnation: what an entity shows is not what it showed last. A row that goes leaves the entity that it was at:
+# where it comes back at another one before that is gone as well, a repeat tells it. Answers how many keys went.
 _TAKE_AWAY = (
     files("sinks.redis").joinpath("left.lua").read_bytes()
     + b"""
@@ -35,8 +35,12 @@ for i = 1, 2 do
     end
   end
 end
-if standing ~= '' then redis.call('DEL', KEYS[3]) end
-for i = 4, #KEYS do
+if standing ~= '' then
+  redis.call('DEL', KEYS[3])
+else
+  for view in pairs(wanted) do redis.call('HDEL', KEYS[4], view, view .. '|SWEEPING') end
+end
+for i = 5, #KEYS do
   local base, view, id = string.match(KEYS[i], '^([^{]*{b%d+}:)r:([^:]*):(.*)$')
   local entity = standing ~= '' and view and redis.call('HGET', KEYS[i], '.e')
   if entity then leave(base .. 'm:' .. view, id, entity) end
@@ -132,7 +136,7 @@ class Views:
 
     def _call(self, bucket: int, keys: Sequence[Any], ids: Sequence[str], standing: str) -> tuple[Any, ...]:
         layout = self._layout
-        own = (layout.offsets(bucket), layout.standings(bucket), layout.counter(bucket))
+        own = (layout.offsets(bucket), layout.standings(bucket), layout.counter(bucket), layout.floors(bucket))
         return ("EVAL", _TAKE_AWAY, len(own) + len(keys), *own, *keys, standing, *ids)
 
     def _by_bucket(self, keys: Iterable[bytes]) -> dict[int, list[bytes]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -145,8 +145,10 @@ class RedisPlace:
         """Return what Redis has now."""
         texts = key_texts(keys).to_pylist()
         hashes = self._hashes([self._row_key(text) for text in texts])
-        here = [at for at, fields in enumerate(hashes) if b".p" in fields]
-        found = [row for at in here if (row := row_of(hashes[at])) is not None]
+        floors = self._floors({self._layout.bucket(text) for text in texts})
+        read = [row_of(fields, floors[self._layout.bucket(text)]) for text, fields in zip(texts, hashes, strict=True)]
+        here = [at for at, row in enumerate(read) if row is not None]
+        found = [row for row in read if row is not None]
         arrays = {name: pa.array([row.values.get(name) for row in found], pa.string()) for name in self._values}
         columns = {name: self.columns[name] for name in self._values}
         values, _ = typed(pa.table(arrays), columns) if arrays else (pa.table({}), {})
@@ -191,6 +193,20 @@ class RedisPlace:
 
     def _row_key(self, text: str) -> str:
         return f"{self._layout.base(self._layout.bucket(text))}{self._kind}:{self._id}:{text}"
+
+    def _floors(self, buckets: Iterable[int]) -> dict[int, str]:
+        """Return the position below which rows are dead, by bucket."""
+        asked = sorted(buckets)
+
+        def ask() -> list[bytes | None]:
+            pipeline = self._client.pipeline(transaction=False)
+            for bucket in asked:
+                pipeline.hget(self._layout.floors(bucket), self._id)
+            found: list[bytes | None] = pipeline.execute()
+            return found
+
+        found = self._ask(ask) if asked else []
+        return {bucket: (text or b"").decode() for bucket, text in zip(asked, found, strict=True)}
 
     def _hashes(self, names: Sequence[str]) -> list[dict[bytes, bytes]]:
         def ask() -> list[dict[bytes, bytes]]:

@@ -6,11 +6,15 @@ import asyncio
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import duckdb
+import pyarrow as pa
 import pytest
 import redis
+from redis.asyncio import Redis as AsyncRedis
 
 from schemas.config import RedisConfig
 from schemas.errors import BugError, ConfigurationError, OutboxFull, SinkUnavailable, VersionRefused
@@ -19,15 +23,19 @@ from sinks.redis.fold import Gatherer
 from sinks.redis.layout import offset_field, offset_text
 from sinks.redis.ledger import Applied, Ledger, Move, OutboxTerms, commands
 from sinks.redis.outbox import Outboxes
-from sinks.redis.read import row_of
+from sinks.redis.read import read_entity, row_of
 from sinks.redis.rows import TableRows
 from sinks.redis.sharing import tellings
+from sinks.redis.store import FeatureStore
 from sinks.redis.sweep import Horizon, sweep_tombstones
 from sinks.redis.updates import updates_of
+from sinks.redis.views import Views
+from streams.floor_sweeps import raise_floors
+from streams.verify.places import RedisPlace
 from tests.services.runner import NativeProcess
 from tests.services.system import require_program
 from tests.services.waiting import free_port, wait_until
-from tests.unit.features.changes import change
+from tests.unit.features.changes import change, floor
 
 SPEC = TableSpec.model_validate(
     {
@@ -178,6 +186,62 @@ async def test_tombstones_behind_the_horizon_are_given_back(empty: Server) -> No
     assert set() == _tombstones(empty, ledger, "by_ward.1")
     assert [] == list(empty.client.scan_iter(match="*:m:by_ward.1"))
     await ledger.close()
+
+
+WARDS = {"view": "newest", "entity": "ward", "entity_key": ["ward"], "columns": ["name"], "event_time": "at"}
+TIMED_SPEC = SPEC.model_validate(
+    SPEC.model_dump() | {"columns": {"id": "long", "name": "string", "ward": "int", "at": "int"}}
+    | {"features": [{"view": "latest", "entity": "patient", "columns": ["name"]}, WARDS]}
+)  # fmt: skip
+TIMED = TableRows(TIMED_SPEC, TIMED_SPEC.features)
+
+
+async def test_a_floor_hides_rows_at_once_and_the_sweep_takes_them_away(empty: Server) -> None:
+    """Also where rows share an entity: one that lives is shown in the place of a dead one before the sweep."""
+    store, config = FeatureStore(empty.config(), clock=lambda: 1.0), empty.config()
+    await store.ensure()
+    rows = [change(key, 10 + key, {"name": f"n{key}", "ward": key % 3, "at": -key}) for key in range(100)]
+    await _write(store, rows)
+    await _write(store, [floor(95), floor(50)])
+
+    async def seen(view: int, keys: range) -> list[str | None]:
+        async with AsyncRedis(port=empty.port) as client:
+            read = [await read_entity(client, config, TIMED_SPEC.features[view], [str(key)]) for key in keys]
+        floors = await store.floors([plan.id for plan in TIMED.plans])
+        assert {each.sweeping for each in read} == {bool(each.sweeping) for each in floors.values()}
+        return [None if each.row is None else each.row.values["name"] for each in read]
+
+    columns = {name: column.type for name, column in TIMED_SPEC.columns.items()}
+    with closing(duckdb.connect()) as workspace:
+        place = RedisPlace(config, TIMED_SPEC, TIMED_SPEC.features[0], columns, workspace)
+        verified = place.rows(pa.table({"id": pa.array(range(100), pa.int64())}))["id"].to_pylist()
+    shown = empty.hash(Ledger(config).layout.values("newest.1", "0"))[b"name"]
+    at_once = await seen(0, range(100)), await seen(1, range(4))
+    await _write(store, [rows[7], change(7, 200, {"name": "again", "ward": 1, "at": 5}), floor(95)])
+    for plan in TIMED.plans:
+        await store.sweep_floor(plan, (await store.floors([plan.id]))[plan.id])
+    swept = await seen(0, range(100)), await seen(1, range(4))
+    rows_left = [sum(1 for _ in empty.client.scan_iter(match=f"*:{kind}:*")) for kind in ("f:latest.1", "r:newest.1")]
+    tombstones = list(empty.client.scan_iter(match="*:x:*"))
+    async with Views(config) as views:
+        await views.remove({"latest.1", "newest.1"})
+    await store.close()
+
+    names = [None] * 85 + [f"n{key}" for key in range(85, 100)]
+    assert list(range(85, 100)) == verified
+    assert b"n0" == shown  # a dead row, to whoever reads the hash alone
+    assert (names, ["n87", "n85", "n86", None]) == at_once
+    names[7] = "again"
+    assert (names, ["n87", "again", "n86", None]) == swept
+    assert ([16, 16], []) == (rows_left, tombstones)
+    assert [f"{config.key_prefix}:layout".encode()] == empty.client.keys()  # also the floors
+
+
+async def _write(store: FeatureStore, values: list[bytes]) -> None:
+    gatherer = store.gatherer()
+    for at in gatherer.add(TIMED, TIMED.decode(values), lambda i: f"id|0|{i}", value_bytes_max=900):
+        raise_floors(gatherer, TIMED, values[at])
+    await store.write(gatherer, {})
 
 
 def _tombstones(server: Server, ledger: Ledger, view: str) -> set[int]:

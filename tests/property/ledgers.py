@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 
 from schemas.config import RedisConfig
 from schemas.table import TableSpec, views_that_emit
+from sinks.redis.floor_sweep import FloorSweep, read_floors
 from sinks.redis.fold import Gatherer
 from sinks.redis.ledger import Applied, Ledger, OutboxTerms, commands
 from sinks.redis.rows import TableRows
+from sinks.redis.sharing import tellings
+from streams.floor_sweeps import raise_floors
 
 T = TypeVar("T")
 
@@ -47,8 +50,38 @@ class LedgerStore:
         """Return changes of the contract, decoded and folded."""
         gatherer = Gatherer(self.layout, 65_536)
         longest = max(map(len, values), default=0)
-        gatherer.add(self._table, self._table.decode(values), lambda _: "id|0|1", value_bytes_max=longest)
+        for at in gatherer.add(self._table, self._table.decode(values), lambda _: "id|0|1", value_bytes_max=longest):
+            raise_floors(gatherer, self._table, values[at])
         return gatherer
+
+    def write_all(self, values: Sequence[bytes]) -> list[Any]:
+        """Write changes and floors as a worker does; return what entities must be told."""
+        gatherer = self.gathered(values)
+        self.send(gatherer.told(shares=False))
+        return self.send(gatherer.told(shares=True)).told
+
+    def sweep(self, *, send: Callable[[Any], Awaitable[int]] | None = None) -> None:
+        """Sweep all views that say so."""
+        floors = self.run(read_floors(self.ledger.ask, self.layout, list(self.plans)))
+        for view, floor in floors.items():
+            if floor.sweeping:
+                sweep = FloorSweep(self.ledger.ask, send or self.sent, self.layout, self.plans[view], floor)
+                self.run(sweep.sweep())
+                self.run(sweep.end())
+
+    def is_sweeping(self) -> bool:
+        """Say whether a view says so."""
+        floors = self.run(read_floors(self.ledger.ask, self.layout, list(self.plans)))
+        return any(floor.sweeping for floor in floors.values())
+
+    async def sent(self, sections: Any) -> int:
+        """Send what a sweep sends, and tell entities."""
+        applied = await self._sent(sections)
+        await self._sent(tellings(self.layout, applied.told, self.plans))
+        return applied.changed
+
+    async def _sent(self, sections: Any) -> Applied:
+        return await self.ledger.apply(commands(self.layout, sections, {}, now_ms=1, outbox=self.terms), {})
 
     def send(self, sections: Any) -> Applied:
         """Send what was gathered in one call, and return what Redis made of it."""

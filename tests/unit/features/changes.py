@@ -32,3 +32,10 @@ def change(key: int, position: int, after: dict[str, Any] | None, unavailable: S
         },
     }
     return msgspec.json.encode(value)
+
+
+def floor(position: int) -> bytes:
+    """Write a floor as the contract has it."""
+    value = msgspec.json.decode(change(0, position, None)) | {"op": "floor", "key": None}
+    value["source"]["previous"] = None
+    return msgspec.json.encode(value)

@@ -14,13 +14,16 @@ from schemas.errors import PoisonRecord, RecordTooLarge, TableStopped
 from schemas.table import TableSpec
 from schemas.types import parse_type
 from sinks.redis.event_order import event_order
+from sinks.redis.floor import read_floor
 from sinks.redis.fold import Gatherer, hides
 from sinks.redis.layout import Layout, entity_text, offset_field, offset_text, read_offset, view_of
 from sinks.redis.ledger import Refused
 from sinks.redis.offsets import Mark, OffsetBook
 from sinks.redis.rows import TableRows
-from streams.features import rounds
+from streams.floor_sweeps import raise_floors
+from streams.rounds import rounds
 from tests.unit.fakes import assignment_of, run_of
+from tests.unit.features.changes import change, floor
 
 POSITION = f"0001{7:041d}"
 
@@ -85,11 +88,29 @@ def test_a_delete_needs_only_its_key() -> None:
     assert [("1", POSITION, "d", "id|0|0")] == rows_of(spec(), value)
 
 
-def test_truncate_and_floor_are_left_alone() -> None:
-    """They have no key, and no part in this version's rows."""
-    value = f'{{"op": "floor", "key": null, "position": "{POSITION}", "after": null}}'.encode()
+def test_a_floor_is_no_row_and_is_told_to_every_bucket_behind_the_rows() -> None:
+    """Of several the highest, for each view."""
+    values = [floor(20), change(1, 10, {"text": "a"}), floor(30)]
+    table, gatherer = TableRows(spec(), spec().features), Gatherer(Layout("hg", 4), 65_536)
+    floors = gatherer.add(table, table.decode(values), lambda _: "id|0|1", value_bytes_max=900)
+    for at in floors:
+        raise_floors(gatherer, table, values[at])
+    told = gatherer.told(shares=False)
 
-    assert [] == rows_of(spec(), value)
+    assert [0, 2] == floors
+    assert 1 == gatherer.rows
+    (view,) = {section.arguments()[1] for of_bucket in told.values() for section in of_bucket.values()}
+    for of_bucket in told.values():
+        *_, last = of_bucket.values()
+        assert ["l", view, "", 0, 2, f"0001{30:041d}"] == last.arguments()[:6]
+    assert 5 == sum(map(len, told.values()))
+
+
+@pytest.mark.parametrize("wrong", [b"{", b"{}", b'"op"', floor(1).replace(b'"position":"0001', b'"position":"x001')])
+def test_a_floor_that_cannot_be_read_is_poison(wrong: bytes) -> None:
+    """Without saying what is in it."""
+    with pytest.raises(PoisonRecord, match="a floor without position"):
+        read_floor(wrong)
 
 
 @pytest.mark.parametrize(

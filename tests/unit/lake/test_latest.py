@@ -18,6 +18,7 @@ from sinks.lake.latest import LatestBatch, LatestChanges
 from sinks.lake.stand import Stand
 from sinks.lake.storage import open_catalog
 from sinks.lake.table import open_table
+from sinks.redis.floor import read_floor
 from tests.unit.lake.changes import TOPIC, change, deletion, rows_of, spec_of
 
 NEVER, ALWAYS = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -111,6 +112,32 @@ def test_an_old_delete_without_a_row_since_is_named(tmp_path: Path) -> None:
         for v, flag in zip(found.values, found.expired, strict=True)
     }
     assert {("1", "delete"): True, ("2", "delete"): False, ("2", "update"): False} == said
+
+
+def test_what_is_below_the_highest_floor_is_left_out_and_the_floor_is_told(tmp_path: Path) -> None:
+    """As the contract has it, so that whoever fills Redis from here raises it there."""
+    spec = spec_of()
+    floors = [change(at, 0, op="floor", key=None, after=None) for at in (2, 5)]
+    changes = [change(1, 1), floors[0], change(3, 2), deletion(4, 3), floors[1], change(6, 4)]
+    latest = LatestChanges(lake_of(tmp_path, spec, changes), spec, ["name"])
+    with latest:
+        keys, floor = latest.prepare([0]), latest.floor()
+        found = [value for batch in latest.batches(expired_before=NEVER) for value in batch.values]
+
+    assert (1, ["4"]) == (keys, [orjson.loads(value)["key"]["id"] for value in found])
+    assert floor is not None
+    read = read_floor(floor)
+    assert (f"{5:045d}", "2026-11-20T19:45:57.123456Z") == (read.position, read.ts)
+    assert (TOPIC, 0, 0, 5) == read.source.origin
+
+
+def test_a_table_without_floors_has_none(tmp_path: Path) -> None:
+    """Nothing is raised then."""
+    spec = spec_of()
+    with LatestChanges(lake_of(tmp_path, spec, [change(1, 1)]), spec, ["name"]) as latest:
+        latest.prepare([0])
+
+        assert latest.floor() is None
 
 
 def test_a_table_that_is_not_in_the_lake_is_said_to_be_so(tmp_path: Path) -> None:

@@ -171,6 +171,15 @@ def test_columns_that_follow_the_source_are_shown_with_their_table() -> None:
     assert [{"column": "note", "type": "string", "since": "2026-11-26T14:00:00Z"}] == row["evolved"]
 
 
+def test_a_table_whose_rows_below_a_floor_are_being_deleted_says_so() -> None:
+    """Until the last one is gone."""
+    standing = _standing(_partition())
+    before = status_of(standing, now=NOW)["tables"][0]["sweeping"]
+    standing.stage.sweeping = lambda: {"patients"}  # type: ignore[attr-defined]
+
+    assert (False, True) == (before, status_of(standing, now=NOW)["tables"][0]["sweeping"])
+
+
 def test_an_entry_that_cannot_be_read_is_what_is_wrong() -> None:
     """Its table runs as it was, and not at all after the next start: somebody must know."""
     tables = TableDirectory()

@@ -231,9 +231,9 @@ async def until_off_loop(condition: Callable[[], Any], what: str, seconds: float
         await asyncio.sleep(0.1)
 
 
-def run_normalize(installation: Installation, failpoint: str) -> int:
+def run_until_killed(installation: Installation, failpoint: str, stage: str = "normalize") -> int:
     """Run a worker of the next one's slot until it dies at a failpoint; return how it ended."""
-    command = [sys.executable, "-m", "headgate", "run", "--stage", "normalize", "--instance", "test", "--slot", "0"]
+    command = [sys.executable, "-m", "headgate", "run", "--stage", stage, "--instance", "test", "--slot", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HEADGATE_FAILPOINTS": failpoint}
     done = subprocess.run(
         [*command, "--config", str(installation.file)], env=environment, timeout=120, check=False, capture_output=True

@@ -23,7 +23,7 @@ from sinks.lake.table import load_table
 from sinks.lake.verify import verify
 from sinks.lake.view import open_lake_sql
 from streams.final_rows import FinalRows
-from tests.integration.stages import Installation, filled, run_normalize, until_off_loop
+from tests.integration.stages import Installation, filled, run_until_killed, until_off_loop
 from tests.oracles import require
 from tests.oracles.shape import Shape
 from tests.oracles.topic import Change, check_streams, read_records, to_change
@@ -202,7 +202,7 @@ async def test_a_worker_that_dies_sending_them_doubles_and_loses_none(
         assert ExitCode.OK == await installation.verb("quarantine", "redrive", "--table", "patients")
 
     for killed_at in ("transaction.before_commit=kill@2", "transaction.after_commit=kill@2"):
-        assert -signal.SIGKILL == await asyncio.to_thread(run_normalize, installation, killed_at)
+        assert -signal.SIGKILL == await asyncio.to_thread(run_until_killed, installation, killed_at)
     async with installation.running("normalize"):
         await installation.emitted(source.sent)
 

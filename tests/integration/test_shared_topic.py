@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from tests.integration.stages import WAIT_SECONDS, Installation, paused, run_normalize, until
+from tests.integration.stages import WAIT_SECONDS, Installation, paused, run_until_killed, until
 from tests.oracles.topic import Record, read_records
 from tests.services import Kafka
 from tests.workloads.dms_topic import control_record, dms_document, dms_record
@@ -117,7 +117,9 @@ async def test_three_tables_of_one_topic_come_out_whole_though_a_worker_is_kille
         pass
     task.change(CHANGES)
 
-    assert -signal.SIGKILL == await asyncio.to_thread(run_normalize, installation, "transaction.before_commit=kill@7")
+    assert -signal.SIGKILL == await asyncio.to_thread(
+        run_until_killed, installation, "transaction.before_commit=kill@7"
+    )
     async with installation.running("normalize") as workers:
         for table in TABLES:
             records = await emitted(installation, table, task.sent[table].total())

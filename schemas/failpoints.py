@@ -33,6 +33,8 @@ FAILPOINTS: Mapping[str, str] = {
     "commit.after_answer": "the broker has answered a commit of offsets",
     "commit.before_send": "offsets are about to be committed in the background",
     "commit.before_wait": "offsets are about to be committed at once: partitions leave, or begin",
+    "evolutions.after_write": "what a worker found is durable, and its table not read on",
+    "evolutions.before_write": "a table has stopped for what a worker found, and nobody knows of it",
     "features.after_decode": "a round is decoded, and not sent to Redis",
     "features.after_write": "Redis has answered all rows, the group is not done",
     "features.before_entities": "rows are in Redis that several share an entity with, what they tell it is not",

@@ -20,6 +20,7 @@ import structlog
 
 from schemas.errors import ConfigurationError, HeadgateError, TableStopped, Unavailable
 from schemas.evolution import Evolved, Found, joined
+from schemas.failpoints import failpoint
 from streams.evolving import TableEvolves, named
 from streams.tables import TableDirectory
 
@@ -135,7 +136,9 @@ class Evolutions:
                 f"this worker has changed it {REVISIONS_MAX} times",
                 hint="its source has other columns all the time: set unknown_columns and type_changes to quarantine",
             )
+        failpoint("evolutions.before_write")
         await self._written(Evolved(table=table, slot=self._slot, revision=revision, columns=columns))
+        failpoint("evolutions.after_write")
         # A removed table has nothing to wait for.
         while table in self._tables and not self._has(table, revision):  # noqa: ASYNC110 - the tables tell nobody
             await asyncio.sleep(_LOOK_SECONDS)

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -41,6 +41,12 @@ COLUMNS = {"id": "int", "name": "string"}
 VIEW = {"view": "patient", "entity": "patient", "columns": ["name"]}
 WAIT_SECONDS = 60.0
 ROOT = Path(__file__).parents[2]
+
+
+class Files(Protocol):
+    """An installation as a process of its own knows it."""
+
+    file: Path
 
 
 class Installation:
@@ -231,7 +237,7 @@ async def until_off_loop(condition: Callable[[], Any], what: str, seconds: float
         await asyncio.sleep(0.1)
 
 
-def run_until_killed(installation: Installation, failpoint: str, stage: str = "normalize") -> int:
+def run_until_killed(installation: Files, failpoint: str, stage: str = "normalize") -> int:
     """Run a worker of the next one's slot until it dies at a failpoint; return how it ended."""
     command = [sys.executable, "-m", "headgate", "run", "--stage", stage, "--instance", "test", "--slot", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HEADGATE_FAILPOINTS": failpoint}

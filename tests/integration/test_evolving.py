@@ -23,7 +23,7 @@ from schemas.table import TableEntry
 from streams.app import Worker, build_worker
 from streams.apply import apply_folder
 from streams.registration import load_tables, open_tables
-from tests.integration.stages import until, until_off_loop
+from tests.integration.stages import run_until_killed, until, until_off_loop
 from tests.oracles.topic import read_records
 from tests.services import Kafka
 from tests.unit.streams.changing import envelope
@@ -244,5 +244,24 @@ def test_two_workers_that_find_columns_at_once_lose_none(kafka: Kafka, tmp_path:
         await asyncio.to_thread(apply_folder, here.config, here.folder / "tables")
         assert PLAIN == types_of(here.in_force("text")), "a table made anew begins without what was found"
         assert here.in_force("text").schema_version == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("place", ["before_write", "after_write"])
+def test_a_worker_that_dies_while_a_table_evolves_loses_nothing(kafka: Kafka, tmp_path: Path, place: str) -> None:
+    """Whether what it found was durable or not: the next one finds it again, or has it in force from the start."""
+    here = Installation(kafka.address, tmp_path)
+    here.put("text", {}, {"note": "a"}, {"visits": "x"}, {})
+    assert run_until_killed(here, f"evolutions.{place}=kill") < 0
+
+    async def main() -> None:
+        async with here.running():
+            here.put("text", {})
+            rows = [out.row for out in await here.emitted("text", 5)]
+            assert ["1", "1", "x", "1", "1"] == [str(row["visits"]) for row in rows]
+            assert "a" == rows[1]["note"]
+        assert here.in_force("text").schema_version == 2
+        assert [] == here.quarantined()
 
     asyncio.run(main())

@@ -55,6 +55,11 @@ def promoted(one: ColumnType, other: ColumnType) -> ColumnType | None:
     return None
 
 
+def promotes(narrow: ColumnType, wide: ColumnType) -> bool:
+    """Tell whether Iceberg reads a file of one type as the other, or they are the same."""
+    return promoted(narrow, wide) == wide
+
+
 def text_of(type_: ColumnType, encoding: str | None) -> str:
     """Return the encoding of a string column that has been of `type_`: what the type holds has the text of its form."""
     return f"text_of({type_})" if encoding is None else f"text_of({type_} as {encoding})"

@@ -24,6 +24,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
 from schemas.errors import SinkUnavailable, TableStopped
+from schemas.evolution import promotes
 from schemas.table import COLUMNS_MAX, OWN_PREFIX
 from schemas.types import ColumnType, Kind
 from sinks.lake.types import STRING, column_of_arrow, column_of_iceberg, element_of, iceberg_type, stored
@@ -31,20 +32,8 @@ from sinks.lake.types import STRING, column_of_arrow, column_of_iceberg, element
 ATTEMPTS = 5
 LAKE_COLUMNS_MAX = 2 * COLUMNS_MAX  # of a table, those that left its spec included
 
-_CHAINS = ((Kind.INT, Kind.LONG), (Kind.FLOAT, Kind.DOUBLE))
 _ODD = re.compile(r"[^a-z0-9]+")
 _ASIDE = "move the lake's table aside and let it be filled again"
-
-
-def promotes(narrow: ColumnType, wide: ColumnType) -> bool:
-    """Tell whether Iceberg reads a file of one type as the other, or they are the same: specification, 3.1.2."""
-    if narrow == wide or (narrow.kind, wide.kind) in _CHAINS:
-        return True
-    if narrow.kind is not wide.kind:
-        return False
-    if narrow.kind is Kind.DECIMAL:
-        return narrow.scale == wide.scale and narrow.precision <= wide.precision
-    return narrow.kind is Kind.LIST and promotes(element_of(narrow), element_of(wide))
 
 
 def former_name(name: str, type_: ColumnType) -> str:

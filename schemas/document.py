@@ -6,10 +6,12 @@ import difflib
 import re
 from typing import Any, TypeVar
 
+import msgspec
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.errors import ConfigurationError
+from schemas.versions import Form
 
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 NODES_MAX = 1_000_000  # what a document stands for once its aliases are followed
@@ -26,6 +28,23 @@ class Strict(BaseModel):
 
 
 M = TypeVar("M", bound=BaseModel)
+
+
+def read_record(data: bytes, model: type[M], form: Form, what: str, *, hint: str) -> M:
+    """Return what a record of ours holds, `what`; `hint` says what to do where it is none of ours.
+
+    Raises:
+        VersionRefused: it is of a version that this release does not read.
+        ConfigurationError: somebody else wrote it.
+    """
+    try:
+        form.check_json(data, what)
+        return model.model_validate_json(data)
+    except msgspec.MsgspecError:
+        why = "it is no JSON object"
+    except ValidationError as exc:
+        why = ", ".join(".".join(str(part) for part in error["loc"]) for error in exc.errors()[:5])
+    raise ConfigurationError(f"{what} cannot be read: {why}", hint=hint)
 
 
 def read_document(text: str, model: type[M], *, name: str) -> M:

@@ -13,12 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from typing import Annotated
 
-import msgspec
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from schemas import versions
-from schemas.document import Strict
-from schemas.errors import ConfigurationError
+from schemas.document import Strict, read_record
 from schemas.table import COLUMNS_MAX, OWN_PREFIX, Column, TableEntry, TableSpec, TypeText
 from schemas.types import ColumnType, Kind, parse_type
 
@@ -168,16 +166,8 @@ def read_evolved(data: bytes) -> Evolved:
         VersionRefused: it is of a version that this release does not read.
         ConfigurationError: somebody else wrote it.
     """
-    try:
-        versions.EVOLVED.check_json(data, "what a worker found of a table")
-        return Evolved.model_validate_json(data)
-    except msgspec.MsgspecError:
-        what = "it is no JSON object"
-    except ValidationError as exc:
-        what = ", ".join(".".join(str(part) for part in error["loc"]) for error in exc.errors()[:5])
-    raise ConfigurationError(
-        f"what a worker found of a table cannot be read: {what}", hint="upgrade this release, or delete that record"
-    )
+    what, hint = "what a worker found of a table", "upgrade this release, or delete that record"
+    return read_record(data, Evolved, versions.EVOLVED, what, hint=hint)
 
 
 def joined(some: Columns, others: Columns) -> dict[str, list[Found]]:

@@ -10,11 +10,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
-from pydantic import ValidationError
-
 from connectors.formats.routing import Router, is_routed_alike
 from schemas import versions
+from schemas.document import read_record
 from schemas.errors import ConfigurationError, TableStopped
 from schemas.evolution import Evolved, in_force, is_evolved, parted, read_evolved
 from schemas.table import TableEntry, TableSpec, views_that_emit
@@ -33,16 +31,8 @@ def read_entry(data: bytes) -> TableEntry:
         VersionRefused: it is of a version that this release does not read.
         ConfigurationError: somebody else wrote it.
     """
-    try:
-        versions.TABLE_ENTRY.check_json(data, "an entry of the tables' topic")
-        return TableEntry.model_validate_json(data)
-    except msgspec.MsgspecError:
-        what = "it is no JSON object"
-    except ValidationError as exc:
-        what = ", ".join(".".join(str(part) for part in error["loc"]) for error in exc.errors()[:5])
-    raise ConfigurationError(
-        f"an entry of the tables' topic cannot be read: {what}", hint="apply the table again with this version"
-    )
+    what, hint = "an entry of the tables' topic", "apply the table again with this version"
+    return read_record(data, TableEntry, versions.TABLE_ENTRY, what, hint=hint)
 
 
 _SHARING = "a topic feeds one table, or several of one format that each say their `source_table`: docs/tables.md"

@@ -38,6 +38,8 @@ FAILPOINTS: Mapping[str, str] = {
     "features.after_decode": "a round is decoded, and not sent to Redis",
     "features.after_write": "Redis has answered all rows, the group is not done",
     "features.before_entities": "rows are in Redis that several share an entity with, what they tell it is not",
+    "features.before_giving": "old keys have said what new ones take from them, which are not given it yet",
+    "features.before_leaving": "new keys were given what is theirs, the rows of the old ones are still there",
     "features.before_write": "nothing of the group was sent to Redis",
     "lake.after_commit": "the catalogue has taken a commit, nobody knows of it yet",
     "lake.after_decode": "the group's rows are read, and not in a buffer",

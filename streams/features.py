@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
+from math import isinf
 from typing import Any, Protocol
 
 import structlog
@@ -254,10 +255,14 @@ class FeaturesStage:
         lost = False
         try:
             for pieces in rounds(runs, self._rows_max(runs)):
-                flying.append(self._store.write(*self._gather(pieces)))
-                await asyncio.sleep(0)  # hands the round to the socket before the next one is decoded
-                if len(flying) >= ROUNDS_IN_FLIGHT:
-                    lost |= await flying.pop(0)
+                for gatherer, behind in self._gather(pieces):
+                    alone = gatherer.handover is not None  # its steps, and what comes behind it, are in this order
+                    while flying and (alone or len(flying) >= ROUNDS_IN_FLIGHT):
+                        lost |= await flying.pop(0)
+                    flying.append(self._store.write(gatherer, behind))
+                    await asyncio.sleep(0)  # hands the round to the socket before the next one is decoded
+                    if alone:
+                        lost |= await flying.pop(0)
             while flying:
                 lost |= await flying.pop(0)
         finally:
@@ -271,20 +276,23 @@ class FeaturesStage:
         widest = max((reader.arguments for reader in readers), default=1)
         return max(1, min(ROUND_ROWS, ROUND_ARGUMENTS // widest))
 
-    def _gather(self, pieces: Sequence[Piece]) -> tuple[Gatherer, dict[str, int]]:
-        """Decode a round: its rows by bucket, and the offset behind it for each field."""
-        gatherer = self._store.gatherer()
+    def _gather(self, pieces: Sequence[Piece]) -> list[tuple[Gatherer, dict[str, int]]]:
+        """Decode a round: its rows by bucket, and the offset behind it for each field.
+
+        It is several where a key changes twice, and then the offsets are behind the last.
+        """
+        gatherers = [self._store.gatherer()]
         behind: dict[str, int] = {}
         for piece in pieces:
             reader = self._reader(piece.run.topic)
             if reader is not None:
-                self._gather_piece(gatherer, reader, piece)
+                self._gather_piece(gatherers, reader, piece)
                 if self._places.stands_by(piece.run):
                     behind.update(dict.fromkeys(self._fields(piece.run.assignment), piece.next))
         failpoint("features.after_decode")
-        return gatherer, behind
+        return [*((gatherer, {}) for gatherer in gatherers[:-1]), (gatherers[-1], behind)]
 
-    def _gather_piece(self, gatherer: Gatherer, reader: TableRows, piece: Piece) -> None:
+    def _gather_piece(self, gatherers: list[Gatherer], reader: TableRows, piece: Piece) -> None:
         values = piece.run.values()[piece.start : piece.stop]
         offsets = piece.run.offsets()[piece.start : piece.stop]
         kept: Sequence[int] = range(len(values))
@@ -299,13 +307,20 @@ class FeaturesStage:
         where = f"{assignment.topic_id}|{assignment.partition}|"
         for part in filter(len, (range(news), range(news, len(offsets)))):
             for plan in reader.plans:
-                plan.loading = offsets[part[0]] < self._places.history_below(assignment, plan.id)
-            origin = partial(_origin, where, offsets[part.start : part.stop])
-            replayed = partial(_replayed, piece, kept[part.start : part.stop])
-            some = changes[part.start : part.stop]
-            floors = gatherer.add(reader, some, origin, value_bytes_max=longest, replayed=replayed)
-            for at in floors:
-                raise_floors(gatherer, reader, values[part.start + at], replay=replayed(at))
+                below = self._places.history_below(assignment, plan.id)
+                plan.loading, plan.filling = offsets[part[0]] < below, isinf(below)
+            while part:
+                some = changes[part.start : part.stop]
+                stop = part.start + gatherers[-1].takes(reader, some)
+                origin = partial(_origin, where, offsets[part.start : stop])
+                replayed = partial(_replayed, piece, kept[part.start : stop])
+                some = changes[part.start : stop]
+                floors = gatherers[-1].add(reader, some, origin, value_bytes_max=longest, replayed=replayed)
+                for at in floors:
+                    raise_floors(gatherers[-1], reader, values[part.start + at], replay=replayed(at))
+                part = range(stop, part.stop)  # noqa: PLW2901 - what is left of it
+                if part:
+                    gatherers.append(self._store.gatherer())
         self._counts["changes"] += len(changes)
 
     def _reader(self, topic: str) -> TableRows | None:

@@ -26,8 +26,10 @@ from schemas.errors import HeadgateError, PoisonRecord, SinkUnavailable, TableSt
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from sinks.redis.fold import Gatherer
+from sinks.redis.handover import MOVES_AT_ONCE, gifts_of_rows
 from sinks.redis.rows import TableRows
 from sinks.redis.store import FeatureStore
+from sinks.redis.updates import causes
 from streams.floor_sweeps import raise_floors
 from streams.place import Place, history_gone
 from streams.places import Places
@@ -221,6 +223,10 @@ class Rebuild:
         LOG.info("features.rebuild", topic=fill.topic, partitions=sorted(fill.partitions()), keys=counted.total)
         hours = self._config.limits.redrive_max_age_hours + REDRIVE_LAG_HOURS
         before = datetime.fromtimestamp(self._clock(), UTC) - timedelta(hours=hours)
+        moves = latest.moves(fill.partitions())
+        while (moved := await self._apart(lambda: next(moves, None))) is not None:  # before what they ended is gone
+            changes = fill.reader.decode(moved.values, older=True)
+            await self._store.note(fill.reader, changes, moved.since, opened=fill.connection)
         batches = latest.batches(expired_before=before)
         sent = 0
         while (batch := await self._apart(lambda: next(batches, None))) is not None:
@@ -229,6 +235,9 @@ class Rebuild:
             if time.monotonic() - told_at > TELL_SECONDS:
                 told_at = time.monotonic()
                 LOG.info("features.rebuilding", topic=fill.topic, rows=sent, keys=counted.total)
+        gifts = latest.handed(fill.partitions())
+        while (batch := await self._apart(lambda: next(gifts, None))) is not None:
+            await self._give(batch, fill)
         self.counts["rebuilds"] += 1
         self.counts["rebuilt_rows"] += sent
         LOG.info("features.rebuilt", topic=fill.topic, rows=sent, seconds=round(time.monotonic() - began_at, 1))
@@ -264,6 +273,17 @@ class Rebuild:
         finally:
             await asyncio.gather(*flying, return_exceptions=True)
         return sent
+
+    async def _give(self, batch: LatestBatch, fill: _Fill) -> None:
+        """Give rows what they have from the keys that they had before."""
+        rows_max = max(1, min(MOVES_AT_ONCE, ROUND_ARGUMENTS // max(fill.reader.arguments, 1)))
+        for plan in fill.reader.plans:
+            plan.loading = True
+        plans = {plan.id: plan for plan in fill.reader.plans}
+        for first in range(0, len(batch.values), rows_max):
+            changes = fill.reader.decode(batch.values[first : first + rows_max], older=True)
+            said = {plan.id: causes(changes, lambda _: False, loading=True) for plan in fill.reader.plans if plan.emits}
+            await self._store.give(gifts_of_rows(fill.reader, changes, said), plans, opened=fill.connection)
 
     async def _gathered(self, values: list[bytes], partitions: list[int], expired: list[bool], fill: _Fill) -> Gatherer:
         """Return a round of rows; an old delete is sent only where its row is still there, and one too large is not."""

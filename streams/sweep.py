@@ -47,5 +47,5 @@ class Sweep:
             starts = {a.partition: ends[topic, a.partition][0] for a in ours if (topic, a.partition) in ends}
             horizon = Horizon(ours[0].topic_id, starts, before_ms)
             for view in self._views_of(topic):
-                tombstones, left = await self._store.sweep(view, horizon)
-                self.counts.update(tombstones_swept=tombstones, left_swept=left)
+                tombstones, left, handovers = await self._store.sweep(view, horizon)
+                self.counts.update(tombstones_swept=tombstones, left_swept=left, handovers_swept=handovers)

@@ -52,6 +52,32 @@ def handover_sql(key_types: Mapping[str, str], columns: Sequence[str], *, starts
     )
 
 
+def unknown_sql(key_types: Mapping[str, str], columns: Sequence[str]) -> str:
+    """Return common table expressions, the last one `unknown`: changes of keys that did not hand over all of `columns`.
+
+    Of each the old key (`_hg_from_<n>`), the new one (`_hg_to_<n>`), between which positions the old one's row lived
+    (`_hg_since`, `_hg_until`), and per column whether its value was known, or handed over to it.
+    """
+    names = list(key_types)
+    move = [*(f"_hg_{side}_{n}" for side in ("from", "to") for n in range(len(names))), *_PLACE]
+    own = "".join(f", {quoted(name)} IS NOT NULL AS {quoted(name)}" for name in columns)
+    either = "".join(f", r.{quoted(name)} OR k.{quoted(name)} IS NOT NULL" for name in columns)
+    some = "".join(f", bool_or({quoted(name)}) AS {quoted(name)}" for name in columns)
+    all_known = " AND ".join(f"bool_or({quoted(name)})" for name in columns)
+    before = " AND ".join(f"r._hg_to_{n} = k._hg_from_{n}" for n in range(len(names)))
+    lacking = " OR ".join(f"k.{quoted(name)} IS NULL" for name in columns)
+    return f"""{_moves_sql(key_types)}, {_knew_sql(names, columns)}, reached AS (
+        SELECT {", ".join(move)}, _hg_said{own} FROM knew
+        UNION
+        SELECT {", ".join(f"k.{part}" for part in move)}, k._hg_said{either}
+        FROM reached r JOIN knew k ON {before} AND r._hg_until > k._hg_since AND r._hg_until < k._hg_until
+        WHERE {lacking}
+    ), unknown AS (
+        SELECT {", ".join(move)}, _hg_said{some} FROM reached
+        GROUP BY {", ".join(move)}, _hg_said HAVING NOT ({all_known})
+    )"""  # noqa: S608  every name is quoted
+
+
 def _moves_sql(key_types: Mapping[str, str]) -> str:
     """Return `moves`: each change of a key, with the life of the old one that it ended."""
     names = list(key_types)

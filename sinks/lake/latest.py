@@ -26,7 +26,7 @@ from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
 from sinks.lake import table as lake
 from sinks.lake.forms import contract_sql
-from sinks.lake.handover import handover_sql, has_key_changes
+from sinks.lake.handover import handover_sql, has_key_changes, unknown_sql
 from sinks.lake.quoting import literal, quoted
 from sinks.lake.stand import Stand, read_stands
 from sinks.lake.storage import file_system, is_s3, open_catalog
@@ -51,6 +51,17 @@ class LatestBatch:
     values: list[bytes]
     partitions: list[int]
     expired: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class LatestMoves:
+    """Changes of keys as the contract's values, deletes of old keys, and since when the row lived that each ended.
+
+    What is unavailable in them the old row did not know when they were made.
+    """
+
+    values: list[bytes]
+    since: list[str]
 
 
 class LatestChanges:
@@ -122,6 +133,8 @@ class LatestChanges:
             others = [column for column in self._columns if column not in self._spec.key]
             types = key_types(self._connection, _ROWS, self._spec.key)
             self._connection.execute(handed_sql(name, types, others, partial))
+            if others:
+                self._connection.execute(unknown_moves_sql(name, types, others))
         return int(keys)
 
     def floor(self) -> bytes | None:
@@ -187,6 +200,36 @@ class LatestChanges:
             below = pa.array([just_below(position) for position in batch.column(1).to_pylist()], pa.string())
             yield self._batch(batch.set_column(1, batch.schema.field(1), below))
 
+    def moves(self, partitions: Collection[int]) -> Iterator[LatestMoves]:
+        """Yield the changes of keys in `partitions` whose old row may still be handed over what it did not know.
+
+        Its own old key's delete is not in the lake then, and comes behind it in another partition.
+        """
+        others = [name for name in self._columns if name not in self._spec.key]
+        if not self._moved or not others:
+            return
+        unknown = ", ".join(f"CASE WHEN NOT {quoted(name)} THEN {literal(name)} END" for name in others)
+        keys = [
+            f"{contract_sql(f'_hg_{side}_{index}', self._spec.columns[name].type)} AS _hg_{side}_{index}"
+            for side in ("from", "to")
+            for index, name in enumerate(self._spec.key)
+        ]
+        select = f"""
+        SELECT _hg_since, _hg_until, list_filter([{unknown}], lambda x: x IS NOT NULL),
+            {contract_sql("_hg_said.ts", _TS)}, _hg_said.topic, _hg_said.generation, _hg_said.partition,
+            _hg_said.offset, {", ".join(keys)}
+        FROM unknown WHERE list_contains({_numbers(partitions)}, _hg_said.partition)"""  # noqa: S608  every name is quoted
+        for batch in self._connection.sql(select).to_arrow_reader(BATCH_ROWS):
+            since, *rows = (column.to_pylist() for column in batch.columns)
+            yield LatestMoves([self._move(*row) for row in zip(*rows, strict=True)], since)
+
+    def _move(self, position: str, unknown: list[str], at: str, *rest: Any) -> bytes:
+        origin, keys = rest[:4], rest[4:]
+        half = len(keys) // 2
+        key, new_key = (dict(zip(self._spec.key, part, strict=True)) for part in (keys[:half], keys[half:]))
+        said = {"op": "delete", "key": key, "new_key": new_key, "position": position, "ts": at, "unavailable": unknown}
+        return _encode({**said, "after": None, "source": {"snapshot": True, "origin": origin}})
+
     def _batch(self, batch: pa.RecordBatch) -> LatestBatch:
         ops, positions, partitions, unavailable, ts, topics, generations, offsets, numbers, expired, *columns = (
             column.to_pylist() for column in batch.columns
@@ -247,12 +290,25 @@ def handed_sql(rows: str, types: Mapping[str, str], columns: Sequence[str], part
     )
     return f"""
     CREATE TEMP TABLE handed AS
-    WITH RECURSIVE changes AS (
+    WITH RECURSIVE {_changes_sql(rows)}, {handover_sql(types, columns, starts=starts, apart=True)}
+    SELECT * FROM handed"""  # noqa: S608  every name is quoted
+
+
+def unknown_moves_sql(rows: str, types: Mapping[str, str], columns: Sequence[str]) -> str:
+    """Return the statement that makes `unknown`: the changes of keys that did not hand over all there is."""
+    return f"""
+    CREATE TEMP TABLE unknown AS
+    WITH RECURSIVE {_changes_sql(rows)}, {unknown_sql(types, columns)}
+    SELECT * FROM unknown"""  # noqa: S608  every name is quoted
+
+
+def _changes_sql(rows: str) -> str:
+    """Return `changes`: the rows above the floor, with what orders them."""
+    return f"""changes AS (
         SELECT *, {lake.POSITION} || lpad(CAST({lake.OFFSET} AS VARCHAR), 20, '0') AS _o
         FROM {rows} WHERE {lake.OP} NOT IN {_FLOORS} AND {lake.POSITION} >= coalesce(
             (SELECT max({lake.POSITION}) FROM {rows} WHERE {lake.OP} IN {_FLOORS}), '')
-    ), {handover_sql(types, columns, starts=starts, apart=True)}
-    SELECT * FROM handed"""  # noqa: S608  every name is quoted
+    )"""  # noqa: S608  every name is quoted
 
 
 def _place(name: str, key: Sequence[str]) -> str:

@@ -6,20 +6,23 @@ the same hash as applying all of them one by one, in any order (tests/property/t
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 from schemas.change import Operation
 from schemas.errors import PoisonRecord
 from sinks.redis.floor import FloorSection, ViewFloor
+from sinks.redis.handover import HandOver, moves_in
 from sinks.redis.layout import FLOORS, Layout
 from sinks.redis.ledger import Arguments
 from sinks.redis.rows import DELETE, DELETED, UPSERTS, Row, TableRows, ViewPlan
 from sinks.redis.updates import causes
 
 _OF_ROWS = frozenset({*UPSERTS, DELETE})
+_new_key_of = operator.attrgetter("new_key")
 
 
 class Section:
@@ -75,6 +78,7 @@ def hides(row: Row, other: Row) -> bool:
     return bool(row[1] == other[1] or (row[1] > other[1] and "u" not in row[2]))
 
 
+T = TypeVar("T")
 Sections = dict[int, dict[str, Section]]
 
 
@@ -89,6 +93,7 @@ class Gatherer:
         self.sections: Sections = {}
         self.sharing: Sections = {}  # rows of views whose entities several rows share
         self.floors: dict[str, tuple[ViewPlan, ViewFloor]] = {}  # by view, the highest
+        self.handover: HandOver | None = None  # where keys change
         self.rows = 0
 
     def raise_floor(self, plan: ViewPlan, floor: ViewFloor) -> None:
@@ -110,6 +115,18 @@ class Gatherer:
         }
         return {b: {**rows.get(b, {}), **floors} for b in range(self._layout.buckets)} if floors else rows
 
+    def takes(self, table: TableRows, changes: Sequence[Any]) -> int:
+        """Return how many of `changes` may be added: the key of a row changes once in a round at most."""
+        if self.handover is None and not any(map(_new_key_of, changes)):
+            return len(changes)
+        moving = moves_in(changes)
+        seen: set[str] = set()
+        for index, key in zip(moving, table.keys([changes[index] for index in moving]), strict=True):
+            if key in seen or (self.handover is not None and self.handover.waits_for(table, key)):
+                return index
+            seen.add(key)
+        return len(changes)
+
     def add(
         self,
         table: TableRows,
@@ -130,6 +147,52 @@ class Gatherer:
             PoisonRecord: a change has no key, or no row although it is no delete.
             RecordTooLarge: a row is above `row_bytes_max`.
         """
+        if self.handover is not None or any(map(_new_key_of, changes)):
+            self._add_moving(table, changes, origin, value_bytes_max, replayed)
+            return [at for at, change in enumerate(changes) if change.op == Operation.FLOOR]
+        return self._add(table, changes, origin, value_bytes_max, replayed)
+
+    def _add_moving(
+        self,
+        table: TableRows,
+        changes: Sequence[Any],
+        origin: Callable[[int], str],
+        value_bytes_max: int,
+        replayed: Callable[[int], bool],
+    ) -> None:
+        """Put deletes of keys that have a new one aside, and behind them what came of these keys later."""
+        handover = self.handover or HandOver(Gatherer(self._layout, self._row_bytes_max, self._emitted_row_bytes_max))
+        moving = moves_in(changes)
+        first = dict(zip(table.keys([changes[index] for index in moving]), moving, strict=True))
+        headed = [index for index, change in enumerate(changes) if change.key is not None]
+        keys = dict(zip(headed, table.keys([changes[index] for index in headed]), strict=True))
+        behind = [
+            index
+            for index, key in keys.items()
+            if index >= first.get(key, len(changes)) or handover.waits_for(table, key)
+        ]
+        aside = set(behind)
+        for gatherer, part in ((self, [i for i in range(len(changes)) if i not in aside]), (handover.leaving, behind)):
+            some = [changes[index] for index in part]
+            gatherer._add(  # noqa: SLF001 - one of our own
+                table, some, _at(origin, part), value_bytes_max, _at(replayed, part)
+            )
+        if moving:
+            said = [changes[index] for index in moving]
+            of_views = {
+                plan.id: causes(said, _at(replayed, moving), loading=plan.loading) for plan in table.plans if plan.emits
+            }
+            handover.add(table, list(first), said, of_views)
+            self.handover = handover
+
+    def _add(
+        self,
+        table: TableRows,
+        changes: Sequence[Any],
+        origin: Callable[[int], str],
+        value_bytes_max: int,
+        replayed: Callable[[int], bool],
+    ) -> list[int]:
         indices = [index for index, change in enumerate(changes) if change.op in _OF_ROWS]
         told = changes if len(indices) == len(changes) else [changes[index] for index in indices]
         try:
@@ -166,6 +229,10 @@ class Gatherer:
             else:
                 section.latest[row[0]] = row
         self.rows += len(rows)
+
+
+def _at(say: Callable[[int], T], places: Sequence[int]) -> Callable[[int], T]:
+    return lambda index: say(places[index])
 
 
 def _refuse_headless(changes: Sequence[Any]) -> None:

@@ -17,6 +17,7 @@ RANKS = "z"  # those of them that are there, in the order in which it would show
 GONE = "g"  # when rows left entities, so that these need not keep it for ever
 LEFT = "m"  # the entities that a row has left
 TOMBSTONES = "x"
+HANDOVERS = "k"  # what waits for rows from their old keys, and where rows have gone that did not know all
 OFFSETS = "at"
 OUTBOX = "out"  # feature updates that are not relayed yet
 COUNTER = "in"  # their incarnation and last number
@@ -78,6 +79,10 @@ class Layout:
     def tombstones(self, view: str, bucket: int) -> str:
         """Return the hash of deleted rows of a view in a bucket."""
         return f"{self.base(bucket)}{TOMBSTONES}:{view}"
+
+    def handovers(self, view: str, bucket: int) -> str:
+        """Return the hash of what changes of keys still wait for, of a view in a bucket."""
+        return f"{self.base(bucket)}{HANDOVERS}:{view}"
 
 
 def entity_text(parts: Sequence[str]) -> str:

@@ -46,6 +46,7 @@ local function read_section(kind, view, about, count)
     floor = floor, unswept = floor ~= '' and call('HEXISTS', floors, view .. '|SWEEPING') == 1,
     columns = columns, quoted = quoted, prefix = base .. kind .. ':' .. view .. ':', shapes = {}, tombstones = tombstones,
     buried = call('EXISTS', tombstones) == 1,
+    handovers = base .. 'k:' .. view, kept = call('EXISTS', base .. 'k:' .. view) == 1,
     slots = {}, -- one table for all rows: `.p`, position, name, value, …
   }
 end
@@ -77,13 +78,19 @@ local function apply_one_by_one(section, kind, stop)
     return args[at - 1]
   end
 
+  -- Where `k:` has something of the row: `row` is where it stands in `args`.
+  local function settle_row(id, key, row, cause)
+    return section.kept and settle(section, id, key, args[row + 1], args[row + 2], row + 3, cause)
+  end
+
   while at < stop do
-    local id, position = args[at], args[at + 1]
+    local id, position, row = args[at], args[at + 1], at
     local key = section.prefix .. id
     if kind == 'r' then
       local change = { position = position, before = call('HGET', key, '.e') }
       local sinks = args[at + 2] == 's'
       change.applied, change.cause = apply_row(id, key), cause_of()
+      change.applied = settle_row(id, key, row, change.cause) or change.applied
       -- What is below the floor is no news, and the sweep tells entities first of rows that are gone.
       if position >= section.floor and (not sinks or call('EXISTS', key) == 1) then
         if section.emits then
@@ -96,6 +103,7 @@ local function apply_one_by_one(section, kind, stop)
       local before, is_delete = outbox.shown(key, section.shown), args[at + 2] == 'd'
       local changed = apply_row(id, key)
       local cause = cause_of()
+      changed = settle_row(id, key, row, cause) or changed
       if changed then
         applied = applied + 1
         if is_delete and not before then
@@ -110,6 +118,8 @@ end
 
 local function apply_section()
   local kind, view, about, count = args[at], args[at + 1], args[at + 2], args[at + 3]
+  local step = #kind > 1 and sub(kind, 1, 1)
+  kind = step and sub(kind, 2) or kind
   at = at + 4
   if kind == 'l' then
     applied = applied + raise_floor(view, args[at + 1], args[at + 2])
@@ -119,6 +129,9 @@ local function apply_section()
   local section = read_section(kind, view, about, count)
   local stop = at + 1 + args[at]
   at = at + 1
+  if step then
+    return apply_handover(section, step, kind, stop)
+  end
   if kind == 'e' then
     while at < stop do
       apply_told(section)
@@ -144,6 +157,9 @@ local function apply_section()
       shapes[state] = shape
       at = first + #shape.fields
       changed = upsert(section, prefix .. id, id, position, state, shape, first)
+    end
+    if section.kept then
+      changed = settle(section, id, prefix .. id, position, state, first, '') or changed
     end
     applied = applied + (changed and 1 or 0)
   end
@@ -192,4 +208,4 @@ while at < #args do
   index = index + 1
   at = at + 3
 end
-return { applied, refused, told, appended }
+return { applied, refused, told, appended, handed }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, NamedTuple, Protocol
 
@@ -20,7 +20,9 @@ from sinks.redis.layout import Layout, offset_text
 from sinks.redis.migrate import brought_up
 from sinks.redis.wire import Wire, checked
 
-PARTS = ("outbox.lua", "rows.lua", "floors.lua", "left.lua", "ranks.lua", "sharing.lua", "ledger.lua")
+PARTS = (
+    "outbox.lua", "rows.lua", "floors.lua", "left.lua", "ranks.lua", "sharing.lua", "handover.lua", "ledger.lua",
+)  # fmt: skip
 SCRIPT = b"".join(files("sinks.redis").joinpath(part).read_bytes() for part in PARTS)
 SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest()  # Redis names scripts by SHA-1
 
@@ -74,6 +76,7 @@ class Applied:
     refused: list[Refused]
     told: list[Any]  # for `sharing.tellings`
     appended: int = 0  # feature updates
+    handed: list[Any] = field(default_factory=list)  # for `handover.gifts_of`
 
 
 def commands(
@@ -174,20 +177,21 @@ class Ledger:
         """
         replies = await self.wire.exchange(list(calls.values()), opened=opened)
         assert len(replies) == len(calls), "Redis answers every command once"
-        changed, appended, refused, told = 0, 0, [], []
+        changed, appended, refused, told, handed = 0, 0, [], [], []
         try:
             for bucket, reply in zip(calls, replies, strict=True):
                 _refuse_full(bucket, reply)
-                count, rest, tell, updates = checked(reply)
+                count, rest, tell, updates, gifts = checked(reply)
                 changed += count
                 appended += updates
                 told += tell
+                handed += gifts
                 for index, held in zip(rest[::2], rest[1::2], strict=True):
                     refused.append(Refused(bucket, moves[bucket][index], None if held is None else held.decode()))
         except BaseException:
             await self.wire.close()  # the script is loaded and the offsets are read again before anything else is sent
             raise
-        return Applied(changed, refused, told, appended)
+        return Applied(changed, refused, told, appended, handed)
 
     async def offsets(self, fields: Sequence[str]) -> list[list[str | None]]:
         """Return what each bucket holds for `fields`: one list per bucket, one text or None per field.

@@ -12,10 +12,11 @@
 --          value follows, n null, u unavailable, a absent; behind it, where the view emits, the cause of its updates
 -- move     field, what it must hold, what it shall hold
 -- answer   rows that changed something; moves refused, as (index, what the field holds); what entities must be told; how
---          many updates were appended. OUTBOXFULL if there was no room for them: then nothing was written
+--          many updates were appended; what new keys must be given (handover.lua). OUTBOXFULL if there was no room for them: then nothing was written
 --
 -- Kinds: l, no rows but a floor, and what updates say of their cause; f, a row is an entity and its hash is read by anyone; r, rows that share entities, each with its entity in
--- column `.e`; e, what such a row is now, told to an entity. After a row of r the answer has: view, key, stamp, its
+-- column `.e`; e, what such a row is now, told to an entity. Behind an h, g or m, f and r are steps of a change of a key
+-- (handover.lua). After a row of r the answer has: view, key, stamp, its
 -- entity (nothing if none), the entities it has left as JSON, its order, its fields, and where the view emits the cause and
 -- its position. A row of e has: entity, key, stamp, order, number of fields, fields, none if the row is no longer there; and the cause where the view emits.
 --

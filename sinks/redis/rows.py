@@ -7,6 +7,7 @@ v a value follows, n null, u unavailable, a absent.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import repeat
@@ -51,8 +52,10 @@ class ViewPlan:
         self.emits = emits
         self.folds = not emits and not self.shares  # changes that a newer one hides need not be sent
         self.loading = False  # no change is news: the updates say that they are of a snapshot
+        self.filling = False  # rows of the lake are sent beside what comes
         self.about = about_view(spec, view) if emits else ""
         self.key = forms_of(spec, spec.key)
+        self._key = frozenset(spec.key)
         sources = [*view.columns, *([view.event_time] if view.event_time else [])]
         self.columns = [*view.columns, *([EVENT_TIME] if view.event_time else [])]
         # Which of our columns a source's one is in: it can be a value and the event time.
@@ -64,6 +67,12 @@ class ViewPlan:
     def header(self) -> list[Any]:
         """What stands before the rows of a section."""
         return section_header(self.kind, self, self.columns)
+
+    @functools.cached_property
+    def handed(self) -> str:
+        """A letter per column: h if a new key takes it from an old one, - if it is made from the key."""
+        own = {index for name in self._key for index in self.made_from.get(name, ())}
+        return "".join("-" if index in own else "h" for index in range(len(self.columns)))
 
     def rows(self, keys: Sequence[str], changes: Sequence[Any], origin: Callable[[int], str]) -> list[Row]:
         """Return a row for each of `changes`, upserts and deletes; `origin(i)` says where change i stands."""
@@ -200,7 +209,10 @@ class TableRows:
 
     def keys(self, changes: Sequence[Any]) -> list[str]:
         """Return the text of each change's key."""
-        keys = [change.key for change in changes]
+        return self.texts([change.key for change in changes])
+
+    def texts(self, keys: Sequence[Any]) -> list[str]:
+        """Return the texts of keys."""
         return key_texts([read(keys) for read in self._key])
 
     @staticmethod
@@ -264,6 +276,7 @@ def _decoder(spec: TableSpec, used: Sequence[str], *, causes: bool, older: bool 
             ("key", key | None),
             ("position", str),
             *([("ts", str), ("source", Source)] if causes else []),
+            ("new_key", key | None, None),
             ("after", after | None, None),
             ("unavailable", list[str], msgspec.field(default_factory=list)),
         ],

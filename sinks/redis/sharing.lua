@@ -39,7 +39,7 @@ local function tell(section, id, key, change)
     for _, name in ipairs(section.columns) do
       parts[#parts + 1] = unavailable[name] and zero or hash['.p.' .. name] or stamp
     end
-    stamp = table.concat(parts)
+    stamp = table.concat(parts) .. (hash['.g'] or '')
     for i = 1, #flat, 2 do
       local name = flat[i]
       if byte(name) ~= 46 or name == '.p' or name == '.t' or name == '.v' or name == '.null' or name == '.unavailable' then

@@ -10,25 +10,27 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from typing import Any
 
 from schemas.config import MIB, RedisConfig
 from schemas.errors import OutboxFull, SinkUnavailable
 from schemas.failpoints import failpoint
 from sinks.redis.floor import ViewFloor
 from sinks.redis.floor_sweep import FloorSweep, read_floors
-from sinks.redis.fold import Gatherer
+from sinks.redis.fold import Gatherer, Section
+from sinks.redis.handover import Gift, HandOver, Send, gifts_of, give, hand_over, note
 from sinks.redis.layout import offset_text, read_offset, view_of
 from sinks.redis.ledger import Applied, Arguments, Call, Ledger, Move, OutboxTerms, commands
 from sinks.redis.offsets import Mark, OffsetBook, lowest
-from sinks.redis.rows import ViewPlan
+from sinks.redis.rows import TableRows, ViewPlan
 from sinks.redis.sharing import tellings
 from sinks.redis.standing import Standings
-from sinks.redis.sweep import Horizon, forget_left, sweep_tombstones
+from sinks.redis.sweep import Horizon, forget_handovers, forget_left, sweep_tombstones
 from sinks.redis.updates import update_row_bytes_max
 
 COUNTS = (
     "rows", "rows_changed", "calls", "moves_refused", "fields_fallen_back", "updates", "outbox_full", "floors",
-    "floor_rows_swept",
+    "floor_rows_swept", "handed_over",
 )  # fmt: skip
 CROWDED_SECONDS = 0.2  # until a sweep looks again whether the relay has made room
 
@@ -91,17 +93,19 @@ class FeatureStore:
         keys = [self._ledger.layout.ledger(*row) for row in rows]
         return [bool(found) for found in await self._ledger.ask([("EXISTS", key) for key in keys])]
 
-    async def sweep(self, view: str, horizon: Horizon) -> tuple[int, int]:
+    async def sweep(self, view: str, horizon: Horizon) -> tuple[int, int, int]:
         """Give back what is kept of rows of a view, given by its id, that are behind the horizon.
 
-        Return how many tombstones went, and how many rows entities have forgotten that they left.
+        Return how many tombstones went, how many rows entities have forgotten that they left, and of how many keys that
+        had changed, or were to be taken over, nothing is expected any more.
 
         Raises:
             SinkUnavailable: Redis does not answer.
         """
         ask, layout = self._ledger.ask, self._ledger.layout
         tombstones = await sweep_tombstones(ask, layout, view, horizon)
-        return tombstones, await forget_left(ask, layout, view, horizon.applied_before_ms)
+        left = await forget_left(ask, layout, view, horizon.applied_before_ms)
+        return tombstones, left, await forget_handovers(ask, layout, view, horizon.applied_before_ms)
 
     async def floors(self, views: Sequence[str]) -> dict[str, ViewFloor]:
         """Return the floors of views, given by their ids, that have one.
@@ -191,8 +195,54 @@ class FeatureStore:
     def write(self, gatherer: Gatherer, behind: Mapping[str, int]) -> asyncio.Task[bool]:
         """Begin to send a round, and with it the offsets behind it; the task tells whether Redis has lost something.
 
-        Moves are counted on here and sent in the order of these calls, so this is no coroutine.
+        Moves are counted on here and sent in the order of these calls, so this is no coroutine. A round in which keys
+        change counts on them later: let nothing else be under way.
         """
+        if gatherer.handover is not None:
+            return asyncio.create_task(self._write_moving(gatherer, gatherer.handover, behind))
+        return self._write(gatherer, behind)
+
+    async def _write_moving(self, gatherer: Gatherer, handover: HandOver, behind: Mapping[str, int]) -> bool:
+        """Write the rows, hand over what new keys take from old ones, and then write what was put behind that."""
+        opened = self._ledger.wire.opened
+        lost = await self._write(gatherer, {})
+        self.counts["handed_over"] += await hand_over(self._sender(opened), self._ledger.layout, handover)
+        if self.connection != opened:
+            raise SinkUnavailable("the connection to Redis is lost", hint="the rows are sent again")
+        return await self._write(handover.leaving, behind) or lost
+
+    async def give(self, gifts: Sequence[Gift], plans: Mapping[str, ViewPlan], *, opened: int) -> None:
+        """Give rows what is theirs from old keys, on the connection of that number.
+
+        Raises:
+            SinkUnavailable: Redis does not answer; nothing is known of them, give them again.
+        """
+        self.counts["handed_over"] += await give(self._sender(opened), self._ledger.layout, gifts, plans)
+
+    async def note(self, table: TableRows, moves: Sequence[Any], since: Sequence[str], *, opened: int) -> None:
+        """Have old keys of changes of keys pass on what they are given from now on, on the connection of that number.
+
+        Raises:
+            SinkUnavailable: Redis does not answer; do it again.
+        """
+        await note(self._sender(opened), self._ledger.layout, table, moves, since)
+
+    def _sender(self, opened: int) -> Send:
+        async def send(sections: Mapping[int, Mapping[str, Arguments]]) -> Applied:
+            applied = await self._exchange(self._calls(sections, {}), {}, opened)
+            self.counts["updates"] += applied.appended
+            return applied
+
+        return send
+
+    async def _pass_on(self, applied: Applied, sections: Mapping[int, Mapping[str, Arguments]], opened: int) -> None:
+        """Bring what came late to keys that have changed to where their rows are."""
+        if applied.handed:
+            found = (section for views in sections.values() for section in views.values())
+            plans = {section.plan.id: section.plan for section in found if isinstance(section, Section)}
+            await self.give(gifts_of(applied.handed), plans, opened=opened)
+
+    def _write(self, gatherer: Gatherer, behind: Mapping[str, int]) -> asyncio.Task[bool]:
         self.counts["rows"] += gatherer.rows
         marks = {mark: offset for field, offset in behind.items() if (mark := self._book.marks.get(field)) is not None}
         sections, sharing = gatherer.told(shares=False), gatherer.told(shares=True)
@@ -222,6 +272,7 @@ class FeatureStore:
                 raise SinkUnavailable("the connection to Redis is lost", hint="the rows are sent again")
             calls = self._calls(sharing, {})
             applied = await self._exchange(calls, {}, opened)
+            await self._pass_on(applied, sharing, opened)
             failpoint("features.before_entities")
             entities = tellings(self._ledger.layout, applied.told, plans)
             touched = {b: {*sharing.get(b, ()), *entities.get(b, ())} for b in {*sharing, *entities}}
@@ -295,7 +346,8 @@ class FeatureStore:
 
     def _send(self, sections: Mapping[int, Mapping[str, Arguments]], moves: Moves) -> asyncio.Task[bool]:
         # Of this connection: on the next one Redis may be another, whose updates count anew.
-        return asyncio.create_task(self._apply(self._calls(sections, moves), moves, self._ledger.wire.opened))
+        opened = self._ledger.wire.opened
+        return asyncio.create_task(self._apply(self._calls(sections, moves), moves, sections, opened))
 
     def _calls(self, sections: Mapping[int, Mapping[str, Arguments]], moves: Moves) -> dict[int, Call]:
         terms = OutboxTerms(self._ledger.wire.run_id, self._incarnation(), self._outbox_share)
@@ -310,7 +362,9 @@ class FeatureStore:
             self.counts["outbox_full"] += 1
             raise
 
-    async def _apply(self, calls: Mapping[int, Call], moves: Moves, opened: int) -> bool:
+    async def _apply(
+        self, calls: Mapping[int, Call], moves: Moves, sections: Mapping[int, Mapping[str, Arguments]], opened: int
+    ) -> bool:
         """Send calls and take their answers into the book; return whether Redis has lost something."""
         applied = await self._exchange(calls, moves, opened)
         self.counts["rows_changed"] += applied.changed
@@ -322,6 +376,7 @@ class FeatureStore:
         lost = [self._book.refused(refusal) for refusal in applied.refused]
         if any(lost):
             self._connection = 0  # the fields are read again, also where a later round of the same step fails
+        await self._pass_on(applied, sections, opened)
         return any(lost)
 
     async def _read(self, fields: Sequence[str]) -> dict[str, list[str | None]]:

@@ -43,6 +43,19 @@ end
 return forgotten
 """
 
+# KEYS: what changes of keys wait for, of one view and bucket. ARGV: the time (ms) before which an entry must have been
+# written, then rows. Answers how many went.
+_EXPIRE = b"""
+local gone = 0
+for i = 2, #ARGV do
+  local text = redis.call('HGET', KEYS[1], ARGV[i])
+  if text and tonumber(cmsgpack.unpack(text)[1]) < tonumber(ARGV[1]) then
+    gone = gone + redis.call('HDEL', KEYS[1], ARGV[i])
+  end
+end
+return gone
+"""
+
 Ask = Callable[[Sequence[Sequence[Any]]], Awaitable[list[Any]]]
 
 
@@ -116,3 +129,23 @@ async def forget_left(ask: Ask, layout: Layout, view: str, left_before_ms: int) 
             rows = [part for (_, _, row), member in zip(parts, members, strict=True) for part in (row, member)]
             forgotten += (await ask([("EVAL", _FORGET, 1 + len(keys), gone, *keys, left_before_ms, *rows)]))[0]
     return forgotten
+
+
+async def forget_handovers(ask: Ask, layout: Layout, view: str, before_ms: int) -> int:
+    """Give back what changes of keys of a view, given by its id, left before a time; return of how many rows.
+
+    By then each of the two keys has been told by the other, or the record that would do so has left the log.
+
+    Raises:
+        SinkUnavailable: Redis does not answer; some may be left.
+    """
+    gone = 0
+    for bucket in range(layout.buckets):
+        key, cursor = layout.handovers(view, bucket), b"0"
+        while True:
+            ((cursor, flat),) = await ask([("HSCAN", key, cursor, "COUNT", SCAN_FIELDS)])
+            if flat:
+                gone += (await ask([("EVAL", _EXPIRE, 1, key, before_ms, *flat[::2])]))[0]
+            if cursor == b"0":
+                break
+    return gone

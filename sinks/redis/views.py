@@ -11,7 +11,19 @@ from importlib.resources import files
 from typing import Any, Self
 
 from schemas.config import RedisConfig
-from sinks.redis.layout import ENTITY, GONE, LEFT, RANKS, ROW, SHARING_ROW, TOMBSTONES, Layout, read_offset, view_of
+from sinks.redis.layout import (
+    ENTITY,
+    GONE,
+    HANDOVERS,
+    LEFT,
+    RANKS,
+    ROW,
+    SHARING_ROW,
+    TOMBSTONES,
+    Layout,
+    read_offset,
+    view_of,
+)
 from sinks.redis.migrate import check_readable
 from sinks.redis.standing import UNKNOWN
 from sinks.redis.wire import Wire, checked
@@ -119,7 +131,7 @@ class Views:
 
     async def _take_away(self, views: Collection[str], standing: str) -> int:
         ids, layout = sorted(views), self._layout
-        kinds = (TOMBSTONES, GONE) if standing else (TOMBSTONES, GONE, LEFT)
+        kinds = (TOMBSTONES, GONE, HANDOVERS) if standing else (TOMBSTONES, GONE, HANDOVERS, LEFT)
         shared = {b: [f"{layout.base(b)}{kind}:{id_}" for kind in kinds for id_ in ids] for b in range(layout.buckets)}
         gone = 0
         for reply in await self._ask([self._call(b, keys, ids, standing) for b, keys in shared.items()]):

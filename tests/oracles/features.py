@@ -22,9 +22,9 @@ from tests.oracles.values import WrongForm, from_redis
 from tests.oracles.verdict import Verdict, compare
 
 _SCAN_COUNT = 2_000
-# Offsets, standings, floors, what rows told entities, their ranks, where they were before, updates that wait, their
-# numbers.
-_OWN_KINDS = (b"at", b"view", b"floor", b"e", b"z", b"g", b"m", b"out", b"in")
+# Offsets, standings, floors, what rows told entities, their ranks, where they were before, what waits for a
+# change of a key, updates that wait, their numbers.
+_OWN_KINDS = (b"at", b"view", b"floor", b"e", b"z", b"g", b"m", b"k", b"out", b"in")
 _KEY = re.compile(rb"(?P<prefix>[^:{}]+):\{b(?P<bucket>\d+)\}:(?P<kind>[a-z]+)(?::(?P<rest>.*))?", re.DOTALL)
 
 

@@ -20,7 +20,11 @@ SPEC = TableSpec.model_validate(
         "topics": ["clinic.patients"],
         "key": ["id"],
         "columns": {"id": "long", "name": "string", "note": "string", "memo": "string"},
-        "features": [{"view": "latest", "entity": "patient", "columns": COLUMNS}],
+        "features": [
+            {"view": "latest", "entity": "patient", "columns": COLUMNS},
+            {"view": "told", "entity": "patient", "columns": COLUMNS, "emit": True},
+            {"view": "by_name", "entity": "name", "entity_key": ["name"], "columns": ["note", "memo"]},
+        ],
     }
 )
 Rows = dict[int, dict[str, str | None]]
@@ -33,6 +37,7 @@ class Source:
     apart: bool = False  # the delete and the insert of a changed key have positions of their own, as `half` makes them
     position: int = 0
     rows: Rows = field(default_factory=dict)
+    newest: dict[int, str] = field(default_factory=dict)  # the position of each row
     changes: list[dict[str, Any]] = field(default_factory=list)
 
     def put(self, key: int, row: dict[str, str | None]) -> None:
@@ -59,6 +64,7 @@ class Source:
 
     def _say(self, op: str, key: int, *, after: dict[str, str | None] | None = None, **keys: Any) -> None:
         self.position += 1
+        self.newest[key] = digits(self.position)
         value: dict[str, Any] = {
             "op": op,
             "key": {"id": str(key)},

@@ -145,7 +145,7 @@ class Redis:
                 self._set(number, name, new)
             elif held.get(name) != new:
                 refused += [index, text.encode() if (text := held.get(name)) is not None else None]
-        return [changed, refused, [], 0]
+        return [changed, refused, [], 0, []]
 
 
 def _section(args: list[Any], at: int) -> tuple[int, list[tuple[str, Said]]]:

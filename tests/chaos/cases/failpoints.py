@@ -32,7 +32,8 @@ COMMIT = ("commit.before_send", "commit.after_answer")
 POINTS: dict[str, tuple[str, ...]] = {
     "normalize": ("normalize.before_write", "normalize.after_decode", "normalize.after_write", *TRANSACTION),
     "features": (
-        "features.before_write", "features.after_decode", "features.before_entities", "features.after_write", *COMMIT,
+        "features.before_write", "features.after_decode", "features.before_entities", "features.after_write",
+        "features.before_giving", "features.before_leaving", *COMMIT,
     ),
     "alerts": ("alerts.after_decode", "alerts.after_write", *TRANSACTION),
     "lake": (

@@ -190,3 +190,26 @@ def test_a_rebuild_hands_over_what_rows_lack_or_will_lack(tmp_path: Path) -> Non
     assert "note of 0" == found[0]["after"]["note"]
     assert {"id": "4", **{name: f"{name} of 2" for name in COLUMNS}} == found[1]["after"]
     assert [] == handed(config, [3])
+
+
+def test_a_rebuild_names_the_changes_of_keys_that_did_not_hand_over_all(tmp_path: Path) -> None:
+    """What the lake has of older lives counts as handed over; the delete that would bring the rest is to come."""
+    source = Source()
+    source.put(0, dict.fromkeys(COLUMNS, "kept"))
+    source.move(0, 1, {"name": "moved"})
+    source.move(1, 2, {})
+    source.move(2, 3, {"memo": "new"})
+    whole = lake_of(tmp_path / "whole", SPEC, source.changes)
+    part = lake_of(tmp_path / "part", SPEC, [c for c in source.changes if c["new_key"] != {"id": "1"}])
+    found = []
+    for config in (whole, part):
+        with LatestChanges(config, SPEC, COLUMNS) as latest:
+            latest.prepare([0])
+            found.append([pair for b in latest.moves([0]) for pair in zip(b.values, b.since, strict=True)])
+            assert [] == list(latest.moves([3]))
+
+    assert [] == found[0]
+    said = sorted((orjson.loads(value) | {"since": since} for value, since in found[1]), key=lambda m: m["position"])
+    assert [("1", "2", ""), ("2", "3", "")] == [(m["key"]["id"], m["new_key"]["id"], m["since"]) for m in said]
+    assert [["note", "memo"], ["note", "memo"]] == [m["unavailable"] for m in said]
+    assert [f"0001{3:041d}", f"0001{4:041d}"] == [m["position"] for m in said]

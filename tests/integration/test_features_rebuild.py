@@ -231,9 +231,9 @@ async def test_what_was_read_before_is_no_news(
     """To the record: what comes again after a loss is history, what comes for the first time is not."""
     one, told, add = worker(1_250), Counter[bool](), Gatherer.add
 
-    def noting(gatherer: Gatherer, table: TableRows, changes: Any, *rest: Any, **options: Any) -> None:
+    def noting(gatherer: Gatherer, table: TableRows, changes: Any, *rest: Any, **options: Any) -> list[int]:
         told[table.plans[0].loading] += len(changes)
-        add(gatherer, table, changes, *rest, **options)
+        return add(gatherer, table, changes, *rest, **options)
 
     monkeypatch.setattr(Gatherer, "add", noting)
     await one.begin()

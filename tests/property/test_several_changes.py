@@ -96,7 +96,7 @@ def by_lake(runs: Delivery) -> list[Place]:
 
 def by_page(runs: Delivery) -> list[Place]:
     """Apply the rule as docs/contract.md tells subscribers to."""
-    (block,) = (block for block in blocks_of(PAGE) if block.language == "python")
+    (block,) = (block for block in blocks_of(PAGE) if block.language == "python" and "handle(" in block.text)
     code, handled = compile(block.text, block.place, "exec"), list[Any]()
     highest: dict[Any, Any] = {}
     for value in joined.from_iterable(runs):

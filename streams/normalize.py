@@ -299,6 +299,7 @@ class NormalizeStage(BaseStage):
         await self._ensure(wanted)
 
     async def _ensure(self, wanted: Mapping[str, Output]) -> Mapping[str, int]:
+        """Return how many partitions outputs have now; one whose sources may not be read is not made, and not told."""
         if wanted:
             self._ensured.update(await self._ensure_outputs(wanted))
-        return {output: self._ensured[output] for output in wanted}
+        return {output: self._ensured[output] for output in wanted if output in self._ensured}

@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import UNASSIGNED_SEQ, DataFileContent
+from pyiceberg.schema import Schema
 
+from schemas.table import TableSpec
+from sinks.lake.table import lake_schema
 from tests.simulation.loop import PROCESS, Killed, pause
 from tests.simulation.network import Network
 
@@ -183,8 +186,8 @@ class Table:
 
     io = None
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self.catalog = catalogue
+    def __init__(self, catalogue: Catalogue, spec: TableSpec) -> None:
+        self.catalog, self._schema = catalogue, lake_schema(spec)
         self.metadata = catalogue.current
         self.metadata_location = "metadata-0"
 
@@ -195,11 +198,12 @@ class Table:
     def name(self) -> tuple[str, str]:
         return "headgate", "patients"
 
-    def schema(self) -> None:
-        """Nothing asks what is in it."""
+    def schema(self) -> Schema:
+        """What the world's only spec needs, from the first day on."""
+        return self._schema
 
     def spec(self) -> None:
-        """The same."""
+        """Nothing asks how it is partitioned."""
 
     def refresh(self) -> Table:
         if self.catalog.request():

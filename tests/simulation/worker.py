@@ -251,9 +251,9 @@ def installed() -> ExitStack:
     def wire(_: Any) -> Any:
         return _of_worker(lambda w: w.around.redis.connection(w.around.network))
 
-    def table(catalogue: Any, *_: Any, **__: Any) -> Any:
+    def table(catalogue: Any, _: str, spec: Any, **__: Any) -> Any:
         catalogue.request()
-        return iceberg.Table(catalogue)
+        return iceberg.Table(catalogue, spec)
 
     put(poll_module, Consumer=consumer, Message=Message, monotonic=now, threading=threading)
     put(partitions_module, Message=Message, monotonic=now)

@@ -123,14 +123,13 @@ class FeatureStore:
                 left, and it says SWEEPING.
         """
         opened = self._ledger.wire.opened
+        apply = self._sender(opened)
 
         async def send(sections: Mapping[int, Mapping[str, Arguments]]) -> int:
             while plan.emits and await self._is_crowded(sections):  # noqa: ASYNC110 - Redis does not call back
                 await asyncio.sleep(CROWDED_SECONDS)
-            applied = await self._exchange(self._calls(sections, {}), {}, opened)
-            entities = tellings(self._ledger.layout, applied.told, {plan.id: plan})
-            told = await self._exchange(self._calls(entities, {}), {}, opened)
-            self.counts["updates"] += applied.appended + told.appended
+            applied = await apply(sections)
+            await apply(tellings(self._ledger.layout, applied.told, {plan.id: plan}))
             return applied.changed
 
         sweep = FloorSweep(self._ledger.ask, send, self._ledger.layout, plan, floor)

@@ -30,7 +30,7 @@ from sinks.lake.handover import handover_sql, has_key_changes, unknown_sql
 from sinks.lake.quoting import literal, quoted
 from sinks.lake.stand import Stand, read_stands
 from sinks.lake.storage import file_system, is_s3, open_catalog
-from sinks.lake.view import changes_sql, key_types
+from sinks.lake.view import FLOORS, changes_sql, key_types, ordered_sql
 
 BYTES_MAX = 256 * MIB
 THREADS = 2
@@ -141,7 +141,7 @@ class LatestChanges:
         """Return the highest floor as the contract has it; None if there is none. `prepare` comes first."""
         found = self._connection.execute(
             f"""SELECT {lake.POSITION}, {contract_sql(lake.TS, _TS)}, {lake.TOPIC}, {lake.GENERATION}, {lake.PARTITION},
-                {lake.OFFSET} FROM {quoted(_ROWS)} WHERE {lake.OP} IN {_FLOORS}
+                {lake.OFFSET} FROM {quoted(_ROWS)} WHERE {lake.OP} IN {FLOORS}
                 ORDER BY {lake.POSITION} DESC LIMIT 1"""  # noqa: S608  ours
         ).fetchall()  # a result that is not read to its end stays open
         if not found:
@@ -255,7 +255,6 @@ class LatestChanges:
 
 _IS_ROW = "{op} NOT IN ('delete', 'floor', 'truncate')"
 _TS = ColumnType(Kind.TIMESTAMPTZ)
-_FLOORS = "('floor', 'truncate')"
 
 
 def newest_sql(rows: str, key: Collection[str], partial: Sequence[str]) -> str:
@@ -275,8 +274,8 @@ def newest_sql(rows: str, key: Collection[str], partial: Sequence[str]) -> str:
         max({lake.POSITION}) FILTER ({is_row}) AS _p,
         arg_max(CAST({lake.PARTITION} AS INTEGER), {lake.POSITION}) AS home{sent}
     FROM {rows}
-    WHERE {lake.OP} NOT IN {_FLOORS} AND {lake.POSITION} >= coalesce(
-        (SELECT max({lake.POSITION}) FROM {rows} WHERE {lake.OP} IN {_FLOORS}), '')
+    WHERE {lake.OP} NOT IN {FLOORS} AND {lake.POSITION} >= coalesce(
+        (SELECT max({lake.POSITION}) FROM {rows} WHERE {lake.OP} IN {FLOORS}), '')
     GROUP BY {keys}"""  # noqa: S608  every name is quoted
 
 
@@ -290,7 +289,7 @@ def handed_sql(rows: str, types: Mapping[str, str], columns: Sequence[str], part
     )
     return f"""
     CREATE TEMP TABLE handed AS
-    WITH RECURSIVE {_changes_sql(rows)}, {handover_sql(types, columns, starts=starts, apart=True)}
+    WITH RECURSIVE {ordered_sql(rows)}, {handover_sql(types, columns, starts=starts, apart=True)}
     SELECT * FROM handed"""  # noqa: S608  every name is quoted
 
 
@@ -298,17 +297,8 @@ def unknown_moves_sql(rows: str, types: Mapping[str, str], columns: Sequence[str
     """Return the statement that makes `unknown`: the changes of keys that did not hand over all there is."""
     return f"""
     CREATE TEMP TABLE unknown AS
-    WITH RECURSIVE {_changes_sql(rows)}, {unknown_sql(types, columns)}
+    WITH RECURSIVE {ordered_sql(rows)}, {unknown_sql(types, columns)}
     SELECT * FROM unknown"""  # noqa: S608  every name is quoted
-
-
-def _changes_sql(rows: str) -> str:
-    """Return `changes`: the rows above the floor, with what orders them."""
-    return f"""changes AS (
-        SELECT *, {lake.POSITION} || lpad(CAST({lake.OFFSET} AS VARCHAR), 20, '0') AS _o
-        FROM {rows} WHERE {lake.OP} NOT IN {_FLOORS} AND {lake.POSITION} >= coalesce(
-            (SELECT max({lake.POSITION}) FROM {rows} WHERE {lake.OP} IN {_FLOORS}), '')
-    )"""  # noqa: S608  every name is quoted
 
 
 def _place(name: str, key: Sequence[str]) -> str:

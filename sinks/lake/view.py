@@ -27,6 +27,7 @@ from sinks.lake.storage import file_system, is_s3, open_catalog
 from sinks.lake.types import duckdb_type
 
 LATEST = "_latest"
+FLOORS = "('floor', 'truncate')"
 
 
 def open_lake_sql(config: LakeConfig, tables: Collection[str] | None = None) -> duckdb.DuckDBPyConnection:
@@ -83,12 +84,7 @@ def latest_sql(
     shown = [quoted(column) if column in key else f"{quoted(column)}.v AS {quoted(column)}" for column in columns]
     same_key = " AND ".join(f"changes.{column} IS NOT DISTINCT FROM deletes.{column}" for column in keys)
     return f"""
-    WITH RECURSIVE changes AS (
-        SELECT *, {lake.POSITION} || lpad(CAST({lake.OFFSET} AS VARCHAR), 20, '0') AS _o
-        FROM {quoted(name)}
-        WHERE {lake.OP} NOT IN ('floor', 'truncate') AND {lake.POSITION} >= coalesce(
-            (SELECT max({lake.POSITION}) FROM {quoted(name)} WHERE {lake.OP} IN ('floor', 'truncate')), '')
-    ), deletes AS (
+    WITH RECURSIVE {ordered_sql(quoted(name))}, deletes AS (
         SELECT {", ".join(keys)}, max({lake.POSITION}) AS _d FROM changes WHERE {lake.OP} = 'delete' GROUP BY ALL
     ), latest AS (
         SELECT {", ".join([*(f"changes.{column}" for column in keys), *last])},
@@ -100,6 +96,15 @@ def latest_sql(
     SELECT {", ".join(shown)}, {lake.POSITION}, {lake.TS},
         list_distinct(CAST([{", ".join(still_missing)}] AS VARCHAR[])) AS {lake.UNAVAILABLE}
     FROM {"filled" if moved and others else "latest"}"""  # noqa: S608  every name is quoted
+
+
+def ordered_sql(rows: str) -> str:
+    """Return the common table expression `changes`: `rows` above the floor, with what orders them in `_o`."""
+    return f"""changes AS (
+        SELECT *, {lake.POSITION} || lpad(CAST({lake.OFFSET} AS VARCHAR), 20, '0') AS _o
+        FROM {rows} WHERE {lake.OP} NOT IN {FLOORS} AND {lake.POSITION} >= coalesce(
+            (SELECT max({lake.POSITION}) FROM {rows} WHERE {lake.OP} IN {FLOORS}), '')
+    )"""  # noqa: S608  every name is quoted
 
 
 def _filled_sql(key_types: Mapping[str, str], columns: Collection[str]) -> str:

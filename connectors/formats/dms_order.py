@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from connectors.formats import temporal
+from connectors.formats.positions import all_digits
 from connectors.formats.reasons import Rejection
 from schemas.errors import PoisonRecord
 from schemas.position import source_position
@@ -69,7 +70,7 @@ def _alike(metadata: Sequence[Any], epoch: int) -> list[str] | None:
     except (AttributeError, TypeError, ValueError):  # one has no stream position, or a number that is none
         return None
     whole = "".join(found or ())
-    return found if set(map(len, found or ())) == {_WIDTH} and whole.isdecimal() and whole.isascii() else None
+    return found if set(map(len, found or ())) == {_WIDTH} and all_digits(whole) else None
 
 
 def _mysql(texts: list[str], records: list[int], tails: dict[int, str], head: str) -> list[str] | None:

@@ -74,23 +74,36 @@ class _Accounted:
         kinds = {
             field.name: [kind for kind in _kinds(field.type) if isinstance(kind, _LOOKED_INTO)] for field in fields
         }
-        # The names that are read, in an order of which the slices of all values are columns.
-        self._names = [name for name, found in kinds.items() if found or name in {each.name for each in optional}]
+        self._texts = [name for name, found in kinds.items() if found and all(map(_is_text, found))]
+        # The other names that are read, in an order of which the slices of all values are columns.
+        optional_names = {each.name for each in optional}
+        self._names = [
+            name for name, found in kinds.items() if name not in self._texts and (found or name in optional_names)
+        ]
         self._columns = [(place, kind) for place, name in enumerate(self._names) for kind in kinds[name]]
         self._inner = [_inner(kind) for _, kind in self._columns]
-        self._read = attrgetter(*self._names) if self._names else None
 
     def __call__(self, envelopes: Sequence[Any]) -> int:
         """Return the number of all of them together."""
-        total, step = self._members * len(envelopes), len(self._names)
-        if self._read is None or not envelopes:
-            return total
-        read = map(self._read, envelopes)
-        flat: list[Any] = list(read) if step == 1 else list(chain.from_iterable(read))
+        texts = _values(self._texts, envelopes)
+        total = self._members * len(envelopes) - texts.count(UNSET) + _in_texts(texts)
+        flat, step = _values(self._names, envelopes), len(self._names)
         total -= flat.count(UNSET)
         for (place, _), inside in zip(self._columns, self._inner, strict=True):
             total += inside(flat[place::step])
         return total
+
+
+def _values(names: list[str], envelopes: Sequence[Any]) -> list[Any]:
+    """Return the values of the members, those of one envelope after those of another."""
+    if not names:
+        return []
+    read = map(attrgetter(*names), envelopes)
+    return list(read) if len(names) == 1 else list(chain.from_iterable(read))
+
+
+def _is_text(kind: inspect_.Type) -> bool:
+    return isinstance(kind, inspect_.StrType)
 
 
 def _inner(kind: inspect_.Type) -> Callable[[list[Any]], int]:

@@ -109,6 +109,8 @@ class TableSpec(Strict):
     ]
     before: Literal["none", "full"] = "none"
     truncate: Literal["apply", "ignore", "pause"] = "pause"
+    schema_changes: Literal["ignore", "quarantine", "pause"] = "ignore"  # DDL told in the table's own topic
+    messages: Literal["ignore", "quarantine", "pause"] = "ignore"  # of the source's applications, such as op m
     unknown_columns: Literal["ignore", "quarantine", "add"] = "ignore"
     type_changes: Literal["widen", "text", "new_column", "quarantine", "pause"] = "widen"
     absent: Literal["absent", "null", "unavailable"] | None = (
@@ -156,8 +158,9 @@ class TableSpec(Strict):
         document = write(self)
         if self.source_table is None:  # they refuse a key that they do not know
             document.pop("source_table", None)
-        if self.type_changes == "widen":
-            document.pop("type_changes", None)
+        for key, default in {"type_changes": "widen", "schema_changes": "ignore", "messages": "ignore"}.items():
+            if document[key] == default:
+                del document[key]
         return document
 
     def _check_view_of(self, rule: Rule) -> None:

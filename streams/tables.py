@@ -40,7 +40,10 @@ _SHARING = "a topic feeds one table, or several of one format that each say thei
 
 @dataclass(slots=True)
 class Split:
-    """Records told apart, as indices that rise: by table, those that name no table, and by a name that no spec has."""
+    """Records told apart, as indices that rise: by table, those that name no table, and by a name that no spec has.
+
+    What defines a table that no spec has is `nameless`: it is a record of none.
+    """
 
     by_table: dict[str, list[int]] = field(default_factory=dict)
     nameless: list[int] = field(default_factory=list)
@@ -86,8 +89,12 @@ class Readers:
             assert name is not None, "what names no table was taken out"
             if (table := self._by_source.get(name)) is not None:
                 split.by_table[table] = indices
-            else:
-                split.unregistered[name] = indices
+                continue
+            define = self._router.define([values[index] for index in indices])
+            split.nameless += [index for index, defines in zip(indices, define, strict=True) if defines]
+            if rows := [index for index, defines in zip(indices, define, strict=True) if not defines]:
+                split.unregistered[name] = rows
+        split.nameless.sort()
         return split
 
     def table_of(self, value: bytes | None) -> str | None:

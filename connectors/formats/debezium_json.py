@@ -26,6 +26,7 @@ from connectors.formats.part import (
 from connectors.formats.positions import positions
 from connectors.formats.reading import Reader, Reading
 from connectors.formats.reasons import Rejection, rejection
+from connectors.formats.side_events import take_side_events
 from connectors.formats.traps import NULL_OR_DEFAULT, count_defaults
 from connectors.formats.truncates import leave_out_ignored
 from connectors.formats.zero_keys import check_zero_keys
@@ -82,6 +83,7 @@ class DebeziumDecoder:
             self._finish(part, raw_keys, origins, decoded)
             self._key_changes(part, records)
         find_stop(self._spec, parts, memory, decoded)
+        take_side_events(self._spec, reading.skipped, reading.rejected, decoded)
         end = len(values) if decoded.stop_index is None else decoded.stop_index
         gather(parts, end, decoded.batch, records.offsets())
         remember(decoded.batch, memory)

@@ -20,6 +20,7 @@ from connectors.formats.keys import KeyReader
 from connectors.formats.part import COMMIT_TIMES
 from connectors.formats.raw_rows import RawRows
 from connectors.formats.reasons import Rejection, rejection
+from connectors.formats.side_events import take_side_events
 from connectors.formats.truncates import CODE, leave_out_ignored, stop_at_truncate, stops
 from schemas.batch import Batch, Decoded, Rejected, rows_of
 from schemas.config import LimitsConfig
@@ -107,6 +108,7 @@ class EventDecoder:
         for place in sorted(typed.faults, reverse=True):
             rejected[events.indices[place]] = typed.faults[place]
         self._find_stop(events, rejected, memory, decoded)
+        take_side_events(self._spec, events.skipped, rejected, decoded)
         end = len(records.values()) if decoded.stop_index is None else decoded.stop_index
         kept = [i for i, index in enumerate(events.indices) if index < end and index not in rejected]
         _gather(events, typed, kept, records.offsets(), decoded.batch)

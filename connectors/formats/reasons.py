@@ -80,6 +80,12 @@ _TABLE = (
         PoisonRecord,
         "the topic feeds tables by the name that their records give, and this one gives none: look at its producer",
     ),
+    Reason(
+        "schema_change",
+        PoisonRecord,
+        "it is kept for whoever keeps the spec: compare what was changed, and drop it; it is no row",
+    ),
+    Reason("message", PoisonRecord, "it is kept for whoever reads such messages: read it, and drop it; it is no row"),
     Reason("unknown_column", SchemaMismatch, "add the column to the spec, or set unknown_columns: ignore"),
     Reason(
         "bad_schema",

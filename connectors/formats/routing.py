@@ -1,7 +1,7 @@
 """Which source table a record belongs to, by what it says itself: for topics that several tables share.
 
-Nothing but the name is read here. Whether the rest of a record is right is its table's decoder to say, and so is what
-a record is that gives no name: a tombstone, a heartbeat, a change of a schema, broken bytes.
+Nothing but the name is read here. Whether the rest of a record is right is its table's decoder to say. A change of a
+table's schema is that table's, where its tool names it; what gives no name is a tombstone, a heartbeat, broken bytes.
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ class _Dms(msgspec.Struct, gc=False):
 
     def name(self) -> str | None:
         mine = self.metadata
-        if mine.record_type != "data" or not mine.table_name or mine.table_name.startswith(OWN_TABLES):
+        if not mine.table_name or mine.table_name.startswith(OWN_TABLES):
             return None
         return f"{mine.schema_name}.{mine.table_name}" if mine.schema_name else mine.table_name
+
+    def defines(self) -> bool:
+        return self.metadata.record_type != "data"
 
 
 class _Binlog(msgspec.Struct, gc=False):
@@ -51,12 +54,19 @@ class _Binlog(msgspec.Struct, gc=False):
 
 class _Maxwell(_Binlog, gc=False):
     def name(self) -> str | None:
-        return f"{self.database}.{self.table}" if self.type in {"insert", "update", "delete", _BOOTSTRAP} else None
+        rows = self.type in {"insert", "update", "delete", _BOOTSTRAP}
+        return f"{self.database}.{self.table}" if rows or self.defines() else None
+
+    def defines(self) -> bool:
+        return self.type.startswith("table-")
 
 
 class _Canal(_Binlog, gc=False):
     def name(self) -> str | None:
-        return f"{self.database}.{self.table}" if self.type in {"INSERT", "UPDATE", "DELETE", "TRUNCATE"} else None
+        return f"{self.database}.{self.table}" if self.table else None
+
+    def defines(self) -> bool:
+        return self.type not in {"INSERT", "UPDATE", "DELETE", "TRUNCATE"}
 
 
 class _Source(msgspec.Struct, gc=False):
@@ -110,11 +120,23 @@ class Router:
         if spec.format in _FAST:
             self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(_FAST[spec.format]).decode
             self._name: Name = _FAST[spec.format].name
+            self._defines: Callable[[Any], bool] | None = getattr(_FAST[spec.format], "defines", None)
             return
+        self._defines = None
         self._decode, self._name = msgspec.json.decode, partial(_of_document, _table_of(spec))
 
     def names(self, values: Sequence[bytes | None]) -> list[str | None]:
         """Return the source table that each value names, None where it names none."""
+        name = self._name
+        return [None if document is None else name(document) for document in self._documents(values)]
+
+    def define(self, values: Sequence[bytes | None]) -> list[bool]:
+        """Return of each value whether it tells the definition of the table that it names, and is no row of it."""
+        if self._defines is None:
+            return [False] * len(values)
+        return [document is not None and self._defines(document) for document in self._documents(values)]
+
+    def _documents(self, values: Sequence[bytes | None]) -> list[Any]:
         decode, documents = self._decode, list[Any]()
         remaining = iter([value or b"" for value in values])
         while len(documents) < len(values):
@@ -122,8 +144,7 @@ class Router:
                 documents.extend(map(decode, remaining))
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 documents.append(None)  # `extend` keeps what came before it, and `remaining` stands behind it
-        name = self._name
-        return [None if document is None else name(document) for document in documents]
+        return documents
 
 
 def is_routed_alike(one: TableSpec, other: TableSpec) -> bool:

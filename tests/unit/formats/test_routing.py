@@ -42,10 +42,11 @@ def test_debeziums_changes_name_the_table_that_their_topic_is_named_after(case: 
     assert len(set(found)) > 1
 
 
-def test_maxwells_definitions_and_ends_of_bootstraps_are_of_no_table() -> None:
-    """They go to whoever skips them, also where their table is registered nowhere."""
+def test_maxwell_names_tables_of_rows_and_of_their_definitions() -> None:
+    """Definitions of databases, and the ends of bootstraps, are of none."""
     values = [*CapturedRun(records("maxwell-stdout-all")).values(), *CapturedRun(records("maxwell-bootstrap")).values()]
-    rows = [json.loads(value or b"")["type"] in {"insert", "update", "delete", "bootstrap-insert"} for value in values]
+    none = {"database-create", "database-alter", "database-drop", "bootstrap-start", "bootstrap-complete"}
+    rows = [json.loads(value or b"")["type"] not in none for value in values]
     found = names("maxwell", *values)
 
     assert rows == [name is not None for name in found]
@@ -54,13 +55,12 @@ def test_maxwells_definitions_and_ends_of_bootstraps_are_of_no_table() -> None:
 
 @pytest.mark.parametrize("name", ["canal", "goldengate", "sequin"])
 def test_made_events_name_the_table_that_their_format_says(name: str) -> None:
-    """As `table_of` of the format does, one record at a time; definitions are of no table."""
+    """As `table_of` of the format does, one record at a time; definitions are their table's."""
     documents = [one for one in json.loads((EVENTS / f"{name}.json").read_text())["records"] if one is not None]
     table_of = import_module(f"connectors.formats.{name}").table_of
-    changes: list[Any] = [one for one in documents if not one.get("isDdl") or one["type"] == "TRUNCATE"]
 
-    assert list(map(table_of, changes)) == names(name, *(json.dumps(one).encode() for one in changes))
-    assert {None} >= set(names(name, *(json.dumps(one).encode() for one in documents if one not in changes)))
+    assert list(map(table_of, documents)) == names(name, *(json.dumps(one).encode() for one in documents))
+    assert set(map(table_of, documents)) - {None}
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in ENVELOPES.iterdir() if path.name in {"dynamodb", "s3"}))
@@ -90,15 +90,15 @@ def test_cloudevents_and_mongodb_name_their_table() -> None:
     )
 
 
-def test_dms_names_tables_of_changes_alone() -> None:
-    """Neither control records nor the rows of its own tables, nor what cannot be read."""
+def test_dms_names_tables_of_changes_and_of_control_records() -> None:
+    """Neither of the rows of its own tables, nor of what cannot be read."""
     good = dms_record("patients", 1, {"id": 1})
     odd = json.dumps({"metadata": {"record-type": "data", "table-name": "bare"}}).encode()
     wrong = json.dumps({"metadata": {"record-type": "data", "table-name": 7}}).encode()
 
     found = names("dms", good, None, control_record("patients"), dms_record("awsdms_status", 1, {}), b"{", odd, wrong)
 
-    assert ["clinic.patients", None, None, None, None, "bare", None] == found
+    assert ["clinic.patients", None, "clinic.patients", None, None, "bare", None] == found
     assert [None, "clinic.patients"] == names("dms", b"\xff" + good, good)
     assert [] == names("dms")
 

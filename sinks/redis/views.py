@@ -1,7 +1,8 @@
 """The views of an installation as they lie in Redis: which there are, and how one is emptied or removed.
 
-Promise: rows go together with the offsets that say that they are there, in one call per bucket. Whoever dies in between
-leaves what any loss leaves: a FEATURES worker finds it, and fills the view again.
+Promise: where a view is emptied, rows go together with the offsets that say that they are there, in one call per
+bucket. Whoever dies in between leaves what any loss leaves: a FEATURES worker finds it, and fills the view again. A
+view that is removed is named until nothing else is left of it.
 """
 
 from __future__ import annotations
@@ -119,29 +120,37 @@ class Views:
         Raises:
             SinkUnavailable: Redis does not answer; what is gone is pending.
         """
-        return await self._take_away(views, UNKNOWN.to_text())
+        ids, standing = sorted(views), UNKNOWN.to_text()
+        gone = await self._shared(ids, (TOMBSTONES, GONE, HANDOVERS), standing)
+        return gone + await self._rows(ids, ids, standing)
 
     async def remove(self, views: Collection[str]) -> int:
         """Take away all that there is of some views; return how many keys that were, beside what buckets share.
 
-        Raises:
-            SinkUnavailable: Redis does not answer; some of it may be left.
-        """
-        return await self._take_away(views, "")
+        What says that a view is there goes last: whoever is stopped in between does it again, and nothing is left.
 
-    async def _take_away(self, views: Collection[str], standing: str) -> int:
-        ids, layout = sorted(views), self._layout
-        kinds = (TOMBSTONES, GONE, HANDOVERS) if standing else (TOMBSTONES, GONE, HANDOVERS, LEFT)
-        shared = {b: [f"{layout.base(b)}{kind}:{id_}" for kind in kinds for id_ in ids] for b in range(layout.buckets)}
-        gone = 0
-        for reply in await self._ask([self._call(b, keys, ids, standing) for b, keys in shared.items()]):
-            gone += reply
-        for pattern in [f"{layout.prefix}:{{b*}}:[{ROW}{SHARING_ROW}{ENTITY}{RANKS}]:{id_}:*" for id_ in ids]:
+        Raises:
+            SinkUnavailable: Redis does not answer; some of it may be left, and `topic_ids` still names it.
+        """
+        ids = sorted(views)
+        gone = await self._rows(ids, (), "")
+        return gone + await self._shared(ids, (TOMBSTONES, GONE, HANDOVERS, LEFT), "")
+
+    async def _shared(self, ids: Sequence[str], kinds: Sequence[str], standing: str) -> int:
+        """Take away what the buckets say of views, and of what is kept beside their rows these kinds."""
+        layout = self._layout
+        keys = {b: [f"{layout.base(b)}{kind}:{id_}" for kind in kinds for id_ in ids] for b in range(layout.buckets)}
+        return sum(await self._ask([self._call(b, some, ids, standing) for b, some in keys.items()]))
+
+    async def _rows(self, ids: Sequence[str], told: Sequence[str], standing: str) -> int:
+        """Take away the rows of views, and with each what its bucket says of those in `told`."""
+        gone, prefix = 0, self._layout.prefix
+        for pattern in [f"{prefix}:{{b*}}:[{ROW}{SHARING_ROW}{ENTITY}{RANKS}]:{id_}:*" for id_ in ids]:
             cursor: bytes = b"0"
             while True:
                 ((cursor, keys),) = await self._ask([("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_KEYS)])
                 by_bucket = self._by_bucket(keys)
-                gone += sum(await self._ask([self._call(b, some, ids, standing) for b, some in by_bucket.items()]))
+                gone += sum(await self._ask([self._call(b, some, told, standing) for b, some in by_bucket.items()]))
                 if cursor == b"0":
                     break
         return gone

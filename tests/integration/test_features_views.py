@@ -164,6 +164,37 @@ async def test_a_removed_view_leaves_nothing(one: Worker, redis_server: RedisSer
             client.delete(key)
 
 
+@pytest.mark.parametrize("asked_first", [2, 4, 6])
+async def test_a_removal_that_dies_half_way_is_known_and_done_again(
+    one: Worker, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, asked_first: int
+) -> None:
+    """Whenever it dies, the view is still named: rows that nobody names would stay for ever."""
+    monkeypatch.setattr("sinks.redis.views.SCAN_KEYS", 200)
+    await one.begin()
+    await flow(one)
+    await one.stage.stop()
+    ask, asked = Views._ask, [0]  # noqa: SLF001
+
+    async def dies(views: Views, commands: Any) -> Any:
+        asked[0] += 1
+        if asked[0] > asked_first:
+            raise SinkUnavailable("the machine is gone")
+        return await ask(views, commands)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Views, "_ask", dies)
+        with pytest.raises(SinkUnavailable):
+            async with Views(one.config.redis) as views:
+                await views.remove(["by_ward.1"])
+    async with Views(one.config.redis) as views:
+        assert "by_ward.1" in await views.topic_ids()
+        await views.remove(["by_ward.1"])
+        assert {"latest.1"} == (await views.topic_ids()).keys()
+
+    assert set() == keys(one, redis_server, "by_ward.1")
+    assert expected(COUNT) == await one.rows()
+
+
 async def test_rows_of_another_life_of_the_topic_are_not_taken_away(one: Worker, redis_server: RedisServer) -> None:
     """With the offsets the topic's id would be forgotten, and the new one read as if it were the same."""
     await one.begin()

@@ -8,7 +8,7 @@ Names of columns are as Avro has them: `odd-name` comes as `odd_name`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,11 @@ import msgspec
 from connectors import wire
 from connectors.formats.avro import AvroDecoder
 from connectors.formats.avro_json import Shape, shape_of
-from connectors.formats.avro_schema import Type
+from connectors.formats.avro_schema import Field, Type
 from connectors.formats.base import PartitionMemory, Records, origin_offsets
 from connectors.formats.connect_schema import fields_of_envelope, fields_of_struct
 from connectors.formats.debezium_json import NEW_KEY, OLD_KEY, DebeziumDecoder
+from connectors.formats.envelope import SOURCES, SourceName
 from connectors.formats.keys import KeyReader
 from connectors.formats.reading import Reader
 from connectors.formats.reasons import Rejection, rejection
@@ -34,6 +35,10 @@ _WORD = "avro"  # {"schema":{"avro":3},"payload":…}: the schema that was compi
 _KEY_HEADERS = frozenset({NEW_KEY, OLD_KEY})
 FRAMES = (b"\x00", b"\x01", b"\x03")
 _encode = msgspec.json.Encoder().encode
+_READ = frozenset({"before", "after", "source", "transaction", "op"})
+_SOURCES: tuple[type[msgspec.Struct], ...] = (SourceName, *SOURCES.values())
+_READ_OF_SOURCE = frozenset(name for type_ in _SOURCES for name in type_.__struct_fields__)
+_PLAIN = frozenset({"null", "boolean", "int", "long", "string", "union"})
 
 
 class DebeziumAvro:
@@ -74,7 +79,7 @@ class DebeziumAvroDecoder(DebeziumDecoder):
             ConfigurationError: an encoding is unknown or does not fit its column, or a name cannot be read.
         """
         super().__init__(entry, limits)
-        self._values = Texts(schemas, limits, "value", fields_of_envelope)
+        self._values = Texts(schemas, limits, "value", fields_of_envelope, unread=_unread)
         self._keys = Texts(schemas, limits, "key", fields_of_struct)
         # The limit in bytes holds for what comes; JSON of it may be longer.
         unlimited = limits.model_copy(update={"record_bytes_max": sys.maxsize})
@@ -178,8 +183,12 @@ class Texts:
         limits: LimitsConfig,
         side: wire.Side,
         fields_of: Callable[[Type], dict[str, Any] | None],
+        *,
+        unread: Callable[[Type], Collection[Field]] = lambda _root: (),
     ) -> None:
+        """`unread` returns the fields of a schema that the texts need not have."""
         self._schemas, self._limits, self._side, self._fields_of = schemas, limits, side, fields_of
+        self._unread = unread
         self._framing = schemas.framing
         self._compiled: dict[wire.SchemaId, _Compiled | Rejection] = {}
         self._fields: list[dict[str, Any] | None] = []
@@ -255,10 +264,20 @@ class Texts:
             return _Compiled()
         if registered.kind != "AVRO":
             raise Rejection("bad_registered_schema", "it is of a kind that this format does not read")
-        decoder = AvroDecoder(registered.text, registered.references, limits=self._limits)
+        decoder = AvroDecoder(registered.text, registered.references, limits=self._limits, unread=self._unread)
         self._fields.append(self._fields_of(decoder.type))
         head = b'{"schema":{"%b":%d},"payload":' % (_WORD.encode(), len(self._fields) - 1)
         return _Compiled(decoder, shape_of(decoder.type), head)
+
+
+def _unread(root: Type) -> list[Field]:
+    """Return the plain fields of an envelope that no decoder reads: other times, and most of what says who sent it."""
+    fields = {each.name: each for each in root.fields}
+    if not fields.keys() >= {"op", "source", "after"}:
+        return []
+    found = [each for name, each in fields.items() if name not in _READ]
+    found += [each for each in fields["source"].type.fields if each.name not in _READ_OF_SOURCE]
+    return [each for each in found if {each.type.kind, *(branch.kind for branch in each.type.branches)} <= _PLAIN]
 
 
 def _text(compiled: _Compiled | Rejection, payload: bytes | None) -> bytes:

@@ -86,7 +86,8 @@ class Decoded:
     Each record is in exactly one place: the changes of `batch`, one of `rejected`, counted in `skipped` by reason
     (`tombstone`, `heartbeat`, …), or at or behind `stop_index`, where the table must stop. A record of several changes
     is rejected as a whole, once, whichever of them is bad. `noted` counts what is worth a metric although the change
-    went through (`key_from_row`, `unrepresentable`, `null_or_default`).
+    went through (`key_from_row`, `unrepresentable`, `null_or_default`). `definitions` are the indices of records, in
+    their order, that tell a change of the table's schema and do not stop it.
     """
 
     batch: Batch
@@ -94,5 +95,6 @@ class Decoded:
     skipped: dict[str, int] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
     unknown_columns: set[str] = field(default_factory=set)
+    definitions: list[int] = field(default_factory=list)
     stop: TableStopped | None = None
     stop_index: int | None = None

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from schemas import versions
 from schemas.document import Strict, read_record
-from schemas.table import COLUMNS_MAX, OWN_PREFIX, Column, TableEntry, TableSpec, TypeText
+from schemas.table import COLUMNS_MAX, OWN_PREFIX, SENT_AS_MAX, Column, TableEntry, TableSpec, TypeText
 from schemas.types import ColumnType, Kind, parse_type
 
 NAME_CHARACTERS_MAX = 255
@@ -95,7 +95,8 @@ class Found(Strict):
 
     `under` is the type that the registered spec gave it, None for a column that the spec did not name, of which alone
     `encoding` says something. What no promotion holds is told by `text`, the column becomes a string, or by `rest`, it
-    goes to a column of its own.
+    goes to a column of its own. `sent_as` are the names that its source has given it since, in the order of the
+    alphabet.
     """
 
     type: TypeText
@@ -103,6 +104,7 @@ class Found(Strict):
     under: TypeText | None = None
     text: bool = False
     rest: bool = False
+    sent_as: Annotated[list[str], Field(max_length=SENT_AS_MAX)] = []
     since: str = ""
 
     def join(self, other: Found) -> Found:
@@ -117,6 +119,7 @@ class Found(Strict):
             under=self.under,
             text=self.text or other.text,
             rest=self.rest or other.rest,
+            sent_as=sorted({*self.sent_as, *other.sent_as})[:SENT_AS_MAX],
             since=min(self.since, other.since),
         )
 
@@ -229,19 +232,21 @@ def _since(spec: TableSpec, columns: Mapping[str, Column], found: Columns) -> It
 def columns_in_force(spec: TableSpec, found: Columns) -> Iterator[tuple[str, Column]]:
     """Yield the columns of a spec with what was found of them, then those that were found alone, by name."""
     more: dict[str, Column] = {}
+    taken = {*spec.columns, *spec.sent_as()}
     for name, column in spec.columns.items():
         kept = found_of(name, column, found)
-        yield name, _evolved(column, kept)
+        yield name, _evolved(column, kept, taken)
         rest = f"{name}{TEXT_SUFFIX}"
         if any(each.rest for each in kept) and rest not in spec.columns:
             more[rest] = Column(type=STRING, encoding=rest_of(name))
     for name in found:
         kept = found_of(name, None, found)
-        if name in spec.columns or not kept:
+        if name in taken or not kept:  # also where it is another name of a column: that has its values from now on
             continue
         (own,) = kept
+        taken.add(name)
         column = Column(type=own.type, encoding=own.encoding)
-        more.setdefault(name, _evolved(column, kept))
+        more.setdefault(name, _evolved(column, kept, taken))
         if own.rest:
             more[f"{name}{TEXT_SUFFIX}"] = Column(type=STRING, encoding=rest_of(name))
     yield from sorted(more.items())
@@ -262,7 +267,8 @@ def _holds(found: Found, column: Column) -> bool:
     return under is not None and promoted(column.type, under) is not None and promoted(under, found.type) is not None
 
 
-def _evolved(column: Column, found: list[Found]) -> Column:
+def _evolved(column: Column, found: list[Found], taken: set[str]) -> Column:
+    """Return a column with what was found of it; the further names that it is sent as are added to those `taken`."""
     if not found:
         return column
     type_ = column.type
@@ -270,6 +276,11 @@ def _evolved(column: Column, found: list[Found]) -> Column:
         wider = promoted(type_, each.type)
         assert wider is not None, "what does not hold was passed over"
         type_ = wider
+    others = sorted({name for each in found for name in each.sent_as} - taken)
+    taken.update(others)
+    sent_as = [*column.sent_as, *others]
     if any(each.text for each in found):
-        return Column(type=STRING, encoding=text_of(type_, column.encoding))
-    return column if type_ == column.type else column.model_copy(update={"type": type_})
+        return Column(type=STRING, encoding=text_of(type_, column.encoding), sent_as=sent_as)
+    if type_ == column.type and not others:
+        return column
+    return column.model_copy(update={"type": type_, "sent_as": sent_as})

@@ -27,6 +27,7 @@ from schemas.types import ColumnType, parse_type
 
 TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,127}$")]
 COLUMNS_MAX = 2_000
+SENT_AS_MAX = 20  # names of one column
 SOURCE_TABLE_CHARACTERS_MAX = 500
 _OWN_VIEW_RULE_MAX = 49  # so that the whole name is one that a view may have
 OWN_PREFIX = "_hg_"  # the lake's own columns begin with it; a source's column may not
@@ -59,12 +60,15 @@ class Column(Strict):
     type: TypeText
     encoding: str | None = None
     unrepresentable: Annotated[Literal["quarantine", "null"], BeforeValidator(_read_null)] = "quarantine"
+    sent_as: Annotated[list[str], Field(max_length=SENT_AS_MAX)] = []
 
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
         document = write(self)
         if self.unrepresentable == "quarantine":  # they refuse a key that they do not know
             document.pop("unrepresentable", None)
+        if not self.sent_as:
+            document.pop("sent_as", None)
         return document
 
 
@@ -133,6 +137,7 @@ class TableSpec(Strict):
         own = [name for name in self.columns if name.startswith(OWN_PREFIX)]
         if own:
             raise ValueError(f"columns beginning with {OWN_PREFIX} are ours: {', '.join(own)}")
+        self._check_sent_as()
         for view in self.features:
             if not self.key:
                 raise ValueError(f"view {view.view}: a table without a key has no features")
@@ -159,7 +164,7 @@ class TableSpec(Strict):
         if self.source_table is None:  # they refuse a key that they do not know
             document.pop("source_table", None)
         for key, default in {"type_changes": "widen", "schema_changes": "ignore", "messages": "ignore"}.items():
-            if document[key] == default:
+            if document.get(key) == default:
                 del document[key]
         return document
 
@@ -178,6 +183,18 @@ class TableSpec(Strict):
             raise ValueError(
                 f"{what}: no such column: {', '.join(missing)}; columns are {', '.join(list(self.columns)[:20])}"
             )
+
+    def _check_sent_as(self) -> None:
+        others = self.sent_as()
+        if own := [name for name in self.key if self.columns[name].sent_as]:
+            raise ValueError(f"key: {', '.join(own)} may have no `sent_as`: under another name it is another key")
+        if both := sorted(others.keys() & self.columns.keys()):
+            raise ValueError(f"sent_as: {', '.join(both)} is a column of its own")
+        self._check_unique("sent_as", [name for column in self.columns.values() for name in column.sent_as])
+
+    def sent_as(self) -> dict[str, str]:
+        """Return the columns by the other names that records have for them."""
+        return {other: name for name, column in self.columns.items() for other in column.sent_as}
 
     @staticmethod
     def _check_unique(what: str, names: list[str]) -> None:

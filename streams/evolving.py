@@ -7,10 +7,12 @@ table's policies let pass. The stop says what the spec needs, of all the records
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 from connectors import wire
 from connectors.formats.base import Decoder, PartitionMemory, Records
 from connectors.inference.evolving import MENDABLE, Needs, may_evolve, needs_of
+from connectors.inference.renaming import renames_in
 from connectors.inference.rows import rows_of
 from connectors.transport.chunk import Run
 from schemas.batch import Batch, Decoded
@@ -47,6 +49,8 @@ def named(columns: Mapping[str, Found]) -> str:
 
 def said_of(found: Found) -> str:
     """Return what a column becomes, in a word or two."""
+    if found.sent_as:
+        return f"sent as {' or '.join(found.sent_as)}"
     if found.text:
         return f"string (was {found.type})"
     return f"{found.type}, the rest as text" if found.rest else str(found.type)
@@ -102,22 +106,39 @@ class EvolvingDecoder:
         """
         before = memory.copy()
         decoded = self.fixed.decode(records, memory)
-        bad = [each.index for each in decoded.rejected if _is_mendable(each.error)]
-        if not bad:
-            return decoded
-        rows = rows_of(self._entry, Picked(records, bad, records.topic), self._limits, self._schemas)
-        needs = needs_of(self._entry, rows, decoded.unknown_columns)
-        stops = _stops(self._entry, needs)
+        stops = self._stops(records, decoded)
         if not stops:
             return decoded
         first = min(stops)
         memory.streamed, memory.last, memory.epoch = before.streamed, before.last, before.epoch
         decoded = Decoded(Batch(self._entry.spec.table))
-        if bad[first]:
-            decoded = self.fixed.decode(_before(records, bad[first]), memory)
+        if first:
+            decoded = self.fixed.decode(_before(records, first), memory)
             assert decoded.stop is None, "it would have stopped before what came behind"
-        decoded.stop, decoded.stop_index = stops[first], bad[first]
+        decoded.stop, decoded.stop_index = stops[first], first
         return decoded
+
+    def _stops(self, records: Records, decoded: Decoded) -> dict[int, TableStopped]:
+        """Return where the table must stop, by index of the record; the first of them is right."""
+        renames: dict[int, dict[str, Found]] = {}
+        if decoded.definitions:
+            values = records.values()
+            renames = renames_in(self._entry, {index: values[index] for index in decoded.definitions})
+        bad = [each.index for each in decoded.rejected if _is_mendable(each.error)]
+        for start, end in pairwise([0, *renames, max(bad, default=0) + 1]):
+            if stops := self._mended(records, [index for index in bad if start <= index < end], decoded):
+                return stops
+            if renames.get(end):
+                return {end: TableEvolves(self._entry.spec.table, renames[end])}
+        return {}
+
+    def _mended(self, records: Records, bad: list[int], decoded: Decoded) -> dict[int, TableStopped]:
+        """Return where the table must stop for records that were refused."""
+        if not bad:
+            return {}
+        rows = rows_of(self._entry, Picked(records, bad, records.topic), self._limits, self._schemas)
+        needs = needs_of(self._entry, rows, decoded.unknown_columns)
+        return {bad[at]: stop for at, stop in _stops(self._entry, needs).items()}
 
 
 def take_up_here(tables: TableDirectory, stop: TableEvolves) -> None:

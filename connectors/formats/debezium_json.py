@@ -32,6 +32,7 @@ from connectors.formats.truncates import leave_out_ignored
 from connectors.formats.zero_keys import check_zero_keys
 from schemas.batch import Batch, Decoded, Rejected
 from schemas.config import LimitsConfig
+from schemas.errors import ConfigurationError
 from schemas.table import TableEntry
 
 NEW_KEY, OLD_KEY = "__debezium.newkey", "__debezium.oldkey"
@@ -65,6 +66,11 @@ class DebeziumDecoder:
         Raises:
             ConfigurationError: an encoding is unknown or does not fit its column, or a name cannot be read.
         """
+        if others := entry.spec.sent_as():
+            raise ConfigurationError(
+                f"column {next(iter(others.values()))}: `sent_as` is not for format {entry.spec.format}",
+                hint="register the column under the name that its source gives it now",
+            )
         self._spec, self._depth_max, self._epoch = entry.spec, limits.record_depth_max, entry.epoch
         self._reader = Reader(entry.spec, limits)
         dialects = set(DIALECTS.values()) if entry.spec.key else set()

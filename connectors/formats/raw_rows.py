@@ -51,6 +51,7 @@ class RawRows:
         self._spec, self._depth_max = spec, limits.record_depth_max
         self._columns = wire_columns(spec, list(spec.columns), dialect, None)
         self._placeholder = Placeholder(spec.unavailable_placeholder) if placeholder else None
+        self._aliases = spec.sent_as()
         self._unknown: dict[str, None] = {}
         self._refused: set[str] = set()
         self._prepare()
@@ -59,7 +60,12 @@ class RawRows:
         ignored = tuple(self._unknown)
         nulls = frozenset(filter(may_be_added, ignored)) if self._spec.unknown_columns == "add" else frozenset()
         self.plan: RowPlan = row_plan(
-            self._columns, placeholder=self._placeholder, ignored=ignored, nulls=nulls, optional=True
+            self._columns,
+            placeholder=self._placeholder,
+            ignored=ignored,
+            nulls=nulls,
+            aliases=self._aliases,
+            optional=True,
         )
         typed = [column for column in self.plan.columns if column.form.wire is not msgspec.Raw]
         self._others = replace(self.plan, columns=typed, ignored=[])
@@ -72,6 +78,9 @@ class RawRows:
         while len(self._unknown) != before:  # rows read earlier are of another type
             before = len(self._unknown)
             rows, faults = self._decoded(raws)
+        if self._aliases:
+            there = [i for i in range(len(rows)) if i not in faults]
+            faults |= {there[i]: fault for i, fault in _take_aliases(self.plan, [rows[i] for i in there]).items()}
         typed = Typed(rows, faults, unknown=self._refused)
         good = [i for i in range(len(rows)) if i not in faults]
         present = [rows[i] for i in good]
@@ -118,7 +127,7 @@ class RawRows:
         document = inspect(bytes(raw), depth_max=self._depth_max)
         if not isinstance(document, dict):
             raise Rejection("no_row", "the row is no JSON object")
-        strange = document.keys() - self._spec.columns.keys()
+        strange = document.keys() - self._spec.columns.keys() - self._aliases.keys()
         if strange and self._spec.unknown_columns != "ignore":
             self._refused |= strange
             check_unknown(self._spec, sorted(name for name in strange if document[name] is not None), sorted(strange))
@@ -191,6 +200,22 @@ class RawRows:
         """Return the unknown columns that some row has."""
         names = zip(self.plan.ignored, self._unknown, strict=True)
         return {name for attribute, name in names if any(getattr(row, attribute) is not UNSET for row in rows)}
+
+
+def _take_aliases(plan: RowPlan, rows: Sequence[Any]) -> dict[int, Rejection]:
+    """Move what rows have under other names of columns to the columns; return what is refused, by index."""
+    faults: dict[int, Rejection] = {}
+    for attribute, column in plan.aliases:
+        for index, row in enumerate(rows):
+            value = getattr(row, attribute)
+            if value is UNSET:
+                continue
+            if column.read(row) is not UNSET:
+                faults[index] = Rejection("duplicate_keys", f"column {column.name} comes under two of its names")
+                continue
+            setattr(row, column.attribute, value)
+            setattr(row, attribute, UNSET)
+    return faults
 
 
 def _explained(error: Exception, plan: RowPlan) -> Rejection:

@@ -138,6 +138,7 @@ class RowPlan:
     needles: tuple[bytes, ...] | None = ()
     placeholder: Placeholder | None = None
     sparse: set[str] = field(default_factory=set)  # columns that had nulls last time
+    aliases: list[tuple[str, ColumnPlan]] = field(default_factory=list)  # fields for other names of columns
 
     def by_name(self, name: str) -> ColumnPlan | None:
         """Return the plan of a column, None if these rows do not have it."""
@@ -156,13 +157,15 @@ def row_plan(
     absent: frozenset[str] = frozenset(),
     ignored: Sequence[str] = (),
     nulls: Collection[str] = (),
+    aliases: Mapping[str, str] | None = None,
     loose: bool = False,
     optional: bool = False,
 ) -> RowPlan:
     """Return the plan of rows that have exactly `columns` without `absent`, and `ignored` beside them.
 
-    Those of the ignored that are `nulls` may hold nothing else. `optional` rows may lack any of these; `loose` rows
-    too, and may have any other column beside. Names are checked here, for msgspec cannot hold all.
+    Those of the ignored that are `nulls` may hold nothing else. `aliases` are other names of columns, which rows may
+    have instead. `optional` rows may lack any of these; `loose` rows too, and may have any other column beside. Names
+    are checked here, for msgspec cannot hold all.
 
     Raises:
         ConfigurationError: an encoding does not fit, or a name holds a quote, a backslash or a control character.
@@ -190,9 +193,13 @@ def row_plan(
         wire = type(None) if name in nulls else RawValue
         fields.append((attribute, wire | UnsetType, UNSET) if optional else (attribute, wire))
     names = {attribute: name for name, attribute in attributes.items()} | dict(zip(extra, ignored, strict=True))
-    return RowPlan(
-        _struct(fields, names, loose=loose), plans, extra, _needles(placeholder, columns, plans), placeholder
-    )
+    by_name, others = {plan.name: plan for plan in plans}, list[tuple[str, ColumnPlan]]()
+    for number, (other, name) in enumerate((aliases or {}).items()):
+        others.append((f"a{number}", by_name[name]))
+        names[f"a{number}"] = other
+        fields.append((f"a{number}", _nullable(by_name[name].form.wire) | UnsetType, UNSET))
+    row = _struct(fields, names, loose=loose)
+    return RowPlan(row, plans, extra, _needles(placeholder, columns, plans), placeholder, aliases=others)
 
 
 def _checked_form(column: WireColumn) -> Form:

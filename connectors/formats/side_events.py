@@ -25,17 +25,20 @@ def take_side_events(
 ) -> None:
     """Move events from `skipped` to `rejected`, by index, where the table wants them kept, or stop the table at one.
 
-    A stop that comes earlier stays the table's stop.
+    A stop that comes earlier stays the table's stop. Changes of the schema before it are noted in `decoded`.
     """
-    policies = {SCHEMA_CHANGE: spec.schema_changes, MESSAGE: spec.messages}
-    if not skipped or set(policies.values()) == {"ignore"}:
+    if not skipped:
         return
+    policies = {SCHEMA_CHANGE: spec.schema_changes, MESSAGE: spec.messages}
+    definitions = sorted(index for index, name in skipped.items() if name == SCHEMA_CHANGE)
     wanted = {index: name for index, name in sorted(skipped.items()) if policies.get(name, "ignore") != "ignore"}
     for index, name in wanted.items():
         if policies[name] == "quarantine":
             del skipped[index]
             rejected.setdefault(index, Rejection(name, f"{_WHAT[name][1]}, which `{_WHAT[name][0]}: quarantine` keeps"))
     _stop(wanted, policies, decoded)
+    end = decoded.stop_index
+    decoded.definitions = definitions if end is None else [index for index in definitions if index < end]
 
 
 def _stop(wanted: Mapping[int, str], policies: Mapping[str, str], decoded: Decoded) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -51,7 +51,11 @@ def rows_of(
     """
     format_ = format_of(entry.spec.format, schemas)
     if isinstance(format_, EventFormat):
-        yield from _of_events(format_, entry, records, limits)
+        own = entry.spec.sent_as()
+        for row in _of_events(format_, entry, records, limits):
+            yield (
+                replace(row, values={own.get(name, name): value for name, value in row.values.items()}) if own else row
+            )
         return
     sampler = _SAMPLERS[entry.spec.format]() if schemas is None or entry.spec.format in _SAMPLERS else None
     yield from _of_samples(sampler or AvroSampler(schemas), records)  # type: ignore[arg-type]

@@ -31,7 +31,8 @@ def show_table(table: TableArgument, config: ConfigOption = DEFAULT_FILE, as_jso
     if as_json:
         print_json({**describe(entry), "columns": rows})
         return
-    print_table(["column", "type", "encoding", "registered", "since"], [list(row.values()) for row in rows])
+    headings = ["column", "type", "encoding", "registered", "sent as", "since"]
+    print_table(headings, [list({**row, "sent_as": ", ".join(row["sent_as"]) or None}.values()) for row in rows])
     if any(row["since"] is not None for row in rows):
         say(f"version {entry.schema_version}; `headgate tables export {table}` prints the spec with what was found")
 
@@ -54,6 +55,7 @@ def columns_of(entry: TableEntry) -> list[dict[str, Any]]:
             "type": str(column.type),
             "encoding": column.encoding,
             "registered": str(known[name].type) if name in known else None,
+            "sent_as": column.sent_as,
             "since": since.get(name),
         }
         for name, column in entry.spec.columns.items()

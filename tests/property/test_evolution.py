@@ -7,7 +7,7 @@ from functools import reduce
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.evolution import ANY, STRING, Evolved, Found, columns_in_force, in_force, joined, promoted
+from schemas.evolution import ANY, STRING, TEXT_SUFFIX, Evolved, Found, columns_in_force, in_force, joined, promoted
 from schemas.table import Column, TableEntry, TableSpec
 from schemas.types import ColumnType, Kind
 
@@ -36,9 +36,11 @@ def found(draw: st.DrawFn, under: ColumnType | None) -> Found:
         type_ = promoted(under, type_) or under
     encoding = draw(st.sampled_from([None, "int", "string", ANY])) if under is None else None
     since = draw(st.sampled_from(["2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"]))
+    names = draw(st.lists(st.sampled_from(["a", "d", "e", "f", "g"]), unique=True, max_size=3))
     return Found(
-        type=type_, encoding=encoding, under=under, text=draw(st.booleans()), rest=draw(st.booleans()), since=since
-    )
+        type=type_, encoding=encoding, under=under, text=draw(st.booleans()), rest=draw(st.booleans()),
+        sent_as=sorted(names), since=since,
+    )  # fmt: skip
 
 
 def _side_by_side(draw: st.DrawFn, unders: list[ColumnType | None]) -> list[Found]:
@@ -93,10 +95,23 @@ def test_nothing_found_is_lost_by_what_another_worker_finds(
 ) -> None:
     """Each column of the spec in force is as wide with both as with either."""
     both = dict(columns_in_force(SPEC, joined(one, other)))
+    names = {other_name: name for name, column in both.items() for other_name in column.sent_as}
     for alone in (one, other):
         for name, column in columns_in_force(SPEC, alone):
-            assert name in both
-            assert both[name].type in {STRING, promoted(both[name].type, column.type)}
+            assert name in both or name.removesuffix(TEXT_SUFFIX) in names
+            if name in both:
+                assert both[name].type in {STRING, promoted(both[name].type, column.type)}
+
+
+@given(columns())
+def test_each_name_is_that_of_one_column(found_: dict[str, list[Found]]) -> None:
+    """Its own, or another one that its source gave it; a column that the spec names keeps its name."""
+    in_force_ = dict(columns_in_force(SPEC, found_))
+    others = [name for column in in_force_.values() for name in column.sent_as]
+
+    assert len(set(others)) == len(others)
+    assert set(others).isdisjoint(in_force_)
+    assert SPEC.columns.keys() <= in_force_.keys()
 
 
 @given(st.lists(columns(), min_size=1, max_size=3))

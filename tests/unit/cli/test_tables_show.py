@@ -26,7 +26,7 @@ def records() -> list[Evolved]:
     """Return what a worker found: a new column, a wider one, and one with a rest."""
     columns = {
         "note": [Found(type=parse_type("string"), encoding="any", since=AT)],
-        "count": [Found(type=parse_type("long"), under=parse_type("int"), since=AT)],
+        "count": [Found(type=parse_type("long"), under=parse_type("int"), sent_as=["visits"], since=AT)],
         "amount": [Found(type=parse_type("decimal(6,2)"), under=parse_type("decimal(6,2)"), rest=True, since=AT)],
     }
     return [Evolved(table="visits", slot="w", revision=2, columns=columns)]
@@ -42,11 +42,11 @@ def test_each_column_says_what_it_was_and_since_when_it_is_not() -> None:
     rows = {row.pop("column"): tuple(row.values()) for row in columns_of(evolved_entry(without_rules()))}
 
     assert {
-        "id": ("int", None, "int", None),
-        "count": ("long", None, "int", AT),
-        "amount": ("decimal(6,2)", "number", "decimal(6,2)", None),
-        "amount__text": ("string", "rest_of(amount)", None, AT),
-        "note": ("string", "any", None, AT),
+        "id": ("int", None, "int", [], None),
+        "count": ("long", None, "int", ["visits"], AT),
+        "amount": ("decimal(6,2)", "number", "decimal(6,2)", [], None),
+        "amount__text": ("string", "rest_of(amount)", None, [], AT),
+        "note": ("string", "any", None, [], AT),
     } == rows
 
 

@@ -68,7 +68,7 @@ def test_where_it_is_kept_it_goes_to_quarantine_and_its_neighbours_go_out(decode
     """It is not counted as skipped as well."""
     decoded = decode_with(schema_changes="quarantine")
 
-    assert [(1, "schema_change")] == [(each.index, each.error.reason) for each in decoded.rejected]
+    assert [(1, "schema_change")] == [(each.index, each.error.reason) for each in decoded.rejected]  # type: ignore[attr-defined]
     assert (None, 2, {}) == (decoded.stop, len(decoded.batch), dict(decoded.skipped))
 
 
@@ -90,7 +90,7 @@ def test_where_it_stops_the_table_nothing_behind_it_goes_out(decode_with: Decode
 def test_a_message_has_a_policy_of_its_own(policy: str, seen: tuple[Any, ...]) -> None:
     """That of changes of the schema says nothing of it."""
     decoded = decode(GOOD, compact(MESSAGE), GOOD, messages=policy, schema_changes="quarantine")
-    reasons = [each.error.reason for each in decoded.rejected]
+    reasons = [each.error.reason for each in decoded.rejected]  # type: ignore[attr-defined]
 
     assert seen == (len(decoded.batch), reasons, dict(decoded.skipped), decoded.stop_index)
 

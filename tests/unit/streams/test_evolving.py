@@ -12,7 +12,7 @@ from connectors.formats.base import PartitionMemory
 from schemas.batch import Decoded
 from schemas.config import LimitsConfig
 from schemas.errors import TableStopped
-from schemas.evolution import Evolved, Found, in_force
+from schemas.evolution import Evolved, Found, in_force, joined
 from schemas.table import COLUMNS_MAX, TableEntry, TableSpec
 from streams.apart import Once, Picked
 from streams.evolving import EvolvingDecoder, TableEvolves, evolving
@@ -58,7 +58,7 @@ def evolve(
         assert decoded.stop_index is not None
         revision, start = revision + 1, start + decoded.stop_index
         assert revision < 50, "it would go on for ever"
-        columns = {**columns, **{name: [found] for name, found in decoded.stop.columns.items()}}
+        columns = joined(columns, {name: [found] for name, found in decoded.stop.columns.items()})
         entry = in_force(registered, [Evolved(table="t", slot="w", revision=revision, columns=columns)])
 
 

@@ -155,7 +155,9 @@ def _times(factor: int, divisor: int = 1) -> Maker:
 
 def _stamps(factor: int, divisor: int = 1, suffix: str = "") -> Maker:
     column = temporal.timestamp_column(factor, divisor, suffix)
-    return by(Int64, lambda value: temporal.timestamp_text(value * factor // divisor) + suffix, column)
+    if divisor != 1:
+        return by(Int64, lambda value: temporal.nanos_text(value) + suffix, column)
+    return by(Int64, lambda value: temporal.timestamp_text(value * factor) + suffix, column)
 
 
 def _epoch(factor: int, divisor: int = 1) -> dict[Kind, Maker]:

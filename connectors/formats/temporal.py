@@ -27,6 +27,7 @@ _DAYS_MAX = 2_145_042_905  # 5874897-12-31, its last
 _MICROS_MIN = _DAYS_MIN * DAY_US
 # Infinity: the highest number of 64 bits, or in older connectors that of milliseconds, whatever the unit is.
 _MICROS_MAX = 9_223_372_036_825_200_000 - 1
+INFINITE = frozenset({(1 << 63) - 1, -(1 << 63)})  # of nanoseconds, too, whose 64 bits end within ordinary years
 _YEAR_1_DAYS = -719_162
 _YEAR_9999_DAYS = 2_932_896
 _EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
@@ -68,6 +69,13 @@ def timestamp_text(micros: int) -> str:
         raise Rejection("out_of_range")
     days, rest = divmod(micros, DAY_US)
     return f"{date_text(days)}T{time_text(rest)}"
+
+
+def nanos_text(nanos: int) -> str:
+    """Return the timestamp without zone that lies `nanos` after 1970-01-01T00:00:00, an infinity being none."""
+    if nanos in INFINITE:
+        raise Rejection("out_of_range")
+    return timestamp_text(nanos // 1_000)
 
 
 def datetime_text(micros: int) -> str:
@@ -164,6 +172,8 @@ def timestamp_column(factor: int, divisor: int = 1, suffix: str = "") -> Callabl
     """Return the function for numbers that are microseconds since 1970 once times `factor`, divided by `divisor`."""
 
     def convert(values: list[int]) -> list[str]:
+        if divisor != 1 and not INFINITE.isdisjoint(values):
+            raise Rejection("out_of_range")
         return micros_column(_scaled(values, factor, divisor), suffix)
 
     return convert

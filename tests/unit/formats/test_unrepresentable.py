@@ -24,6 +24,8 @@ CASES: list[tuple[dict[str, Any], Any]] = [
     ({"type": "timestamp"}, -(2**63)),
     ({"type": "timestamp", "encoding": "time.Timestamp"}, INFINITE_MILLIS),
     ({"type": "timestamp", "encoding": "connect.Timestamp"}, -9_223_372_036_832_400_000),
+    ({"type": "timestamp", "encoding": "time.NanoTimestamp"}, INFINITE_MICROS),
+    ({"type": "timestamptz", "encoding": "time.NanoTimestamp"}, -(2**63)),
     ({"type": "timestamp", "encoding": "time.IsoTimestamp"}, "+292278994-08-16T23:00:00Z"),
     ({"type": "timestamptz"}, "infinity"),
     ({"type": "timestamptz"}, "-infinity"),

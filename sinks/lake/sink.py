@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import structlog
 from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
 
 from schemas.config import LakeConfig
 from schemas.errors import HeadgateError
@@ -77,10 +78,7 @@ class Lake:
 
     def _open(self, spec: TableSpec, *, fresh: bool) -> LakeTable:
         known = self._tables.get(spec.table)
-        if known is not None and known[0] == spec:
-            if fresh:
-                known[1].load()
-                followed(known[1].iceberg, spec)  # somebody may have dropped a column
+        if known is not None and known[0] == spec and (not fresh or _is_there(known[1], spec)):
             return known[1]
         config = self._config
         iceberg = open_table(self._connected(), config.namespace, spec, snapshots_kept=config.snapshots_kept)
@@ -101,6 +99,16 @@ class Lake:
 
     def _lock(self, table: str) -> asyncio.Lock:
         return self._locks.setdefault(table, asyncio.Lock())
+
+
+def _is_there(table: LakeTable, spec: TableSpec) -> bool:
+    """Load an open table anew; False where somebody has dropped it or moved it aside: it is made anew then."""
+    try:
+        table.load()
+    except NoSuchTableError:
+        return False
+    followed(table.iceberg, spec)  # somebody may have dropped a column
+    return True
 
 
 def _committed(table: LakeTable, batch: LakeBatch) -> Written:

@@ -23,12 +23,15 @@ from schemas.document import Strict
 from schemas.errors import ConfigurationError
 from schemas.feature import View
 from schemas.rule import Rule
+from schemas.template import what_is_wrong
 from schemas.types import ColumnType, parse_type
 
 TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,127}$")]
 COLUMNS_MAX = 2_000
 SENT_AS_MAX = 20  # names of one column
 SOURCE_TABLE_CHARACTERS_MAX = 500
+TEMPLATE_CHARACTERS_MAX = 128
+APPLIED_BY_CHARACTERS_MAX = 200
 _OWN_VIEW_RULE_MAX = 49  # so that the whole name is one that a view may have
 OWN_PREFIX = "_hg_"  # the lake's own columns begin with it; a source's column may not
 
@@ -101,12 +104,16 @@ class TableSpec(Strict):
 
     `source_table` is the name that the records themselves give it, exactly so: of its topics the table then takes the
     records of that name alone, and other tables may take others. None: all records are its own.
+    `beside` names a table whose records this one reads as well: another version of it, on an output topic of its own.
+    `template` makes this no table but what tables are made of, one for each topic that is caught, of such a name.
     """
 
     table: TableName
     topics: Annotated[list[str], Field(min_length=1, max_length=1_000)]
     format: str = "debezium-json"
     source_table: Annotated[str, Field(min_length=1, max_length=SOURCE_TABLE_CHARACTERS_MAX)] | None = None
+    beside: TableName | None = None
+    template: Annotated[str, Field(min_length=1, max_length=TEMPLATE_CHARACTERS_MAX)] | None = None
     key: list[str] = []
     columns: Annotated[
         dict[str, Annotated[Column, BeforeValidator(_read_column)]], Field(min_length=1, max_length=COLUMNS_MAX)
@@ -129,6 +136,9 @@ class TableSpec(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.beside == self.table:
+            raise ValueError("beside: it names another table, whose records this one reads as well")
+        self._check_template()
         self._check_columns("key", self.key)
         self._check_unique("key column", self.key)
         lenient = [name for name in self.key if self.columns[name].unrepresentable == "null"]
@@ -163,10 +173,21 @@ class TableSpec(Strict):
         document = write(self)
         if self.source_table is None:  # they refuse a key that they do not know
             document.pop("source_table", None)
+        for key in ("beside", "template"):
+            if document.get(key) is None:
+                document.pop(key, None)
         for key, default in {"type_changes": "widen", "schema_changes": "ignore", "messages": "ignore"}.items():
             if document.get(key) == default:
                 del document[key]
         return document
+
+    def _check_template(self) -> None:
+        if self.template is None:
+            return
+        if self.features or self.rules or self.source_table or self.beside:
+            raise ValueError("template: views, rules, source_table and beside are of one table: write them in its spec")
+        if (wrong := what_is_wrong(self.template, self.topics)) is not None:
+            raise ValueError(wrong)
 
     def _check_view_of(self, rule: Rule) -> None:
         if rule.reads_updates and not self.key:
@@ -252,7 +273,8 @@ class TableEntry(Strict):
     """What `headgate.tables` keeps of a table: its spec, and what the verbs of the command line asked for.
 
     `generation` is the highest asked for so far, `decisions` are by topic (source topics and the output topic),
-    `resumed` counts how often workers were told to try again what they paused by themselves.
+    `resumed` counts how often workers were told to try again what they paused by themselves. `applied_by` is who
+    applied the spec last.
     """
 
     spec: TableSpec
@@ -263,5 +285,13 @@ class TableEntry(Strict):
     resumed: Annotated[int, Field(ge=0)] = 0
     paused: str | None = None
     applied_at: str = ""
+    applied_by: Annotated[str, Field(max_length=APPLIED_BY_CHARACTERS_MAX)] = ""
     rules_from: dict[str, RuleStart] = {}  # a rule without: from the first record of its topic
     v: int = versions.TABLE_ENTRY.writes
+
+    @model_serializer(mode="wrap")
+    def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
+        document = write(self)
+        if not self.applied_by:  # they refuse a key that they do not know
+            document.pop("applied_by", None)
+        return document

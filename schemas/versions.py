@@ -85,6 +85,7 @@ LAKE_STAND = Form(
 COMMIT_METADATA = Form("where a stage stands", "the metadata of its group's offsets", "its first word, `v1`")
 TABLE_ENTRY = Form("a registered table", "`headgate.tables`", "`v` of the value")
 EVOLVED = Form("columns that a worker found", "`headgate.tables`, beside the table", "`v` of the value")
+REMOVED = Form("a table that was removed", "`headgate.tables`, beside the tables", "`v` of the value")
 STATUS = Form("a worker's state", "`headgate.status`", "`v` of the value")
 QUARANTINED = Form("a quarantined record", "`headgate.quarantine`", "`v` of the value")
 SETTLED = Form("what became of a quarantined record", "`headgate.quarantine.settled`", "`v` of the value")
@@ -101,6 +102,7 @@ FORMS = (
     COMMIT_METADATA,
     TABLE_ENTRY,
     EVOLVED,
+    REMOVED,
     STATUS,
     QUARANTINED,
     SETTLED,

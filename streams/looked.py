@@ -122,7 +122,7 @@ class Looker:
     def _routed(self, record: OneRecord, readers: Readers) -> list[Looked]:
         split = readers.split([record.value])
         if split.by_table:
-            return self._decoded(record, next(iter(split.by_table)))
+            return [looked for table in split.by_table for looked in self._decoded(record, table)]
         if split.unregistered:
             return [_looked(record, QUARANTINE, None, error=_unregistered(f"a table of topic {record.topic}"))]
         decoder = self._decoders[readers.first.spec.table]

@@ -27,6 +27,7 @@ from streams.floors import write_floors
 from streams.shared import SharedTopics, is_chained
 from streams.stage import BaseStage
 from streams.tables import TableDirectory
+from streams.templates import Templates
 from streams.together import decode_together
 
 GATHER_PARTITIONS = 50  # a transaction over more output partitions is slow however few its records (TRANSPORT.md)
@@ -56,16 +57,18 @@ class NormalizeStage(BaseStage):
         chains: Chains,
         ensure_outputs: Callable[[Mapping[str, Output]], Awaitable[Mapping[str, int]]],
         evolutions: Evolutions | None = None,
+        templates: Templates | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`ensure_outputs` makes or enlarges output topics, and returns how many partitions each has now.
 
-        Without `evolutions` no table takes up what its records have: what its spec refuses goes to quarantine.
+        Without `evolutions` no table takes up what its records have: what its spec refuses goes to quarantine. Without
+        `templates` none makes a table.
         """
         super().__init__()
         self._names, self._tables = names, tables
         self._writer, self._consumer, self._ensure_outputs = writer, consumer, ensure_outputs
-        self._evolutions = evolutions
+        self._evolutions, self._templates = evolutions, templates
         self._emitter = Emitter(config, names=names, stage=self.name, clock=clock, evolve=evolutions is not None)
         self._shared = SharedTopics(self._emitter, chains)
         self._ensured: dict[str, int] = {}
@@ -77,9 +80,13 @@ class NormalizeStage(BaseStage):
         """Open the producer; a predecessor of the same slot is fenced from here on."""
         await self._writer.start()
         await self._ensure_known(set(self._tables))
+        if self._templates is not None:
+            self._templates.begin()
 
     async def stop(self) -> None:
         """Close the producer."""
+        if self._templates is not None:
+            await self._templates.close()
         if self._evolutions is not None:
             await self._evolutions.close()
         await self._writer.close()

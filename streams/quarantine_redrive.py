@@ -172,14 +172,15 @@ class _Trial:
         split = readers.split([original.value])
         if split.unregistered:
             return "unregistered"
-        entry = readers.entries[table] if (table := next(iter(split.by_table), None)) else readers.first
-        if entry.paused:
+        entries = [readers.entries[table] for table in split.by_table] or [readers.first]
+        if any(entry.paused for entry in entries):
             return "table_paused"
         try:
             _produce(Outbox(lambda *_: None, self._config.kafka.message_bytes_max), TopicNames(), held, original)
         except RecordTooLarge:
             return "too_large"
-        return self._decoded(held, entry, original, named=table is not None)
+        whys = (self._decoded(held, entry, original, named=bool(split.by_table)) for entry in entries)
+        return next((why for why in whys if why is not None), None)
 
     def _decoded(self, held: Held, entry: TableEntry, original: Original, *, named: bool) -> str | HeadgateError | None:
         topic, _, _, offset = held.entry.origin

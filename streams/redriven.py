@@ -172,8 +172,9 @@ class RedriveLane:
             if isinstance(found, HeadgateError):
                 self._quarantine(work, outbox, run, index, found)
                 continue
-            entry, named = found
-            (by_table if named else nameless).setdefault(entry.spec.table, (entry, []))[1].append(index)
+            entries, named = found
+            for entry in entries:
+                (by_table if named else nameless).setdefault(entry.spec.table, (entry, []))[1].append(index)
         for entry, indices in by_table.values():
             for some in _side_by_side(run, indices, firsts):
                 self._table(work, outbox, run, entry, some, firsts)
@@ -181,10 +182,12 @@ class RedriveLane:
             for some in _side_by_side(run, indices, firsts):
                 self._nameless(work, outbox, run, entry, some)
 
-    def _route(self, first: Origin | None, value: bytes | None) -> tuple[TableEntry, bool] | HeadgateError:
-        """Return the table of a record that was read at `first`, or why it cannot be told, or not be read now.
+    def _route(self, first: Origin | None, value: bytes | None) -> tuple[list[TableEntry], bool] | HeadgateError:
+        """Return the tables of a record that was read at `first`, or why they cannot be told, or not be read now.
 
-        Of a topic of several tables a record may name none: then it is the first table's to say what it is.
+        They are several where tables stand beside each other: whichever had it in quarantine, by position it changes
+        nothing of the others. Of a topic of several tables a record may name none: then it is the first table's to say
+        what it is.
         """
         if first is None:
             return PoisonRecord(
@@ -199,7 +202,13 @@ class RedriveLane:
         split = readers.split([value]) if readers is not None else None
         if readers is None or split is None or split.unregistered:
             return PoisonRecord("unregistered", f"no table is registered for a record of {first[0]}", hint=_REGISTER)
-        entry = readers.first if split.nameless else readers.entries[next(iter(split.by_table))]
+        entries = [readers.first] if split.nameless else [readers.entries[table] for table in split.by_table]
+        for entry in entries:
+            if (why := self._cannot_be_written(entry)) is not None:
+                return why
+        return entries, not split.nameless
+
+    def _cannot_be_written(self, entry: TableEntry) -> PoisonRecord | None:
         table = entry.spec.table
         if entry.paused:
             return PoisonRecord("table_paused", f"{table} is paused", hint=f"headgate tables resume {table}")
@@ -209,7 +218,7 @@ class RedriveLane:
                 f"{self._names.changes(table)} refused a write",
                 hint="look at the topic: does it exist, and how large may a record be? Then redrive it again",
             )
-        return entry, not split.nameless
+        return None
 
     def _nameless(self, work: _Work, outbox: Outbox, run: Run, entry: TableEntry, records: Picked) -> None:
         """Skip or put back records that name no table of theirs."""
@@ -231,7 +240,7 @@ class RedriveLane:
             batch.offsets = [now[at_first[offset]] for offset in batch.offsets]
             faults |= self._emit(work, outbox, run, entry, batch, {now[i]: i for i in some.indices}, firsts)
             for index, error in sorted(faults.items()):
-                self._quarantine(work, outbox, run, index, error)
+                self._quarantine(work, outbox, run, index, error, entry.spec.table)
             work.counts.update({f"skipped_{reason}": n for reason, n in decoded.skipped.items()})
 
     def _emit(
@@ -250,9 +259,12 @@ class RedriveLane:
         work.emitted.update(produced.emitted)
         return {places[offset]: output_too_large(produced.room) for offset in produced.too_large}
 
-    def _quarantine(self, work: _Work, outbox: Outbox, run: Run, index: int, error: BaseException) -> None:
-        first = parted(run.headers(index))[1]
-        table = self._table_of(first, run.values()[index])
+    def _quarantine(
+        self, work: _Work, outbox: Outbox, run: Run, index: int, error: BaseException, table: str | None = None
+    ) -> None:
+        """Put one record back; `table` is the one that refused it, None where it has yet to be told."""
+        if table is None:
+            table = self._table_of(parted(run.headers(index))[1], run.values()[index])
         value = quarantined(
             self._config, run, error, stage=self._stage.name, table=table, at=self._clock(), index=index,
             generation=run.assignment.generation,

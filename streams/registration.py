@@ -9,7 +9,7 @@ from connectors.transport.producer import plain_outbox
 from connectors.transport.tail import CompactedReader
 from connectors.transport.topics import TopicAdmin, TopicSettings, topic_admin
 from schemas.config import Config
-from schemas.evolution import Evolved, EvolvedEntry
+from schemas.evolution import Evolved
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.settings import client_settings, is_embedded
@@ -60,23 +60,38 @@ def load_tables(config: Config) -> TableDirectory:
     return directory
 
 
+def look_at_tables(config: Config) -> TableDirectory:
+    """Return the registered tables as they are now; where there is no topic of them yet, none is made.
+
+    Raises:
+        SourceUnavailable: Kafka does not answer.
+    """
+    there = open_admin(config).describe([TopicNames(config.kafka.topic_prefix).tables])
+    return load_tables(config) if there else TableDirectory()
+
+
 def write_entries(config: Config, entries: Iterable[TableEntry], *, forget: Iterable[bytes] = ()) -> None:
-    """Write entries to `headgate.tables` and return once they are durable.
+    """Write entries to `headgate.tables` and return once they are durable; see `streams.door` for what that promises.
 
     `forget` are keys of that topic that are deleted before: what workers found of tables that are made anew.
     """
-    names = TopicNames(config.kafka.topic_prefix)
-    with plain_outbox(client_settings(config)) as outbox:
-        for key in forget:
-            outbox.produce(names.tables, None, key, None)
-        for entry in entries:
-            assert not isinstance(entry, EvolvedEntry), "what was found is nothing that people applied"
-            outbox.produce(names.tables, None, entry.spec.table.encode(), entry.model_dump_json().encode())
+    from streams.door import open_door  # noqa: PLC0415 - it opens what stands here
+
+    open_door(config).write(entries, forget=forget)
 
 
-def write_entry(config: Config, entry: TableEntry) -> None:
-    """Write one entry; see `write_entries`."""
-    write_entries(config, [entry])
+def write_entry(config: Config, entry: TableEntry, *, before: TableEntry | None = None) -> None:
+    """Write one entry, where `before` is given only if the table is still as that says.
+
+    Raises:
+        TableStopped: it is not, or somebody else writes at this moment; nothing was written.
+    """
+    from streams.door import open_door  # noqa: PLC0415 - it opens what stands here
+
+    door = open_door(config)
+    if before is not None:
+        door.check_unchanged(before)
+    door.write([entry])
 
 
 def write_evolved(config: Config, evolved: Evolved) -> None:

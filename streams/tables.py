@@ -15,6 +15,8 @@ from schemas import versions
 from schemas.document import read_record
 from schemas.errors import ConfigurationError, TableStopped
 from schemas.evolution import Evolved, in_force, is_evolved, parted, read_evolved
+from schemas.removed import Removed, is_removed, read_removed
+from schemas.removed import table_of as table_of_removed
 from schemas.table import TableEntry, TableSpec, views_that_emit
 from schemas.topics import TopicNames
 
@@ -35,14 +37,18 @@ def read_entry(data: bytes) -> TableEntry:
     return read_record(data, TableEntry, versions.TABLE_ENTRY, what, hint=hint)
 
 
-_SHARING = "a topic feeds one table, or several of one format that each say their `source_table`: docs/tables.md"
+_SHARING = (
+    "a topic feeds one table, or several of one format that each say their `source_table`; another version of a table "
+    "says `beside`: docs/tables.md"
+)
 
 
 @dataclass(slots=True)
 class Split:
     """Records told apart, as indices that rise: by table, those that name no table, and by a name that no spec has.
 
-    What defines a table that no spec has is `nameless`: it is a record of none.
+    What defines a table that no spec has is `nameless`: it is a record of none. Tables that stand beside each other
+    have the same indices.
     """
 
     by_table: dict[str, list[int]] = field(default_factory=dict)
@@ -51,7 +57,10 @@ class Split:
 
 
 class Readers:
-    """The tables that a topic feeds, by name: one that takes all of its records, or those that say `source_table`."""
+    """The tables that a topic feeds, by name: one that takes all of its records, or those that say `source_table`.
+
+    Each of them may have others beside it, which take what it takes.
+    """
 
     def __init__(self, entries: Sequence[TableEntry]) -> None:
         """Prepare to tell the records of these tables apart.
@@ -64,13 +73,16 @@ class Readers:
         specs = [entry.spec for entry in self.entries.values()]
         if (why := _cannot_share(specs)) is not None:
             raise ConfigurationError(why, hint=_SHARING)
-        self._by_source = {spec.source_table: spec.table for spec in specs if spec.source_table is not None}
+        self._by_source: dict[str, list[str]] = {}
+        for spec in specs:
+            if spec.source_table is not None:
+                self._by_source.setdefault(spec.source_table, []).append(spec.table)
         self._router = Router(specs[0]) if self._by_source else None
 
     @property
     def shared(self) -> bool:
-        """Whether records are told apart by the name of their table, if there is only one such table, too."""
-        return self._router is not None
+        """Whether records are told apart by the name of their table, or several tables read the same ones."""
+        return self._router is not None or len(self.entries) > 1
 
     @property
     def first(self) -> TableEntry:
@@ -80,15 +92,16 @@ class Readers:
     def split(self, values: Sequence[bytes | None]) -> Split:
         """Return which records belong to which table."""
         if self._router is None:
-            return Split({self._first: list(range(len(values)))})
+            every = list(range(len(values)))
+            return Split(dict.fromkeys(self.entries, every))
         found: dict[str | None, list[int]] = {}
         for index, name in enumerate(self._router.names(values)):
             found.setdefault(name, []).append(index)
         split = Split(nameless=found.pop(None, []))
         for name, indices in found.items():
             assert name is not None, "what names no table was taken out"
-            if (table := self._by_source.get(name)) is not None:
-                split.by_table[table] = indices
+            if tables := self._by_source.get(name):
+                split.by_table.update(dict.fromkeys(tables, indices))
                 continue
             define = self._router.define([values[index] for index in indices])
             split.nameless += [index for index, defines in zip(indices, define, strict=True) if defines]
@@ -98,7 +111,7 @@ class Readers:
         return split
 
     def table_of(self, value: bytes | None) -> str | None:
-        """Return the table that one record belongs to, None if it names none that is registered."""
+        """Return the table that one record belongs to, the first of several; None if it names none registered."""
         return next(iter(self.split([value]).by_table), None)
 
 
@@ -106,15 +119,18 @@ class TableDirectory(Mapping[str, TableEntry]):
     """The tables by name as they run, as of the last record read; changed only by `update`.
 
     Their specs and schema versions are those in force, with what workers found of their columns. `registered` are the
-    entries as people applied them: those alone may be written again.
+    entries as people applied them: those alone may be written again. Of them `templates` are no tables.
     """
 
     def __init__(self, entries: Mapping[str, TableEntry] | None = None) -> None:
         """Begin with `entries`."""
-        self._entries: dict[str, TableEntry] = dict(entries or {})
+        given = dict(entries or {})
+        self._entries = {table: entry for table, entry in given.items() if entry.spec.template is None}
+        self.templates = {table: entry for table, entry in given.items() if entry.spec.template is not None}
         self._evolved: dict[str, dict[str, Evolved]] = {}
+        self.removed: dict[str, Removed] = {}  # what stays of tables that are registered no more
         self._by_topic: dict[str, Readers | None] = {}
-        self.registered: Mapping[str, TableEntry] = dict(self._entries)
+        self.registered: Mapping[str, TableEntry] = given
         self.unreadable: dict[str, ConfigurationError] = {}
 
     def __getitem__(self, table: str) -> TableEntry:
@@ -147,6 +163,9 @@ class TableDirectory(Mapping[str, TableEntry]):
                 if is_evolved(name):
                     touched.add(self._take_found(name, data))
                     continue
+                if is_removed(name):
+                    self._take_removed(name, data)
+                    continue
                 entry = None if data is None else read_entry(data)
             except ConfigurationError as error:
                 self.unreadable[name] = error
@@ -159,6 +178,10 @@ class TableDirectory(Mapping[str, TableEntry]):
         self.registered = registered
         return self._put_in_force(touched)
 
+    def _take_removed(self, key: str, data: bytes | None) -> None:
+        rest = {table: one for table, one in self.removed.items() if table != table_of_removed(key)}
+        self.removed = rest if data is None else {**rest, table_of_removed(key): read_removed(data)}
+
     def _take_found(self, key: str, data: bytes | None) -> str:
         """Take up what one slot found of a table, and return the table's name."""
         table, slot = parted(key)
@@ -170,9 +193,13 @@ class TableDirectory(Mapping[str, TableEntry]):
 
     def _put_in_force(self, touched: set[str]) -> set[str]:
         """Bring the entries up to date for tables of which something was read; return those that are not as before."""
-        changed, entries = set(), dict(self._entries)
+        changed, entries, templates = set(), dict(self._entries), dict(self.templates)
         for table in touched:
             entry = self.registered.get(table)
+            if entry is not None and entry.spec.template is not None:
+                templates[table], entry = entry, None
+            else:
+                templates.pop(table, None)
             if entry is not None:
                 entry = in_force(entry, self._evolved.get(table, {}).values())
             if entry == entries.get(table):
@@ -184,6 +211,7 @@ class TableDirectory(Mapping[str, TableEntry]):
             changed.add(table)
         if changed:  # writers look on threads of their own: what they find of the old entries goes with the old cache
             self._entries, self._by_topic = entries, {}
+        self.templates = templates
         return changed
 
     def of_topic(self, topic: str) -> Readers | None:
@@ -215,17 +243,38 @@ def _cannot_share(specs: Sequence[TableSpec]) -> str | None:
     first, *others = specs
     if not others:
         return None
-    if whole := [spec.table for spec in specs if spec.source_table is None]:
-        return f"{whole[0]} says no source_table, so it takes all records"
-    by_source: dict[str | None, str] = {}
+    of = _versions_of(specs)
+    if whole := [spec for spec in specs if spec.source_table is None]:
+        if len(whole) == len(specs) and len(set(of.values())) == 1:
+            return None
+        return f"{whole[0].table} says no source_table, so it takes all records"
+    by_source: dict[str | None, TableSpec] = {}
     for spec in specs:
-        if (twin := by_source.setdefault(spec.source_table, spec.table)) != spec.table:
-            return f"{twin} and {spec.table} both say source_table: {spec.source_table}"
+        twin = by_source.setdefault(spec.source_table, spec)
+        if of[twin.table] != of[spec.table]:
+            return f"{twin.table} and {spec.table} both say source_table: {spec.source_table}"
     for spec in others:
         if not is_routed_alike(first, spec):
             differing = "format" if first.format != spec.format else "options.table"
             return f"{first.table} and {spec.table} have not the same {differing}"
     return None
+
+
+def _versions_of(specs: Sequence[TableSpec]) -> dict[str, str]:
+    """Return, by table, the table that it is a version of: the first of those that stand beside each other, or itself.
+
+    That one may be registered no more.
+    """
+    beside = {spec.table: spec.beside for spec in specs}
+
+    def first(table: str) -> str:
+        passed: set[str] = set()
+        while (other := beside.get(table)) is not None and table not in passed:
+            passed.add(table)
+            table = other
+        return table
+
+    return {table: first(table) for table in beside}
 
 
 def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
@@ -234,9 +283,10 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
     Raises:
         ConfigurationError: it names the topic and the tables.
     """
-    readers = _readers(specs)
+    tables = {table: spec for table, spec in specs.items() if spec.template is None}
+    readers = _readers(tables)  # what a template catches too is the table's
     looked_at: set[str] = set()
-    for table, spec in specs.items():
+    for table, spec in tables.items():
         _check_told_apart(spec)
         for name in spec.topics:
             if name.startswith(f"{own_prefix}."):
@@ -246,16 +296,16 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
             looked_at.add(name)
             both = [specs[each] for each in dict.fromkeys([table, *readers(name)])]
             if (why := _cannot_share(both)) is not None:
-                tables = " and ".join(each.table for each in both[:TABLES_SHOWN])
-                raise ConfigurationError(f"{name} would feed both {tables}: {why}", hint=_SHARING)
-    names = TopicNames(own_prefix)
+                told = " and ".join(each.table for each in both[:TABLES_SHOWN])
+                raise ConfigurationError(f"{name} would feed both {told}: {why}", hint=_SHARING)
+    readers, names = _readers(specs), TopicNames(own_prefix)
     waiting = names.all_alerts_retry("destination")
     own = [names.tables, names.alerts, names.quarantine, names.alerts_redrive, names.alerts_dead, names.status]
     own += [names.normalize_state, names.stage_state("alerts"), names.normalize_previous]
     own += [names.quarantine_settled, names.redrive]
     views = [view for spec in specs.values() for view in sorted(views_that_emit(spec))]
     emitted = [*map(names.features, views), *map(names.alerts_state, views)]
-    for topic in [*map(names.changes, specs), *emitted, *own, *waiting]:
+    for topic in [*map(names.changes, tables), *emitted, *own, *waiting]:
         if caught := readers(topic):
             raise ConfigurationError(
                 f"{caught[0]}: its pattern also catches {topic}, a topic of ours",

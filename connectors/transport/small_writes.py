@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.transport.answers import translated
 from connectors.transport.hearing import made
@@ -14,6 +14,17 @@ from connectors.transport.settings import ProducerSettings
 from schemas.errors import SourceUnavailable
 
 _SECONDS = 30.0
+_OVERTAKEN = frozenset(
+    {
+        KafkaError._FENCED,  # noqa: SLF001 - confluent-kafka's public names of local errors begin so
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+    },
+)
+
+
+class Overtaken(SourceUnavailable):
+    """Somebody else has begun to write under the same id since: nothing was written."""
 
 
 class SmallTransactions:
@@ -40,7 +51,8 @@ class SmallTransactions:
         """Give an outbox; leaving it returns once all of it can be read, or raises, and then none of it can.
 
         Raises:
-            SourceUnavailable: it was not written, or somebody else has begun to write under the same id.
+            Overtaken: somebody else has begun to write under the same id.
+            SourceUnavailable: it was not written.
         """
         producer = self._producer
         try:
@@ -52,7 +64,8 @@ class SmallTransactions:
                 raise
             producer.commit_transaction(_SECONDS)
         except KafkaException as error:
-            raise SourceUnavailable(
+            kind = Overtaken if error.args[0].code() in _OVERTAKEN else SourceUnavailable
+            raise kind(
                 f"not written: {error.args[0].str()}",
                 hint="does the broker answer, and does nobody else do the same? Do it again: what is done is known",
             ) from error

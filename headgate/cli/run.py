@@ -102,11 +102,12 @@ def _known_stage(settings: Config, stage: str | None) -> None:
 
 
 def _apply(settings: Config, folder: Path) -> None:
+    from headgate.cli.tables_plan import this_user
     from streams.apply import apply_folder
     from streams.patience import telling_soon
 
     with telling_soon(lambda: say(f"waiting for Kafka at {settings.kafka.bootstrap}")):
-        changes = apply_folder(settings, folder)
+        changes = apply_folder(settings, folder, by=this_user())
     for change in changes:
         say(f"table {change.table}: {change.action}")
 

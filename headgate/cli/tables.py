@@ -50,13 +50,13 @@ def list_tables(config: ConfigOption = DEFAULT_FILE, as_json: JsonOption = False
     from streams.registration import load_tables
 
     tables = load_tables(load_config(config, os.environ))
-    rows = [describe(entry) for _, entry in sorted(tables.items())]
+    rows = [describe(entry) for _, entry in sorted({**tables, **tables.templates}.items())]
     for table, error in sorted(tables.unreadable.items()):
         say(f"error: {table}: {error.message}\nhint: {error.hint}")
     if as_json:
         print_json(rows)
     elif not rows:
-        say("no table is registered; `headgate run --apply DIR` applies the specs of a folder")
+        say("no table is registered; `headgate tables apply DIR` applies the specs of a folder")
     else:
         headings = ["table", "topics", "key", "columns", "views", "rules", "lake", "state"]
         print_table(headings, [_row(row) for row in rows])
@@ -77,7 +77,7 @@ def pause(
     if entry.paused is not None:
         say(f"{table} is paused already: {entry.paused}")
         return
-    _write(settings, entry.model_copy(update={"paused": reason}))
+    _write(settings, entry, entry.model_copy(update={"paused": reason}))
     say(f"{table} is paused; workers follow within seconds")
 
 
@@ -118,14 +118,14 @@ def resume(
     from streams.decide import survey
 
     settings = load_config(config, os.environ)
-    entry = registered_entry_of(settings, table)
+    entry = before = registered_entry_of(settings, table)
     if entry.paused is not None:
         refuse_resync(table, entry.paused)
     found = survey(settings, entry)
     is_decided = anew or start is not None or bool(topic)
     if is_decided:
         entry = _decided(settings, entry, found, anew=anew, start=start, topics=topic or ())
-    _write(settings, entry.model_copy(update={"paused": None, "resumed": entry.resumed + 1}))
+    _write(settings, before, entry.model_copy(update={"paused": None, "resumed": entry.resumed + 1}))
     say(f"{table} goes on; workers follow within seconds")
     if not is_decided and (troubles := [trouble for each in found for trouble in each.troubles.values()]):
         for trouble in troubles[1:TROUBLES_SHOWN]:
@@ -187,7 +187,9 @@ def describe(entry: TableEntry) -> dict[str, Any]:
         "decisions": {topic: decision.model_dump(mode="json") for topic, decision in entry.decisions.items()},
         "resumed": entry.resumed,
         "paused": entry.paused,
+        "template": spec.template,
         "applied_at": entry.applied_at,
+        "applied_by": entry.applied_by,
     }
 
 
@@ -196,6 +198,8 @@ def _row(row: dict[str, Any]) -> list[Any]:
         return ", ".join(values) or None
 
     state = f"paused: {row['paused']}" if row["paused"] else "runs"
+    if row["template"]:
+        state = f"makes {row['template']}"
     lake = "yes" if row["lake"] else "no"
     key, topics, views, rules = (names(row[field]) for field in ("key", "topics", "views", "rules"))
     return [row["table"], topics, key, row["columns"], views, rules, lake, state]
@@ -237,7 +241,7 @@ def no_such_table(table: str, known: list[str]) -> TableStopped:
     return TableStopped("unregistered", f"no table {table!r} is registered", hint=hint)
 
 
-def _write(settings: Config, entry: TableEntry) -> None:
+def _write(settings: Config, before: TableEntry, after: TableEntry) -> None:
     from streams.registration import write_entry
 
-    write_entry(settings, entry)
+    write_entry(settings, after, before=before)

@@ -16,6 +16,8 @@ from headgate.cli import (
     run,
     status,
     tables,
+    tables_plan,
+    tables_remove,
     tables_show,
     verify,
     version,
@@ -44,6 +46,15 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(lake.app, name="lake")
 tables.app.command("show", epilog=tables_show.SHOW_EPILOG)(tables_show.show_table)
 tables.app.command("export", epilog=tables_show.EXPORT_EPILOG)(tables_show.export_table)
+tables.app.command("plan", short_help="Show what an apply would do.", epilog=tables_plan.PLAN_EPILOG)(
+    tables_plan.plan_tables
+)
+tables.app.command("apply", short_help="Register the tables of a folder.", epilog=tables_plan.APPLY_EPILOG)(
+    tables_plan.apply_tables
+)
+tables.app.command("remove", short_help="Register a table no more.", epilog=tables_remove.REMOVE_EPILOG)(
+    tables_remove.remove_table_verb
+)
 quarantine.app.command("redrive", epilog=quarantine_redrive.EPILOG)(quarantine_redrive.redrive_records)
 app.add_typer(quarantine.app, name="quarantine")
 app.command("verify", short_help="Compare a table with its source database.", epilog=verify.EPILOG)(verify.verify)

@@ -137,7 +137,7 @@ class Installation:
     @asynccontextmanager
     async def running(self, *stages: str) -> AsyncIterator[Mapping[str, Worker]]:
         """Run a worker of each stage for as long as the block lasts; of one named again another, by `<stage>-1`."""
-        await asyncio.to_thread(apply_folder, self.config, self.folder / "tables")
+        await asyncio.to_thread(apply_folder, self.config, self.folder / "tables", force=True)
         workers: dict[str, Worker] = {}
         try:
             for at, stage in enumerate(stages):

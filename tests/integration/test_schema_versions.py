@@ -136,7 +136,7 @@ async def test_every_end_follows_the_columns_of_a_table(table: OneTable, monkeyp
         for version, columns in enumerate(VERSIONS):
             await until_off_loop(partial(is_emitted, table, version * CHANGES), "all before is emitted")
             table.spec(columns=columns)
-            await asyncio.to_thread(apply_folder, table.config, table.folder / "tables")
+            await asyncio.to_thread(apply_folder, table.config, table.folder / "tables", force=True)
             await workers["normalize"].host.catch_up()
             await asyncio.to_thread(send, table, version)
         await until_off_loop(lambda: table.lake()[0] == TOTAL, f"{TOTAL} changes are in the lake")

@@ -209,6 +209,31 @@ def test_all_stages_run_with_scram(
     assert no_secret_in(running.log + shown)
 
 
+def test_a_plan_names_the_rights_that_are_missing(
+    secured: Secured, write_config: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of source topics and of our own, before anything is applied; and nothing of those that are there."""
+    apply_tables(tmp_path / "tables", patients="town.patients", closed="closed.patients")
+    folder, config = str(tmp_path / "tables"), write_config(secured.way("PLAIN"))
+
+    code = entry.run(["tables", "plan", folder, "--json", "--config", str(config)])
+    of_tables = json.loads(capfd.readouterr().out)["tables"]
+    config = write_config({**secured.way("PLAIN"), "topic_prefix": "town.own"})
+    entry.run(["tables", "plan", folder, "--json", "--config", str(config)])
+    elsewhere = json.loads(capfd.readouterr().out)["tables"]
+
+    def said(tables: list[Any]) -> dict[str, list[str]]:
+        return {each["table"]: [f"{one['rule']}: {one['what']}" for one in each["notices"]] for each in tables}
+
+    assert code == 0
+    assert {
+        "patients": [],
+        "closed": ["right_missing: closed.patients is hidden from this user, if it is there"],
+    } == said(of_tables)
+    (refused,) = said(elsewhere)["patients"]
+    assert refused.startswith("right_missing: the broker would not make town.own.changes.patients")
+
+
 def test_normalize_runs_with_tokens(
     secured: Secured,
     write_config: Callable[..., Path],

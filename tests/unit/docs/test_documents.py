@@ -25,6 +25,7 @@ from schemas.table import TableSpec
 from schemas.topics import TopicNames
 from schemas.versions import FORMS
 from streams.apply import check_specs
+from streams.compatibility import COMPATIBLE, INCOMPATIBLE, INSTEAD
 from streams.registration import own_topic, own_topics
 from tests.services import Connector, Kafka, RedisServer
 from tests.unit.docs.pages import (
@@ -316,3 +317,13 @@ def test_the_changelog_is_of_this_version_and_in_order() -> None:
 
     assert version == versions[0][0].split()[0]
     assert [each[1:] for each in versions] == [[name for name in order if name in each] for each in versions]
+
+
+def test_the_rules_of_the_contract_are_those_of_the_code() -> None:
+    """What breaks those who read a table, what does not, and what to do instead."""
+    known = [[f"`{rule}`", "yes", means, ""] for rule, means in COMPATIBLE.items()]
+    known += [[f"`{rule}`", "no", means, INSTEAD[rule]] for rule, means in INCOMPATIBLE.items()]
+
+    found = [[cell.removesuffix(" |") for cell in row] for row in rows(ROOT / "docs" / "tables.md", "rule")]
+
+    assert known == [[*row, ""][:4] for row in found]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from connectors.transport.chunk import Assignment, Group, Run
 from schemas.change import HEADER_FIRST_ORIGIN
 from schemas.config import Config
 from schemas.errors import TransactionAborted
-from schemas.table import TableEntry
+from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from sinks.quarantine import read_quarantined
 from streams.chains import Chains
@@ -35,8 +35,9 @@ class Stage(BaseStage):
 class Bench:
     """A lane for two tables of one topic."""
 
-    def __init__(self, *failures: TransactionAborted) -> None:
-        entries = {table: TableEntry(spec=dms_spec(table, TOPIC)) for table in ("patients", "visits")}
+    def __init__(self, *failures: TransactionAborted, more: Sequence[TableSpec] = ()) -> None:
+        specs = [dms_spec("patients", TOPIC), dms_spec("visits", TOPIC), *more]
+        entries = {spec.table: TableEntry(spec=spec) for spec in specs}
         self.tables, self.writer, self.stage = TableDirectory(entries), Writer(*failures), Stage()
         self.ensured: list[dict[str, int]] = []
 
@@ -113,3 +114,17 @@ def test_a_paused_table_has_its_records_put_back_and_the_other_goes_on() -> None
 
     assert [("visits", "table_paused", 100)] == bench.back()
     assert 1 == len(bench.changes("patients"))
+
+
+def test_a_record_of_tables_beside_each_other_goes_to_all_of_them() -> None:
+    """Whichever had it in quarantine: position makes it nothing new to the others. Back goes what one refuses still."""
+    beside = {"source_table": "clinic.patients", "beside": "patients"}
+    strict = dms_spec("strict", TOPIC, **beside, columns={"id": "long", "name": "int"})
+    bench = Bench(more=[dms_spec("patients_v2", TOPIC, **beside), strict])
+
+    bench.step(_record("patients"), _record("visits"))
+
+    assert [[100], [100], [101]] == [
+        [each["first_origin"][3] for each in bench.changes(table)] for table in ("patients", "patients_v2", "visits")
+    ]
+    assert [("strict", "bad_type", 100)] == bench.back()

@@ -17,6 +17,7 @@ from schemas import versions
 from schemas.change import Height
 from schemas.errors import HeadgateError, VersionRefused
 from schemas.evolution import Evolved, read_evolved
+from schemas.removed import Removed, read_removed
 from schemas.rule import Alert
 from schemas.table import TableEntry, TableSpec
 from schemas.versions import FORMS, Form
@@ -47,6 +48,7 @@ STAND = Stand("t", "id", 5, {("t", 0, 0): Height(4, 1)})
 JSON_FORMS: dict[Form, tuple[Callable[[bytes], Any], bytes]] = {
     versions.TABLE_ENTRY: (read_entry, ENTRY.model_dump_json().encode()),
     versions.EVOLVED: (read_evolved, Evolved(table="t", slot="s", revision=1, columns={}).encoded()),
+    versions.REMOVED: (read_removed, Removed(table="t", schema_version=2).encoded()),
     versions.QUARANTINED: (read_quarantined, QUARANTINED),
     versions.SETTLED: (read_settled, msgspec.json.encode(Settled("dropped", "2026", ("t", 0, 0, 1)))),
     versions.PREVIOUS: (read_link, msgspec.json.encode(Link(0, 7))),

@@ -1,0 +1,144 @@
+"""A plan says what an apply does to the lake, Redis, rules and readers; it is applied only as it was told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from schemas.errors import ConfigurationError, TableStopped
+from schemas.table import TableEntry, TableSpec
+from streams.plan import Plan, check_as_planned, plan_table
+from streams.source_topics import Notice
+
+VIEW = {"view": "patient", "entity": "patient", "columns": ["name"]}
+RULE = {"rule": "old", "when": "after.age > 99"}
+DOCUMENT: dict[str, Any] = {
+    "table": "patients",
+    "topics": ["clinic.public.patients"],
+    "key": ["id"],
+    "columns": {"id": "long", "name": "string", "age": "int"},
+    "features": [VIEW],
+    "rules": [RULE],
+}
+
+
+def entry(**changes: Any) -> TableEntry:
+    """Return the entry of the document with changes."""
+    return TableEntry(spec=TableSpec.model_validate({**DOCUMENT, **changes}), applied_by="ann@ward", applied_at="then")
+
+
+def plan_of(before: TableEntry | None, after: TableEntry) -> Plan:
+    """Return a plan of this one table."""
+    action = "unchanged" if before == after else "changed" if before else "added"
+    made = plan_table(action, before, after)  # type: ignore[arg-type]
+    return Plan({"patients": made}, [])
+
+
+def test_a_new_table_says_what_it_makes() -> None:
+    """Nobody reads it yet."""
+    (plan,) = plan_of(None, entry()).changes
+
+    assert ("added", [], {""}) == (plan.action, plan.contract, set(plan.lake))
+    assert {"patient.1": "is new: pending until it is filled from the output topic, or the lake"} == plan.views
+    assert ["old"] == list(plan.rules)
+
+
+def test_columns_become_what_they_become_in_the_lake() -> None:
+    """As LAKE does it, in place."""
+    columns = {"id": "long", "name": "string", "age": "string", "note": "json"}
+
+    (plan,) = plan_of(entry(rules=[]), entry(columns=columns, rules=[])).changes
+
+    assert {
+        "age": "is added as string",
+        "_hg_age__int": "keeps what age was",
+        "note": "is added as string",
+    } == plan.lake
+    assert [] == plan.breaks
+
+
+def test_what_the_lake_cannot_become_is_said() -> None:
+    """LAKE would pause the table at 3 am."""
+    columns = {"id": "long", "name": "string", "age": "boolean"}
+
+    (plan,) = plan_of(entry(rules=[]), entry(columns=columns, rules=[])).changes
+
+    assert "LAKE would pause" in plan.lake[""]
+    assert ["type_changed"] == [said.rule for said in plan.breaks]
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        ([], {"patient.1": "is kept up no more"}),
+        ([VIEW | {"version": 2}], {"patient.2": "is filled anew", "patient.1": "stays as it is for its readers"}),
+        ([VIEW | {"emit": True}], {"patient.1": "feature updates begin"}),
+        ([VIEW, VIEW | {"view": "more"}], {"more.1": "is new"}),
+        ([VIEW], {}),
+    ],
+)
+def test_keys_in_redis_are_told_of_by_view_and_version(features: list[Any], said: dict[str, str]) -> None:
+    """What is left for its readers, what is filled anew."""
+    (plan,) = plan_of(entry(), entry(features=features, before="full")).changes
+
+    assert said.keys() == plan.views.keys()
+    assert all(plan.views[view].startswith(text) for view, text in said.items())
+
+
+def test_rules_that_come_change_and_go_are_told_of() -> None:
+    """Which fire from now on."""
+    rules = [RULE | {"when": "after.age > 100"}, {"rule": "young", "when": "after.age < 1"}]
+
+    (plan,) = plan_of(entry(rules=[RULE, RULE | {"rule": "gone"}]), entry(rules=rules)).changes
+
+    assert {"old": "is another", "young": "is new", "gone": "goes"} == {
+        rule: what.partition(":")[0] for rule, what in plan.rules.items()
+    }
+
+
+def test_a_change_that_breaks_readers_is_refused_with_the_rule_and_three_ways_out() -> None:
+    """Another version beside the old, what is compatible, or force."""
+    plan = plan_of(entry(), entry(columns={"id": "long", "name": "string"}, rules=[]))
+
+    (refusal,) = plan.refusals(force=False)
+
+    assert "patients would change under those who read it: column_dropped: age: it has no field" in refusal.message
+    assert all(way in refusal.hint for way in ("beside: patients", "leave it in the spec", "--force"))
+    assert [] == plan.refusals(force=True)
+    assert not plan.document()["tables"][0]["compatible"]
+
+
+def test_a_claim_to_a_topic_of_others_is_refused_whatever_force_says() -> None:
+    """Nobody could read it."""
+    plan = plan_of(None, entry())
+    plan.tables["patients"].notices = [Notice("patients", "claimed_twice", "t is read by two", "mend it", refuses=True)]
+
+    assert ["patients: t is read by two"] == [each.message for each in plan.refusals(force=True)]
+
+
+def test_a_plan_is_applied_only_as_it_was_told() -> None:
+    """Also after it went through a file; who has applied meanwhile is named, and so are files that were edited."""
+    told = json.loads(json.dumps(plan_of(entry(), entry(before="full")).document()))
+
+    check_as_planned(plan_of(entry(), entry(before="full")), told, {})
+    with pytest.raises(TableStopped, match=r"what runs is not what .* patients was applied by ann@ward at then"):
+        check_as_planned(plan_of(entry(truncate="ignore"), entry(before="full")), told, {"patients": entry()})
+    with pytest.raises(TableStopped, match="files are not those of the plan"):
+        check_as_planned(plan_of(entry(), entry(before="full", truncate="ignore")), told, {"patients": entry()})
+
+
+@pytest.mark.parametrize("broken", [{}, {"tables": [{}]}, {"tables": 7}, {"tables": ["patients"]}])
+def test_what_is_no_plan_is_refused(broken: dict[str, Any]) -> None:
+    """With what to do."""
+    with pytest.raises(ConfigurationError, match="no plan"):
+        check_as_planned(plan_of(None, entry()), broken, {})
+
+
+def test_a_table_that_stays_as_it_is_says_nothing() -> None:
+    """And is not among the changes."""
+    plan = plan_of(entry(), entry())
+
+    assert [] == plan.changes
+    assert {"added": 0, "changed": 0, "unchanged": 1} == plan.document()["counts"]

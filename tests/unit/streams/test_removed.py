@@ -1,0 +1,58 @@
+"""A table that was removed and is registered again goes on where it stood."""
+
+from __future__ import annotations
+
+from schemas.evolution import Evolved
+from schemas.removed import removed_of
+from schemas.table import Decision, TableEntry
+from schemas.topics import TopicNames
+from streams.apply import merge
+from streams.tables import TableDirectory
+from tests.bench.events import bench_spec
+
+SPEC = bench_spec("patients", "t")
+DECISION = Decision(topic_id="id", generation=2)
+ENTRY = TableEntry(spec=SPEC, schema_version=3, epoch=4, generation=2, decisions={"t": DECISION}, paused="for good")
+REMOVED = removed_of(ENTRY, at="then", by="ann")
+
+
+def test_what_stays_of_a_table_is_no_table() -> None:
+    """It is read beside the others, and taken away by its key."""
+    tables = TableDirectory({"patients": ENTRY})
+
+    changed = tables.update({b"patients": None, REMOVED.key: REMOVED.encoded()})
+    assert ({"patients"}, [], {"patients": REMOVED}) == (changed, list(tables), tables.removed)
+    assert set() == tables.update({REMOVED.key: None})
+    assert {} == tables.removed
+
+
+def test_registered_again_its_versions_rise_and_its_epoch_stays() -> None:
+    """Its output topic holds changes of the version that it had: one that began anew would contradict them."""
+    removed = {"patients": REMOVED}
+
+    change, entry = merge({}, {"patients": SPEC}, at="now", starts={}, names=TopicNames(), by="ben", removed=removed)[
+        "patients"
+    ]
+
+    assert ("added", 4) == (change.action, change.schema_version)
+    assert (4, 4, 2, {"t": DECISION}) == (entry.schema_version, entry.epoch, entry.generation, entry.decisions)
+    assert (None, "now", "ben") == (entry.paused, entry.applied_at, entry.applied_by)
+
+
+def test_what_workers_found_counts_as_versions_that_there_were() -> None:
+    """They wrote changes by them."""
+    tables = TableDirectory({"patients": ENTRY})
+    tables.update({b"patients": ENTRY.model_dump_json().encode()})
+    found = Evolved(table="patients", slot="normalize-a-0", revision=5, columns={})
+    tables.update({found.key: found.encoded()})
+
+    assert 8 == removed_of(tables["patients"], at="", by="").schema_version
+
+
+def test_a_record_that_cannot_be_read_stops_no_table() -> None:
+    """One bad thing stops one thing."""
+    tables = TableDirectory({"patients": ENTRY})
+
+    assert set() == tables.update({b"removed/visits": b"[]"})
+    assert ["removed/visits"] == list(tables.unreadable)
+    assert ["patients"] == list(tables)

@@ -1,0 +1,146 @@
+"""Templates make a table of each topic that comes: with a name of the topic's, of what its records show."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from connectors.captured import OneRecord
+from schemas.errors import ConfigurationError
+from schemas.removed import removed_of
+from schemas.table import TableEntry, TableSpec
+from schemas.template import name_for
+from streams.tables import TableDirectory, check_topics
+from streams.templates import check_template, standing, table_of, wanted_tables
+from tests.unit.streams.changing import envelope
+
+PATTERN = r"^clinic[.]public[.]visits_([0-9a-z]+)$"
+TEMPLATE = TableSpec.model_validate(
+    {
+        "table": "visits",
+        "template": "visits_{1}",
+        "topics": [PATTERN],
+        "columns": {"id": "long"},
+        "key": ["id"],
+        "unknown_columns": "add",
+        "before": "full",
+        "lake": {"time_zone": "Europe/Berlin"},
+    }
+)
+TOPIC = "clinic.public.visits_2024"
+
+
+def _directory(*specs: TableSpec) -> TableDirectory:
+    return TableDirectory({spec.table: TableEntry(spec=spec) for spec in (TEMPLATE, *specs)})
+
+
+def _table(table: str, topic: str) -> TableSpec:
+    return TableSpec.model_validate({"table": table, "topics": [topic], "columns": {"id": "long"}})
+
+
+def _records(*rows: dict[str, Any]) -> list[OneRecord]:
+    return [OneRecord(TOPIC, 0, at, None, envelope(row, lsn=at).encode(), ()) for at, row in enumerate(rows)]
+
+
+def _wanted(tables: TableDirectory, *topics: str) -> dict[str, str]:
+    return {topic: name for topic, (_, name) in wanted_tables(standing(tables), topics, "headgate").items()}
+
+
+def test_a_template_is_no_table() -> None:
+    """No stage sees it; it is registered all the same, and what it catches may be a table's."""
+    tables = _directory(_table("mine", TOPIC))
+    check_topics({table: entry.spec for table, entry in tables.registered.items()}, "headgate")
+    readers = tables.of_topic(TOPIC)
+
+    assert (["mine"], ["visits"], ["mine", "visits"]) == (
+        list(tables), list(tables.templates), sorted(tables.registered),
+    )  # fmt: skip
+    assert readers is not None
+    assert ["mine"] == list(readers.entries)
+    data = TableEntry(spec=TEMPLATE).model_dump_json().encode()
+    assert set() == tables.update({b"visits": None})
+    assert ({}, set()) == (tables.templates, tables.update({b"visits": data}))
+    assert ["visits"] == list(tables.templates)
+
+
+def test_each_topic_that_nobody_reads_becomes_a_table() -> None:
+    """Not one that a table reads, by name or by pattern, nor one of ours, nor one whose table was removed."""
+    old = "clinic.public.visits_old"
+    tables = _directory(_table("mine", old), _table("all", "^clinic[.]public[.]visits_all$"))
+    removed = removed_of(TableEntry(spec=_table("visits_gone", "t")), at="", by="")
+    tables.update({removed.key: removed.encoded()})
+    others = [f"clinic.public.visits_{end}" for end in ("all", "gone", "Ü")]
+
+    assert {TOPIC: "visits_2024"} == _wanted(tables, TOPIC, old, *others, "clinic.public.wards")
+
+
+def test_a_name_that_is_taken_makes_no_table() -> None:
+    """It would be written over."""
+    assert {} == _wanted(_directory(_table("visits_2024", "elsewhere")), TOPIC)
+
+
+def test_a_table_has_what_the_template_says_and_what_records_show() -> None:
+    """The template's own columns go first, and win."""
+    made = table_of(TEMPLATE, TOPIC, "visits_2024", _records({"id": 1, "note": "a", "ward": 7}), None)
+
+    assert ("visits_2024", [TOPIC], None, ["id"]) == (made.table, made.topics, made.template, made.key)
+    assert {"id": "long", "note": "string", "ward": "long"} == {
+        name: str(column.type) for name, column in made.columns.items()
+    }
+    assert ("full", "add", "Europe/Berlin") == (made.before, made.unknown_columns, made.lake.time_zone)
+
+
+def test_records_that_show_no_table_make_none() -> None:
+    """Somebody has to look."""
+    with pytest.raises(ConfigurationError, match="show 0 tables of debezium-json"):
+        table_of(TEMPLATE, TOPIC, "visits_2024", [OneRecord(TOPIC, 0, 0, None, b"{", ())], None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"template": "visits"}, "names a group"),
+        ({"template": "visits_{2}"}, "has 1 groups"),
+        ({"topics": [TOPIC]}, "is one topic"),
+        ({"topics": ["^visits_("]}, "no regular expression"),
+        ({"rules": [{"rule": "r", "when": "true"}]}, "are of one table"),
+        ({"beside": "other"}, "are of one table"),
+    ],
+)
+def test_a_template_that_could_name_no_table_is_refused(changes: dict[str, Any], said: str) -> None:
+    """Where it is written."""
+    with pytest.raises(ValueError, match=said):
+        TableSpec.model_validate({**TEMPLATE.model_dump(mode="json"), **changes})
+
+
+def test_a_format_that_shows_no_columns_is_refused() -> None:
+    """Only people know what such records mean."""
+    with pytest.raises(ConfigurationError, match="cannot be told from records of json"):
+        check_template(TEMPLATE.model_copy(update={"format": "json"}), None)
+    check_template(TEMPLATE, None)
+
+
+@pytest.mark.parametrize(
+    ("template", "pattern", "topic", "name"),
+    [
+        ("{0}", "^.*$", "clinic.public.Visits", "clinic.public.visits"),
+        ("t_{1}", "^(.*)$", "a/../b\u202e", "t_a_.._b_"),
+        ("{1}", "^(.*)$", "2024", None),
+        ("t{1}", "^(.*)$", "x" * 200, None),
+        ("{2}_{1}", "^(a|b)_(.*)$", "a_c", "c_a"),
+        ("t_{1}", "^x(y)?z$", "xz", "t_"),
+        ("t_{1}", "^x(.)$", "other", None),
+    ],
+)
+def test_names_are_made_of_groups_whatever_the_topic_is_called(
+    template: str, pattern: str, topic: str, name: str | None
+) -> None:
+    """Lower case, allowed characters, or none at all."""
+    assert name == name_for(template, [pattern], topic)
+
+
+def test_a_spec_without_it_is_written_as_older_releases_read_it() -> None:
+    """They refuse a key that they do not know."""
+    assert "template" not in json.loads(TableEntry(spec=_table("t", "t")).model_dump_json())["spec"]

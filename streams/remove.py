@@ -1,7 +1,8 @@
 """A table removed: registered no more, by one record that every worker follows; what it left stays unless it is asked.
 
 Promise: nothing is deleted before no worker has the table any more, so that none writes behind the deletion. Registered
-again, it goes on where it stood: the source's offsets, its columns' versions and its epoch are kept.
+again, it goes on where it stood: the source's offsets, its columns' versions and its epoch are kept. What workers had
+fetched of its topic at that moment is of no table, and passed over, unless it was paused before.
 """
 
 from __future__ import annotations

@@ -177,23 +177,29 @@ class NormalizeStage(BaseStage):
     async def _uncontested(self, runs: Sequence[Run]) -> Sequence[Run]:
         """Pause the topics of tables that cannot share them, until specs are mended; return the runs of the others.
 
-        So is a topic of several tables of which one is paused: its records may not be passed over.
+        So is a topic of several tables of which one is paused, and one that no table reads any more: its records may
+        not be passed over. Nothing is awaited after the last look.
         """
-        for topic in by_topic(runs):
-            if (stop := self._contest(topic)) is not None:
-                self.last_error = stop
+        while found := {topic: stop for topic in by_topic(runs) if (stop := self._contest(topic)) is not None}:
+            for topic, stop in found.items():
+                if stop.reason != "unregistered":  # its table was removed: it wants nothing of anybody
+                    self.last_error = stop
                 self._contested.add(topic)
                 await self._consumer.pause(topic, stop)
+            runs = [run for run in runs if run.topic not in found]
         return [run for run in runs if run.topic not in self._contested]
 
     def _contest(self, topic: str) -> TableStopped | None:
+        """Return why records of a topic that were fetched are not to be worked on now, None if they are."""
         try:
             readers = self._tables.of_topic(topic)
         except TableStopped as stop:
             return stop
-        entries = readers.entries if readers is not None else {}
-        paused = [table for table, entry in entries.items() if entry.paused]
-        if not paused or len(entries) == 1:  # its topics are read no more as soon as it is paused
+        if readers is None:  # its table was removed since: if it comes again, it goes on with them
+            hint = "its table was removed; registered again, it goes on here"
+            return TableStopped("unregistered", f"no table reads {topic} any more", hint=hint)
+        paused = [table for table, entry in readers.entries.items() if entry.paused]
+        if not paused or len(readers.entries) == 1:  # its topics are read no more as soon as it is paused
             return None
         message = f"{topic} also feeds {paused[0]}, which is paused"
         return TableStopped("table_paused", message, hint=f"`headgate tables resume {paused[0]}`")
@@ -211,14 +217,9 @@ class NormalizeStage(BaseStage):
     def _topic(self, work: Attempt, outbox: Outbox, runs: list[Run]) -> None:
         """Work on the runs of one topic, in their order."""
         readers = work.readers[runs[0].topic]
+        assert readers is not None, "a topic that no table reads is not worked on"
         for run in runs:
             work.states.setdefault(run.assignment, state_of(run.assignment))
-        if readers is None:
-            for run in runs:
-                work.count("read", len(run))
-                work.nexts[run.assignment] = run.next
-                self._emitter.unregistered(work, outbox, run, range(len(run)), run.topic)
-            return
         whole: list[Run] = []
         for run in runs:
             if not is_chained(run, work):

@@ -2,7 +2,7 @@
 
 Promise: nothing is deleted before no worker has the table any more, so that none writes behind the deletion. Registered
 again, it goes on where it stood: the source's offsets, its columns' versions and its epoch are kept. What workers had
-fetched of its topic at that moment is of no table, and passed over, unless it was paused before.
+fetched of its topic at that moment is not committed past; only what other tables read of a shared topic moves on.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 from connectors.transport.chunk import Assignment, Group, Run
 from schemas.config import read_config
 from schemas.document import read_document
-from schemas.errors import POLICY, Policy, RegistryUnavailable, SourceUnavailable, TransactionAborted
+from schemas.errors import POLICY, Policy, RegistryUnavailable, SourceUnavailable, TableStopped, TransactionAborted
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.chains import Chains
@@ -236,16 +236,43 @@ def test_what_an_output_refused_is_read_again_from_its_first_record() -> None:
     assert 10 == consumer.at[a]
 
 
-@pytest.mark.parametrize(("policy", "quarantined"), [("ignore", 0), ("quarantine", 2)])
-def test_records_of_no_registered_table_are_counted(policy: str, quarantined: int) -> None:
-    """Whether they are kept is the operator's to say; that they came is never hidden."""
+def test_what_was_fetched_of_a_table_that_was_removed_waits_until_it_is_registered_again() -> None:
+    """Committed past, it would lack for ever: nobody says that a table will not come back in a second."""
     writer, consumer = Writer(), Consumer()
-    stage = _stage(writer, consumer, f"unregistered: {policy}")
+    stage, tables = _stage_and_tables(writer, consumer, "unregistered: quarantine")
+    entry, a = tables["patients"].model_dump_json().encode(), Assignment("main", TOPIC, 0)
+    asyncio.run(stage.tables_changed(tables.update({b"patients": None})))
 
-    _step(stage, consumer, _run(Assignment("main", "other", 0), 10, [_event(1, 1), _event(2, 2)]))
+    _step(stage, consumer, _run(a, 10, [_event(1, 1), _event(2, 2)]))
+    left = list(writer.advances), list(consumer.done_runs), stage.counters().get("read"), stage.last_error
+    paused = consumer.paused[TOPIC].reason
+    asyncio.run(stage.tables_changed(tables.update({b"patients": entry})))
+    _step(stage, consumer, _run(a, 10, [_event(1, 1), _event(2, 2)]))
 
-    assert quarantined == len(writer.records)
-    assert 2 == sum(n for name, n in stage.counters().items() if name.endswith("_unregistered"))
+    assert ([], [], None, None) == left
+    assert "unregistered" == paused
+    assert {} == consumer.paused
+    assert [10, 11] == [each.content["source"]["origin"][3] for each in writer.records]
+    assert [12] == [advance.next_offset for advance in writer.advances]
+
+
+def test_a_table_that_is_removed_while_another_topic_is_paused_is_not_passed_over_either() -> None:
+    """Between the look at the tables and the write nothing is awaited."""
+    writer, consumer = Writer(), Consumer()
+    stage, tables = _stage_and_tables(writer, consumer)
+    pause = consumer.pause
+
+    async def paused_meanwhile(topic: str, reason: TableStopped) -> None:
+        tables.update({b"patients": None})
+        await pause(topic, reason)
+
+    consumer.pause = paused_meanwhile  # type: ignore[method-assign]
+    other, mine = Assignment("main", "clinic.public.gone", 0), Assignment("main", TOPIC, 0)
+
+    _step(stage, consumer, _run(other, 0, [_event(1, 1)]), _run(mine, 10, [_event(2, 2)]))
+
+    assert {"clinic.public.gone", TOPIC} == consumer.paused.keys()
+    assert [] == writer.advances
 
 
 def test_what_the_producer_waits_for_is_what_the_stage_waits_for() -> None:

@@ -67,7 +67,8 @@ def parse(words: tuple[str, ...]) -> None:
     command: Any = typer.main.get_command(app)
     rest, name = list(words), "headgate"
     while getattr(command, "commands", None) and rest and not rest[0].startswith("-"):
-        name = rest.pop(0)
+        default = getattr(command, "default_verb", None)  # `headgate contract TABLE`: a table is no verb
+        name = rest.pop(0) if default is None or rest[0] in command.commands else default
         assert name in command.commands, f"no verb {name!r}"
         command = command.commands[name]
     # In running text a verb often stands without what it takes; its options must be right all the same.

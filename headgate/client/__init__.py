@@ -22,6 +22,7 @@ HeadgateError
 ├── ContractMismatch     a value is not what the contract says: take the table's newer contract
 ├── PlaceLost            where you stood is no longer on the topic
 ├── CommitRefused        the group has given the partitions to others; what was not committed comes again
+├── NotInGroup           without a group there is nowhere to commit to
 ├── SourceUnavailable    Kafka does not answer
 └── ConfigurationError   what was asked for cannot be
 ```
@@ -29,7 +30,7 @@ HeadgateError
 
 from __future__ import annotations
 
-from headgate.client.errors import CommitRefused, ContractMismatch, GapFound, PlaceLost
+from headgate.client.errors import CommitRefused, ContractMismatch, GapFound, NotInGroup, PlaceLost
 from headgate.client.events import Change, Event, Floor, Gap, Origin, Tombstone
 from headgate.client.stream import Changes, changes
 from schemas.contract import Contract, read_contract
@@ -47,6 +48,7 @@ __all__ = [
     "Gap",
     "GapFound",
     "HeadgateError",
+    "NotInGroup",
     "Origin",
     "PlaceLost",
     "SourceUnavailable",

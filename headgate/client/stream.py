@@ -55,7 +55,7 @@ def changes(  # noqa: PLR0913 - each is another thing that a subscriber may say
             it (then a partition that is not named begins at the earliest). `latest` is settled by the first `commit()`:
             until then whoever takes the partition over begins at its own latest.
         on_gap: called with each gap; without it `GapFound` is raised.
-        idle_seconds: end the iteration when nothing came for so long; None: wait for ever.
+        idle_seconds: end the iteration when nothing came for so long, which may be taken up again; None: wait for ever.
         topic: the output topic, where it is not the contract's.
         settings: more settings of librdkafka, such as those of TLS and SASL.
 

@@ -73,9 +73,10 @@ def _properties(contract: Contract) -> Iterable[dict[str, Any]]:
     yield _property("op", "string", "insert, update, delete, snapshot or floor", required=True)
     if contract.key:
         key = [_column(name, contract, is_key=True) for name in contract.key]
+        other = [_column(name, contract) for name in contract.key]
         yield {**_property("key", "object", "The row's key; null for a floor."), "properties": key}
-        yield {**_property("old_key", "object", "Of an insert: the row had this key before."), "properties": key}
-        yield {**_property("new_key", "object", "Of a delete: the row has this key from now on."), "properties": key}
+        yield {**_property("old_key", "object", "Of an insert: the row had this key before."), "properties": other}
+        yield {**_property("new_key", "object", "Of a delete: the row has this key from now on."), "properties": other}
     columns = [_column(name, contract) for name in contract.columns]
     before = "The row as it was." if contract.before else "Null: the source does not log it."
     yield {**_property("before", "object", before), "properties": columns}

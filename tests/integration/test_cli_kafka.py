@@ -102,6 +102,25 @@ def test_an_unknown_table_brings_the_nearest_name(verb: Verb, capsys: pytest.Cap
     assert "hint: did you mean patients?" in capsys.readouterr().err
 
 
+def test_the_contract_of_a_registered_table_is_generated_and_compared(
+    verb: Verb, installation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the spec in force, for the installation's own topic and broker; what was applied differs in nothing."""
+    config, folder = config_of(installation).kafka, tmp_path / "contracts"
+    spec, taken = str(tmp_path / "tables" / "patients.yaml"), folder / "patients.value.schema.json"
+
+    assert verb("contract", "patients", "--out", str(folder)) == 0
+
+    assert f"{config.topic_prefix}.changes.patients" == json.loads(taken.read_text())["x-headgate"]["topic"]
+    assert f'"{config.bootstrap}"' in (folder / "patients.Subscriber.java").read_text()
+    assert verb("contract", "diff", "patients", spec) == 0
+    assert verb("contract", "diff", str(taken), "patients") == 0
+    assert verb("contract", "diff", "patients", str(tmp_path / "tables" / "customers.yaml")) == ExitCode.FOUND
+    assert "table_renamed" in capsys.readouterr().out
+    assert verb("contract", "patience") == ExitCode.FOUND
+    assert "hint: did you mean patients?" in capsys.readouterr().err
+
+
 def test_check_tries_everything_and_names_what_fails(
     verb: Verb, installation: Path, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,8 +9,10 @@ import pytest
 from schemas.compatibility import COMPATIBLE, WHY, CompatibilityRule, compare, differences, incompatible
 from schemas.table import TableSpec
 from tests.unit.contracts.made import contract
+from tests.unit.docs.pages import ROOT, rows
 from tests.unit.lake.changes import spec_of
 
+CONTRACT_PAGE = ROOT / "docs" / "contract.md"
 COLUMNS = {
     "id": "long",
     "name": "string",
@@ -107,6 +109,13 @@ def test_a_difference_says_what_it_was_and_why() -> None:
     assert ("weight", "decimal(6,2)", "decimal(4,2)") == (found.column, found.old, found.new)
     assert [found] == incompatible([found])
     assert "already" in found.why
+
+
+def test_the_contracts_page_has_every_rule() -> None:
+    """With whether it is compatible, and why."""
+    told = {name.strip("`"): (compatible, why) for name, compatible, why in rows(CONTRACT_PAGE, "rule")}
+
+    assert {rule.value: ("yes" if rule in COMPATIBLE else "no", WHY[rule]) for rule in WHY} == told
 
 
 def test_every_rule_has_a_reason() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -13,7 +12,6 @@ from headgate.client.values import DoesNotFit, RowReader, read_moment
 from schemas.change import HEADER_REPLAY, HEADER_SCHEMA_VERSION, ChangeValue, Operation
 from schemas.contract import Contract
 
-_ROWS = ("key", "old_key", "new_key", "before", "after")
 _OFFSETS_END = 2**63
 _decode = msgspec.json.Decoder(ChangeValue).decode
 
@@ -27,8 +25,8 @@ class Record(Protocol):
     def value(self) -> bytes | None:
         """Its value."""
 
-    def headers(self) -> Iterable[tuple[str, bytes | None]] | None:
-        """Its headers; those that are not ours, such as CloudEvents', are passed over."""
+    def headers(self) -> Any:
+        """Its headers, name and value each, or None; those that are not ours, such as CloudEvents', are passed over."""
 
     def topic(self) -> str | None:
         """Its topic."""
@@ -54,7 +52,7 @@ class EventDecoder:
         Raises:
             ContractMismatch: it is no change of this contract.
         """
-        headers = dict(record.headers() or ())
+        headers: dict[str, bytes | None] = dict(record.headers() or ())
         version = _version(headers.get(HEADER_SCHEMA_VERSION))
         try:
             return self._event(record, headers, version)
@@ -70,22 +68,28 @@ class EventDecoder:
         return ContractMismatch(where, why, table=self._contract.table, known=known, found=version)
 
     def _event(self, record: Record, headers: dict[str, bytes | None], version: int | None) -> Event:
-        place = {"partition": int(record.partition() or 0), "offset": int(record.offset() or 0)}
-        data = record.value()
+        partition, offset = int(record.partition() or 0), int(record.offset() or 0)
+        read, data = self._rows.read, record.value()
         if data is None:
             key = record.key()
-            return Tombstone(key=None if key is None else self._rows.read(msgspec.json.decode(key)), **place)
+            return Tombstone(
+                key=None if key is None else read(msgspec.json.decode(key)), partition=partition, offset=offset
+            )
         value = _decode(data)
         source = value.source
         origin = _origin(source.origin)
         if value.op == Operation.FLOOR:
-            return Floor(position=value.position, ts=read_moment(value.ts), origin=origin, **place)
+            ts = read_moment(value.ts)
+            return Floor(position=value.position, ts=ts, origin=origin, partition=partition, offset=offset)
         if source.rows <= origin.row:
             raise DoesNotFit("its record made fewer changes")
-        rows = {name: self._rows.read(getattr(value, name)) for name in _ROWS}
         return Change(
             op=value.op,
-            **rows,
+            key=read(value.key),
+            old_key=read(value.old_key),
+            new_key=read(value.new_key),
+            before=read(value.before),
+            after=read(value.after),
             position=value.position,
             ts=read_moment(value.ts),
             unavailable=tuple(value.unavailable),
@@ -100,7 +104,8 @@ class EventDecoder:
             rows=source.rows,
             replay=HEADER_REPLAY in headers,
             schema_version=version,
-            **place,
+            partition=partition,
+            offset=offset,
         )
 
 

@@ -22,6 +22,8 @@ from schemas import versions
 from schemas.document import Strict
 from schemas.errors import ConfigurationError
 from schemas.feature import View
+from schemas.mistakes import Misplaced, nearest
+from schemas.risk import ALL_COLUMNS, RiskName
 from schemas.rule import Rule
 from schemas.types import ColumnType, parse_type
 
@@ -76,6 +78,23 @@ def _read_column(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
 
 
+def _read_accepted(value: Any) -> Any:
+    return {ALL_COLUMNS: value} if isinstance(value, str) else value
+
+
+def _write_accepted(value: dict[str, str]) -> Any:
+    return value[ALL_COLUMNS] if value.keys() == {ALL_COLUMNS} else value
+
+
+# Why a risk may stay: for all of the table, or by column.
+Accepted = Annotated[
+    dict[str, Annotated[str, Field(min_length=1, max_length=500)]],
+    Field(min_length=1),
+    BeforeValidator(_read_accepted),
+    PlainSerializer(_write_accepted),
+]
+
+
 @functools.cache
 def _time_zones() -> set[str]:
     return zoneinfo.available_timezones()  # opens hundreds of files, 16 ms: once for all tables
@@ -92,7 +111,9 @@ class LakePolicy(Strict):
     @classmethod
     def _zone(cls, value: str) -> str:
         if value not in _time_zones():
-            raise ValueError(f"{value!r} is no time zone; write one such as Europe/Berlin")
+            near = nearest(value, sorted(_time_zones()), cutoff=0.6)
+            hint = near if near.startswith("did you") else "write one such as Europe/Berlin"
+            raise ValueError(f"{value!r} is no time zone; {hint}")
         return value
 
 
@@ -100,7 +121,8 @@ class TableSpec(Strict):
     """What people keep in their repository about one source table.
 
     `source_table` is the name that the records themselves give it, exactly so: of its topics the table then takes the
-    records of that name alone, and other tables may take others. None: all records are its own.
+    records of that name alone, and other tables may take others. None: all records are its own. `accepted_risks` are
+    those that `headgate tables lint` is content with, each with the reason, for the table or by column.
     """
 
     table: TableName
@@ -126,37 +148,51 @@ class TableSpec(Strict):
     features: list[View] = []
     rules: list[Rule] = []
     lake: LakePolicy = LakePolicy()
+    accepted_risks: dict[RiskName, Accepted] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        self._check_columns("key", self.key)
-        self._check_unique("key column", self.key)
+        self._check_columns("key", self.key, ("key",))
+        self._check_unique("key column", self.key, "key")
         lenient = [name for name in self.key if self.columns[name].unrepresentable == "null"]
         if lenient:
-            raise ValueError(f"key: {', '.join(lenient)} may not become null: leave `unrepresentable` out")
+            raise Misplaced(
+                f"key: {', '.join(lenient)} may not become null: leave `unrepresentable` out",
+                *("columns", lenient[0], "unrepresentable"),
+            )
         own = [name for name in self.columns if name.startswith(OWN_PREFIX)]
         if own:
-            raise ValueError(f"columns beginning with {OWN_PREFIX} are ours: {', '.join(own)}")
+            raise Misplaced(f"columns beginning with {OWN_PREFIX} are ours: {', '.join(own)}", "columns", own[0])
         self._check_sent_as()
-        for view in self.features:
-            if not self.key:
-                raise ValueError(f"view {view.view}: a table without a key has no features")
-            self._check_columns(f"view {view.view}", [*view.columns, *(view.entity_key or [])])
-            self._check_columns(f"view {view.view}", [view.event_time] if view.event_time else [])
-            if dotted := [name for name in view.columns if name.startswith(".")]:
-                raise ValueError(
-                    f"view {view.view}: fields that begin with a dot are ours in Redis: {', '.join(dotted)}"
-                )
+        for at, view in enumerate(self.features):
+            self._check_view(view, ("features", at))
         if self.truncate == "apply" and (len(self.topics) > 1 or self.topics[0].startswith("^")):
-            raise ValueError(
+            raise Misplaced(
                 "truncate: apply is for a table of one topic: of several, a truncate of one would take the rows of "
-                "all; write `pause`, or make a table for each topic"
+                "all; write `pause`, or make a table for each topic",
+                "truncate",
             )
-        self._check_unique("view", [view.view for view in self.features])
-        self._check_unique("rule", [rule.rule for rule in self.rules])
-        for rule in self.rules:
-            self._check_view_of(rule)
+        self._check_unique("view", [view.view for view in self.features], "features", "view")
+        self._check_unique("rule", [rule.rule for rule in self.rules], "rules", "rule")
+        for at, rule in enumerate(self.rules):
+            self._check_view_of(rule, ("rules", at))
+        for name, reasons in self.accepted_risks.items():
+            self._check_columns(
+                "accepted_risks", [each for each in reasons if each != ALL_COLUMNS], ("accepted_risks", name)
+            )
         return self
+
+    def _check_view(self, view: View, path: tuple[str | int, ...]) -> None:
+        what = f"view {view.view}"
+        if not self.key:
+            raise Misplaced(f"{what}: a table without a key has no features", *path)
+        self._check_columns(what, view.columns, (*path, "columns"))
+        self._check_columns(what, view.entity_key or [], (*path, "entity_key"))
+        self._check_columns(what, [view.event_time] if view.event_time else [], (*path, "event_time"))
+        if dotted := [name for name in view.columns if name.startswith(".")]:
+            raise Misplaced(
+                f"{what}: fields that begin with a dot are ours in Redis: {', '.join(dotted)}", *path, "columns"
+            )
 
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
@@ -166,30 +202,37 @@ class TableSpec(Strict):
         for key, default in {"type_changes": "widen", "schema_changes": "ignore", "messages": "ignore"}.items():
             if document.get(key) == default:
                 del document[key]
+        if not self.accepted_risks:
+            document.pop("accepted_risks", None)
         return document
 
-    def _check_view_of(self, rule: Rule) -> None:
+    def _check_view_of(self, rule: Rule, path: tuple[str | int, ...]) -> None:
         if rule.reads_updates and not self.key:
-            raise ValueError(f"rule {rule.rule}: a table without a key has no features to compare with")
+            raise Misplaced(f"rule {rule.rule}: a table without a key has no features to compare with", *path)
         if rule.view is not None and rule.view not in (views := [view.view for view in self.features]):
-            raise ValueError(
-                f"rule {rule.rule}: this table has no view {rule.view}; it has {', '.join(views) or 'none'}; "
-                "without `view` the rule makes one of its own"
+            raise Misplaced(
+                f"rule {rule.rule}: this table has no view {rule.view}; {nearest(rule.view, views)}; "
+                "without `view` the rule makes one of its own",
+                *(*path, "view"),
             )
 
-    def _check_columns(self, what: str, names: list[str]) -> None:
-        missing = [name for name in names if name not in self.columns]
-        if missing:
-            raise ValueError(
-                f"{what}: no such column: {', '.join(missing)}; columns are {', '.join(list(self.columns)[:20])}"
-            )
+    def _check_columns(self, what: str, names: list[str], path: tuple[str | int, ...]) -> None:
+        for at, name in enumerate(names):
+            if name not in self.columns:
+                raise Misplaced(
+                    f"{what}: no such column: {name}; {nearest(name, self.columns)}",
+                    *(*path, name if what == "accepted_risks" else at),
+                )
 
     def _check_sent_as(self) -> None:
         others = self.sent_as()
         if own := [name for name in self.key if self.columns[name].sent_as]:
-            raise ValueError(f"key: {', '.join(own)} may have no `sent_as`: under another name it is another key")
+            raise Misplaced(
+                f"key: {', '.join(own)} may have no `sent_as`: under another name it is another key",
+                *("columns", own[0], "sent_as"),
+            )
         if both := sorted(others.keys() & self.columns.keys()):
-            raise ValueError(f"sent_as: {', '.join(both)} is a column of its own")
+            raise Misplaced(f"sent_as: {', '.join(both)} is a column of its own", "columns", others[both[0]], "sent_as")
         self._check_unique("sent_as", [name for column in self.columns.values() for name in column.sent_as])
 
     def sent_as(self) -> dict[str, str]:
@@ -197,9 +240,10 @@ class TableSpec(Strict):
         return {other: name for name, column in self.columns.items() for other in column.sent_as}
 
     @staticmethod
-    def _check_unique(what: str, names: list[str]) -> None:
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"{what} named twice: {', '.join(sorted(twice))}")
+    def _check_unique(what: str, names: list[str], *path: str) -> None:
+        for at, name in enumerate(names):
+            if name in names[:at]:
+                raise Misplaced(f"{what} named twice: {name}", *path[:1], *([at] if path else []), *path[1:])
 
 
 def own_view_name(table: str, rule: str) -> str:

@@ -17,6 +17,7 @@ from schemas.errors import ConfigurationError, TableStopped
 from schemas.evolution import Evolved, in_force, is_evolved, parted, read_evolved
 from schemas.table import TableEntry, TableSpec, views_that_emit
 from schemas.topics import TopicNames
+from streams.specs import SpecMistake
 
 TABLES_SHOWN = 5
 
@@ -238,16 +239,18 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
     looked_at: set[str] = set()
     for table, spec in specs.items():
         _check_told_apart(spec)
-        for name in spec.topics:
+        for at, name in enumerate(spec.topics):
             if name.startswith(f"{own_prefix}."):
-                raise ConfigurationError(f"{table}: {name} is one of our own topics", hint="name the source's topic")
+                raise SpecMistake(
+                    table, ["topics", at], f"{name} is one of our own topics", hint="name the source's topic"
+                )
             if name.startswith("^") or name in looked_at:
                 continue
             looked_at.add(name)
             both = [specs[each] for each in dict.fromkeys([table, *readers(name)])]
             if (why := _cannot_share(both)) is not None:
                 tables = " and ".join(each.table for each in both[:TABLES_SHOWN])
-                raise ConfigurationError(f"{name} would feed both {tables}: {why}", hint=_SHARING)
+                raise SpecMistake(table, ["topics", at], f"{name} would feed both {tables}: {why}", hint=_SHARING)
     names = TopicNames(own_prefix)
     waiting = names.all_alerts_retry("destination")
     own = [names.tables, names.alerts, names.quarantine, names.alerts_redrive, names.alerts_dead, names.status]
@@ -257,8 +260,10 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
     emitted = [*map(names.features, views), *map(names.alerts_state, views)]
     for topic in [*map(names.changes, specs), *emitted, *own, *waiting]:
         if caught := readers(topic):
-            raise ConfigurationError(
-                f"{caught[0]}: its pattern also catches {topic}, a topic of ours",
+            raise SpecMistake(
+                caught[0],
+                ["topics"],
+                f"its pattern also catches {topic}, a topic of ours",
                 hint=f"leave out what begins with {own_prefix}.",
             )
 
@@ -269,7 +274,7 @@ def _check_told_apart(spec: TableSpec) -> None:
     try:
         Router(spec)
     except ConfigurationError as exc:
-        raise ConfigurationError(f"{spec.table}: {exc.message}", hint=exc.hint) from exc
+        raise SpecMistake(spec.table, ["source_table"], exc.message, hint=exc.hint) from exc
 
 
 def _readers(specs: Mapping[str, TableSpec]) -> Callable[[str], list[str]]:
@@ -277,21 +282,25 @@ def _readers(specs: Mapping[str, TableSpec]) -> Callable[[str], list[str]]:
     by_name: dict[str, list[str]] = {}
     patterns: list[tuple[re.Pattern[str], str]] = []
     for table, spec in specs.items():
-        for name in spec.topics:
+        for at, name in enumerate(spec.topics):
             if name.startswith("^"):
-                patterns.append((_pattern(name, table), table))
+                patterns.append((_pattern(name, table, at), table))
             else:
                 by_name.setdefault(name, []).append(table)
     return lambda topic: [*by_name.get(topic, ()), *(table for pattern, table in patterns if pattern.match(topic))]
 
 
-def _pattern(text: str, table: str) -> re.Pattern[str]:
+def _pattern(text: str, table: str, at: int) -> re.Pattern[str]:
     if foreign := _NOT_POSIX.search(text):
-        raise ConfigurationError(
-            f"{table}: {text} holds {foreign[0]}, which Kafka's client and broker do not read as is meant",
+        raise SpecMistake(
+            table,
+            ["topics", at],
+            f"{text} holds {foreign[0]}, which Kafka's client and broker do not read as is meant",
             hint="write POSIX extended regular expressions: [0-9] for a digit, no groups that begin with ?",
         )
     try:
         return re.compile(text)
     except re.error as exc:
-        raise ConfigurationError(f"{table}: {text} is no regular expression: {exc}", hint="^ begins a pattern") from exc
+        raise SpecMistake(
+            table, ["topics", at], f"{text} is no regular expression: {exc}", hint="^ begins a pattern"
+        ) from exc

@@ -105,6 +105,16 @@ class TopicAdmin:
                 found[name] = TopicDescription(name, topic_id, len(said.partitions))
         return found
 
+    def names(self) -> list[str]:
+        """Return the names of all topics that this user may see, sorted.
+
+        Raises:
+            SourceUnavailable: the broker does not answer.
+            ConfigurationError: it refuses to.
+        """
+        found = self._admin.ask(lambda c: c.list_topics(timeout=ANSWER_SECONDS)).topics
+        return sorted(name for name, said in found.items() if said.error is None)
+
     def config(self, topic: str) -> dict[str, str]:
         """Return the broker's settings of a topic."""
         resource = ConfigResource(ResourceType.TOPIC, topic)

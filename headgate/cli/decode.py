@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from headgate.cli.codes import ExitCode, epilog
-from headgate.cli.inferring import AUTO, propose, recognized
+from headgate.cli.inferring import AUTO, propose, recognized, schemas_of_file
 from headgate.cli.printing import say
 from headgate.cli.records import Records, opened
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, load_config
@@ -172,41 +172,10 @@ def _registered(settings: Config, topic: str) -> dict[str, TableSpec]:
 
 
 def _written(paths: list[Path]) -> dict[str, TableSpec]:
-    """Return the specs of files and folders."""
-    from streams.apply import read_specs
+    """Return the specs of files, which may hold several documents, and of folders."""
+    from streams.specs import read_given
 
-    found: dict[str, TableSpec] = {}
-    for path in paths:
-        some = read_specs(path) if path.is_dir() else _of_file(path)
-        if twice := sorted(found.keys() & some.keys()):
-            raise ConfigurationError(f"{path}: table {twice[0]} stands in another file as well", hint="name it once")
-        found |= some
-    return found
-
-
-def _of_file(path: Path) -> dict[str, TableSpec]:
-    """Return the specs of a file, which may hold several documents, as `--print-spec` prints them."""
-    from schemas.document import read_document
-    from schemas.table import TableSpec
-    from streams.apply import read_spec
-
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (UnicodeDecodeError, OSError):
-        lines = []
-    starts = [number for number, line in enumerate(lines) if line.rstrip() == "---"]
-    if not starts:
-        one = read_spec(path)
-        return {one.table: one}
-    found: dict[str, TableSpec] = {}
-    for start, end in zip([-1, *starts], [*starts, len(lines)], strict=True):
-        if any(line.strip() and not line.startswith("#") for line in lines[start + 1 : end]):
-            text = "\n" * (start + 1) + "\n".join(lines[start + 1 : end])  # errors name the lines of the file
-            spec = read_document(text, TableSpec, name=str(path))
-            if spec.table in found:
-                raise ConfigurationError(f"{path}: table {spec.table} stands there twice", hint="name it once")
-            found[spec.table] = spec
-    return found
+    return dict(read_given(paths))
 
 
 def _in_format(specs: dict[str, TableSpec], name: str) -> dict[str, TableSpec]:
@@ -234,13 +203,9 @@ def _schemas(file: Path | None, specs: dict[str, TableSpec], settings: Config | 
     """Return the schemas of a file, else of the registry; the configuration is read only if a table needs one."""
     from connectors.formats import Asking, format_of
     from connectors.registry import registry_of
-    from connectors.registry.known import read_schemas
 
     if file is not None:
-        try:
-            return read_schemas(file.read_text(), name=str(file))
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigurationError(f"{file}: cannot be read", hint="name a file of ids and Avro schemas") from exc
+        return schemas_of_file(file)
     if settings is None and any(isinstance(format_of(spec.format), Asking) for spec in specs.values()):
         settings = load_config(config, os.environ)
     return None if settings is None else registry_of(settings.registry)

@@ -17,6 +17,8 @@ from headgate.cli import (
     run,
     status,
     tables,
+    tables_infer,
+    tables_lint,
     tables_show,
     verify,
     version,
@@ -44,6 +46,10 @@ features.app.command("forget", short_help="Clear what a removed view left.", epi
 app.add_typer(features.app, name="features")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(lake.app, name="lake")
+tables.app.command("infer", short_help="Propose specs from what flows.", epilog=tables_infer.EPILOG)(
+    tables_infer.infer_tables
+)
+tables.app.command("lint", short_help="Say what is risky in specs.", epilog=tables_lint.EPILOG)(tables_lint.lint_tables)
 tables.app.command("show", epilog=tables_show.SHOW_EPILOG)(tables_show.show_table)
 tables.app.command("export", epilog=tables_show.EXPORT_EPILOG)(tables_show.export_table)
 quarantine.app.command("redrive", epilog=quarantine_redrive.EPILOG)(quarantine_redrive.redrive_records)

@@ -21,11 +21,13 @@ from schemas.change import ChangeValue
 from schemas.config import MIB, Config, LakeConfig, read_config
 from schemas.document import read_document
 from schemas.feature_update import FeatureUpdate
+from schemas.risk import RISKS, Level
 from schemas.table import TableSpec
 from schemas.topics import TopicNames
 from schemas.versions import FORMS
 from streams.apply import check_specs
 from streams.registration import own_topic, own_topics
+from streams.specs import Overlay
 from tests.services import Connector, Kafka, RedisServer
 from tests.unit.docs.pages import (
     PAGES,
@@ -55,10 +57,12 @@ def block_id(value: object) -> str:
     return value.place if isinstance(value, Block | Command) else str(value)
 
 
-def read_yaml(block: Block) -> Config | TableSpec:
-    """Read a block of YAML with the model it is for; a table's spec names its table."""
-    if "table" in yaml.safe_load(block.text):
+def read_yaml(block: Block) -> Config | TableSpec | Overlay:
+    """Read a block of YAML with the model it is for; a table's spec names its table, an overlay the tables' topics."""
+    if "table" in (content := yaml.safe_load(block.text)):
         return read_document(block.text, TableSpec, name=block.place)
+    if "topic_prefix" in content:
+        return read_document(block.text, Overlay, name=block.place)
     return read_config(block.text, name=block.place)
 
 
@@ -292,6 +296,17 @@ def test_the_table_of_versions_is_what_the_code_knows() -> None:
     ]
 
     assert known == rows(ROOT / "docs" / "upgrade.md", "what")
+
+
+def test_the_table_of_risks_is_what_the_code_knows() -> None:
+    """Each by its name, with what it means and how it is settled."""
+    known = [
+        [f"`{name}`{' (a note)' if risk.level is Level.NOTE else ''}", risk.what, risk.settle]
+        for name, risk in RISKS.items()
+    ]
+    told = [row for row in rows(ROOT / "docs" / "tables.md", "risk") if row[0].startswith("`")]
+
+    assert known == told
 
 
 def test_the_settings_of_the_lake_are_those_of_the_code() -> None:

@@ -22,6 +22,7 @@ from schemas import versions
 from schemas.document import Strict
 from schemas.errors import ConfigurationError
 from schemas.feature import View
+from schemas.output import Output, latest_view_name
 from schemas.rule import Rule
 from schemas.types import ColumnType, parse_type
 
@@ -126,6 +127,7 @@ class TableSpec(Strict):
     features: list[View] = []
     rules: list[Rule] = []
     lake: LakePolicy = LakePolicy()
+    output: Output = Output()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -156,6 +158,7 @@ class TableSpec(Strict):
         self._check_unique("rule", [rule.rule for rule in self.rules])
         for rule in self.rules:
             self._check_view_of(rule)
+        self.output.check(self.key, self.columns)
         return self
 
     @model_serializer(mode="wrap")
@@ -166,6 +169,8 @@ class TableSpec(Strict):
         for key, default in {"type_changes": "widen", "schema_changes": "ignore", "messages": "ignore"}.items():
             if document.get(key) == default:
                 del document[key]
+        if self.output == Output():
+            document.pop("output", None)
         return document
 
     def _check_view_of(self, rule: Rule) -> None:
@@ -215,8 +220,9 @@ def view_of(spec: TableSpec, rule: Rule) -> str:
 
 
 def views_that_emit(spec: TableSpec) -> set[str]:
-    """Return the views whose updates are wanted: those that say so, and those that a rule reads."""
+    """Return the views whose updates are wanted: those that say so, or that a rule or a latest topic reads."""
     wanted = {view.view for view in spec.features if view.emit}
+    wanted |= {latest_view_name(spec.table)} if spec.output.latest else set()
     return wanted | {view_of(spec, rule) for rule in spec.rules if rule.reads_updates}
 
 

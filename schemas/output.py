@@ -20,9 +20,11 @@ _NOT_IN_VIEWS = re.compile(r"[^a-z0-9_-]")
 class Output(Strict):
     """What a table's outputs are like.
 
+    `cloud_events`: changes have the headers of CloudEvents in binary mode.
     `latest`: its rows as they are now on a compacted topic, `latest_schema` with the schema block of Kafka Connect.
     """
 
+    cloud_events: bool = False
     latest: bool = False
     latest_schema: bool = False
 

@@ -19,6 +19,7 @@ from schemas.config import Config
 from schemas.errors import PoisonRecord, RecordTooLarge, TableStopped
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
+from sinks.cloudevents import event_headers, event_source
 from sinks.quarantine import reason_of
 from sinks.topics import encode_changes
 from streams.chains import Chain
@@ -111,14 +112,22 @@ def produce_changes(
     headers: Headers = [(HEADER_TABLE, table.encode()), (HEADER_SCHEMA_VERSION, b"%d" % entry.schema_version)]
     stream, room = (run.topic, run.assignment.generation, run.partition), outbox.room(headers)
     output, too_large = names.changes(table), list[int]()
+    source = event_source(names.prefix, table) if entry.spec.output.cloud_events else None
     may_have_floors = entry.spec.truncate == "apply" and has_floors(batch)
     for piece, is_floor in pieces(batch) if may_have_floors else ((batch, False),):
         if is_floor and outputs.get(output, 0) <= run.partition:
             raise PartitionsWanted(output, run.topic)
+        of_each = [[*headers, *of_event] for of_event in event_headers(piece, stream, source)] if source else []
+        room = min([room, *map(outbox.room, of_each)])
         before = None if is_floor else previous
         records, last, left_out = encode_changes(piece, stream, before, bytes_max=room, first_origins=first_origins)
+        if left_out and source:
+            of_each = [each for each, at in zip(of_each, piece.offsets, strict=True) if at not in left_out]
         for partition in range(outputs[output]) if is_floor else (run.partition,):
-            outbox.produce_all(output, partition, records, headers)
+            if source:
+                outbox.produce_each(output, partition, records, of_each)
+            else:
+                outbox.produce_all(output, partition, records, headers)
         previous, too_large = previous if is_floor else last, too_large + left_out
     return Produced(_by_operation(table, batch, too_large), previous, too_large, room)
 

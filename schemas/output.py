@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
@@ -20,10 +20,12 @@ _NOT_IN_VIEWS = re.compile(r"[^a-z0-9_-]")
 class Output(Strict):
     """What a table's outputs are like.
 
+    `format`: changes are JSON, or Avro by a schema registry.
     `cloud_events`: changes have the headers of CloudEvents in binary mode.
     `latest`: its rows as they are now on a compacted topic, `latest_schema` with the schema block of Kafka Connect.
     """
 
+    format: Literal["json", "avro"] = "json"
     cloud_events: bool = False
     latest: bool = False
     latest_schema: bool = False

@@ -13,7 +13,8 @@ from schemas.batch import Batch
 
 TYPE = b"headgate.change."
 _SPEC_VERSION = ("ce_specversion", b"1.0")
-_CONTENT_TYPE = ("content-type", b"application/json")
+_JSON = ("content-type", b"application/json")
+_AVRO = ("content-type", b"application/avro")
 
 EventHeaders = list[tuple[str, bytes]]
 
@@ -23,9 +24,9 @@ def event_source(prefix: str, table: str) -> str:
     return f"/{prefix}/changes/{table}"
 
 
-def event_headers(batch: Batch, stream: tuple[str, int, int], source: str) -> list[EventHeaders]:
+def event_headers(batch: Batch, stream: tuple[str, int, int], source: str, *, avro: bool = False) -> list[EventHeaders]:
     """Return the headers of each change; `stream` is origin topic, generation and partition."""
-    same = [_SPEC_VERSION, ("ce_source", source.encode()), _CONTENT_TYPE]
+    same = [_SPEC_VERSION, ("ce_source", source.encode()), _AVRO if avro else _JSON]
     start = ":".join(map(str, stream)).encode()
     rows: Iterable[int] = batch.rows or repeat(0)
     return [

@@ -20,6 +20,7 @@ from schemas.errors import ConfigurationError, VersionRefused
 from schemas.feature import View
 from schemas.table import RuleStart, TableEntry, TableSpec
 from schemas.topics import TopicNames
+from streams.avro_outputs import check_outputs
 from streams.latest_views import check_latest, with_latest_view
 from streams.registration import load_tables, open_admin, write_entries
 from streams.rule_starts import rules_from, starts_now, topics_to_ask
@@ -207,6 +208,7 @@ def apply_folder(config: Config, folder: Path) -> list[TableChange]:
     specs = {table: complete[table] for table in specs}
     check_versions(registered, specs)
     check_latest(config, registered, specs)
+    check_outputs(config, specs)
     names = TopicNames(config.kafka.topic_prefix)
     asked = topics_to_ask(registered, specs, names)
     starts = starts_now(open_admin(config), asked) if asked else {}

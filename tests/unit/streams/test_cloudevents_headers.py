@@ -10,10 +10,12 @@ import pytest
 
 from connectors.transport.producer import Outbox
 from schemas.batch import Batch, rows_of
+from schemas.config import Config
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from sinks.cloudevents import event_source
 from streams.attempt import Produced, produce_changes
+from streams.avro_outputs import OutputForms
 from tests.unit.fakes import Record, assignment_of, run_of
 from tests.unit.sinks.test_changes_topic import batch_of
 
@@ -38,7 +40,13 @@ def produced(
     assignment.generation = 2
     entry = TableEntry(spec=TableSpec.model_validate(document), schema_version=3)
     said = produce_changes(
-        Outbox(note, bytes_max), NAMES, entry, run_of(assignment, 0, [b"x"]), batch, None, outputs or {}
+        Outbox(note, bytes_max),
+        OutputForms(Config(), NAMES),
+        entry,
+        run_of(assignment, 0, [b"x"]),
+        batch,
+        None,
+        outputs or {},
     )
     return records, said
 

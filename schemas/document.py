@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -31,6 +31,15 @@ class Strict(BaseModel):
 
 
 M = TypeVar("M", bound=BaseModel)
+
+
+def without_defaults(model: BaseModel, document: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Take keys out of a model's document that say no more than their default does; older releases refuse them."""
+    fields = type(model).model_fields
+    for name in names:
+        if name in document and getattr(model, name) == fields[name].get_default():
+            del document[name]
+    return document
 
 
 def read_record(data: bytes, model: type[M], form: Form, what: str, *, hint: str) -> M:

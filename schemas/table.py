@@ -19,11 +19,12 @@ from pydantic import (
 )
 
 from schemas import versions
-from schemas.document import Strict
+from schemas.document import Strict, without_defaults
 from schemas.errors import ConfigurationError
 from schemas.feature import View
 from schemas.mistakes import Misplaced, nearest
 from schemas.risk import ALL_COLUMNS, RiskName
+from schemas.output import Output, latest_view_name
 from schemas.rule import Rule
 from schemas.types import ColumnType, parse_type
 
@@ -33,6 +34,10 @@ SENT_AS_MAX = 20  # names of one column
 SOURCE_TABLE_CHARACTERS_MAX = 500
 _OWN_VIEW_RULE_MAX = 49  # so that the whole name is one that a view may have
 OWN_PREFIX = "_hg_"  # the lake's own columns begin with it; a source's column may not
+
+
+# Keys that older releases do not know, and refuse: they are written only where they say something.
+NEWER_KEYS = ("source_table", "type_changes", "schema_changes", "messages", "accepted_risks", "output")
 
 
 def _read_type(value: Any) -> Any:
@@ -66,12 +71,7 @@ class Column(Strict):
 
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
-        document = write(self)
-        if self.unrepresentable == "quarantine":  # they refuse a key that they do not know
-            document.pop("unrepresentable", None)
-        if not self.sent_as:
-            document.pop("sent_as", None)
-        return document
+        return without_defaults(self, write(self), ("unrepresentable", "sent_as"))
 
 
 def _read_column(value: Any) -> Any:
@@ -149,6 +149,7 @@ class TableSpec(Strict):
     rules: list[Rule] = []
     lake: LakePolicy = LakePolicy()
     accepted_risks: dict[RiskName, Accepted] = {}
+    output: Output = Output()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -180,6 +181,7 @@ class TableSpec(Strict):
             self._check_columns(
                 "accepted_risks", [each for each in reasons if each != ALL_COLUMNS], ("accepted_risks", name)
             )
+        self.output.check(self.key, self.columns)
         return self
 
     def _check_view(self, view: View, path: tuple[str | int, ...]) -> None:
@@ -196,15 +198,7 @@ class TableSpec(Strict):
 
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
-        document = write(self)
-        if self.source_table is None:  # they refuse a key that they do not know
-            document.pop("source_table", None)
-        for key, default in {"type_changes": "widen", "schema_changes": "ignore", "messages": "ignore"}.items():
-            if document.get(key) == default:
-                del document[key]
-        if not self.accepted_risks:
-            document.pop("accepted_risks", None)
-        return document
+        return without_defaults(self, write(self), NEWER_KEYS)
 
     def _check_view_of(self, rule: Rule, path: tuple[str | int, ...]) -> None:
         if rule.reads_updates and not self.key:
@@ -259,8 +253,9 @@ def view_of(spec: TableSpec, rule: Rule) -> str:
 
 
 def views_that_emit(spec: TableSpec) -> set[str]:
-    """Return the views whose updates are wanted: those that say so, and those that a rule reads."""
+    """Return the views whose updates are wanted: those that say so, or that a rule or a latest topic reads."""
     wanted = {view.view for view in spec.features if view.emit}
+    wanted |= {latest_view_name(spec.table)} if spec.output.latest else set()
     return wanted | {view_of(spec, rule) for rule in spec.rules if rule.reads_updates}
 
 

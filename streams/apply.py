@@ -22,6 +22,8 @@ from schemas.feature import View
 from schemas.mistakes import nearest
 from schemas.table import RuleStart, TableEntry, TableSpec
 from schemas.topics import TopicNames
+from streams.avro_outputs import check_outputs
+from streams.latest_views import check_latest, with_latest_view
 from streams.registration import load_tables, open_admin, write_entries
 from streams.rule_starts import rules_from, starts_now, topics_to_ask
 from streams.rule_views import check_rules, with_own_views
@@ -159,19 +161,27 @@ def merge(
     result = {}
     for table, spec in specs.items():
         old = entries.get(table)
+        version = _schema_version(old, spec)
+        spec = with_latest_view(spec, version)  # noqa: PLW2901 - it is of this version
         if old is None:
             entry = TableEntry(spec=spec, applied_at=at, rules_from=rules_from(None, spec, starts, names))
             action = "added"
         elif old.spec == spec:
             entry, action = old, "unchanged"
         else:
-            same = old.spec.columns == spec.columns and old.spec.key == spec.key
-            version = old.schema_version + (0 if same else 1)
             begin = rules_from(old, spec, starts, names)
             update = {"spec": spec, "schema_version": version, "applied_at": at, "rules_from": begin}
             entry, action = old.model_copy(update=update), "changed"
         result[table] = (TableChange(table, action, entry.schema_version), entry)  # type: ignore[arg-type]
     return result
+
+
+def _schema_version(old: TableEntry | None, spec: TableSpec) -> int:
+    """Return the version that a spec's columns and key have."""
+    if old is None:
+        return 1
+    same = old.spec.columns == spec.columns and old.spec.key == spec.key
+    return old.schema_version + (0 if same else 1)
 
 
 def apply_folder(config: Config, folder: Path, *, env: str | None = None) -> list[TableChange]:
@@ -193,6 +203,8 @@ def apply_folder(config: Config, folder: Path, *, env: str | None = None) -> lis
         complete = check_specs({**{name: entry.spec for name, entry in registered.items()}, **read}, config)
         specs = {table: complete[table] for table in read}
         check_versions(registered, specs)
+        check_latest(config, registered, specs)
+        check_outputs(config, specs)
     names = TopicNames(config.kafka.topic_prefix)
     asked = topics_to_ask(registered, specs, names)
     starts = starts_now(open_admin(config), asked) if asked else {}

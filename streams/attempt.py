@@ -19,8 +19,10 @@ from schemas.config import Config
 from schemas.errors import PoisonRecord, RecordTooLarge, TableStopped
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
+from sinks.cloudevents import EventHeaders, event_headers, event_source
 from sinks.quarantine import reason_of
 from sinks.topics import encode_changes
+from streams.avro_outputs import OutputForms
 from streams.chains import Chain
 from streams.decoders import Decoders
 from streams.floors import PartitionsWanted, has_floors, pieces
@@ -91,7 +93,7 @@ class Produced(NamedTuple):
 
 def produce_changes(
     outbox: Outbox,
-    names: TopicNames,
+    forms: OutputForms,
     entry: TableEntry,
     run: Run,
     batch: Batch,
@@ -107,20 +109,37 @@ def produce_changes(
     Raises:
         PartitionsWanted: there is a floor among them, and `outputs` does not say.
     """
-    table = entry.spec.table
+    table, output = entry.spec.table, forms.names.changes(entry.spec.table)
     headers: Headers = [(HEADER_TABLE, table.encode()), (HEADER_SCHEMA_VERSION, b"%d" % entry.schema_version)]
     stream, room = (run.topic, run.assignment.generation, run.partition), outbox.room(headers)
-    output, too_large = names.changes(table), list[int]()
+    avro, too_large = forms.of(entry) if entry.spec.output.format == "avro" else None, list[int]()
     may_have_floors = entry.spec.truncate == "apply" and has_floors(batch)
     for piece, is_floor in pieces(batch) if may_have_floors else ((batch, False),):
         if is_floor and outputs.get(output, 0) <= run.partition:
             raise PartitionsWanted(output, run.topic)
+        events = _events(forms, entry, piece, stream)
+        room = min([room, *(outbox.room([*headers, *event]) for event in events)])
         before = None if is_floor else previous
         records, last, left_out = encode_changes(piece, stream, before, bytes_max=room, first_origins=first_origins)
+        if avro is not None:
+            records = [avro.record(key, value) for key, value in records]
+        of_each = [[*headers, *event] for event, at in zip(events, piece.offsets, strict=False) if at not in left_out]
         for partition in range(outputs[output]) if is_floor else (run.partition,):
-            outbox.produce_all(output, partition, records, headers)
+            if of_each:
+                outbox.produce_each(output, partition, records, of_each)
+            else:
+                outbox.produce_all(output, partition, records, headers)
         previous, too_large = previous if is_floor else last, too_large + left_out
     return Produced(_by_operation(table, batch, too_large), previous, too_large, room)
+
+
+def _events(forms: OutputForms, entry: TableEntry, piece: Batch, stream: tuple[str, int, int]) -> list[EventHeaders]:
+    """Return the headers of each change that make it a CloudEvent; none where the table does not want them."""
+    output = entry.spec.output
+    if not output.cloud_events:
+        return []
+    source = event_source(forms.names.prefix, entry.spec.table)
+    return event_headers(piece, stream, source, avro=output.format == "avro")
 
 
 def _by_operation(table: str, batch: Batch, left_out: Collection[int]) -> Counter[tuple[str, str]]:
@@ -146,13 +165,14 @@ class Emitter:
         """`stage` is what quarantine entries say; with `evolve` decoders stop where a table's spec may be bettered."""
         self._config, self._names, self._stage, self._clock = config, names, stage, clock
         self.decoders = Decoders(config, evolve=evolve)
+        self.forms = OutputForms(config, names)
 
     def emit(
         self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run, batch: Batch, previous: int | None
     ) -> int | None:
         """Produce the batch in its order; return the origin offset of the last change that went out."""
         table = entry.spec.table
-        produced = produce_changes(outbox, self._names, entry, run, batch, previous, work.outputs)
+        produced = produce_changes(outbox, self.forms, entry, run, batch, previous, work.outputs)
         for offset in produced.too_large:
             error = output_too_large(produced.room)
             self.quarantine(work, outbox, run, run.offsets().index(offset), error, table)

@@ -7,6 +7,7 @@ committed.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -112,7 +113,7 @@ class NormalizeStage(BaseStage):
         runs = await self._uncontested(group.runs)
         # Looked up once: a spec that changes meanwhile would find runs whose chains are not known.
         work = Attempt({topic: self._tables.of_topic(topic) for topic in by_topic(runs)})
-        runs = await self._with_chains(runs, work)
+        runs = await self._with_schemas(await self._with_chains(runs, work), work)
         if not runs:
             return
         await self._ensure_read(runs, work)
@@ -166,6 +167,22 @@ class NormalizeStage(BaseStage):
                 await self._consumer.pause(topic, stop)
             return [run for run in runs if run.topic not in chained]
         return runs
+
+    async def _with_schemas(self, runs: Sequence[Run], work: Attempt) -> Sequence[Run]:
+        """Have the schemas of tables registered whose changes are Avro; where one is refused, pause its topic."""
+        refused: set[str] = set()
+        for topic in by_topic(runs):
+            readers = work.readers[topic]
+            for entry in readers.entries.values() if readers is not None else ():
+                if entry.spec.output.format != "avro" or self._emitter.forms.is_known(entry):
+                    continue
+                try:
+                    await asyncio.to_thread(self._emitter.forms.of, entry)
+                except TableStopped as stop:
+                    self.last_error = stop
+                    refused.add(topic)
+                    await self._consumer.pause(topic, stop)
+        return [run for run in runs if run.topic not in refused]
 
     async def _uncontested(self, runs: Sequence[Run]) -> Sequence[Run]:
         """Pause the topics of tables that cannot share them, until specs are mended; return the runs of the others.

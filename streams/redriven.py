@@ -32,6 +32,7 @@ from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
 from streams.apart import Picked, decode_apart, decode_nameless, oldest_resent, too_old, without_old
 from streams.attempt import output_too_large, produce_changes
+from streams.avro_outputs import OutputForms
 from streams.chains import Chain, Chains
 from streams.decoders import Decoders
 from streams.evolutions import Evolutions
@@ -81,6 +82,7 @@ class RedriveLane:
         self._config, self._names, self._tables, self._writer = config, names, tables, writer
         self._chains, self._ensure_outputs, self._clock = chains, ensure_outputs, clock
         self._stage, self._evolutions = stage, evolutions
+        self._forms = OutputForms(config, names)
         self._decoders, self._evolving = Decoders(config), Decoders(config, evolve=evolutions is not None)
         self._fixed: set[str] = set()  # tables that could not take up what the records of this group have
         self._ensured: dict[str, int] = {}
@@ -244,7 +246,7 @@ class RedriveLane:
         table, chain = entry.spec.table, work.chains[run.assignment]
         first_origins = {offset: first for offset in batch.offsets if (first := firsts[places[offset]]) is not None}
         previous = chain.before(table, batch.offsets[0])
-        produced = produce_changes(outbox, self._names, entry, run, batch, previous, work.outputs, first_origins)
+        produced = produce_changes(outbox, self._forms, entry, run, batch, previous, work.outputs, first_origins)
         chain.reach(table, produced.last)
         work.counts["redriven"] += produced.emitted.total()
         work.emitted.update(produced.emitted)

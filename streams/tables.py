@@ -258,6 +258,7 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
     own += [names.quarantine_settled, names.redrive]
     views = [view for spec in specs.values() for view in sorted(views_that_emit(spec))]
     emitted = [*map(names.features, views), *map(names.alerts_state, views)]
+    emitted += [names.latest(table) for table, spec in specs.items() if spec.output.latest]
     for topic in [*map(names.changes, specs), *emitted, *own, *waiting]:
         if caught := readers(topic):
             raise SpecMistake(

@@ -247,17 +247,25 @@ def _features(parts: Parts) -> Wired:
 
 
 def _relay(parts: Parts) -> Relay:
+    from streams.latest import LatestTopics
     from streams.relay import RELAY_LANE, Relay
 
     async def ensure_topics(topics: Iterable[str]) -> Mapping[str, int]:
         return await asyncio.to_thread(ensure_fixed_topics, parts.config, parts.admin, topics)
 
     writer = PlainWriter(producer_settings(parts.config, parts.slot, transactional=False))
+    # Its transactions also say who owns a bucket: by the offset of a topic in which nothing ever stands.
+    transactional = is_transactional(parts.config)
+    latest = LatestTopics(
+        parts.names, parts.tables, writer=writer_of(parts, transactional=transactional), catch_up=parts.catch_up
+    )
     relay = Relay(
-        parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer, writer=writer,
+        parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer, writer=writer, latest=latest,
         ensure_topics=ensure_topics,
     )  # fmt: skip
-    parts.consumer.lane(RELAY_LANE, relay.topics(), relay.step, **_limits(parts))
+    parts.consumer.lane(
+        RELAY_LANE, relay.topics(), relay.step, commits=not transactional, goes_on=True, **_limits(parts)
+    )
     return relay
 
 

@@ -63,13 +63,14 @@ def columns_of(entry: TableEntry) -> list[dict[str, Any]]:
 
 
 def as_yaml(entry: TableEntry) -> str:
-    """Return a spec as people write it: without defaults, and without the views that rules make for themselves."""
+    """Return a spec as people write it: without defaults, and without views that were not written but made."""
     import yaml
 
+    from schemas.output import latest_view_name
     from schemas.table import own_view_name
 
     spec = entry.spec
-    own = {own_view_name(spec.table, rule.rule) for rule in spec.rules}
+    own = {latest_view_name(spec.table), *(own_view_name(spec.table, rule.rule) for rule in spec.rules)}
     document = spec.model_copy(update={"features": [view for view in spec.features if view.view not in own]})
     content = document.model_dump(mode="json", exclude_defaults=True)
     content["columns"] = {

@@ -89,7 +89,8 @@ def topic_row(topic: str, config: Config) -> list[str]:
     if topic in {names.quarantine, names.quarantine_settled, names.redrive}:
         days = f"`kafka.quarantine_retention_hours` ({days})"
     cleanup = made.config()["cleanup.policy"].replace(",", " and ")
-    told = {names.features("<view>"): "8, or fewer that divide `redis.buckets`", names.relay: "as `redis.buckets`"}
+    spread = "8, or fewer that divide `redis.buckets`"
+    told = {names.features("<view>"): spread, names.latest("<table>"): spread, names.relay: "as `redis.buckets`"}
     of = {names.alerts_state("<view>"): "the view's topic", names.redrive: "the largest source topic"}.get(
         topic, "its largest source topic"
     )
@@ -282,6 +283,7 @@ def test_the_table_of_topics_is_what_the_code_makes() -> None:
     config, names = Config(), TopicNames()
     waiting = f"{names.alerts_retry_prefix}<destination>.<delay>s"
     by_need = [names.changes("<table>"), names.features("<view>"), names.relay, names.alerts_state("<view>"), waiting]
+    by_need.append(names.latest("<table>"))
     made = sorted([*own_topics(config), *by_need])
 
     found = [row[:3] for row in rows(ROOT / "docs" / "topics.md", "topic")]

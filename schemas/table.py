@@ -20,8 +20,10 @@ from pydantic import (
 
 from schemas import versions
 from schemas.document import Strict
+from schemas.epoch import EpochStart
 from schemas.errors import ConfigurationError
 from schemas.feature import View
+from schemas.position import EPOCH_MAX
 from schemas.rule import Rule
 from schemas.types import ColumnType, parse_type
 
@@ -252,16 +254,28 @@ class TableEntry(Strict):
     """What `headgate.tables` keeps of a table: its spec, and what the verbs of the command line asked for.
 
     `generation` is the highest asked for so far, `decisions` are by topic (source topics and the output topic),
-    `resumed` counts how often workers were told to try again what they paused by themselves.
+    `resumed` counts how often workers were told to try again what they paused by themselves. `epochs` say by topic
+    where epochs begin, in their order; `resynced` is the epoch of which somebody said that its rows are all there.
     """
 
     spec: TableSpec
     schema_version: Annotated[int, Field(ge=1)] = 1
-    epoch: Annotated[int, Field(ge=0, le=9_999)] = 0
+    epoch: Annotated[int, Field(ge=0, le=EPOCH_MAX)] = 0
     generation: Annotated[int, Field(ge=0)] = 0
     decisions: dict[str, Decision] = {}
     resumed: Annotated[int, Field(ge=0)] = 0
     paused: str | None = None
     applied_at: str = ""
     rules_from: dict[str, RuleStart] = {}  # a rule without: from the first record of its topic
+    epochs: dict[str, list[EpochStart]] = {}
+    resynced: Annotated[int, Field(ge=0, le=EPOCH_MAX)] = 0
     v: int = versions.TABLE_ENTRY.writes
+
+    @model_serializer(mode="wrap")
+    def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
+        document = write(self)
+        if not self.epochs:  # they refuse a key that they do not know
+            document.pop("epochs", None)
+        if not self.resynced:
+            document.pop("resynced", None)
+        return document

@@ -16,6 +16,7 @@ from headgate.cli import (
     run,
     status,
     tables,
+    tables_resync,
     tables_show,
     verify,
     version,
@@ -44,6 +45,9 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(lake.app, name="lake")
 tables.app.command("show", epilog=tables_show.SHOW_EPILOG)(tables_show.show_table)
 tables.app.command("export", epilog=tables_show.EXPORT_EPILOG)(tables_show.export_table)
+tables.app.command("resync", short_help="Take a table's rows anew.", epilog=tables_resync.EPILOG)(
+    tables_resync.resync_table
+)
 quarantine.app.command("redrive", epilog=quarantine_redrive.EPILOG)(quarantine_redrive.redrive_records)
 app.add_typer(quarantine.app, name="quarantine")
 app.command("verify", short_help="Compare a table with its source database.", epilog=verify.EPILOG)(verify.verify)

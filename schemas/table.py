@@ -25,6 +25,7 @@ from schemas.errors import ConfigurationError
 from schemas.feature import View
 from schemas.position import EPOCH_MAX
 from schemas.rule import Rule
+from schemas.signals import Signals
 from schemas.types import ColumnType, parse_type
 
 TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,127}$")]
@@ -128,6 +129,7 @@ class TableSpec(Strict):
     features: list[View] = []
     rules: list[Rule] = []
     lake: LakePolicy = LakePolicy()
+    signals: Signals | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -168,6 +170,8 @@ class TableSpec(Strict):
         for key, default in {"type_changes": "widen", "schema_changes": "ignore", "messages": "ignore"}.items():
             if document.get(key) == default:
                 del document[key]
+        if self.signals is None:
+            document.pop("signals", None)
         return document
 
     def _check_view_of(self, rule: Rule) -> None:

@@ -16,6 +16,7 @@ from headgate.cli import (
     run,
     status,
     tables,
+    tables_backfill,
     tables_resync,
     tables_show,
     verify,
@@ -45,6 +46,9 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(lake.app, name="lake")
 tables.app.command("show", epilog=tables_show.SHOW_EPILOG)(tables_show.show_table)
 tables.app.command("export", epilog=tables_show.EXPORT_EPILOG)(tables_show.export_table)
+tables.app.command("backfill", short_help="Have rows of a table read again.", epilog=tables_backfill.EPILOG)(
+    tables_backfill.backfill_table
+)
 tables.app.command("resync", short_help="Take a table's rows anew.", epilog=tables_resync.EPILOG)(
     tables_resync.resync_table
 )

@@ -20,12 +20,15 @@ from pydantic import (
 
 from schemas import versions
 from schemas.document import Strict, without_defaults
+from schemas.epoch import EpochStart
 from schemas.errors import ConfigurationError
 from schemas.feature import View
 from schemas.mistakes import Misplaced, nearest
-from schemas.risk import ALL_COLUMNS, RiskName
 from schemas.output import Output, latest_view_name
+from schemas.position import EPOCH_MAX
+from schemas.risk import ALL_COLUMNS, RiskName
 from schemas.rule import Rule
+from schemas.signals import Signals
 from schemas.types import ColumnType, parse_type
 
 TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,127}$")]
@@ -37,7 +40,7 @@ OWN_PREFIX = "_hg_"  # the lake's own columns begin with it; a source's column m
 
 
 # Keys that older releases do not know, and refuse: they are written only where they say something.
-NEWER_KEYS = ("source_table", "type_changes", "schema_changes", "messages", "accepted_risks", "output")
+NEWER_KEYS = ("source_table", "type_changes", "schema_changes", "messages", "accepted_risks", "output", "signals")
 
 
 def _read_type(value: Any) -> Any:
@@ -62,6 +65,7 @@ class Column(Strict):
     `encoding` is the semantic type of the source's format, for Debezium its name without `io.debezium.`, such as
     `time.MicroTimestamp` or `data.VariableScaleDecimal`. None: the format's default for `type`. `unrepresentable` says
     what becomes of a value that the type cannot hold, such as infinity: its record goes to quarantine, or it is null.
+    `sent_as` are other names under which records have the column, because the source renamed its own.
     """
 
     type: TypeText
@@ -150,6 +154,7 @@ class TableSpec(Strict):
     lake: LakePolicy = LakePolicy()
     accepted_risks: dict[RiskName, Accepted] = {}
     output: Output = Output()
+    signals: Signals | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -291,16 +296,23 @@ class TableEntry(Strict):
     """What `headgate.tables` keeps of a table: its spec, and what the verbs of the command line asked for.
 
     `generation` is the highest asked for so far, `decisions` are by topic (source topics and the output topic),
-    `resumed` counts how often workers were told to try again what they paused by themselves.
+    `resumed` counts how often workers were told to try again what they paused by themselves. `epochs` say by topic
+    where epochs begin, in their order; `resynced` is the epoch of which somebody said that its rows are all there.
     """
 
     spec: TableSpec
     schema_version: Annotated[int, Field(ge=1)] = 1
-    epoch: Annotated[int, Field(ge=0, le=9_999)] = 0
+    epoch: Annotated[int, Field(ge=0, le=EPOCH_MAX)] = 0
     generation: Annotated[int, Field(ge=0)] = 0
     decisions: dict[str, Decision] = {}
     resumed: Annotated[int, Field(ge=0)] = 0
     paused: str | None = None
     applied_at: str = ""
     rules_from: dict[str, RuleStart] = {}  # a rule without: from the first record of its topic
+    epochs: dict[str, list[EpochStart]] = {}
+    resynced: Annotated[int, Field(ge=0, le=EPOCH_MAX)] = 0
     v: int = versions.TABLE_ENTRY.writes
+
+    @model_serializer(mode="wrap")
+    def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
+        return without_defaults(self, write(self), ("epochs", "resynced"))

@@ -243,13 +243,17 @@ def output_too_large(bytes_max: int) -> RecordTooLarge:
 def state_of(assignment: Assignment) -> PartitionState:
     """Return the state of a partition: this worker's, else the one committed with its offset."""
     if assignment.state is None:
-        text = assignment.metadata
-        found = msgspec.json.decode(text, type=PartitionState) if text else PartitionState()
+        found = read_state(assignment.metadata)
         # Behind a gap nobody knows what the change before was: the chain breaks there, so that its readers see it.
         broken = PartitionState(None, found.memory, found.table, found.chained)
         assignment.state = found if assignment.gap is None else broken
     state: PartitionState = assignment.state
     return state
+
+
+def read_state(text: str) -> PartitionState:
+    """Return the state that a committed offset's text says; of an empty one, that of a partition never read."""
+    return msgspec.json.decode(text, type=PartitionState) if text else PartitionState()
 
 
 def metadata_of(state: PartitionState) -> str:

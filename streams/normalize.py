@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from connectors.transport.chunk import Group, Run, by_topic
@@ -22,9 +22,11 @@ from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.attempt import Attempt, Emitter, PartitionState, metadata_of, state_of
 from streams.chains import Chains
+from streams.epochs import epoch_of, of_epoch, parted
 from streams.evolutions import Evolutions
 from streams.evolving import TableEvolves
 from streams.floors import write_floors
+from streams.resyncs import Broker, Resyncs
 from streams.shared import SharedTopics, is_chained
 from streams.stage import BaseStage
 from streams.tables import TableDirectory
@@ -57,11 +59,13 @@ class NormalizeStage(BaseStage):
         chains: Chains,
         ensure_outputs: Callable[[Mapping[str, Output]], Awaitable[Mapping[str, int]]],
         evolutions: Evolutions | None = None,
+        broker: Broker | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`ensure_outputs` makes or enlarges output topics, and returns how many partitions each has now.
 
         Without `evolutions` no table takes up what its records have: what its spec refuses goes to quarantine.
+        Without `broker` no resync is completed.
         """
         super().__init__()
         self._names, self._tables = names, tables
@@ -69,6 +73,11 @@ class NormalizeStage(BaseStage):
         self._evolutions = evolutions
         self._emitter = Emitter(config, names=names, stage=self.name, clock=clock, evolve=evolutions is not None)
         self._shared = SharedTopics(self._emitter, chains)
+        self.resyncs = Resyncs(
+            self, names=names, tables=tables, writer=writer, consumer=consumer, chains=chains,
+            ensure=self._ensure_floors, broker=broker, clock=clock,
+        )  # fmt: skip
+        self._looking: asyncio.Task[None] | None = None
         self._ensured: dict[str, int] = {}
         self._contested: set[str] = set()
         self._wide = False
@@ -78,9 +87,13 @@ class NormalizeStage(BaseStage):
         """Open the producer; a predecessor of the same slot is fenced from here on."""
         await self._writer.start()
         await self._ensure_known(set(self._tables))
+        self._looking = asyncio.create_task(self.resyncs.run()) if self.resyncs.has_broker else None
 
     async def stop(self) -> None:
         """Close the producer."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         if self._evolutions is not None:
             await self._evolutions.close()
         await self._writer.close()
@@ -89,6 +102,10 @@ class NormalizeStage(BaseStage):
         """Return what the producer waits for, None if nothing."""
         found: HeadgateError | None = self._writer.waits_for()
         return found
+
+    def resyncing(self) -> dict[str, dict[str, Any]]:
+        """Return how far resyncs are, by table, as far as this worker completes them."""
+        return self.resyncs.progress()
 
     def topics(self) -> list[str]:
         """Return the source topics of all tables that run."""
@@ -116,20 +133,22 @@ class NormalizeStage(BaseStage):
         runs = await self._with_schemas(await self._with_chains(runs, work), work)
         if not runs:
             return
+        runs = parted(runs, work.readers)
         await self._ensure_read(runs, work)
         failpoint("normalize.before_write")
-        try:
-            report: WriteReport = await write_floors(
-                lambda: self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live)),
-                work.outputs,
-                lambda floor: self._ensure({floor.output: Output([floor.source], self._ensured[floor.output])}),
-            )
-        except TransactionAborted as exc:
-            await self._blame(exc, runs, work)
-            raise
-        failpoint("normalize.after_write")
-        self._wide = report.partitions > GATHER_PARTITIONS
-        self._settle(work)
+        async with self.resyncs.alone:
+            try:
+                report: WriteReport = await write_floors(
+                    lambda: self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live)),
+                    work.outputs,
+                    lambda floor: self._ensure({floor.output: Output([floor.source], self._ensured[floor.output])}),
+                )
+            except TransactionAborted as exc:
+                await self._blame(exc, runs, work)
+                raise
+            failpoint("normalize.after_write")
+            self._wide = report.partitions > GATHER_PARTITIONS
+            self._settle(work)
         # Done before paused: a pause reads again from the first record that is not done, and these are written.
         written = [part for run in runs if (part := work.written(run)) is not None]
         group.done(
@@ -148,10 +167,12 @@ class NormalizeStage(BaseStage):
         def work(outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
             for one in runs:
                 self._emitter.quarantine(attempt, outbox, one, 0, error, table)
+                attempt.nexts[one.assignment] = one.next
             return [Advance(one.assignment, one.next, metadata_of(state_of(one.assignment))) for one in runs]
 
-        await self._writer.write([run], work)
-        self._settle(attempt)
+        async with self.resyncs.alone:
+            await self._writer.write([run], work)
+            self._settle(attempt)
 
     # ── topics that cannot be read now ──
 
@@ -229,20 +250,20 @@ class NormalizeStage(BaseStage):
                 work.nexts[run.assignment] = run.next
                 self._emitter.unregistered(work, outbox, run, range(len(run)), run.topic)
             return
-        whole: list[Run] = []
+        whole: dict[int, list[Run]] = {}  # by epoch
         for run in runs:
             if not is_chained(run, work):
-                whole.append(run)
+                whole.setdefault(epoch_of(readers.first, run), []).append(run)
             elif run.assignment not in work.stops:
                 self._shared.run(work, outbox, readers, run)
-        if whole:
-            self._whole(work, outbox, readers.first, whole)
+        for epoch, some in sorted(whole.items()):
+            self._whole(work, outbox, readers.first, epoch, some)
 
-    def _whole(self, work: Attempt, outbox: Outbox, entry: TableEntry, runs: list[Run]) -> None:
-        """Work on runs of a topic whose records are all of one table."""
-        decoder = self._emitter.decoders.of(entry)
+    def _whole(self, work: Attempt, outbox: Outbox, entry: TableEntry, epoch: int, runs: list[Run]) -> None:
+        """Work on runs of a topic whose records are all of one table, and of one epoch."""
+        decoder = self._emitter.decoders.of(entry, epoch)
         memories = [work.memories.setdefault(run.assignment, work.states[run.assignment].memory.copy()) for run in runs]
-        together = decode_together(decoder, entry, runs, memories)
+        together = decode_together(decoder, of_epoch(entry, epoch), runs, memories)
         for index, run in enumerate(runs):
             if run.assignment not in work.stops:
                 decoded = together[index] if together is not None else decoder.decode(run, memories[index])
@@ -266,6 +287,7 @@ class NormalizeStage(BaseStage):
         self._shared.settle(work)
         for assignment, state in work.states.items():
             assignment.state = state
+        self.resyncs.reached(work.nexts)
         self.counts.update(work.counts)
         self.quarantined.update(work.quarantined)
         self.emitted.update(work.emitted)
@@ -314,6 +336,10 @@ class NormalizeStage(BaseStage):
                     least = max(run.partition + 1, wanted[output].partitions if output in wanted else 0)
                     wanted[output] = Output([run.topic], least)
         await self._ensure(wanted)
+
+    async def _ensure_floors(self, output: str, sources: Collection[str]) -> int:
+        """Return how many partitions an output has now, that a floor is to stand in."""
+        return (await self._ensure({output: Output(sorted(sources), self._ensured.get(output, 0))}))[output]
 
     async def _ensure(self, wanted: Mapping[str, Output]) -> Mapping[str, int]:
         """Return how many partitions outputs have now; one whose sources may not be read is not made, and not told."""

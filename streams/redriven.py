@@ -35,6 +35,7 @@ from streams.attempt import output_too_large, produce_changes
 from streams.avro_outputs import OutputForms
 from streams.chains import Chain, Chains
 from streams.decoders import Decoders
+from streams.epochs import epoch_at_origin
 from streams.evolutions import Evolutions
 from streams.evolving import EvolveFirst, ImpatientDecoder
 from streams.floors import write_floors
@@ -121,10 +122,10 @@ class RedriveLane:
         if self._tables.get(table) is first.entry:
             self._fixed.add(table)
 
-    def _decoder_of(self, entry: TableEntry) -> Decoder:
+    def _decoder_of(self, entry: TableEntry, epoch: int) -> Decoder:
         if entry.spec.table in self._fixed:
-            return self._decoders.of(entry)
-        return ImpatientDecoder(self._evolving.of(entry), entry)
+            return self._decoders.of(entry, epoch)
+        return ImpatientDecoder(self._evolving.of(entry, epoch), entry)
 
     async def _take_up(self, runs: Sequence[Run]) -> None:
         try:
@@ -177,10 +178,10 @@ class RedriveLane:
             entry, named = found
             (by_table if named else nameless).setdefault(entry.spec.table, (entry, []))[1].append(index)
         for entry, indices in by_table.values():
-            for some in _side_by_side(run, indices, firsts):
-                self._table(work, outbox, run, entry, some, firsts)
+            for epoch, some in _side_by_side(run, indices, firsts, entry):
+                self._table(work, outbox, run, (entry, epoch), some, firsts)
         for entry, indices in nameless.values():
-            for some in _side_by_side(run, indices, firsts):
+            for _, some in _side_by_side(run, indices, firsts, entry):
                 self._nameless(work, outbox, run, entry, some)
 
     def _route(self, first: Origin | None, value: bytes | None) -> tuple[TableEntry, bool] | HeadgateError:
@@ -221,11 +222,12 @@ class RedriveLane:
             work.counts.update({f"skipped_{reason}": n for reason, n in decoded.skipped.items()})
 
     def _table(
-        self, work: _Work, outbox: Outbox, run: Run, entry: TableEntry, records: Picked, firsts: list[Origin | None]
-    ) -> None:
-        """Work on records of one table that once stood in one stream, in their order."""
-        now = run.offsets()
-        for some, decoded in decode_apart(self._decoder_of(entry), records):
+        self, work: _Work, outbox: Outbox, run: Run, of: tuple[TableEntry, int], records: Picked,
+        firsts: list[Origin | None],
+    ) -> None:  # fmt: skip
+        """Work on records of one table and epoch that once stood in one stream, in their order."""
+        now, (entry, epoch) = run.offsets(), of
+        for some, decoded in decode_apart(self._decoder_of(entry, epoch), records):
             batch, old = without_old(decoded.batch, oldest_resent(self._clock(), self._config.limits))
             at_first = dict(zip(some.offsets(), some.indices, strict=True))
             faults = {some.indices[each.index]: each.error for each in decoded.rejected}
@@ -297,18 +299,24 @@ class RedriveLane:
             self._refused.add(self._names.table_of(error.topic))
 
 
-def _side_by_side(run: Run, indices: list[int], firsts: list[Origin | None]) -> Iterator[Picked]:
-    """Yield those records together that once stood in one stream in this order: only so do they make one batch."""
+def _side_by_side(
+    run: Run, indices: list[int], firsts: list[Origin | None], entry: TableEntry
+) -> Iterator[tuple[int, Picked]]:
+    """Yield those records together that once stood in one stream in this order: only so do they make one batch.
+
+    Those of one epoch of the table, which comes first.
+    """
     some: list[int] = []
-    stream, offsets = ("", 0), list[int]()
+    stream, offsets = ("", 0, 0), list[int]()
     for index in indices:
         first = firsts[index]
         assert first is not None, "what has no first origin is of no table"
         topic, generation, _, offset = first
-        if some and (stream != (topic, generation) or offset <= offsets[-1]):
-            yield Picked(run, some, stream[0], offsets)
+        here = (topic, generation, epoch_at_origin(entry, first))
+        if some and (stream != here or offset <= offsets[-1]):
+            yield stream[2], Picked(run, some, stream[0], offsets)
             some, offsets = [], []
-        stream = (topic, generation)
+        stream = here
         some.append(index)
         offsets.append(offset)
-    yield Picked(run, some, stream[0], offsets)
+    yield stream[2], Picked(run, some, stream[0], offsets)

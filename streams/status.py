@@ -129,12 +129,13 @@ def table_status(table: str, partitions: list[PartitionView], at: Standing, now:
         "evolved": evolved_columns(at.tables.get(table)) if at.name == "normalize" else [],
         "pending": {"done": filling.done, "total": filling.total} if filling is not None else None,
         "sweeping": hasattr(at.stage, "sweeping") and table in at.stage.sweeping(),
+        "resync": at.stage.resyncing().get(table) if hasattr(at.stage, "resyncing") else None,
     }
 
 
 def _hint(paused: PartitionView, table: str) -> str:
     """Return what to do about a pause; one that this worker made by itself does not hold the table's other workers."""
-    if not paused.stopped or "tables resume" in paused.hint:
+    if not paused.stopped or "tables res" in paused.hint:
         return naming(paused.hint, table)
     again = f"this worker alone paused it: `headgate tables resume {table}` has all workers try again"
     return f"{paused.hint}; {again}" if paused.hint else again
@@ -156,6 +157,7 @@ def paused_status(entry: TableEntry) -> dict[str, Any]:
         "evolved": evolved_columns(entry),
         "pending": None,
         "sweeping": False,
+        "resync": None,
     }
 
 

@@ -22,7 +22,7 @@ from streams.poison import Quarantine
 from streams.registration import ensure_fixed_topics, own_topic, write_evolved
 from streams.resume import book_of, decided
 from streams.schema_gate import CatchUp, nothing_new
-from streams.settings import is_transactional, producer_settings
+from streams.settings import is_embedded, is_transactional, producer_settings
 from streams.stage import MAIN_LANE, Stage
 from streams.tables import TableDirectory
 
@@ -121,6 +121,7 @@ def _normalize(parts: Parts) -> Wired:
     from streams.chains import chains_of
     from streams.evolutions import Evolutions
     from streams.normalize import NormalizeStage, Output
+    from streams.stands import NormalizeStands
 
     config, transactional = parts.config, is_transactional(parts.config)
 
@@ -143,6 +144,7 @@ def _normalize(parts: Parts) -> Wired:
     stage = NormalizeStage(
         config, names=parts.names, tables=parts.tables, writer=writer, consumer=parts.consumer,
         chains=chains_of(config), ensure_outputs=ensure_outputs, evolutions=evolutions,
+        broker=None if is_embedded(config) else NormalizeStands(config, parts.admin),
     )  # fmt: skip
 
     def group_records_max() -> int:

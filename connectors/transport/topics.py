@@ -207,6 +207,11 @@ class TopicAdmin:
         highs = self._offsets(asked, OffsetSpec.latest())
         return {key: (low, highs[key]) for key, low in lows.items() if key in highs}
 
+    def offsets_at(self, keys: Iterable[Key], timestamp_ms: int) -> dict[Key, int]:
+        """Return the first offset of each log that was written at a time or later; those without one are left out."""
+        found = self._offsets([TopicPartition(*key) for key in keys], OffsetSpec.for_timestamp(timestamp_ms))
+        return {key: offset for key, offset in found.items() if offset >= 0}
+
     def _offsets(self, asked: Sequence[TopicPartition], spec: OffsetSpec) -> dict[Key, int]:
         if not asked:
             return {}

@@ -164,8 +164,7 @@ def refuse_resync(table: str, reason: str) -> None:
         raise TableStopped(
             short,
             f"{table} stays paused: {reason}",
-            hint="its source is not what was read before, so it needs a resync, which comes in a later version; "
-            "until then apply it under another table name",
+            hint=f"its source is not what was read before: `headgate tables resync {table}` takes its rows anew",
         )
 
 

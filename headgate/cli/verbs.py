@@ -17,8 +17,10 @@ from headgate.cli import (
     run,
     status,
     tables,
+    tables_backfill,
     tables_infer,
     tables_lint,
+    tables_resync,
     tables_show,
     verify,
     version,
@@ -52,6 +54,12 @@ tables.app.command("infer", short_help="Propose specs from what flows.", epilog=
 tables.app.command("lint", short_help="Say what is risky in specs.", epilog=tables_lint.EPILOG)(tables_lint.lint_tables)
 tables.app.command("show", epilog=tables_show.SHOW_EPILOG)(tables_show.show_table)
 tables.app.command("export", epilog=tables_show.EXPORT_EPILOG)(tables_show.export_table)
+tables.app.command("backfill", short_help="Have rows of a table read again.", epilog=tables_backfill.EPILOG)(
+    tables_backfill.backfill_table
+)
+tables.app.command("resync", short_help="Take a table's rows anew.", epilog=tables_resync.EPILOG)(
+    tables_resync.resync_table
+)
 quarantine.app.command("redrive", epilog=quarantine_redrive.EPILOG)(quarantine_redrive.redrive_records)
 app.add_typer(quarantine.app, name="quarantine")
 app.command("verify", short_help="Compare a table with its source database.", epilog=verify.EPILOG)(verify.verify)

@@ -22,6 +22,7 @@ from schemas import versions
 from schemas.document import Strict
 from schemas.errors import ConfigurationError
 from schemas.feature import View
+from schemas.mask import OF_KEYS, TRUNCATE, MaskOrNone, Masks, masked_type
 from schemas.rule import Rule
 from schemas.types import ColumnType, parse_type
 
@@ -55,12 +56,14 @@ class Column(Strict):
     `encoding` is the semantic type of the source's format, for Debezium its name without `io.debezium.`, such as
     `time.MicroTimestamp` or `data.VariableScaleDecimal`. None: the format's default for `type`. `unrepresentable` says
     what becomes of a value that the type cannot hold, such as infinity: its record goes to quarantine, or it is null.
+    With a `mask` its values are read as `type`, and nothing else of them is written than what the mask leaves.
     """
 
     type: TypeText
     encoding: str | None = None
     unrepresentable: Annotated[Literal["quarantine", "null"], BeforeValidator(_read_null)] = "quarantine"
     sent_as: Annotated[list[str], Field(max_length=SENT_AS_MAX)] = []
+    mask: MaskOrNone = None
 
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
@@ -69,6 +72,8 @@ class Column(Strict):
             document.pop("unrepresentable", None)
         if not self.sent_as:
             document.pop("sent_as", None)
+        if self.mask is None:
+            document.pop("mask", None)
         return document
 
 
@@ -126,6 +131,12 @@ class TableSpec(Strict):
     features: list[View] = []
     rules: list[Rule] = []
     lake: LakePolicy = LakePolicy()
+    masks: Masks = Masks()
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether a column has a mask, or would have one if it came."""
+        return self.masks.unknown_columns is not None or any(column.mask for column in self.columns.values())
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -152,6 +163,7 @@ class TableSpec(Strict):
                 "truncate: apply is for a table of one topic: of several, a truncate of one would take the rows of "
                 "all; write `pause`, or make a table for each topic"
             )
+        self._check_masks()
         self._check_unique("view", [view.view for view in self.features])
         self._check_unique("rule", [rule.rule for rule in self.rules])
         for rule in self.rules:
@@ -166,7 +178,33 @@ class TableSpec(Strict):
         for key, default in {"type_changes": "widen", "schema_changes": "ignore", "messages": "ignore"}.items():
             if document.get(key) == default:
                 del document[key]
+        if self.masks == Masks():
+            document.pop("masks", None)
         return document
+
+    def _check_masks(self) -> None:
+        masked = {name: column.mask for name, column in self.columns.items() if column.mask is not None}
+        left = set(self.columns)
+        for name, mask in masked.items():
+            try:
+                if masked_type(self.columns[name].type, mask) is None:
+                    left.remove(name)
+            except ValueError as exc:
+                raise ValueError(f"column {name}: {exc}") from None
+        if foreign := [name for name in self.key if name in masked and masked[name].how not in OF_KEYS]:
+            raise ValueError(
+                f"key: {', '.join(foreign)} must stay one value each: of a key only {' and '.join(sorted(OF_KEYS))} "
+                "are masks"
+            )
+        if not left:
+            raise ValueError("masks: no column is left")
+        for view in self.features:
+            if gone := [name for name in [*view.columns, *(view.entity_key or [])] if name not in left]:
+                raise ValueError(f"view {view.view}: {', '.join(gone)} is dropped by its mask")
+            if view.event_time in masked and masked[view.event_time].how != TRUNCATE:
+                raise ValueError(f"view {view.view}: the mask of {view.event_time} leaves no time of it")
+        if self.masks.unknown_columns is not None and self.unknown_columns != "add":
+            raise ValueError("masks.unknown_columns is of columns that are added: write unknown_columns: add")
 
     def _check_view_of(self, rule: Rule) -> None:
         if rule.reads_updates and not self.key:
@@ -264,4 +302,12 @@ class TableEntry(Strict):
     paused: str | None = None
     applied_at: str = ""
     rules_from: dict[str, RuleStart] = {}  # a rule without: from the first record of its topic
+    mask_keys: dict[str, str] = {}  # by name the ids of the keys that the table's hashes and tokens were begun with
     v: int = versions.TABLE_ENTRY.writes
+
+    @model_serializer(mode="wrap")
+    def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
+        document = write(self)
+        if not self.mask_keys:  # they refuse a key that they do not know
+            document.pop("mask_keys", None)
+        return document

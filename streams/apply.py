@@ -18,8 +18,10 @@ from schemas.config import Config, LimitsConfig
 from schemas.document import read_document
 from schemas.errors import ConfigurationError, VersionRefused
 from schemas.feature import View
+from schemas.masked import masked_spec
 from schemas.table import RuleStart, TableEntry, TableSpec
 from schemas.topics import TopicNames
+from streams.mask_keys import mask_keys_of, pinned_for
 from streams.registration import load_tables, open_admin, write_entries
 from streams.rule_starts import rules_from, starts_now, topics_to_ask
 from streams.rule_views import check_rules, with_own_views
@@ -27,6 +29,7 @@ from streams.rules import RuleEngine
 from streams.tables import check_topics
 
 SPEC_FILES_MAX = 10_000
+NO_KEYS: Mapping[str, Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,9 @@ def check_specs(specs: Mapping[str, TableSpec], config: Config) -> dict[str, Tab
             spec = written
             try:
                 format_of(spec.format, registry).decoder(TableEntry(spec=spec), LimitsConfig())
-                spec = complete[table] = with_own_views(written, engine)
-                check_rules(spec, engine)
+                behind = with_own_views(masked_spec(written), engine)  # rules read what the masks leave
+                spec = complete[table] = written.model_copy(update={"features": behind.features})
+                check_rules(behind, engine)
             except ConfigurationError as exc:
                 raise ConfigurationError(f"{spec.table}: {exc.message}", hint=exc.hint) from exc
             _check_start(spec)
@@ -157,24 +161,28 @@ def merge(
     at: str,
     starts: Mapping[str, RuleStart],
     names: TopicNames,
+    mask_keys: Mapping[str, Mapping[str, str]] = NO_KEYS,
 ) -> dict[str, tuple[TableChange, TableEntry]]:
     """Return what becomes of each of `specs`; pure. What the verbs set (pause, epoch, generation) stays as it is.
 
-    `starts` are the ends of the topics that new and changed rules read, by topic.
+    `starts` are the ends of the topics that new and changed rules read, by topic; `mask_keys` what the entries of
+    tables with masks keep of their keys.
     """
     result = {}
     for table, spec in specs.items():
-        old = entries.get(table)
+        old, pinned = entries.get(table), dict(mask_keys.get(table, {}))
         if old is None:
-            entry = TableEntry(spec=spec, applied_at=at, rules_from=rules_from(None, spec, starts, names))
+            begin = rules_from(None, spec, starts, names)
+            entry = TableEntry(spec=spec, applied_at=at, rules_from=begin, mask_keys=pinned)
             action = "added"
         elif old.spec == spec:
             entry, action = old, "unchanged"
         else:
-            same = old.spec.columns == spec.columns and old.spec.key == spec.key
+            same = (old.spec.columns, old.spec.key, old.spec.masks) == (spec.columns, spec.key, spec.masks)
             version = old.schema_version + (0 if same else 1)
             begin = rules_from(old, spec, starts, names)
             update = {"spec": spec, "schema_version": version, "applied_at": at, "rules_from": begin}
+            update["mask_keys"] = pinned
             entry, action = old.model_copy(update=update), "changed"
         result[table] = (TableChange(table, action, entry.schema_version), entry)  # type: ignore[arg-type]
     return result
@@ -196,12 +204,13 @@ def apply_folder(config: Config, folder: Path) -> list[TableChange]:
     registered = tables.registered
     complete = check_specs({**{name: entry.spec for name, entry in registered.items()}, **specs}, config)
     specs = {table: complete[table] for table in specs}
+    pinned = pinned_for(mask_keys_of(config.masks), specs.values(), registered)
     check_versions(registered, specs)
     names = TopicNames(config.kafka.topic_prefix)
     asked = topics_to_ask(registered, specs, names)
     starts = starts_now(open_admin(config), asked) if asked else {}
     at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    merged = merge(registered, specs, at=at, starts=starts, names=names)
+    merged = merge(registered, specs, at=at, starts=starts, names=names, mask_keys=pinned)
     of_before = [each.key for table in specs.keys() - registered.keys() for each in tables.evolved(table).values()]
     write_entries(
         config, [entry for change, entry in merged.values() if change.action != "unchanged"], forget=of_before

@@ -11,6 +11,7 @@ from headgate.cli import (
     demo,
     features,
     lake,
+    masks,
     quarantine,
     quarantine_redrive,
     run,
@@ -46,5 +47,6 @@ tables.app.command("show", epilog=tables_show.SHOW_EPILOG)(tables_show.show_tabl
 tables.app.command("export", epilog=tables_show.EXPORT_EPILOG)(tables_show.export_table)
 quarantine.app.command("redrive", epilog=quarantine_redrive.EPILOG)(quarantine_redrive.redrive_records)
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(masks.app, name="masks")
 app.command("verify", short_help="Compare a table with its source database.", epilog=verify.EPILOG)(verify.verify)
 app.command("version", short_help="Print the version.", epilog=version.EPILOG)(version.version)

@@ -23,6 +23,7 @@ from schemas.document import Strict, without_defaults
 from schemas.epoch import EpochStart
 from schemas.errors import ConfigurationError
 from schemas.feature import View
+from schemas.mask import OF_KEYS, TRUNCATE, MaskOrNone, Masks, masked_type
 from schemas.mistakes import Misplaced, nearest
 from schemas.output import Output, latest_view_name
 from schemas.position import EPOCH_MAX
@@ -40,7 +41,7 @@ OWN_PREFIX = "_hg_"  # the lake's own columns begin with it; a source's column m
 
 
 # Keys that older releases do not know, and refuse: they are written only where they say something.
-NEWER_KEYS = ("source_table", "type_changes", "schema_changes", "messages", "accepted_risks", "output", "signals")
+NEWER_KEYS = ("source_table", "type_changes", "schema_changes", "messages", "accepted_risks", "output", "signals", "masks")
 
 
 def _read_type(value: Any) -> Any:
@@ -66,16 +67,18 @@ class Column(Strict):
     `time.MicroTimestamp` or `data.VariableScaleDecimal`. None: the format's default for `type`. `unrepresentable` says
     what becomes of a value that the type cannot hold, such as infinity: its record goes to quarantine, or it is null.
     `sent_as` are other names under which records have the column, because the source renamed its own.
+    With a `mask` its values are read as `type`, and nothing else of them is written than what the mask leaves.
     """
 
     type: TypeText
     encoding: str | None = None
     unrepresentable: Annotated[Literal["quarantine", "null"], BeforeValidator(_read_null)] = "quarantine"
     sent_as: Annotated[list[str], Field(max_length=SENT_AS_MAX)] = []
+    mask: MaskOrNone = None
 
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
-        return without_defaults(self, write(self), ("unrepresentable", "sent_as"))
+        return without_defaults(self, write(self), ("unrepresentable", "sent_as", "mask"))
 
 
 def _read_column(value: Any) -> Any:
@@ -155,6 +158,12 @@ class TableSpec(Strict):
     accepted_risks: dict[RiskName, Accepted] = {}
     output: Output = Output()
     signals: Signals | None = None
+    masks: Masks = Masks()
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether a column has a mask, or would have one if it came."""
+        return self.masks.unknown_columns is not None or any(column.mask for column in self.columns.values())
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -187,6 +196,7 @@ class TableSpec(Strict):
                 "accepted_risks", [each for each in reasons if each != ALL_COLUMNS], ("accepted_risks", name)
             )
         self.output.check(self.key, self.columns)
+        self._check_masks()
         return self
 
     def _check_view(self, view: View, path: tuple[str | int, ...]) -> None:
@@ -204,6 +214,30 @@ class TableSpec(Strict):
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
         return without_defaults(self, write(self), NEWER_KEYS)
+
+    def _check_masks(self) -> None:
+        masked = {name: column.mask for name, column in self.columns.items() if column.mask is not None}
+        left = set(self.columns)
+        for name, mask in masked.items():
+            try:
+                if masked_type(self.columns[name].type, mask) is None:
+                    left.remove(name)
+            except ValueError as exc:
+                raise ValueError(f"column {name}: {exc}") from None
+        if foreign := [name for name in self.key if name in masked and masked[name].how not in OF_KEYS]:
+            raise ValueError(
+                f"key: {', '.join(foreign)} must stay one value each: of a key only {' and '.join(sorted(OF_KEYS))} "
+                "are masks"
+            )
+        if not left:
+            raise ValueError("masks: no column is left")
+        for view in self.features:
+            if gone := [name for name in [*view.columns, *(view.entity_key or [])] if name not in left]:
+                raise ValueError(f"view {view.view}: {', '.join(gone)} is dropped by its mask")
+            if view.event_time in masked and masked[view.event_time].how != TRUNCATE:
+                raise ValueError(f"view {view.view}: the mask of {view.event_time} leaves no time of it")
+        if self.masks.unknown_columns is not None and self.unknown_columns != "add":
+            raise ValueError("masks.unknown_columns is of columns that are added: write unknown_columns: add")
 
     def _check_view_of(self, rule: Rule, path: tuple[str | int, ...]) -> None:
         if rule.reads_updates and not self.key:
@@ -311,8 +345,9 @@ class TableEntry(Strict):
     rules_from: dict[str, RuleStart] = {}  # a rule without: from the first record of its topic
     epochs: dict[str, list[EpochStart]] = {}
     resynced: Annotated[int, Field(ge=0, le=EPOCH_MAX)] = 0
+    mask_keys: dict[str, str] = {}  # by name the ids of the keys that the table's hashes and tokens were begun with
     v: int = versions.TABLE_ENTRY.writes
 
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
-        return without_defaults(self, write(self), ("epochs", "resynced"))
+        return without_defaults(self, write(self), ("epochs", "resynced", "mask_keys"))

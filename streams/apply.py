@@ -19,11 +19,13 @@ from connectors.wire import Schemas
 from schemas.config import Config, LimitsConfig
 from schemas.errors import ConfigurationError, VersionRefused
 from schemas.feature import View
+from schemas.masked import masked_spec
 from schemas.mistakes import nearest
 from schemas.table import RuleStart, TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.avro_outputs import check_outputs
 from streams.latest_views import check_latest, with_latest_view
+from streams.mask_keys import mask_keys_of, pinned_for
 from streams.registration import load_tables, open_admin, write_entries
 from streams.rule_starts import rules_from, starts_now, topics_to_ask
 from streams.rule_views import check_rules, with_own_views
@@ -41,6 +43,7 @@ __all__ = [
     "read_spec",
     "read_specs",
 ]
+NO_KEYS: Mapping[str, Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,9 @@ def check_specs(
         for table, spec in specs.items():
             try:
                 format_of(spec.format, registry).decoder(TableEntry(spec=spec), LimitsConfig())
-                complete[table] = with_own_views(spec, engine)
-                check_rules(complete[table], engine)
+                behind = with_own_views(masked_spec(spec), engine)  # rules read what the masks leave
+                complete[table] = spec.model_copy(update={"features": behind.features})
+                check_rules(behind, engine)
                 _check_start(spec)
                 _check_views(complete[table], views)
                 if not alone:
@@ -153,24 +157,28 @@ def merge(
     at: str,
     starts: Mapping[str, RuleStart],
     names: TopicNames,
+    mask_keys: Mapping[str, Mapping[str, str]] = NO_KEYS,
 ) -> dict[str, tuple[TableChange, TableEntry]]:
     """Return what becomes of each of `specs`; pure. What the verbs set (pause, epoch, generation) stays as it is.
 
-    `starts` are the ends of the topics that new and changed rules read, by topic.
+    `starts` are the ends of the topics that new and changed rules read, by topic; `mask_keys` what the entries of
+    tables with masks keep of their keys.
     """
     result = {}
     for table, spec in specs.items():
-        old = entries.get(table)
+        old, pinned = entries.get(table), dict(mask_keys.get(table, {}))
         version = _schema_version(old, spec)
         spec = with_latest_view(spec, version)  # noqa: PLW2901 - it is of this version
         if old is None:
-            entry = TableEntry(spec=spec, applied_at=at, rules_from=rules_from(None, spec, starts, names))
+            begin = rules_from(None, spec, starts, names)
+            entry = TableEntry(spec=spec, applied_at=at, rules_from=begin, mask_keys=pinned)
             action = "added"
         elif old.spec == spec:
             entry, action = old, "unchanged"
         else:
             begin = rules_from(old, spec, starts, names)
             update = {"spec": spec, "schema_version": version, "applied_at": at, "rules_from": begin}
+            update["mask_keys"] = pinned
             entry, action = old.model_copy(update=update), "changed"
         result[table] = (TableChange(table, action, entry.schema_version), entry)  # type: ignore[arg-type]
     return result
@@ -180,7 +188,7 @@ def _schema_version(old: TableEntry | None, spec: TableSpec) -> int:
     """Return the version that a spec's columns and key have."""
     if old is None:
         return 1
-    same = old.spec.columns == spec.columns and old.spec.key == spec.key
+    same = (old.spec.columns, old.spec.key, old.spec.masks) == (spec.columns, spec.key, spec.masks)
     return old.schema_version + (0 if same else 1)
 
 
@@ -202,6 +210,7 @@ def apply_folder(config: Config, folder: Path, *, env: str | None = None) -> lis
     with read.naming_places():
         complete = check_specs({**{name: entry.spec for name, entry in registered.items()}, **read}, config)
         specs = {table: complete[table] for table in read}
+        pinned = pinned_for(mask_keys_of(config.masks), specs.values(), registered)
         check_versions(registered, specs)
         check_latest(config, registered, specs)
         check_outputs(config, specs)
@@ -209,7 +218,7 @@ def apply_folder(config: Config, folder: Path, *, env: str | None = None) -> lis
     asked = topics_to_ask(registered, specs, names)
     starts = starts_now(open_admin(config), asked) if asked else {}
     at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    merged = merge(registered, specs, at=at, starts=starts, names=names)
+    merged = merge(registered, specs, at=at, starts=starts, names=names, mask_keys=pinned)
     of_before = [each.key for table in specs.keys() - registered.keys() for each in tables.evolved(table).values()]
     write_entries(
         config, [entry for change, entry in merged.values() if change.action != "unchanged"], forget=of_before

@@ -26,7 +26,9 @@ from streams.avro_outputs import OutputForms
 from streams.chains import Chain
 from streams.decoders import Decoders
 from streams.floors import PartitionsWanted, has_floors, pieces
+from streams.mask_keys import mask_keys_of
 from streams.poison import Origin, quarantined
+from streams.sealing import Sealing
 from streams.tables import Readers
 
 _ENCODER = msgspec.json.Encoder(order=None)
@@ -166,6 +168,13 @@ class Emitter:
         self._config, self._names, self._stage, self._clock = config, names, stage, clock
         self.decoders = Decoders(config, evolve=evolve)
         self.forms = OutputForms(config, names)
+        self._mask_keys = mask_keys_of(config.masks)
+        self._sealing = Sealing(self._mask_keys)
+
+    def read_mask_keys(self, entries: Iterable[TableEntry]) -> None:
+        """Read the secrets that tables need, before a record waits for them: a command may take seconds."""
+        for entry in entries:
+            self._mask_keys.stop_of(entry)  # what is wrong stops the table at its first record
 
     def emit(
         self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run, batch: Batch, previous: int | None
@@ -214,7 +223,7 @@ class Emitter:
     def quarantine(
         self, work: Attempt, outbox: Outbox, run: Run, index: int, error: BaseException, table: str | None
     ) -> None:
-        """Put one record aside; `table` is None where it cannot be told."""
+        """Put one record aside, sealed where its table has masks; `table` is None where it cannot be told."""
         reason = reason_of(error)
         work.count(f"quarantined_{reason}")
         work.quarantined[table or "", reason] += 1
@@ -227,6 +236,7 @@ class Emitter:
             at=self._clock(),
             index=index,
             generation=run.assignment.generation,
+            seal=self._sealing.of(work.readers.get(run.topic), table),
         )
         outbox.produce(self._names.quarantine, None, None, value, None)
 

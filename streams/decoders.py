@@ -9,10 +9,12 @@ from schemas.config import Config
 from schemas.table import TableEntry
 from streams.epochs import of_epoch
 from streams.evolving import evolving
+from streams.mask_keys import mask_keys_of
+from streams.masking import masking
 
 
 class Decoders:
-    """The decoders of one thread: they learn from what they read, so nobody else may use them."""
+    """The decoders of one thread, behind their tables' masks: they learn from what they read, so nobody else may."""
 
     def __init__(self, config: Config, *, evolve: bool = False) -> None:
         """Have none yet; those that `evolve` stop their table where its spec may be bettered (evolving.py).
@@ -22,6 +24,7 @@ class Decoders:
         """
         self._limits, self._registry, self._evolve = config.limits, registry_of(config.registry), evolve
         self._known: dict[str, dict[int, tuple[TableEntry, Decoder]]] = {}  # by table and epoch
+        self._mask_keys = mask_keys_of(config.masks)
 
     def of(self, entry: TableEntry, epoch: int | None = None) -> Decoder:
         """Return the decoder of a table, for records of its epoch, or of an earlier one.
@@ -35,6 +38,7 @@ class Decoders:
         if known is None or known[0] is not entry:
             theirs = of_epoch(entry, wanted)
             decoder: Decoder = format_of(entry.spec.format, self._registry).decoder(theirs, self._limits)
+            decoder = masking(decoder, theirs, self._mask_keys)
             if self._evolve:
                 decoder = evolving(decoder, theirs, self._limits, self._registry)
             known = by_epoch[wanted] = (entry, decoder)

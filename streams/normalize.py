@@ -161,7 +161,8 @@ class NormalizeStage(BaseStage):
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record in quarantine that no attempt could get through; its successors go on."""
-        attempt, readers = Attempt(), self._tables.of_topic(run.topic)
+        readers = self._tables.of_topic(run.topic)
+        attempt = Attempt({run.topic: readers})
         table = readers.table_of(run.values()[0]) if readers is not None else None
 
         def work(outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
@@ -321,7 +322,13 @@ class NormalizeStage(BaseStage):
         return None if topic is None or topic == self._names.quarantine else self._names.table_of(topic)
 
     async def _ensure_known(self, tables: set[str]) -> None:
-        """Make the outputs of tables whose topics are named, all at once, before their first record comes."""
+        """Make the outputs of tables whose topics are named, all at once, before their first record comes.
+
+        So the keys of their masks are known then.
+        """
+        masked = [self._tables.unmasked(table) for table in tables if table in self._tables]
+        if masked := [entry for entry in masked if entry.spec.is_masked]:
+            await asyncio.to_thread(self._emitter.read_mask_keys, masked)
         specs = [entry.spec for table in tables if (entry := self._tables.get(table)) is not None]
         named = {spec.table: [topic for topic in spec.topics if not topic.startswith("^")] for spec in specs}
         await self._ensure({self._names.changes(table): Output(topics) for table, topics in named.items() if topics})

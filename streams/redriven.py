@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from connectors.formats.base import Decoder
+from connectors.formats.base import Decoder, Records
 from connectors.transport.chunk import Assignment, Group, Run
 from connectors.transport.transaction import Advance, Outbox
 from schemas.batch import Batch
@@ -39,7 +39,9 @@ from streams.epochs import epoch_at_origin
 from streams.evolutions import Evolutions
 from streams.evolving import EvolveFirst, ImpatientDecoder
 from streams.floors import write_floors
+from streams.mask_keys import mask_keys_of
 from streams.poison import Origin, parted, quarantined
+from streams.sealing import Opened, Sealing, closed, sealed_value
 from streams.stage import BaseStage
 from streams.tables import Readers, TableDirectory
 
@@ -84,6 +86,8 @@ class RedriveLane:
         self._chains, self._ensure_outputs, self._clock = chains, ensure_outputs, clock
         self._stage, self._evolutions = stage, evolutions
         self._forms = OutputForms(config, names)
+        self._sealing = Sealing(mask_keys_of(config.masks))
+        self._last: tuple[Run, Records] | None = None
         self._decoders, self._evolving = Decoders(config), Decoders(config, evolve=evolutions is not None)
         self._fixed: set[str] = set()  # tables that could not take up what the records of this group have
         self._ensured: dict[str, int] = {}
@@ -111,6 +115,7 @@ class RedriveLane:
                 break
         self._refused.clear()
         self._fixed.clear()
+        self._last = None
         self._settle(work)
         group.done(runs)
 
@@ -119,7 +124,7 @@ class RedriveLane:
         assert self._evolutions is not None, "no decoder says so without"
         await self._evolutions.take_up(first.stop)
         table = first.entry.spec.table
-        if self._tables.get(table) is first.entry:
+        if table in self._tables and self._tables.unmasked(table) is first.entry:
             self._fixed.add(table)
 
     def _decoder_of(self, entry: TableEntry, epoch: int) -> Decoder:
@@ -167,21 +172,23 @@ class RedriveLane:
         return [Advance(assignment, offset) for assignment, offset in nexts.items()]
 
     def _run(self, work: _Work, outbox: Outbox, run: Run) -> None:
+        records = self._opened(run)
         firsts = [parted(run.headers(index))[1] for index in range(len(run))]
         by_table: dict[str, tuple[TableEntry, list[int]]] = {}
         nameless: dict[str, tuple[TableEntry, list[int]]] = {}
-        for index, (first, value) in enumerate(zip(firsts, run.values(), strict=True)):
-            found = self._route(first, value)
+        for index, (first, value) in enumerate(zip(firsts, records.values(), strict=True)):
+            is_closed = isinstance(records, Opened) and records.is_closed(index)
+            found = closed() if is_closed else self._route(first, value)
             if isinstance(found, HeadgateError):
                 self._quarantine(work, outbox, run, index, found)
                 continue
             entry, named = found
             (by_table if named else nameless).setdefault(entry.spec.table, (entry, []))[1].append(index)
         for entry, indices in by_table.values():
-            for epoch, some in _side_by_side(run, indices, firsts, entry):
+            for epoch, some in _side_by_side(records, indices, firsts, entry):
                 self._table(work, outbox, run, (entry, epoch), some, firsts)
         for entry, indices in nameless.values():
-            for _, some in _side_by_side(run, indices, firsts, entry):
+            for _, some in _side_by_side(records, indices, firsts, entry):
                 self._nameless(work, outbox, run, entry, some)
 
     def _route(self, first: Origin | None, value: bytes | None) -> tuple[TableEntry, bool] | HeadgateError:
@@ -255,16 +262,24 @@ class RedriveLane:
         return {places[offset]: output_too_large(produced.room) for offset in produced.too_large}
 
     def _quarantine(self, work: _Work, outbox: Outbox, run: Run, index: int, error: BaseException) -> None:
-        first = parted(run.headers(index))[1]
-        table = self._table_of(first, run.values()[index])
+        first, records = parted(run.headers(index))[1], self._opened(run)
+        table, sealed = self._table_of(first, records.values()[index]), sealed_value(run, index)
+        readers = self._readers(first[0]) if first is not None else None
+        seal = self._sealing.of(readers, table) if sealed is None else lambda _: sealed
         value = quarantined(
-            self._config, run, error, stage=self._stage.name, table=table, at=self._clock(), index=index,
-            generation=run.assignment.generation,
+            self._config, records, error, stage=self._stage.name, table=table, at=self._clock(), index=index,
+            generation=run.assignment.generation, seal=seal,
         )  # fmt: skip
         outbox.produce(self._names.quarantine, None, None, value, None)
         work.counts[f"quarantined_{reason_of(error)}"] += 1
         work.counts["redriven_in_vain"] += 1
         work.quarantined[table or "", reason_of(error)] += 1
+
+    def _opened(self, run: Run) -> Records:
+        """Return a run's records with the sealed ones opened: once, however many of them go back."""
+        if self._last is None or self._last[0] is not run:
+            self._last = run, self._sealing.opened_run(run)
+        return self._last[1]
 
     def _table_of(self, first: Origin | None, value: bytes | None) -> str | None:
         readers = self._readers(first[0]) if first is not None else None
@@ -300,7 +315,7 @@ class RedriveLane:
 
 
 def _side_by_side(
-    run: Run, indices: list[int], firsts: list[Origin | None], entry: TableEntry
+    records: Records, indices: list[int], firsts: list[Origin | None], entry: TableEntry
 ) -> Iterator[tuple[int, Picked]]:
     """Yield those records together that once stood in one stream in this order: only so do they make one batch.
 
@@ -314,9 +329,9 @@ def _side_by_side(
         topic, generation, _, offset = first
         here = (topic, generation, epoch_at_origin(entry, first))
         if some and (stream != here or offset <= offsets[-1]):
-            yield stream[2], Picked(run, some, stream[0], offsets)
+            yield stream[2], Picked(records, some, stream[0], offsets)
             some, offsets = [], []
         stream = here
         some.append(index)
         offsets.append(offset)
-    yield stream[2], Picked(run, some, stream[0], offsets)
+    yield stream[2], Picked(records, some, stream[0], offsets)

@@ -126,7 +126,7 @@ def table_status(table: str, partitions: list[PartitionView], at: Standing, now:
         "paused": paused.paused if paused else None,
         "hint": _hint(paused, table) if paused else "",
         "unknown_columns": sorted(unknown)[:UNKNOWN_COLUMNS_SHOWN],
-        "evolved": evolved_columns(at.tables.get(table)) if at.name == "normalize" else [],
+        "evolved": evolved_columns(at.tables.unmasked(table)) if at.name == "normalize" and table in at.tables else [],
         "pending": {"done": filling.done, "total": filling.total} if filling is not None else None,
         "sweeping": hasattr(at.stage, "sweeping") and table in at.stage.sweeping(),
         "resync": at.stage.resyncing().get(table) if hasattr(at.stage, "resyncing") else None,

@@ -15,6 +15,7 @@ from schemas import versions
 from schemas.document import read_record
 from schemas.errors import ConfigurationError, TableStopped
 from schemas.evolution import Evolved, in_force, is_evolved, parted, read_evolved
+from schemas.masked import masked_entry
 from schemas.table import TableEntry, TableSpec, views_that_emit
 from schemas.topics import TopicNames
 from streams.specs import SpecMistake
@@ -106,21 +107,23 @@ class Readers:
 class TableDirectory(Mapping[str, TableEntry]):
     """The tables by name as they run, as of the last record read; changed only by `update`.
 
-    Their specs and schema versions are those in force, with what workers found of their columns. `registered` are the
-    entries as people applied them: those alone may be written again.
+    Their specs and schema versions are those in force, with what workers found of their columns, as they are behind the
+    masks; `unmasked` and `of_topic` give them as NORMALIZE decodes by them. `registered` are the entries as people
+    applied them: those alone may be written again.
     """
 
     def __init__(self, entries: Mapping[str, TableEntry] | None = None) -> None:
         """Begin with `entries`."""
         self._entries: dict[str, TableEntry] = dict(entries or {})
+        self._masked = {table: masked_entry(entry) for table, entry in self._entries.items()}
         self._evolved: dict[str, dict[str, Evolved]] = {}
         self._by_topic: dict[str, Readers | None] = {}
         self.registered: Mapping[str, TableEntry] = dict(self._entries)
         self.unreadable: dict[str, ConfigurationError] = {}
 
     def __getitem__(self, table: str) -> TableEntry:
-        """Return the entry of `table`, in force."""
-        return self._entries[table]
+        """Return the entry of `table`, in force, as it is behind its masks."""
+        return self._masked[table]
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the tables' names."""
@@ -129,6 +132,10 @@ class TableDirectory(Mapping[str, TableEntry]):
     def __len__(self) -> int:
         """Return how many tables are registered."""
         return len(self._entries)
+
+    def unmasked(self, table: str) -> TableEntry:
+        """Return the entry of `table`, in force, with its masks: as records are decoded."""
+        return self._entries[table]
 
     def evolved(self, table: str) -> dict[str, Evolved]:
         """Return what workers found of a table, by slot; also of one that is not registered any more."""
@@ -171,7 +178,7 @@ class TableDirectory(Mapping[str, TableEntry]):
 
     def _put_in_force(self, touched: set[str]) -> set[str]:
         """Bring the entries up to date for tables of which something was read; return those that are not as before."""
-        changed, entries = set(), dict(self._entries)
+        changed, entries, masked = set(), dict(self._entries), dict(self._masked)
         for table in touched:
             entry = self.registered.get(table)
             if entry is not None:
@@ -179,12 +186,12 @@ class TableDirectory(Mapping[str, TableEntry]):
             if entry == entries.get(table):
                 continue
             if entry is None:
-                del entries[table]
+                del entries[table], masked[table]
             else:
-                entries[table] = entry
+                entries[table], masked[table] = entry, masked_entry(entry)
             changed.add(table)
         if changed:  # writers look on threads of their own: what they find of the old entries goes with the old cache
-            self._entries, self._by_topic = entries, {}
+            self._masked, self._entries, self._by_topic = masked, entries, {}
         return changed
 
     def of_topic(self, topic: str) -> Readers | None:

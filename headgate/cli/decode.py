@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from schemas.config import Config, LimitsConfig
     from schemas.table import TableSpec
     from streams.final_rows import FinalRows
+    from streams.mask_keys import MaskKeys
 
 EPILOG = epilog(
     [
@@ -76,8 +77,8 @@ def decode(
 
     A line has origin, kind (change, tombstone, transaction, heartbeat, schema, signal, notification, message,
     truncate, where its table ignores it, or quarantine), table, the change as subscribers get it, and what is wrong.
-    With --rows it is a row of a table instead: table, key, row. Both hold the values of rows. Without --spec the
-    records themselves say what their tables are.
+    With --rows it is a row of a table instead: table, key, row. Both hold the values of rows, behind the masks of their
+    specs. Without --spec the records themselves say what their tables are.
     """
     if (file is None) == (topic is None):
         raise typer.BadParameter("name a FILE or a --topic: one of them")
@@ -100,7 +101,8 @@ def decode(
                 return _print_specs(proposals, table)
             shown = [proposal.spec for proposal in proposals if rows or not proposal.signals]
             specs = {spec.table: spec for spec in shown}
-        return _print(records, specs, _limits(settings), known, table=table, rows=rows)
+        keys = _mask_keys(specs, settings, config)
+        return _print(records, specs, _limits(settings), known, table=table, rows=rows, keys=keys)
 
 
 def _print(
@@ -111,11 +113,12 @@ def _print(
     *,
     table: str | None,
     rows: bool,
+    keys: MaskKeys | None,
 ) -> int:
     """Print each record, or at last the rows; return the exit code."""
     from streams.looked import QUARANTINE, Looker
 
-    looker = Looker(specs, limits, schemas, past_stops=rows)
+    looker = Looker(specs, limits, schemas, past_stops=rows, mask_keys=keys)
     final, counts = _final(specs, table), Counter[str]()
     encode, write = msgspec.json.encode, sys.stdout.buffer.write
     for record in records():
@@ -163,7 +166,8 @@ def _registered(settings: Config, topic: str) -> dict[str, TableSpec]:
     from streams.registration import load_tables
     from streams.tables import TableDirectory
 
-    specs = {name: entry.spec for name, entry in load_tables(settings).items()}
+    tables = load_tables(settings)
+    specs = {name: tables.unmasked(name).spec for name in tables}
     try:
         known = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()}).of_topic(topic)
     except HeadgateError:  # two tables read it: each record says so
@@ -211,7 +215,18 @@ def _schemas(file: Path | None, specs: dict[str, TableSpec], settings: Config | 
     return None if settings is None else registry_of(settings.registry)
 
 
+def _mask_keys(specs: dict[str, TableSpec], settings: Config | None, config: Path) -> MaskKeys | None:
+    """Return the keys of masks; the configuration is read only if a table needs one."""
+    from schemas.masked import keys_of
+    from streams.mask_keys import mask_keys_of
+
+    if settings is None and any(map(keys_of, specs.values())):
+        settings = load_config(config, os.environ)
+    return None if settings is None else mask_keys_of(settings.masks)
+
+
 def _final(specs: dict[str, TableSpec], table: str | None) -> dict[str | None, FinalRows]:
+    from schemas.masked import masked_spec
     from streams.final_rows import FinalRows
 
-    return {name: FinalRows(spec) for name, spec in specs.items() if spec.key and table in {None, name}}
+    return {name: FinalRows(masked_spec(spec)) for name, spec in specs.items() if spec.key and table in {None, name}}

@@ -12,6 +12,7 @@ from headgate.cli import (
     demo,
     features,
     lake,
+    masks,
     quarantine,
     quarantine_redrive,
     run,
@@ -62,5 +63,6 @@ tables.app.command("resync", short_help="Take a table's rows anew.", epilog=tabl
 )
 quarantine.app.command("redrive", epilog=quarantine_redrive.EPILOG)(quarantine_redrive.redrive_records)
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(masks.app, name="masks")
 app.command("verify", short_help="Compare a table with its source database.", epilog=verify.EPILOG)(verify.verify)
 app.command("version", short_help="Print the version.", epilog=version.EPILOG)(version.version)

@@ -27,6 +27,7 @@ from enum import StrEnum
 
 from schemas.contract import Contract, contract_of
 from schemas.evolution import promotes
+from schemas.masked import masked_spec
 from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
 
@@ -86,7 +87,7 @@ class Difference:
 
 def differences(old: TableSpec, new: TableSpec) -> list[Difference]:
     """Return what differs for the subscribers of a table between two specs of it, both as they run."""
-    return compare(contract_of(old), contract_of(new))
+    return compare(contract_of(masked_spec(old)), contract_of(masked_spec(new)))
 
 
 def compare(old: Contract, new: Contract) -> list[Difference]:

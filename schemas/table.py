@@ -41,7 +41,16 @@ OWN_PREFIX = "_hg_"  # the lake's own columns begin with it; a source's column m
 
 
 # Keys that older releases do not know, and refuse: they are written only where they say something.
-NEWER_KEYS = ("source_table", "type_changes", "schema_changes", "messages", "accepted_risks", "output", "signals", "masks")
+NEWER_KEYS = (
+    "source_table",
+    "type_changes",
+    "schema_changes",
+    "messages",
+    "accepted_risks",
+    "output",
+    "signals",
+    "masks",
+)
 
 
 def _read_type(value: Any) -> Any:

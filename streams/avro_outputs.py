@@ -17,6 +17,7 @@ from schemas.config import Config
 from schemas.contract import Contract, contract_of
 from schemas.contract_avro import avro_key_schema, avro_value_schema
 from schemas.errors import ConfigurationError
+from schemas.masked import masked_spec
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 
@@ -52,7 +53,7 @@ class OutputForms:
         if self._subjects is None:
             self._subjects = subjects_of(self._config, entry.spec.table)
         topic = self.names.changes(entry.spec.table)
-        contract = contract_of(entry.spec, topic=topic, schema_version=entry.schema_version)
+        contract = contract_of(masked_spec(entry.spec), topic=topic, schema_version=entry.schema_version)
         ids = {side: self._subjects.register(subject, schema) for side, subject, schema in _schemas(contract)}
         return ChangeWriter(contract, ids["value"], ids.get("key"))
 
@@ -76,7 +77,7 @@ def check_outputs(config: Config, specs: Mapping[str, TableSpec]) -> None:
     names = TopicNames(config.kafka.topic_prefix)
     with closing(subjects_of(config, min(wanted))) as subjects:
         for table, spec in wanted.items():
-            for _, subject, schema in _schemas(contract_of(spec, topic=names.changes(table))):
+            for _, subject, schema in _schemas(contract_of(masked_spec(spec), topic=names.changes(table))):
                 if (why := subjects.refusal(subject, schema)) is not None:
                     raise incompatible(subject, why)
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.feature import View
+from schemas.masked import masked_spec
 from schemas.output import latest_view_name
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
@@ -29,7 +30,9 @@ def with_latest_view(spec: TableSpec, schema_version: int) -> TableSpec:
     name = latest_view_name(spec.table)
     views = [view for view in spec.features if view.view != name]
     if spec.output.latest:
-        views.append(View(view=name, version=_version(spec, schema_version), entity=name, columns=list(spec.columns)))
+        behind = masked_spec(spec)
+        version = _version(behind, schema_version)
+        views.append(View(view=name, version=version, entity=name, columns=list(behind.columns)))
     return spec if views == spec.features else spec.model_copy(update={"features": views})
 
 
@@ -50,7 +53,7 @@ def check_latest(config: Config, entries: Mapping[str, TableEntry], specs: Mappi
             hint=f"`headgate features forget {latest_view_name(new[topic])}` takes it away",
         )
     for table in wanted.keys() & before.keys():
-        if _key_form(wanted[table]) != _key_form(before[table]):
+        if _key_form(masked_spec(wanted[table])) != _key_form(masked_spec(before[table])):
             raise ConfigurationError(
                 f"{table}: output: records of {names.latest(table)} would have other keys than those that are there",
                 hint=f"apply it without `latest` first, then `headgate features forget {latest_view_name(table)}`",

@@ -171,7 +171,7 @@ def looks_personal(name: str, *, of_people: bool = False) -> bool:
 
 
 def _is_masked(column: Column) -> bool:
-    return getattr(column, "mask", None) is not None
+    return column.mask is not None
 
 
 def _open_pattern(spec: TableSpec) -> Iterable[Risk]:

@@ -11,6 +11,7 @@ from schemas.contract import CONTRACT_BYTES_MAX, Contract, contract_of, read_con
 from schemas.document import read_document
 from schemas.errors import ConfigurationError
 from schemas.evolution import in_force
+from schemas.masked import masked_spec
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 
@@ -62,4 +63,5 @@ def _of_file(path: Path, beside: TableDirectory | None, topics: TopicNames) -> C
 
 
 def _of_entry(entry: TableEntry, topics: TopicNames) -> Contract:
-    return contract_of(entry.spec, topic=topics.changes(entry.spec.table), schema_version=entry.schema_version)
+    topic = topics.changes(entry.spec.table)
+    return contract_of(masked_spec(entry.spec), topic=topic, schema_version=entry.schema_version)

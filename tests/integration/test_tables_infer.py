@@ -23,10 +23,10 @@ from schemas.errors import ConfigurationError
 from streams.apply import apply_folder
 from streams.registration import load_tables
 from streams.specs import read_specs
+from tests.proof.many_topics import ManyTopic, avro_schemas, fill_topics, many_topics
 from tests.services import Kafka
 from tests.unit.docs.pages import ROOT, blocks_of, shell_words
 from tests.unit.streams.spec_mistakes import MISTAKES
-from tests.workloads.many_topics import ManyTopic, avro_schemas, fill_topics, many_topics
 
 RECORDS = 120
 Lines = pytest.CaptureFixture[str]

@@ -19,8 +19,8 @@ from typing import Any
 
 from streams.specs import read_specs
 from tests.proof.by_hand import parser_of, services_of_its_own
+from tests.proof.many_topics import ManyTopic, avro_schemas, edits, fill_topics, many_topics
 from tests.services import Kafka
-from tests.workloads.many_topics import ManyTopic, avro_schemas, edits, fill_topics, many_topics
 
 PARTITIONS = 3
 INFER_SECONDS_MAX = 60.0

@@ -25,6 +25,7 @@ from streams.rule_starts import rules_from, starts_now, topics_to_ask
 from streams.rule_views import check_rules, with_own_views
 from streams.rules import RuleEngine
 from streams.tables import check_topics
+from streams.tenants import check_names
 
 SPEC_FILES_MAX = 10_000
 
@@ -100,6 +101,7 @@ def check_specs(specs: Mapping[str, TableSpec], config: Config) -> dict[str, Tab
             _check_start(spec)
             _check_views(spec, views)
             _check_destinations(spec, config)
+    check_names(complete)
     return complete
 
 

@@ -17,6 +17,7 @@ from headgate.cli import (
     status,
     tables,
     tables_show,
+    tenants,
     verify,
     version,
     views,
@@ -36,6 +37,7 @@ app.command("run", short_help="Run the stages.", epilog=run.EPILOG)(run.run)
 app.command("check", short_help="Check configuration and connections.", epilog=check.EPILOG)(check.check)
 app.command("status", short_help="Show the workers of all machines.", epilog=status.EPILOG)(status.status)
 app.add_typer(tables.app, name="tables")
+app.add_typer(tenants.app, name="tenants")
 app.command("decode", short_help="Show what records become.", epilog=decode.EPILOG)(decode.decode)
 features.app.command("rebuild", short_help="Fill a table's views again.", epilog=views.REBUILD_EPILOG)(views.rebuild)
 features.app.command("forget", short_help="Clear what a removed view left.", epilog=views.FORGET_EPILOG)(views.forget)

@@ -143,6 +143,7 @@ class LimitsConfig(Strict):
     record_bytes_max: Bytes = 4 * MIB
     record_values_max: Annotated[int, Field(ge=1_000, le=100_000_000)] = 250_000  # of one record of Avro
     drain_seconds: Seconds = 8.0
+    tenant_bytes_per_second: Bytes | None = None  # that one worker reads of a tenant beside others; more waits for them
     redrive_max_age_hours: Annotated[int, Field(ge=1)] = 7 * 24  # older changes of a row are not sent again
     rebuild_bytes_max: Bytes = 256 * MIB  # what DuckDB holds while Redis is filled from the lake
 

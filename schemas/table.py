@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import zoneinfo
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -30,6 +31,7 @@ from schemas.position import EPOCH_MAX
 from schemas.risk import ALL_COLUMNS, RiskName
 from schemas.rule import Rule
 from schemas.signals import Signals
+from schemas.tenant import TenantName, begin_of, under_tenant
 from schemas.types import ColumnType, parse_type
 
 TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,127}$")]
@@ -138,10 +140,12 @@ class TableSpec(Strict):
 
     `source_table` is the name that the records themselves give it, exactly so: of its topics the table then takes the
     records of that name alone, and other tables may take others. None: all records are its own. `accepted_risks` are
-    those that `headgate tables lint` is content with, each with the reason, for the table or by column.
+    those that `headgate tables lint` is content with, each with the reason, for the table or by column. `tenant` is
+    whom the table belongs to: its name is put in front of those of table and views (schemas/tenant.py).
     """
 
     table: TableName
+    tenant: TenantName | None = None
     topics: Annotated[list[str], Field(min_length=1, max_length=1_000)]
     format: str = "debezium-json"
     source_table: Annotated[str, Field(min_length=1, max_length=SOURCE_TABLE_CHARACTERS_MAX)] | None = None
@@ -174,8 +178,14 @@ class TableSpec(Strict):
         """Whether a column has a mask, or would have one if it came."""
         return self.masks.unknown_columns is not None or any(column.mask for column in self.columns.values())
 
+    @model_validator(mode="before")
+    @classmethod
+    def _under_its_tenant(cls, value: Any) -> Any:
+        return under_tenant(value) if isinstance(value, Mapping) and "tenant" in value else value
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        self._check_tenant()
         self._check_columns("key", self.key, ("key",))
         self._check_unique("key column", self.key, "key")
         lenient = [name for name in self.key if self.columns[name].unrepresentable == "null"]
@@ -223,6 +233,17 @@ class TableSpec(Strict):
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
         return without_defaults(self, write(self), NEWER_KEYS)
+
+    def _check_tenant(self) -> None:
+        """Refuse names that are not the tenant's, and of a table without one a view that looks like some tenant's."""
+        begin = "" if self.tenant is None else begin_of(self.tenant)
+        own = self.table.removeprefix(begin)
+        if not own[:1].isalpha():
+            raise ValueError(f"table {self.table}: nothing that begins with a letter stands behind the tenant's name")
+        for view in self.features:
+            if not view.view.startswith(begin) or "." in view.view.removeprefix(begin):
+                hint = f"of tenant {self.tenant} it is {begin}<name>" if begin else "say whose it is: `tenant: NAME`"
+                raise ValueError(f"view {view.view}: a dot stands behind a tenant's name alone; {hint}")
 
     def _check_masks(self) -> None:
         masked = {name: column.mask for name, column in self.columns.items() if column.mask is not None}
@@ -288,16 +309,17 @@ class TableSpec(Strict):
                 raise Misplaced(f"{what} named twice: {name}", *path[:1], *([at] if path else []), *path[1:])
 
 
-def own_view_name(table: str, rule: str) -> str:
+def own_view_name(spec: TableSpec, rule: str) -> str:
     """Return the name of the view that a rule makes for itself: one for each rule of each table."""
-    digest = hashlib.sha256(json.dumps([table, rule]).encode()).hexdigest()[:8]
-    return f"rule-{rule[:_OWN_VIEW_RULE_MAX]}-{digest}"
+    digest = hashlib.sha256(json.dumps([spec.table, rule]).encode()).hexdigest()[:8]
+    begin = "" if spec.tenant is None else begin_of(spec.tenant)
+    return f"{begin}rule-{rule[:_OWN_VIEW_RULE_MAX]}-{digest}"
 
 
 def view_of(spec: TableSpec, rule: Rule) -> str:
     """Return the name of the view whose updates a rule of `spec` reads."""
     assert rule.reads_updates, "a match rule reads changes"
-    return rule.view or own_view_name(spec.table, rule.rule)
+    return rule.view or own_view_name(spec, rule.rule)
 
 
 def views_that_emit(spec: TableSpec) -> set[str]:

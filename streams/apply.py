@@ -33,6 +33,7 @@ from streams.rules import RuleEngine
 from streams.spec_places import place_in
 from streams.specs import SpecMistake, SpecMistakes, read_spec, read_specs
 from streams.tables import check_topics
+from streams.tenants import check_names
 
 __all__ = [
     "TableChange",
@@ -89,6 +90,7 @@ def check_specs(
                 mistakes.append(SpecMistake(table, place_in(spec, exc.message), exc.message, hint=exc.hint))
     if mistakes:
         raise mistakes[0] if len(mistakes) == 1 else SpecMistakes(mistakes)
+    check_names(complete)
     return complete
 
 

@@ -37,6 +37,7 @@ def read_entry(data: bytes) -> TableEntry:
     return read_record(data, TableEntry, versions.TABLE_ENTRY, what, hint=hint)
 
 
+_NOTHING = re.compile("(?!)")
 _SHARING = "a topic feeds one table, or several of one format that each say their `source_table`: docs/tables.md"
 
 
@@ -118,6 +119,7 @@ class TableDirectory(Mapping[str, TableEntry]):
         self._masked = {table: masked_entry(entry) for table, entry in self._entries.items()}
         self._evolved: dict[str, dict[str, Evolved]] = {}
         self._by_topic: dict[str, Readers | None] = {}
+        self._readers = self._readers_of(self._entries)
         self.registered: Mapping[str, TableEntry] = dict(self._entries)
         self.unreadable: dict[str, ConfigurationError] = {}
 
@@ -192,7 +194,12 @@ class TableDirectory(Mapping[str, TableEntry]):
             changed.add(table)
         if changed:  # writers look on threads of their own: what they find of the old entries goes with the old cache
             self._masked, self._entries, self._by_topic = masked, entries, {}
+            self._readers = self._readers_of(entries)
         return changed
+
+    @staticmethod
+    def _readers_of(entries: Mapping[str, TableEntry]) -> Callable[[str], list[str]]:
+        return _readers({table: entry.spec for table, entry in entries.items()}, _registered_pattern)
 
     def of_topic(self, topic: str) -> Readers | None:
         """Return the tables that a source topic feeds, None if none is registered for it.
@@ -201,9 +208,9 @@ class TableDirectory(Mapping[str, TableEntry]):
             TableStopped: patterns of tables catch it that cannot share a topic, which `check_topics` cannot see before
                 there is a topic.
         """
-        by_topic = self._by_topic
+        by_topic, entries = self._by_topic, self._entries
         if topic not in by_topic:
-            found = [entry for entry in self._entries.values() if reads(entry.spec, topic)]
+            found = [entries[table] for table in dict.fromkeys(self._readers(topic)) if table in entries]
             try:
                 by_topic[topic] = Readers(found) if found else None
             except ConfigurationError as error:
@@ -285,17 +292,27 @@ def _check_told_apart(spec: TableSpec) -> None:
         raise SpecMistake(spec.table, ["source_table"], exc.message, hint=exc.hint) from exc
 
 
-def _readers(specs: Mapping[str, TableSpec]) -> Callable[[str], list[str]]:
+def _readers(
+    specs: Mapping[str, TableSpec], compiled: Callable[[str, str, int], re.Pattern[str]] | None = None
+) -> Callable[[str], list[str]]:
     """Return what names the tables that read a topic: thousands of names are looked up, only patterns are tried."""
     by_name: dict[str, list[str]] = {}
     patterns: list[tuple[re.Pattern[str], str]] = []
     for table, spec in specs.items():
         for at, name in enumerate(spec.topics):
             if name.startswith("^"):
-                patterns.append((_pattern(name, table, at), table))
+                patterns.append(((compiled or _pattern)(name, table, at), table))
             else:
                 by_name.setdefault(name, []).append(table)
     return lambda topic: [*by_name.get(topic, ()), *(table for pattern, table in patterns if pattern.match(topic))]
+
+
+def _registered_pattern(text: str, _table: str, _at: int) -> re.Pattern[str]:
+    """Return the pattern of a table that is registered; one that is none catches nothing."""
+    try:
+        return re.compile(text)
+    except re.error:
+        return _NOTHING
 
 
 def _pattern(text: str, table: str, at: int) -> re.Pattern[str]:

@@ -17,6 +17,7 @@ from connectors.transport.transaction import TransactionalWriter
 from schemas.config import Config
 from schemas.errors import BugError
 from schemas.topics import TopicNames
+from streams.loads import add_lanes, limit_of
 from streams.memory import map_large_pieces
 from streams.poison import Quarantine
 from streams.registration import ensure_fixed_topics, own_topic, write_evolved
@@ -287,6 +288,7 @@ def _lake(parts: Parts) -> Wired:
         group_records_max=LAKE_GROUP_RECORDS_MAX,
         bytes_max=parts.config.limits.lane_bytes_max // LAKE_LANE_SHARE,
         transactional=is_transactional(parts.config),
+        loads=False,  # what is live waits for the age of a commit anyway
     )
     return Wired(stage, quarantine)
 
@@ -317,14 +319,19 @@ def _quarantine(parts: Parts, stage: Stage) -> Quarantine:
 
 
 def _lane(
-    parts: Parts, stage: Any, *, lane: str = MAIN_LANE, topics: Sequence[str] | None = None, **options: Any
-) -> None:
-    """Give the consumer a lane of the stage, for all its topics unless some are named."""
+    parts: Parts, stage: Any, *, lane: str = MAIN_LANE, topics: Sequence[str] | None = None, loads: bool = True,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Give the consumer a lane of the stage, for all its topics unless some are named; beside it one for `loads`."""
     defaults = {
         "on_poison": getattr(stage, "on_poison", None), "decided": decided(parts.names, parts.tables), **_limits(parts)
     }  # fmt: skip
     chosen = stage.topics() if topics is None else topics
-    parts.consumer.lane(lane, chosen, stage.step, **{**defaults, **options})
+    if loads and lane == MAIN_LANE:
+        limit = limit_of(parts.config, parts.names, parts.tables)
+        add_lanes(parts.consumer, chosen, stage.step, {**defaults, "limit_of": limit, **options})
+    else:
+        parts.consumer.lane(lane, chosen, stage.step, **{**defaults, **options})
 
 
 def _limits(parts: Parts) -> dict[str, Any]:

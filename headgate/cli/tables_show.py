@@ -88,7 +88,7 @@ def as_yaml(entry: TableEntry) -> str:
     from schemas.table import own_view_name
 
     spec = entry.spec
-    own = {latest_view_name(spec.table), *(own_view_name(spec.table, rule.rule) for rule in spec.rules)}
+    own = {latest_view_name(spec.table), *(own_view_name(spec, rule.rule) for rule in spec.rules)}
     document = spec.model_copy(update={"features": [view for view in spec.features if view.view not in own]})
     content = document.model_dump(mode="json", exclude_defaults=True)
     content["columns"] = {

@@ -23,6 +23,7 @@ from headgate.cli import (
     tables_lint,
     tables_resync,
     tables_show,
+    tenants,
     verify,
     version,
     views,
@@ -43,6 +44,7 @@ app.command("check", short_help="Check configuration and connections.", epilog=c
 app.command("status", short_help="Show the workers of all machines.", epilog=status.EPILOG)(status.status)
 app.add_typer(tables.app, name="tables")
 app.add_typer(contract.app, name="contract")
+app.add_typer(tenants.app, name="tenants")
 app.command("decode", short_help="Show what records become.", epilog=decode.EPILOG)(decode.decode)
 features.app.command("rebuild", short_help="Fill a table's views again.", epilog=views.REBUILD_EPILOG)(views.rebuild)
 features.app.command("forget", short_help="Clear what a removed view left.", epilog=views.FORGET_EPILOG)(views.forget)

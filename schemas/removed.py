@@ -12,6 +12,8 @@ from pydantic import Field
 
 from schemas import versions
 from schemas.document import Strict, read_record
+from schemas.epoch import EpochStart
+from schemas.position import EPOCH_MAX
 from schemas.table import APPLIED_BY_CHARACTERS_MAX, Decision, TableEntry, TableSpec
 
 _PREFIX = "removed/"
@@ -22,9 +24,12 @@ class Removed(Strict):
 
     table: str
     schema_version: Annotated[int, Field(ge=1)]
-    epoch: Annotated[int, Field(ge=0, le=9_999)] = 0
+    epoch: Annotated[int, Field(ge=0, le=EPOCH_MAX)] = 0
     generation: Annotated[int, Field(ge=0)] = 0
     decisions: dict[str, Decision] = {}
+    epochs: dict[str, list[EpochStart]] = {}
+    resynced: Annotated[int, Field(ge=0, le=EPOCH_MAX)] = 0
+    mask_keys: dict[str, str] = {}
     removed_at: str = ""
     removed_by: Annotated[str, Field(max_length=APPLIED_BY_CHARACTERS_MAX)] = ""
     v: int = versions.REMOVED.writes
@@ -46,6 +51,9 @@ class Removed(Strict):
             epoch=self.epoch,
             generation=self.generation,
             decisions=self.decisions,
+            epochs=self.epochs,
+            resynced=self.resynced,
+            mask_keys=self.mask_keys,
         )
 
 
@@ -57,6 +65,9 @@ def removed_of(entry: TableEntry, *, at: str, by: str) -> Removed:
         epoch=entry.epoch,
         generation=entry.generation,
         decisions=entry.decisions,
+        epochs=entry.epochs,
+        resynced=entry.resynced,
+        mask_keys=entry.mask_keys,
         removed_at=at,
         removed_by=by,
     )

@@ -14,25 +14,46 @@ from typing import Any
 
 from connectors.formats import format_of
 from connectors.registry import registry_of
+from connectors.registry.known import KnownSchemas
+from connectors.wire import Schemas
 from schemas.config import Config, LimitsConfig
-from schemas.document import read_document
 from schemas.errors import ConfigurationError, TableStopped, VersionRefused
 from schemas.evolution import in_force
 from schemas.feature import View
+from schemas.masked import masked_spec
+from schemas.mistakes import nearest
 from schemas.removed import Removed
 from schemas.table import RuleStart, TableEntry, TableSpec
 from schemas.topics import TopicNames
+from streams.avro_outputs import check_outputs
 from streams.door import open_door
+from streams.latest_views import check_latest, with_latest_view
+from streams.mask_keys import mask_keys_of, pinned_for
 from streams.plan import Action, Plan, TablePlan, check_as_planned, plan_table
 from streams.registration import look_at_tables, open_admin
 from streams.rule_starts import rules_from, starts_now, topics_to_ask
 from streams.rule_views import check_rules, with_own_views
 from streams.rules import RuleEngine
 from streams.source_topics import look_at_sources
+from streams.spec_places import place_in
+from streams.specs import SpecMistake, SpecMistakes, Specs, read_spec, read_specs
 from streams.tables import TableDirectory, check_topics
-from streams.templates import check_template
+from streams.template_tables import check_template
+from streams.tenants import check_names, check_tenants_stay
 
-SPEC_FILES_MAX = 10_000
+__all__ = [
+    "TableChange",
+    "apply_folder",
+    "apply_plan",
+    "check_specs",
+    "check_versions",
+    "merge",
+    "plan_folder",
+    "prepared",
+    "read_spec",
+    "read_specs",
+]
+NO_KEYS: Mapping[str, Mapping[str, str]] = {}
 REFUSALS_SHOWN = 20
 
 
@@ -45,97 +66,78 @@ class TableChange:
     schema_version: int
 
 
-def read_specs(folder: Path) -> dict[str, TableSpec]:
-    """Return the specs of all `*.yaml` files below `folder`, by table.
-
-    Raises:
-        ConfigurationError: it names each mistake of each file.
-    """
-    files = sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])[: SPEC_FILES_MAX + 1]
-    if not files:
-        raise ConfigurationError(f"{folder} holds no .yaml file", hint="one file per table; see docs/tables.md")
-    specs: dict[str, TableSpec] = {}
-    problems = []
-    for file in files:
-        try:
-            spec = read_spec(file)
-            if spec.table in specs:
-                problems.append(f"{file}: table {spec.table} stands in another file as well")
-            specs[spec.table] = spec
-        except ConfigurationError as exc:
-            problems.append(str(exc))
-    if problems:
-        raise ConfigurationError("\n".join(problems), hint="nothing was applied")
-    return specs
-
-
-def read_spec(file: Path) -> TableSpec:
-    """Return the spec in one file.
-
-    Raises:
-        ConfigurationError: it cannot be read, or is not right; with file and line.
-    """
-    try:
-        return read_document(file.read_text(encoding="utf-8"), TableSpec, name=str(file))
-    except (UnicodeDecodeError, OSError) as exc:
-        raise ConfigurationError(
-            f"{file}: {exc}", hint="a spec is a YAML file of one table; see docs/tables.md"
-        ) from exc
-
-
-def check_specs(specs: Mapping[str, TableSpec], config: Config) -> dict[str, TableSpec]:
+def check_specs(
+    specs: Mapping[str, TableSpec], config: Config, *, alone: bool = False, schemas: Schemas | None = None
+) -> dict[str, TableSpec]:
     """Check what one spec alone cannot tell: topics apart, encodings known, rules that compile, views named once.
 
-    Returns the specs as they are registered: with the views that their rules make for themselves.
+    Returns the specs as they are registered: with the views that their rules make for themselves. `alone` is for who
+    has no configuration: destinations and the registry are taken for those that the specs mean. `schemas` are instead
+    of the registry's.
 
     Raises:
-        ConfigurationError: the first mistake, with its table.
+        ConfigurationError: a SpecMistake, or SpecMistakes: one of each table that has any.
     """
     check_topics(specs, config.kafka.topic_prefix)
     views: dict[str, str] = {}
     complete: dict[str, TableSpec] = {}
-    registry = registry_of(config.registry)
+    registry = schemas or (KnownSchemas({}) if alone else registry_of(config.registry))
+    mistakes: list[SpecMistake] = []
     with closing(RuleEngine()) as engine:  # one for all: opening a database costs more than a table's rules
-        for table, written in specs.items():
-            spec = written
+        for table, spec in specs.items():
             try:
                 format_of(spec.format, registry).decoder(TableEntry(spec=spec), LimitsConfig())
-                if spec.template is not None:
-                    check_template(spec, registry)
-                spec = complete[table] = with_own_views(written, engine)
-                check_rules(spec, engine)
+                check_template(spec, registry)
+                behind = with_own_views(masked_spec(spec), engine)  # rules read what the masks leave
+                complete[table] = spec.model_copy(update={"features": behind.features})
+                check_rules(behind, engine)
+                _check_start(spec)
+                _check_views(complete[table], views)
+                if not alone:
+                    _check_destinations(spec, config)
+            except SpecMistake as exc:
+                mistakes.append(exc)
             except ConfigurationError as exc:
-                raise ConfigurationError(f"{spec.table}: {exc.message}", hint=exc.hint) from exc
-            _check_start(spec)
-            _check_views(spec, views)
-            _check_destinations(spec, config)
+                mistakes.append(SpecMistake(table, place_in(spec, exc.message), exc.message, hint=exc.hint))
+    if mistakes:
+        raise mistakes[0] if len(mistakes) == 1 else SpecMistakes(mistakes)
+    check_names(complete)
     return complete
 
 
 def _check_start(spec: TableSpec) -> None:
     """Refuse what would be ignored: a worker begins at the start of a topic of which nothing is committed."""
     if spec.start != "earliest":
-        raise ConfigurationError(
-            f"{spec.table}: start: {spec.start} is not built yet", hint="leave it out: all is read that there is"
+        raise SpecMistake(
+            spec.table,
+            ["start"],
+            f"start: {spec.start} is not built yet",
+            hint="leave it out: all is read that there is",
         )
 
 
 def _check_views(spec: TableSpec, views: dict[str, str]) -> None:
     """Add the spec's views to those named so far, with their tables."""
-    for view in spec.features:
+    for at, view in enumerate(spec.features):
         if views.setdefault(view.view, spec.table) != spec.table:
-            raise ConfigurationError(
-                f"{spec.table}: view {view.view} is one of {views[view.view]} already", hint="give it another name"
+            raise SpecMistake(
+                spec.table,
+                ["features", at, "view"],
+                f"view {view.view} is one of {views[view.view]} already",
+                hint="give it another name",
             )
 
 
 def _check_destinations(spec: TableSpec, config: Config) -> None:
-    unknown = {name for rule in spec.rules for name in rule.destinations or ()} - set(config.notify)
-    if unknown:
-        raise ConfigurationError(
-            f"{spec.table}: a rule names the destination {min(unknown)}",
-            hint=f"the configuration has {', '.join(config.notify) or 'none'}",
-        )
+    for at, rule in enumerate(spec.rules):
+        for number, name in enumerate(rule.destinations or ()):
+            if name not in config.notify:
+                raise SpecMistake(
+                    spec.table,
+                    ["rules", at, "destinations", number],
+                    f"a rule names the destination {name}",
+                    hint=f"the configuration names its destinations in `notify`: {nearest(name, config.notify)}",
+                )
 
 
 def check_versions(entries: Mapping[str, TableEntry], specs: Mapping[str, TableSpec]) -> None:
@@ -146,11 +148,13 @@ def check_versions(entries: Mapping[str, TableEntry], specs: Mapping[str, TableS
     """
     for table, spec in specs.items():
         known = {view.view: view for view in entries[table].spec.features} if table in entries else {}
-        for view in spec.features:
+        for at, view in enumerate(spec.features):
             old = known.get(view.view)
             if old is not None and old.version == view.version and _read_by(old) != _read_by(view):
-                raise ConfigurationError(
-                    f"{table}: view {view.view} is not as it was registered, and has the same version {view.version}",
+                raise SpecMistake(
+                    table,
+                    ["features", at],
+                    f"view {view.view} is not as it was registered, and has the same version {view.version}",
                     hint=f"write version: {view.version + 1}; it is filled anew, and read under that version",
                 )
 
@@ -167,30 +171,90 @@ def merge(
     starts: Mapping[str, RuleStart],
     names: TopicNames,
     by: str = "",
+    mask_keys: Mapping[str, Mapping[str, str]] = NO_KEYS,
     removed: Mapping[str, Removed] | None = None,
 ) -> dict[str, tuple[TableChange, TableEntry]]:
     """Return what becomes of each of `specs`; pure. What the verbs set (pause, epoch, generation) stays as it is.
 
-    `starts` are the ends of the topics that new and changed rules read, by topic. `removed` is what stays of tables
-    that were registered before: one of them goes on where it stood.
+    `starts` are the ends of the topics that new and changed rules read, by topic; `mask_keys` what the entries of
+    tables with masks keep of their keys. `removed` is what stays of tables that were registered before: one of them
+    goes on where it stood.
     """
     result = {}
     for table, spec in specs.items():
-        old = entries.get(table)
+        old, was = entries.get(table), (removed or {}).get(table)
+        begun = old if old is not None or was is None else was.entry(spec)
+        version = _schema_version(begun, spec)
+        if spec.template is None:
+            spec = with_latest_view(spec, version)  # noqa: PLW2901 - it is of this version
         if old is not None and old.spec == spec:
             result[table] = (TableChange(table, "unchanged", old.schema_version), old)
             continue
-        applied = {"applied_at": at, "applied_by": by, "rules_from": rules_from(old, spec, starts, names)}
-        if old is None:
-            was = (removed or {}).get(table)
-            entry = (was.entry(spec) if was is not None else TableEntry(spec=spec)).model_copy(update=applied)
-            result[table] = (TableChange(table, "added", entry.schema_version), entry)
-            continue
-        same = old.spec.columns == spec.columns and old.spec.key == spec.key
-        version = old.schema_version + (0 if same else 1)
-        entry = old.model_copy(update={**applied, "spec": spec, "schema_version": version})
-        result[table] = (TableChange(table, "changed", version), entry)
+        applied = {"spec": spec, "schema_version": version, "applied_at": at, "applied_by": by}
+        applied |= {"rules_from": rules_from(old, spec, starts, names), "mask_keys": dict(mask_keys.get(table, {}))}
+        entry = (begun or TableEntry(spec=spec)).model_copy(update=applied)
+        result[table] = (TableChange(table, "added" if old is None else "changed", version), entry)
     return result
+
+
+def _schema_version(old: TableEntry | None, spec: TableSpec) -> int:
+    """Return the version that a spec's columns and key have."""
+    if old is None:
+        return 1
+    same = (old.spec.columns, old.spec.key, old.spec.masks) == (spec.columns, spec.key, spec.masks)
+    return old.schema_version + (0 if same else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What becomes of specs that are to be applied, and all specs that are registered then."""
+
+    merged: Mapping[str, tuple[TableChange, TableEntry]]
+    complete: Mapping[str, TableSpec]
+    forget: list[bytes]
+
+    @property
+    def entries(self) -> list[TableEntry]:
+        """What is to be written."""
+        return [entry for change, entry in self.merged.values() if change.action != "unchanged"]
+
+
+def prepared(config: Config, specs: Mapping[str, TableSpec], tables: TableDirectory, *, by: str = "") -> Prepared:
+    """Check specs as a whole, beside all that are registered, and return what becomes of them; nothing is written.
+
+    A rule that is new or changed starts at the end of the topic that it reads, as it is now.
+
+    Raises:
+        ConfigurationError: a mistake in a spec, or between specs and what is registered; a mask key that is missing.
+        TableStopped: the schema registry does not take a table's schemas, or its tenant would be another.
+        SourceUnavailable, RegistryUnavailable: Kafka, or the schema registry, does not answer.
+    """
+    for table in specs:  # the entry of a newer release says what we would forget: pause, epoch, generation
+        if isinstance(refused := tables.unreadable.get(table), VersionRefused):
+            raise refused
+    registered = tables.registered
+    check_tenants_stay(specs, registered)
+    complete = check_specs({**{name: entry.spec for name, entry in registered.items()}, **specs}, config)
+    mine = {table: complete[table] for table in specs}
+    of_tables = {table: spec for table, spec in mine.items() if spec.template is None}
+    left = {table: tables.removed[table].entry(spec) for table, spec in mine.items() if table in tables.removed}
+    pinned = pinned_for(mask_keys_of(config.masks), mine.values(), {**left, **registered})
+    check_versions(registered, mine)
+    check_latest(config, registered, of_tables)
+    check_outputs(config, of_tables)
+    names = TopicNames(config.kafka.topic_prefix)
+    asked = topics_to_ask(registered, mine, names)
+    starts = starts_now(open_admin(config), asked) if asked else {}
+    at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    merged = merge(registered, mine, at=at, starts=starts, names=names, by=by, mask_keys=pinned, removed=tables.removed)
+    forget = [key for table in specs.keys() - registered.keys() for key in _left_of(table, tables)]
+    return Prepared(merged, complete, forget)
+
+
+def _left_of(table: str, tables: TableDirectory) -> list[bytes]:
+    """Return the keys of what stands of a table that is registered no more."""
+    found = [each.key for each in tables.evolved(table).values()]
+    return [*found, tables.removed[table].key] if table in tables.removed else found
 
 
 def make_plan(
@@ -198,47 +262,29 @@ def make_plan(
 ) -> Plan:
     """Return what an apply of specs does to registered tables, with what is to be said of their topics.
 
-    A rule that is new or changed starts at the end of the topic that it reads, as it is now. `sample` looks at records.
+    `sample` looks at records.
 
     Raises:
-        ConfigurationError: a mistake in a spec, or between specs and what is registered.
-        SourceUnavailable: Kafka does not answer.
+        ConfigurationError, TableStopped, SourceUnavailable, RegistryUnavailable: as `prepared`.
     """
-    for table in specs:  # the entry of a newer release says what we would forget: pause, epoch, generation
-        if isinstance(refused := tables.unreadable.get(table), VersionRefused):
-            raise refused
-    registered = tables.registered
-    complete = check_specs({**{name: entry.spec for name, entry in registered.items()}, **specs}, config)
-    mine = {table: complete[table] for table in specs}
-    check_versions(registered, mine)
-    names = TopicNames(config.kafka.topic_prefix)
-    asked = topics_to_ask(registered, mine, names)
-    starts = starts_now(open_admin(config), asked) if asked else {}
-    at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    merged = merge(registered, mine, at=at, starts=starts, names=names, by=by, removed=tables.removed)
-    changed = {table: entry for table, (change, entry) in merged.items() if change.action != "unchanged"}
+    found = prepared(config, specs, tables, by=by)
     plan = Plan(
-        {table: _plan_of(change, entry, tables) for table, (change, entry) in merged.items()},
-        sorted(registered.keys() - specs.keys()),
-        entries=list(changed.values()),
-        forget=[key for table in changed.keys() - registered.keys() for key in _left_of(table, tables)],
+        {table: _plan_of(change, entry, tables) for table, (change, entry) in found.merged.items()},
+        sorted(tables.registered.keys() - specs.keys()),
+        entries=found.entries,
+        forget=found.forget,
     )
-    if changed:
-        _look(config, complete, plan, sample=sample)
+    if plan.entries:
+        _look(config, found.complete, plan, sample=sample)
     return plan
 
 
 def _plan_of(change: TableChange, entry: TableEntry, tables: TableDirectory) -> TablePlan:
     """Return the plan of a table: both sides are what workers run, with what they found of its columns."""
-    found = tables.evolved(change.table).values() if change.table in tables.registered else ()
-    before = tables.get(change.table) or tables.templates.get(change.table)
+    table = change.table
+    found = tables.evolved(table).values() if table in tables.registered else ()
+    before = tables.unmasked(table) if table in tables else tables.templates.get(table)
     return plan_table(change.action, before, in_force(entry, found))
-
-
-def _left_of(table: str, tables: TableDirectory) -> list[bytes]:
-    """Return the keys of what stands of a table that is registered no more."""
-    found = [each.key for each in tables.evolved(table).values()]
-    return [*found, tables.removed[table].key] if table in tables.removed else found
 
 
 def _look(config: Config, complete: Mapping[str, TableSpec], plan: Plan, *, sample: bool) -> None:
@@ -251,37 +297,53 @@ def _look(config: Config, complete: Mapping[str, TableSpec], plan: Plan, *, samp
     plan.notices = [notice for notice in seen.notices if notice.table not in plan.tables]
 
 
-def plan_folder(config: Config, folder: Path) -> Plan:
+def plan_folder(config: Config, folder: Path, *, env: str | None = None) -> Plan:
     """Return what an apply of the specs of a folder would do; nothing is made or written.
 
+    `env` is the environment whose overlay is laid over them.
+
     Raises:
-        ConfigurationError: a mistake in a file, or between files and what is registered.
-        SourceUnavailable: Kafka does not answer.
+        ConfigurationError: a mistake in a file, with its place, or between files and what is registered.
+        TableStopped, SourceUnavailable, RegistryUnavailable: as `prepared`.
     """
-    return make_plan(config, read_specs(folder), look_at_tables(config))
+    return _planned(config, read_specs(folder, env=env), look_at_tables(config))
 
 
-def apply_folder(config: Config, folder: Path, *, by: str = "", force: bool = False) -> list[TablePlan]:
+def _planned(config: Config, read: Specs, tables: TableDirectory, *, by: str = "", sample: bool = True) -> Plan:
+    with read.naming_places():
+        return make_plan(config, read, tables, by=by, sample=sample)
+
+
+def apply_folder(
+    config: Config, folder: Path, *, env: str | None = None, by: str = "", force: bool = False
+) -> list[TablePlan]:
     """Apply the specs of a folder, and return what that did to each table; as `apply_plan`."""
-    return list(apply_plan(config, folder, by=by, force=force).tables.values())
+    return list(apply_plan(config, folder, env=env, by=by, force=force).tables.values())
 
 
 def apply_plan(
-    config: Config, folder: Path, *, by: str = "", force: bool = False, planned: Mapping[str, Any] | None = None
+    config: Config,
+    folder: Path,
+    *,
+    env: str | None = None,
+    by: str = "",
+    force: bool = False,
+    planned: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Apply the specs of a folder; running workers take them up within seconds. The same files again change nothing.
 
-    `by` is who applies. What breaks readers is refused unless `force`; so is all that is not as the plan that is given
-    by its document, `planned`. All is written or nothing, and nothing over what others wrote meanwhile.
+    `env` is the environment whose overlay is laid over them, `by` is who applies. What breaks readers is refused unless
+    `force`; so is all that is not as the plan that is given by its document, `planned`. All is written or nothing, and
+    nothing over what others wrote meanwhile.
 
     Raises:
         ConfigurationError: a mistake in a file, or between files and what is registered; nothing was written.
         TableStopped: a change is refused, or others have written meanwhile; nothing was written.
-        SourceUnavailable: Kafka does not answer.
+        SourceUnavailable, RegistryUnavailable: Kafka, or the schema registry, does not answer.
     """
-    specs = read_specs(folder)
+    specs = read_specs(folder, env=env)
     door = open_door(config)
-    plan = make_plan(config, specs, door.tables, by=by, sample=False)
+    plan = _planned(config, specs, door.tables, by=by, sample=False)
     if planned is not None:
         check_as_planned(plan, planned, door.tables.registered)
     check_not_refused(plan, force=force)

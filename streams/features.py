@@ -30,6 +30,7 @@ from sinks.redis.layout import offset_field
 from sinks.redis.rows import TableRows
 from sinks.redis.standing import Standing
 from sinks.redis.store import FeatureStore
+from streams.avro_outputs import reader_of
 from streams.floor_sweeps import LOOK_SECONDS, FloorSweeps, raise_floors
 from streams.places import Lags, Logs, Places
 from streams.rebuild import Rebuild
@@ -87,6 +88,7 @@ class FeaturesStage:
         self._relay = relay
         self._store = FeatureStore(config.redis, clock=clock, message_bytes_max=config.kafka.message_bytes_max)
         self.gate = SchemaGate(names, versions_in(tables))
+        self._changes = reader_of(config)
         self._older: Collection[str] = ()  # topics of the group in work that have changes of an older schema version
         self._readers: dict[str, TableRows | None] = {}
         self._versions: dict[str, int | None] = {}  # of the spec that each reader was made of
@@ -301,6 +303,7 @@ class FeaturesStage:
             values, offsets = [values[index] for index in kept], [offsets[index] for index in kept]
         if not values:
             return
+        values = self._changes.as_json(values)
         changes, longest = reader.decode(values, older=piece.run.topic in self._older), max(map(len, values))
         assignment = piece.run.assignment
         news = bisect_left(offsets, self._places.news_begin(assignment))

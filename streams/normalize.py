@@ -7,8 +7,9 @@ committed.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from connectors.transport.chunk import Group, Run, by_topic
@@ -21,9 +22,11 @@ from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.attempt import Attempt, Emitter, PartitionState, metadata_of, state_of
 from streams.chains import Chains
+from streams.epochs import epoch_of, of_epoch, parted
 from streams.evolutions import Evolutions
 from streams.evolving import TableEvolves
 from streams.floors import write_floors
+from streams.resyncs import Broker, Resyncs
 from streams.shared import SharedTopics, is_chained
 from streams.stage import BaseStage
 from streams.tables import TableDirectory
@@ -57,13 +60,14 @@ class NormalizeStage(BaseStage):
         chains: Chains,
         ensure_outputs: Callable[[Mapping[str, Output]], Awaitable[Mapping[str, int]]],
         evolutions: Evolutions | None = None,
+        broker: Broker | None = None,
         templates: Templates | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`ensure_outputs` makes or enlarges output topics, and returns how many partitions each has now.
 
-        Without `evolutions` no table takes up what its records have: what its spec refuses goes to quarantine. Without
-        `templates` none makes a table.
+        Without `evolutions` no table takes up what its records have: what its spec refuses goes to quarantine.
+        Without `broker` no resync is completed, and without `templates` none makes a table.
         """
         super().__init__()
         self._names, self._tables = names, tables
@@ -71,6 +75,11 @@ class NormalizeStage(BaseStage):
         self._evolutions, self._templates = evolutions, templates
         self._emitter = Emitter(config, names=names, stage=self.name, clock=clock, evolve=evolutions is not None)
         self._shared = SharedTopics(self._emitter, chains)
+        self.resyncs = Resyncs(
+            self, names=names, tables=tables, writer=writer, consumer=consumer, chains=chains,
+            ensure=self._ensure_floors, broker=broker, clock=clock,
+        )  # fmt: skip
+        self._looking: asyncio.Task[None] | None = None
         self._ensured: dict[str, int] = {}
         self._contested: set[str] = set()
         self._wide = False
@@ -80,6 +89,7 @@ class NormalizeStage(BaseStage):
         """Open the producer; a predecessor of the same slot is fenced from here on."""
         await self._writer.start()
         await self._ensure_known(set(self._tables))
+        self._looking = asyncio.create_task(self.resyncs.run()) if self.resyncs.has_broker else None
         if self._templates is not None:
             self._templates.begin()
 
@@ -87,6 +97,9 @@ class NormalizeStage(BaseStage):
         """Close the producer."""
         if self._templates is not None:
             await self._templates.close()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         if self._evolutions is not None:
             await self._evolutions.close()
         await self._writer.close()
@@ -95,6 +108,10 @@ class NormalizeStage(BaseStage):
         """Return what the producer waits for, None if nothing."""
         found: HeadgateError | None = self._writer.waits_for()
         return found
+
+    def resyncing(self) -> dict[str, dict[str, Any]]:
+        """Return how far resyncs are, by table, as far as this worker completes them."""
+        return self.resyncs.progress()
 
     def topics(self) -> list[str]:
         """Return the source topics of all tables that run."""
@@ -119,23 +136,25 @@ class NormalizeStage(BaseStage):
         runs = await self._uncontested(group.runs)
         # Looked up once: a spec that changes meanwhile would find runs whose chains are not known.
         work = Attempt({topic: self._tables.of_topic(topic) for topic in by_topic(runs)})
-        runs = await self._with_chains(runs, work)
+        runs = await self._with_schemas(await self._with_chains(runs, work), work)
         if not runs:
             return
+        runs = parted(runs, work.readers)
         await self._ensure_read(runs, work)
         failpoint("normalize.before_write")
-        try:
-            report: WriteReport = await write_floors(
-                lambda: self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live)),
-                work.outputs,
-                lambda floor: self._ensure({floor.output: Output([floor.source], self._ensured[floor.output])}),
-            )
-        except TransactionAborted as exc:
-            await self._blame(exc, runs, work)
-            raise
-        failpoint("normalize.after_write")
-        self._wide = report.partitions > GATHER_PARTITIONS
-        self._settle(work)
+        async with self.resyncs.alone:
+            try:
+                report: WriteReport = await write_floors(
+                    lambda: self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live)),
+                    work.outputs,
+                    lambda floor: self._ensure({floor.output: Output([floor.source], self._ensured[floor.output])}),
+                )
+            except TransactionAborted as exc:
+                await self._blame(exc, runs, work)
+                raise
+            failpoint("normalize.after_write")
+            self._wide = report.partitions > GATHER_PARTITIONS
+            self._settle(work)
         # Done before paused: a pause reads again from the first record that is not done, and these are written.
         written = [part for run in runs if (part := work.written(run)) is not None]
         group.done(
@@ -148,16 +167,19 @@ class NormalizeStage(BaseStage):
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record in quarantine that no attempt could get through; its successors go on."""
-        attempt, readers = Attempt(), self._tables.of_topic(run.topic)
+        readers = self._tables.of_topic(run.topic)
+        attempt = Attempt({run.topic: readers})
         table = readers.table_of(run.values()[0]) if readers is not None else None
 
         def work(outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
             for one in runs:
                 self._emitter.quarantine(attempt, outbox, one, 0, error, table)
+                attempt.nexts[one.assignment] = one.next
             return [Advance(one.assignment, one.next, metadata_of(state_of(one.assignment))) for one in runs]
 
-        await self._writer.write([run], work)
-        self._settle(attempt)
+        async with self.resyncs.alone:
+            await self._writer.write([run], work)
+            self._settle(attempt)
 
     # ── topics that cannot be read now ──
 
@@ -173,6 +195,22 @@ class NormalizeStage(BaseStage):
                 await self._consumer.pause(topic, stop)
             return [run for run in runs if run.topic not in chained]
         return runs
+
+    async def _with_schemas(self, runs: Sequence[Run], work: Attempt) -> Sequence[Run]:
+        """Have the schemas of tables registered whose changes are Avro; where one is refused, pause its topic."""
+        refused: set[str] = set()
+        for topic in by_topic(runs):
+            readers = work.readers[topic]
+            for entry in readers.entries.values() if readers is not None else ():
+                if entry.spec.output.format != "avro" or self._emitter.forms.is_known(entry):
+                    continue
+                try:
+                    await asyncio.to_thread(self._emitter.forms.of, entry)
+                except TableStopped as stop:
+                    self.last_error = stop
+                    refused.add(topic)
+                    await self._consumer.pause(topic, stop)
+        return [run for run in runs if run.topic not in refused]
 
     async def _uncontested(self, runs: Sequence[Run]) -> Sequence[Run]:
         """Pause the topics of tables that cannot share them, until specs are mended; return the runs of the others.
@@ -220,20 +258,20 @@ class NormalizeStage(BaseStage):
         assert readers is not None, "a topic that no table reads is not worked on"
         for run in runs:
             work.states.setdefault(run.assignment, state_of(run.assignment))
-        whole: list[Run] = []
+        whole: dict[int, list[Run]] = {}  # by epoch
         for run in runs:
             if not is_chained(run, work):
-                whole.append(run)
+                whole.setdefault(epoch_of(readers.first, run), []).append(run)
             elif run.assignment not in work.stops:
                 self._shared.run(work, outbox, readers, run)
-        if whole:
-            self._whole(work, outbox, readers.first, whole)
+        for epoch, some in sorted(whole.items()):
+            self._whole(work, outbox, readers.first, epoch, some)
 
-    def _whole(self, work: Attempt, outbox: Outbox, entry: TableEntry, runs: list[Run]) -> None:
-        """Work on runs of a topic whose records are all of one table."""
-        decoder = self._emitter.decoders.of(entry)
+    def _whole(self, work: Attempt, outbox: Outbox, entry: TableEntry, epoch: int, runs: list[Run]) -> None:
+        """Work on runs of a topic whose records are all of one table, and of one epoch."""
+        decoder = self._emitter.decoders.of(entry, epoch)
         memories = [work.memories.setdefault(run.assignment, work.states[run.assignment].memory.copy()) for run in runs]
-        together = decode_together(decoder, entry, runs, memories)
+        together = decode_together(decoder, of_epoch(entry, epoch), runs, memories)
         for index, run in enumerate(runs):
             if run.assignment not in work.stops:
                 decoded = together[index] if together is not None else decoder.decode(run, memories[index])
@@ -257,6 +295,7 @@ class NormalizeStage(BaseStage):
         self._shared.settle(work)
         for assignment, state in work.states.items():
             assignment.state = state
+        self.resyncs.reached(work.nexts)
         self.counts.update(work.counts)
         self.quarantined.update(work.quarantined)
         self.emitted.update(work.emitted)
@@ -290,7 +329,13 @@ class NormalizeStage(BaseStage):
         return None if topic is None or topic == self._names.quarantine else self._names.table_of(topic)
 
     async def _ensure_known(self, tables: set[str]) -> None:
-        """Make the outputs of tables whose topics are named, all at once, before their first record comes."""
+        """Make the outputs of tables whose topics are named, all at once, before their first record comes.
+
+        So the keys of their masks are known then.
+        """
+        masked = [self._tables.unmasked(table) for table in tables if table in self._tables]
+        if masked := [entry for entry in masked if entry.spec.is_masked]:
+            await asyncio.to_thread(self._emitter.read_mask_keys, masked)
         specs = [entry.spec for table in tables if (entry := self._tables.get(table)) is not None]
         named = {spec.table: [topic for topic in spec.topics if not topic.startswith("^")] for spec in specs}
         await self._ensure({self._names.changes(table): Output(topics) for table, topics in named.items() if topics})
@@ -305,6 +350,10 @@ class NormalizeStage(BaseStage):
                     least = max(run.partition + 1, wanted[output].partitions if output in wanted else 0)
                     wanted[output] = Output([run.topic], least)
         await self._ensure(wanted)
+
+    async def _ensure_floors(self, output: str, sources: Collection[str]) -> int:
+        """Return how many partitions an output has now, that a floor is to stand in."""
+        return (await self._ensure({output: Output(sorted(sources), self._ensured.get(output, 0))}))[output]
 
     async def _ensure(self, wanted: Mapping[str, Output]) -> Mapping[str, int]:
         """Return how many partitions outputs have now; one whose sources may not be read is not made, and not told."""

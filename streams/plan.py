@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from schemas.compatibility import Difference, differences, incompatible
 from schemas.errors import ConfigurationError, TableStopped
+from schemas.masked import masked_spec
 from schemas.table import TableEntry, TableSpec
 from sinks.redis.rows import view_id
-from streams.compatibility import Said, compared
 from streams.source_topics import Notice
 
 Action = Literal["added", "changed", "unchanged"]
@@ -32,7 +33,7 @@ class TablePlan:
     schema_version: int
     before: str
     after: str
-    contract: list[Said] = field(default_factory=list)
+    contract: list[Difference] = field(default_factory=list)
     made: dict[str, int] = field(default_factory=dict)  # topics, with their partitions
     foreseen: dict[str, str] = field(default_factory=dict)  # tables that a template makes of topics that are there
     lake: dict[str, str] = field(default_factory=dict)  # by column; "" is the table itself
@@ -41,9 +42,9 @@ class TablePlan:
     notices: list[Notice] = field(default_factory=list)
 
     @property
-    def breaks(self) -> list[Said]:
+    def breaks(self) -> list[Difference]:
         """What those who read the table already cannot go on with."""
-        return [said for said in self.contract if not said.compatible]
+        return incompatible(self.contract)
 
     def document(self) -> dict[str, Any]:
         """Return it for scripts."""
@@ -52,7 +53,8 @@ class TablePlan:
             {"rule": each.rule, "what": each.what, "hint": each.hint, "refuses": each.refuses} for each in self.notices
         ]
         contract = [
-            {"rule": said.rule, "what": said.what, "compatible": said.compatible, "instead": said.instead}
+            {"rule": said.rule, "column": said.column, "what": said.what, "why": said.why}
+            | {"compatible": said.compatible, "instead": said.instead}
             for said in self.contract
         ]
         return {
@@ -90,7 +92,7 @@ class Plan:
         found = []
         for each in self.changes:
             if each.breaks and not force:
-                found.append(incompatible(each))
+                found.append(refused(each))
             found += [
                 TableStopped(notice.rule, f"{each.table}: {notice.what}", hint=notice.hint)
                 for notice in each.notices
@@ -108,7 +110,7 @@ class Plan:
         return {"counts": counts, "tables": tables, "not_in_files": self.left, "notices": notices}
 
 
-def incompatible(plan: TablePlan) -> TableStopped:
+def refused(plan: TablePlan) -> TableStopped:
     """Return the error of a change that breaks those who read the table already: the rules, and the ways out."""
     said = "; ".join(map(str, plan.breaks[:SHOWN]))
     more = f"; and {len(plan.breaks) - SHOWN} more" if len(plan.breaks) > SHOWN else ""
@@ -127,8 +129,8 @@ def plan_table(action: Action, before: TableEntry | None, after: TableEntry) -> 
     plan = TablePlan(spec.table, action, after.schema_version, digest(before), digest(after))
     if action == "unchanged" or spec.template is not None:  # nobody reads a template
         return plan
-    plan.contract = compared(old, spec) if old is not None else []
-    plan.lake = dict(_lake(old, spec))
+    plan.contract = differences(old, spec) if old is not None else []
+    plan.lake = dict(_lake(None if old is None else masked_spec(old), masked_spec(spec)))
     plan.views = dict(_views(old, spec))
     plan.rules = dict(_rules(old, spec))
     return plan

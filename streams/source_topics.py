@@ -9,25 +9,30 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import count, islice
 
 from connectors.registry import registry_of
 from connectors.transport.answers import Administrator
 from connectors.transport.groups import topics_below
-from connectors.transport.last_records import last_records
 from connectors.transport.rights import TopicSeen, refused_topics, topics_seen
+from connectors.transport.sampling import SampleBounds, Sampling
 from connectors.transport.topics import TopicSettings
 from schemas.config import Config
 from schemas.errors import HeadgateError, TableStopped
+from schemas.output import latest_view_name
 from schemas.table import TableEntry, TableSpec, views_that_emit
 from schemas.topics import TopicNames
 from streams.looked import QUARANTINE, Looker
 from streams.registration import open_admin, own_topic
 from streams.settings import client_settings, is_embedded
 from streams.tables import TableDirectory, reads
-from streams.templates import standing, wanted_tables
+from streams.template_tables import standing, wanted_tables
 
 SAMPLED_TOPICS_OF_PATTERN = 3
+SAMPLED = SampleBounds(records_max=30, seconds_max=5.0)  # of each topic, and of all together
+NEAR_MAX = 20  # names that are not there for which the nearest is looked for: of thousands that takes a while
 _RIGHTS_HINT = "docs/operate.md lists what this user needs"
 
 
@@ -76,7 +81,8 @@ def look_at_sources(
         everything = topics_below(admin, "")
         caught = {topic for spec in of for topic in _caught(spec, everything)}
         sources = Sources(everything, topics_seen(admin, {*named, *caught, *outputs, names.tables}))
-    sources.notices += [notice for spec in of for notice in _of_topics(spec, sources, names)]
+    nearest = islice(count(), NEAR_MAX)
+    sources.notices += [notice for spec in of for notice in _of_topics(spec, sources, names, nearest)]
     sources.notices += _of_claims(specs, wanted, everything)
     _foresee(config, sources, outputs)
     _foresee_tables(config, specs, wanted, sources)
@@ -86,12 +92,15 @@ def look_at_sources(
     return sources
 
 
-def _caught(spec: TableSpec, topics: Iterable[str]) -> list[str]:
+def _caught(spec: TableSpec, topics: Collection[str]) -> list[str]:
     """Return the topics that there are of a table."""
+    if not any(topic.startswith("^") for topic in spec.topics):  # there may be thousands of both
+        return [topic for topic in spec.topics if topic in topics]
     return [topic for topic in topics if reads(spec, topic)]
 
 
-def _of_topics(spec: TableSpec, sources: Sources, names: TopicNames) -> Iterator[Notice]:
+def _of_topics(spec: TableSpec, sources: Sources, names: TopicNames, nearest: Iterator[int]) -> Iterator[Notice]:
+    """Yield what is not right with the topics of a table; as long as there are `nearest`, with the nearest names."""
     table = spec.table
     for topic in spec.topics:
         if topic.startswith("^"):
@@ -105,7 +114,8 @@ def _of_topics(spec: TableSpec, sources: Sources, names: TopicNames) -> Iterator
             continue
         seen = sources.seen.get(topic)
         if seen is None:
-            near = difflib.get_close_matches(topic, sources.names, n=1, cutoff=0.75)
+            wanted = next(nearest, None) is not None
+            near = difflib.get_close_matches(topic, sources.names, n=1, cutoff=0.75) if wanted else []
             hint = f"did you mean {near[0]}?" if near else "rows flow within seconds once it is there"
             yield Notice(table, "topic_missing", f"there is no topic {topic}", hint)
     for topic in _caught(spec, sources.seen):
@@ -135,7 +145,9 @@ def _of_claims(specs: Mapping[str, TableSpec], wanted: Collection[str], topics: 
 
 def _outputs(spec: TableSpec, names: TopicNames) -> list[str]:
     """Return the topics that a table is written to, the one of its changes first."""
-    return [names.changes(spec.table), *map(names.features, sorted(views_that_emit(spec)))]
+    emitting = sorted(views_that_emit(spec) - {latest_view_name(spec.table)})
+    latest = [names.latest(spec.table)] if spec.output.latest else []
+    return [names.changes(spec.table), *map(names.features, emitting), *latest]
 
 
 def _foresee(config: Config, sources: Sources, outputs: Mapping[str, TableSpec]) -> None:
@@ -174,9 +186,9 @@ def _foresee_tables(config: Config, specs: Mapping[str, TableSpec], wanted: Coll
     """Note which tables templates will make of the topics that are there."""
     tables = TableDirectory({table: TableEntry(spec=spec) for table, spec in specs.items()})
     wanted_now = wanted_tables(standing(tables), sources.names, config.kafka.topic_prefix)
-    for topic, (template, table) in wanted_now.items():
+    for topic, (template, named) in wanted_now.items():
         if template.spec.table in wanted:
-            sources.foreseen.setdefault(template.spec.table, {})[topic] = table
+            sources.foreseen.setdefault(template.spec.table, {})[topic] = named.table
 
 
 def _of_records(
@@ -190,8 +202,9 @@ def _of_records(
     registry = registry_of(config.registry)
     try:
         looker = Looker(specs, config.limits, registry)
-        found = last_records(topics, client_settings(config), open_admin(config))
-        looked = [each for records in found.values() for record in records for each in looker.look(record)]
+        sampling = Sampling(sorted(topics), client_settings(config), open_admin(config), SAMPLED)
+        with closing(iter(sampling)) as records:
+            looked = [each for record in records for each in looker.look(record)]
     except HeadgateError as error:  # of the registry, or of a topic: the tables can be applied all the same
         yield Notice("", "not_looked_at", f"no records were looked at: {error.message}", error.hint)
         return
@@ -201,5 +214,5 @@ def _of_records(
         if each.kind == QUARANTINE and each.table is not None and each.table in wanted and each.error is not None:
             faults.setdefault((each.table, each.error["kind"]), []).append(each.error)
     for (table, reason), errors in sorted(faults.items()):
-        what = f"{len(errors)} of the last {seen[table]} records would go to quarantine: {errors[0]['message']}"
-        yield Notice(table, reason, what, errors[0]["hint"])
+        what = f"{len(errors)} of {seen[table]} records that were looked at would go to quarantine"
+        yield Notice(table, reason, f"{what}: {errors[0]['message']}", errors[0]["hint"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -50,6 +50,7 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
     # The relay's topic is empty, and nobody's table; the redrive topic is of interest where something waits on it.
     read = [each for each in at.view.partitions if each.topic not in {at.names.relay, at.names.redrive}]
     waiting = [each for each in at.view.partitions if each.topic == at.names.redrive and (each.lag or each.paused)]
+    views = Views.of(at.stage)
     return {
         "stage": at.name,
         "version": VERSION,
@@ -59,7 +60,7 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
         "assigned": len(read),
         "tables": [
             *(
-                table_status(table, of, at, now)
+                table_status(table, of, at, now, views)
                 for topic, of in by_topic(sorted([*read, *waiting], key=_by_name)).items()
                 for table in _tables_of(topic, at.names, at.tables)
             ),
@@ -104,7 +105,21 @@ def _by_name(partition: PartitionView) -> tuple[str, int]:
     return partition.topic, partition.partition
 
 
-def table_status(table: str, partitions: list[PartitionView], at: Standing, now: float) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Tables whose views are being filled, and those of which rows below a floor are being taken away."""
+
+    filling: Mapping[str, Any]
+    sweeping: Collection[str]
+
+    @classmethod
+    def of(cls, stage: Stage) -> Views:
+        """Ask a stage once for all of its tables; those that keep no views have none."""
+        filling, sweeping = getattr(stage, "filling", None), getattr(stage, "sweeping", None)
+        return cls(filling() if filling is not None else {}, sweeping() if sweeping is not None else ())
+
+
+def table_status(table: str, partitions: list[PartitionView], at: Standing, now: float, views: Views) -> dict[str, Any]:
     """Return the figures of one topic, these are its partitions, as those of a table; ages in seconds.
 
     A topic of several tables has the same for each: what one of them waits for, all do.
@@ -113,7 +128,7 @@ def table_status(table: str, partitions: list[PartitionView], at: Standing, now:
     newest = max((each.last_timestamp_ms for each in partitions), default=-1)
     paused = next((each for each in partitions if each.paused and each.paused != "its lane is full"), None)
     unknown = getattr(at.stage, "unknown_columns", {}).get(table, ())
-    filling = at.stage.filling().get(table) if hasattr(at.stage, "filling") else None
+    filling = views.filling.get(table)
     return {
         "table": table,
         "topic": partitions[0].topic,
@@ -126,15 +141,16 @@ def table_status(table: str, partitions: list[PartitionView], at: Standing, now:
         "paused": paused.paused if paused else None,
         "hint": _hint(paused, table) if paused else "",
         "unknown_columns": sorted(unknown)[:UNKNOWN_COLUMNS_SHOWN],
-        "evolved": evolved_columns(at.tables.get(table)) if at.name == "normalize" else [],
+        "evolved": evolved_columns(at.tables.unmasked(table)) if at.name == "normalize" and table in at.tables else [],
         "pending": {"done": filling.done, "total": filling.total} if filling is not None else None,
-        "sweeping": hasattr(at.stage, "sweeping") and table in at.stage.sweeping(),
+        "resync": at.stage.resyncing().get(table) if hasattr(at.stage, "resyncing") else None,
+        "sweeping": table in views.sweeping,
     }
 
 
 def _hint(paused: PartitionView, table: str) -> str:
     """Return what to do about a pause; one that this worker made by itself does not hold the table's other workers."""
-    if not paused.stopped or "tables resume" in paused.hint:
+    if not paused.stopped or "tables res" in paused.hint:
         return naming(paused.hint, table)
     again = f"this worker alone paused it: `headgate tables resume {table}` has all workers try again"
     return f"{paused.hint}; {again}" if paused.hint else again
@@ -156,6 +172,7 @@ def paused_status(entry: TableEntry) -> dict[str, Any]:
         "evolved": evolved_columns(entry),
         "pending": None,
         "sweeping": False,
+        "resync": None,
     }
 
 

@@ -186,6 +186,7 @@ def _sum(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "evolved": _evolved(rows),
         "pending": _pending(rows),
         "sweeping": any(row.get("sweeping") for row in rows),
+        "resync": next((row["resync"] for row in rows if row.get("resync")), None),  # one worker completes it
     }
 
 

@@ -30,7 +30,11 @@ _CODES = {
     ExitCode.UNAVAILABLE: "Kafka does not answer",
 }
 PLAN_EPILOG = epilog(
-    ["headgate tables plan tables/", "headgate tables plan tables/ --json > plan.json"],
+    [
+        "headgate tables plan tables/",
+        "headgate tables plan tables/ --env prod",
+        "headgate tables plan tables/ --json > plan.json",
+    ],
     {ExitCode.OK: "what would be done is told, also if it is nothing", **_CODES},
 )
 APPLY_EPILOG = epilog(
@@ -43,6 +47,9 @@ APPLY_EPILOG = epilog(
 )
 NAMES_SHOWN = 20
 
+EnvOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="With the overlay of this environment, DIR/env/NAME.yaml.")
+]
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the specs, one file per table.")]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Also what breaks those who read a table: you have told them.")
@@ -50,7 +57,11 @@ ForceOption = Annotated[
 
 
 def plan_tables(
-    folder: FolderArgument, config: ConfigOption = DEFAULT_FILE, as_json: JsonOption = False, force: ForceOption = False
+    folder: FolderArgument,
+    env: EnvOption = None,
+    config: ConfigOption = DEFAULT_FILE,
+    as_json: JsonOption = False,
+    force: ForceOption = False,
 ) -> None:
     """Show what an apply of a folder would do: tables, topics, lake, Redis, rules, and what it means for subscribers.
 
@@ -58,13 +69,14 @@ def plan_tables(
     """
     from streams.apply import check_not_refused, plan_folder
 
-    plan = plan_folder(load_config(config, os.environ), folder)
+    plan = plan_folder(load_config(config, os.environ), folder, env=env)
     _show(plan, as_json=as_json)
     check_not_refused(plan, force=force)
 
 
 def apply_tables(
     folder: FolderArgument,
+    env: EnvOption = None,
     config: ConfigOption = DEFAULT_FILE,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     plan_file: Annotated[
@@ -83,16 +95,16 @@ def apply_tables(
 
     settings, planned = load_config(config, os.environ), _read_plan(plan_file)
     if planned is None and not yes:
-        plan = plan_folder(settings, folder)
+        plan = plan_folder(settings, folder, env=env)
         _show(plan, as_json=as_json)
         check_not_refused(plan, force=force)
         if not plan.changes:
             return
         _ask(plan)
         planned = plan.document()
-        apply_plan(settings, folder, by=by or this_user(), force=force, planned=planned)
+        apply_plan(settings, folder, env=env, by=by or this_user(), force=force, planned=planned)
     else:
-        plan = apply_plan(settings, folder, by=by or this_user(), force=force, planned=planned)
+        plan = apply_plan(settings, folder, env=env, by=by or this_user(), force=force, planned=planned)
         _show(plan, as_json=as_json)
     if plan.changes:
         say("applied; workers follow within seconds")

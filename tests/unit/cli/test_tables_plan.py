@@ -10,7 +10,7 @@ from headgate.cli import main as entry
 from headgate.cli.codes import ExitCode
 from headgate.cli.tables_plan import lines_of, this_user
 from headgate.cli.tables_remove import lines_of as lines_of_removal
-from streams.compatibility import Said
+from schemas.compatibility import WHY, CompatibilityRule, Difference
 from streams.plan import Plan, TablePlan
 from streams.remove import Left
 from streams.source_topics import Notice
@@ -20,7 +20,10 @@ def test_a_plan_is_read_line_by_line() -> None:
     """What breaks readers stands out, what is to be looked at has its hint, and tables of no file are named."""
     visits = TablePlan(
         "visits", "changed", 4, "a", "b",
-        contract=[Said("column_dropped", "age"), Said("column_added", "note string")],
+        contract=[
+            Difference(CompatibilityRule.COLUMN_REMOVED, "age", "int", None),
+            Difference(CompatibilityRule.COLUMN_ADDED, "note", None, "string"),
+        ],
         made={"headgate.changes.visits": 3}, lake={"note": "is added as string", "": "is made"},
         views={"visit.2": "is filled anew"}, rules={"old": "goes"},
         notices=[Notice("visits", "topic_missing", "there is no topic t", "did you mean s?")],
@@ -34,8 +37,8 @@ def test_a_plan_is_read_line_by_line() -> None:
         "    lake      the table is made",
         "    redis     visit.2 is filled anew",
         "    rule      old goes",
-        "    BREAKS    column_dropped: age: it has no field from then on",
-        "    contract  column_added: note string: older changes do not have it",
+        f"    BREAKS    column_removed: age int: {WHY[CompatibilityRule.COLUMN_REMOVED]}",
+        f"    contract  column_added: note string: {WHY[CompatibilityRule.COLUMN_ADDED]}",
         "    look at   topic_missing: there is no topic t (did you mean s?)",
         "0 added, 1 changed, 1 unchanged",
         "in no file, and staying: older; `headgate tables remove` ends one",

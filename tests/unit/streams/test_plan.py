@@ -48,8 +48,9 @@ def test_a_new_table_says_what_it_makes() -> None:
 def test_columns_become_what_they_become_in_the_lake() -> None:
     """As LAKE does it, in place."""
     columns = {"id": "long", "name": "string", "age": "string", "note": "json"}
+    said = {"rules": [], "type_changes": "text"}
 
-    (plan,) = plan_of(entry(rules=[]), entry(columns=columns, rules=[])).changes
+    (plan,) = plan_of(entry(**said), entry(columns=columns, **said)).changes
 
     assert {
         "age": "is added as string",
@@ -104,8 +105,8 @@ def test_a_change_that_breaks_readers_is_refused_with_the_rule_and_three_ways_ou
 
     (refusal,) = plan.refusals(force=False)
 
-    assert "patients would change under those who read it: column_dropped: age: it has no field" in refusal.message
-    assert all(way in refusal.hint for way in ("beside: patients", "leave it in the spec", "--force"))
+    assert "patients would change under those who read it: column_removed: age int: who reads it" in refusal.message
+    assert all(way in refusal.hint for way in ("beside: patients", "leave the column in the spec", "--force"))
     assert [] == plan.refusals(force=True)
     assert not plan.document()["tables"][0]["compatible"]
 

@@ -11,9 +11,9 @@ from connectors.captured import OneRecord
 from schemas.errors import ConfigurationError
 from schemas.removed import removed_of
 from schemas.table import TableEntry, TableSpec
-from schemas.template import name_for
+from schemas.template import Named, named_by
 from streams.tables import TableDirectory, check_topics
-from streams.templates import check_template, standing, table_of, wanted_tables
+from streams.template_tables import check_template, standing, table_of, wanted_tables
 from tests.unit.streams.changing import envelope
 
 PATTERN = r"^clinic[.]public[.]visits_([0-9a-z]+)$"
@@ -30,6 +30,7 @@ TEMPLATE = TableSpec.model_validate(
     }
 )
 TOPIC = "clinic.public.visits_2024"
+VISITS = Named("visits_2024", None)
 
 
 def _directory(*specs: TableSpec) -> TableDirectory:
@@ -45,7 +46,7 @@ def _records(*rows: dict[str, Any]) -> list[OneRecord]:
 
 
 def _wanted(tables: TableDirectory, *topics: str) -> dict[str, str]:
-    return {topic: name for topic, (_, name) in wanted_tables(standing(tables), topics, "headgate").items()}
+    return {topic: named.table for topic, (_, named) in wanted_tables(standing(tables), topics, "headgate").items()}
 
 
 def test_a_template_is_no_table() -> None:
@@ -83,7 +84,7 @@ def test_a_name_that_is_taken_makes_no_table() -> None:
 
 def test_a_table_has_what_the_template_says_and_what_records_show() -> None:
     """The template's own columns go first, and win."""
-    made = table_of(TEMPLATE, TOPIC, "visits_2024", _records({"id": 1, "note": "a", "ward": 7}), None)
+    made = table_of(TEMPLATE, TOPIC, VISITS, _records({"id": 1, "note": "a", "ward": 7}), None)
 
     assert ("visits_2024", [TOPIC], None, ["id"]) == (made.table, made.topics, made.template, made.key)
     assert {"id": "long", "note": "string", "ward": "long"} == {
@@ -95,7 +96,7 @@ def test_a_table_has_what_the_template_says_and_what_records_show() -> None:
 def test_records_that_show_no_table_make_none() -> None:
     """Somebody has to look."""
     with pytest.raises(ConfigurationError, match="show 0 tables of debezium-json"):
-        table_of(TEMPLATE, TOPIC, "visits_2024", [OneRecord(TOPIC, 0, 0, None, b"{", ())], None)
+        table_of(TEMPLATE, TOPIC, VISITS, [OneRecord(TOPIC, 0, 0, None, b"{", ())], None)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,8 @@ def test_records_that_show_no_table_make_none() -> None:
         ({"topics": ["^visits_("]}, "no regular expression"),
         ({"rules": [{"rule": "r", "when": "true"}]}, "are of one table"),
         ({"beside": "other"}, "are of one table"),
+        ({"tenant": "{2}"}, "has 1 groups"),
+        ({"template": None, "tenant": "{1}"}, "is a group of a template's pattern"),
     ],
 )
 def test_a_template_that_could_name_no_table_is_refused(changes: dict[str, Any], said: str) -> None:
@@ -138,7 +141,55 @@ def test_names_are_made_of_groups_whatever_the_topic_is_called(
     template: str, pattern: str, topic: str, name: str | None
 ) -> None:
     """Lower case, allowed characters, or none at all."""
-    assert name == name_for(template, [pattern], topic)
+    named = named_by(template, [pattern], topic)
+
+    assert name == (None if named is None else named.table)
+
+
+OF_TENANTS = r"^([a-z0-9_./-]+)[.]public[.](visits|wards)$"
+
+
+@pytest.mark.parametrize(
+    ("topic", "named"),
+    [
+        ("ward-3.public.visits", Named("ward-3.visits", "ward-3")),
+        ("ward-3.public.wards", Named("ward-3.wards", "ward-3")),
+        ("ward_3.public.visits", None),
+        ("../x.public.visits", None),
+        ("3.public.visits", None),
+        (f"{'w' * 32}.public.visits", None),
+    ],
+)
+def test_a_tenant_is_what_the_pattern_caught_or_nothing_is_made(topic: str, named: Named | None) -> None:
+    """Made to fit, two that differ by an underscore would be one, and read each other's rows."""
+    assert named == named_by("{2}", [OF_TENANTS], topic, tenant="{1}")
+    assert (None if named is None else Named(f"ours.{topic.rpartition('.')[2]}", "ours")) == (
+        named and named_by("{2}", [OF_TENANTS], topic, tenant="ours")
+    )
+
+
+def test_tables_of_a_template_are_their_tenants() -> None:
+    """With its name in front; a table of each, of one template."""
+    spec = {**TEMPLATE.model_dump(mode="json"), "tenant": "{1}", "template": "{2}", "topics": [OF_TENANTS]}
+    template = TableSpec.model_validate(spec)
+    tables = TableDirectory({"visits": TableEntry(spec=template)})
+    topics = [f"ward-{number}.public.visits" for number in range(3)]
+    wanted = wanted_tables(standing(tables), topics, "headgate")
+
+    made = [table_of(template, topic, wanted[topic][1], _records({"id": 1}), None) for topic in topics]
+
+    assert [(f"ward-{number}.visits", f"ward-{number}") for number in range(3)] == [
+        (spec.table, spec.tenant) for spec in made
+    ]
+
+
+def test_columns_that_the_template_does_not_name_have_the_mask_of_unknown_ones() -> None:
+    """As those that come later: nothing that nobody has looked at goes out as it is."""
+    spec = {**TEMPLATE.model_dump(mode="json"), "masks": {"unknown_columns": "hash"}}
+
+    made = table_of(TableSpec.model_validate(spec), TOPIC, VISITS, _records({"id": 1, "note": "a"}), None)
+
+    assert (None, "hash") == (made.columns["id"].mask, made.columns["note"].mask.how if made.columns["note"].mask else "")
 
 
 def test_a_spec_without_it_is_written_as_older_releases_read_it() -> None:

@@ -1,0 +1,120 @@
+"""Which tables templates make of the topics that are there, and of what their records show; pure.
+
+A topic that a table reads is left alone, and so is one of which nothing that is a name comes. The tenant of a template
+is that of its tables; where it names a group of the pattern, each table's is what the group caught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from connectors.captured import OneRecord
+from connectors.formats import format_of
+from connectors.inference import SAMPLERS, new_samples
+from schemas.errors import ConfigurationError
+from schemas.table import TableEntry, TableSpec
+from schemas.template import Named, named_by
+from streams.specs import SpecMistake
+from streams.tables import TableDirectory, reads
+
+if TYPE_CHECKING:
+    from connectors import wire
+
+_AVRO = "debezium-avro"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is registered at one moment, as far as templates care: themselves, what is read, which names are taken."""
+
+    templates: Sequence[TableEntry]
+    named: frozenset[str]
+    patterns: Sequence[TableSpec]
+    taken: frozenset[str]
+
+
+def standing(tables: TableDirectory) -> Standing:
+    """Return how tables stand now; also a table that was removed keeps its name from being made again."""
+    specs = [entry.spec for entry in tables.values()]
+    return Standing(
+        list(tables.templates.values()),
+        frozenset(topic for spec in specs for topic in spec.topics),
+        [spec for spec in specs if any(topic.startswith("^") for topic in spec.topics)],
+        frozenset({*tables.registered, *tables.removed}),
+    )
+
+
+def wanted_tables(at: Standing, topics: Iterable[str], own_prefix: str) -> dict[str, tuple[TableEntry, Named]]:
+    """Return the topics that templates make tables of now, each with its template and the table's name and tenant.
+
+    Those that a table reads are passed over, ours, and those whose name is taken.
+    """
+    found: dict[str, tuple[TableEntry, Named]] = {}
+    taken = set(at.taken)
+    for topic in sorted(topics):
+        entry = next((one for one in at.templates if reads(one.spec, topic)), None)
+        if entry is None or topic.startswith(f"{own_prefix}."):
+            continue
+        if topic in at.named or any(reads(spec, topic) for spec in at.patterns):
+            continue
+        spec = entry.spec
+        named = named_by(spec.template or "", spec.topics, topic, tenant=spec.tenant)
+        if named is not None and named.table not in taken:
+            found[topic] = entry, named
+            taken.add(named.table)
+    return found
+
+
+def table_of(
+    template: TableSpec, topic: str, named: Named, records: Iterable[OneRecord], registry: wire.Schemas | None
+) -> TableSpec:
+    """Return the spec of a topic's table: what the template says, and beside it the columns that records show.
+
+    Raises:
+        ConfigurationError: the records show no table, or several, or not the one that the template says.
+    """
+    samples = new_samples(template.format, schemas=registry)
+    for record in records:
+        samples.add(record)
+    proposals = samples.tables()
+    if len(proposals) != 1:
+        raise ConfigurationError(
+            f"{topic}: its records show {len(proposals)} tables of {template.format}", hint="write a spec for it"
+        )
+    shown = proposals[0].spec
+    known = {*template.columns, *template.sent_as()}
+    mask = template.masks.unknown_columns  # of what the template does not name, whether it comes now or later
+    columns = {
+        name: column if mask is None else column.model_copy(update={"mask": mask})
+        for name, column in shown.columns.items()
+        if name not in known
+    }
+    document = template.model_dump(mode="json", exclude={"template", "columns", "table", "topics", "key"})
+    more = {"table": named.table, "tenant": named.tenant, "topics": [topic], "key": template.key or shown.key}
+    try:
+        return TableSpec.model_validate({**document, **more, "columns": {**template.columns, **columns}})
+    except ValidationError as exc:
+        said = "; ".join(str(error["msg"]) for error in exc.errors()[:3])
+        raise ConfigurationError(f"{topic}: {said}", hint=f"mend the template {template.table}") from exc
+
+
+def check_template(spec: TableSpec, registry: wire.Schemas | None) -> None:
+    """Check that a spec that is a template can make tables of its format.
+
+    Raises:
+        SpecMistake: nothing can be inferred of such records.
+    """
+    if spec.template is None:
+        return
+    known = format_of(spec.format, registry).name
+    if known not in SAMPLERS and not (known == _AVRO and registry is not None):
+        raise SpecMistake(
+            spec.table,
+            ["format"],
+            f"template: columns cannot be told from records of {spec.format}",
+            hint="write a spec for each topic",
+        )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH_UNSEEN = 160  # columns of a table that goes to a file or a pipe
+PROGRESS_SECONDS = 1.0
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
 
@@ -45,6 +47,22 @@ def say(text: str) -> None:
     """Print one line for people on stderr, where it does not mix with what is printed for scripts."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def now_and_then(text_of: Callable[..., str]) -> Callable[..., None]:
+    """Return what says on a terminal, once a second and not within the first, how far long work has come.
+
+    It is called with whatever `text_of` makes a line of.
+    """
+    last = time.monotonic()
+
+    def tell(*done: Any) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_SECONDS and sys.stderr.isatty():
+            last = time.monotonic()
+            say(text_of(*done))
+
+    return tell
 
 
 def duration(seconds: float | None) -> str | None:

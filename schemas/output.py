@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from schemas.document import Strict
+from schemas.document import Strict, without_defaults
 
 LATEST_COLUMNS_MAX = 1_000  # as many as a view has
 SHOWN_MAX = 20
@@ -52,8 +52,7 @@ class Output(Strict):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields = type(self).model_fields
-        return {name: value for name, value in write(self).items() if value != fields[name].default}
+        return without_defaults(self, write(self), type(self).model_fields)
 
 
 def latest_view_name(table: str) -> str:

@@ -50,7 +50,7 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
     # The relay's topic is empty, and nobody's table; the redrive topic is of interest where something waits on it.
     read = [each for each in at.view.partitions if each.topic not in {at.names.relay, at.names.redrive}]
     waiting = [each for each in at.view.partitions if each.topic == at.names.redrive and (each.lag or each.paused)]
-    views = Views.of(at.stage)
+    under_way = UnderWay.of(at.stage)
     return {
         "stage": at.name,
         "version": VERSION,
@@ -60,7 +60,7 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
         "assigned": len(read),
         "tables": [
             *(
-                table_status(table, of, at, now, views)
+                table_status(table, of, at, now, under_way)
                 for topic, of in by_topic(sorted([*read, *waiting], key=_by_name)).items()
                 for table in _tables_of(topic, at.names, at.tables)
             ),
@@ -106,20 +106,22 @@ def _by_name(partition: PartitionView) -> tuple[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
-    """Tables whose views are being filled, and those of which rows below a floor are being taken away."""
+class UnderWay:
+    """Tables whose views are filled, of which rows below a floor are taken away, and whose resync is not complete."""
 
     filling: Mapping[str, Any]
     sweeping: Collection[str]
+    resyncing: Mapping[str, Any]
 
     @classmethod
-    def of(cls, stage: Stage) -> Views:
-        """Ask a stage once for all of its tables; those that keep no views have none."""
-        filling, sweeping = getattr(stage, "filling", None), getattr(stage, "sweeping", None)
-        return cls(filling() if filling is not None else {}, sweeping() if sweeping is not None else ())
+    def of(cls, stage: Stage) -> UnderWay:
+        """Ask a stage once for all of its tables; one that does not know such a thing has none of it."""
+        return cls(*(getattr(stage, name, dict)() for name in ("filling", "sweeping", "resyncing")))
 
 
-def table_status(table: str, partitions: list[PartitionView], at: Standing, now: float, views: Views) -> dict[str, Any]:
+def table_status(
+    table: str, partitions: list[PartitionView], at: Standing, now: float, under_way: UnderWay
+) -> dict[str, Any]:
     """Return the figures of one topic, these are its partitions, as those of a table; ages in seconds.
 
     A topic of several tables has the same for each: what one of them waits for, all do.
@@ -128,7 +130,7 @@ def table_status(table: str, partitions: list[PartitionView], at: Standing, now:
     newest = max((each.last_timestamp_ms for each in partitions), default=-1)
     paused = next((each for each in partitions if each.paused and each.paused != "its lane is full"), None)
     unknown = getattr(at.stage, "unknown_columns", {}).get(table, ())
-    filling = views.filling.get(table)
+    filling = under_way.filling.get(table)
     return {
         "table": table,
         "topic": partitions[0].topic,
@@ -143,8 +145,8 @@ def table_status(table: str, partitions: list[PartitionView], at: Standing, now:
         "unknown_columns": sorted(unknown)[:UNKNOWN_COLUMNS_SHOWN],
         "evolved": evolved_columns(at.tables.unmasked(table)) if at.name == "normalize" and table in at.tables else [],
         "pending": {"done": filling.done, "total": filling.total} if filling is not None else None,
-        "resync": at.stage.resyncing().get(table) if hasattr(at.stage, "resyncing") else None,
-        "sweeping": table in views.sweeping,
+        "sweeping": table in under_way.sweeping,
+        "resync": under_way.resyncing.get(table),
     }
 
 

@@ -189,7 +189,9 @@ def test_columns_that_the_template_does_not_name_have_the_mask_of_unknown_ones()
 
     made = table_of(TableSpec.model_validate(spec), TOPIC, VISITS, _records({"id": 1, "note": "a"}), None)
 
-    assert (None, "hash") == (made.columns["id"].mask, made.columns["note"].mask.how if made.columns["note"].mask else "")
+    mask = made.columns["note"].mask
+    assert mask is not None
+    assert (None, "hash") == (made.columns["id"].mask, mask.how)
 
 
 def test_a_spec_without_it_is_written_as_older_releases_read_it() -> None:

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -194,3 +195,38 @@ def bindings(right: KafkaRight, user: str) -> list[AclBinding]:
         AclBinding(kind, right.name, pattern, f"User:{user}", "*", AclOperation[name.upper()], AclPermissionType.ALLOW)
         for name in right.operations
     ]
+
+
+def produce_patient(secured: Secured, key: int) -> None:
+    """Write one change of a patient to the source topic, as Debezium does without the schema block."""
+    source = {"connector": "postgresql", "db": "town", "schema": "public", "table": "patients", "snapshot": "false"}
+    source |= {"name": "town", "lsn": str(1000 + key), "txId": str(key), "version": "3.7.0.Final"}
+    row = {"id": key, "name": "Ada"}
+    value = {"before": None, "after": row, "op": "c", "source": {**source, "ts_ms": 1, "lsn": 1000 + key, "txId": key}}
+    producer = Producer({"bootstrap.servers": secured.kafka.address})
+    producer.produce("town.patients", key=json.dumps({"id": key}), value=json.dumps({**value, "ts_ms": 1}))
+    assert producer.flush(10) == 0
+
+
+def changes(secured: Secured, prefix: str) -> tuple[list[int], int]:
+    """Return the ids in the topic of changes, as readers of committed records see them, and the ends of its logs."""
+    reader = Consumer({"bootstrap.servers": secured.kafka.address, "group.id": "look", "enable.auto.commit": False,
+                       "isolation.level": "read_committed", "log_level": 0})  # fmt: skip
+    topic = f"{prefix}.changes.patients"
+    try:
+        if topic not in reader.list_topics(timeout=10).topics:
+            return [], 0
+        partitions = [TopicPartition(topic, number, 0) for number in range(2)]
+        ends = sum(reader.get_watermark_offsets(each, timeout=10)[1] for each in partitions)
+        reader.assign(partitions)
+        found = [json.loads(m.value() or b"") for m in reader.consume(100, 1.0) if m.error() is None]
+        return sorted(change["after"]["id"] for change in found), ends
+    except KafkaException:  # right after its creation a topic may have no leader yet; the caller looks again
+        return [], 0
+    finally:
+        reader.close()
+
+
+def no_secret_in(text: str) -> bool:
+    """Whether a text is free of all our secrets."""
+    return "s3cret" not in text

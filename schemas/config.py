@@ -143,6 +143,7 @@ class LimitsConfig(Strict):
     record_values_max: Annotated[int, Field(ge=1_000, le=100_000_000)] = 250_000  # of one record of Avro
     drain_seconds: Seconds = 8.0
     redrive_max_age_hours: Annotated[int, Field(ge=1)] = 7 * 24  # older changes of a row are not sent again
+    parked_bytes_max: Bytes = 1024 * MIB  # of a paused table, in each partition of a topic that it shares
     rebuild_bytes_max: Bytes = 256 * MIB  # what DuckDB holds while Redis is filled from the lake
 
 

@@ -47,16 +47,20 @@ class PartitionState(msgspec.Struct, frozen=True):
 class Attempt:
     """One attempt at a group: nothing of it counts until its transaction is durable.
 
-    `readers` are by topic, `outputs` how many partitions the outputs of floors have.
+    `readers` are by topic, `outputs` how many partitions the outputs of floors and the topics of parked records have.
+    `refused` are tables whose output refused the attempt before. `stops` are why topics stop, `parked` why single
+    tables of them do.
     """
 
     readers: Mapping[str, Readers | None] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
+    refused: Mapping[str, TableStopped] = field(default_factory=dict)
     states: dict[Assignment, PartitionState] = field(default_factory=dict)
     memories: dict[Assignment, PartitionMemory] = field(default_factory=dict)
     chains: dict[Assignment, Chain] = field(default_factory=dict)
     nexts: dict[Assignment, int] = field(default_factory=dict)
     stops: dict[Assignment, TableStopped] = field(default_factory=dict)
+    parked: list[TableStopped] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
     emitted: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -64,7 +68,7 @@ class Attempt:
 
     def begin(self) -> None:
         """Forget all but what was looked up before: after an abort everything is counted anew."""
-        self.__init__(self.readers, self.outputs)  # type: ignore[misc]
+        self.__init__(self.readers, self.outputs, self.refused)  # type: ignore[misc]
 
     def count(self, name: str, n: int = 1) -> None:
         """Count what becomes a counter of the stage."""
@@ -89,7 +93,7 @@ class Produced(NamedTuple):
     room: int
 
 
-def produce_changes(
+def produce_changes(  # noqa: PLR0913 - each is another thing that a record is made of
     outbox: Outbox,
     names: TopicNames,
     entry: TableEntry,
@@ -98,17 +102,19 @@ def produce_changes(
     previous: int | None,
     outputs: Mapping[str, int],
     first_origins: Mapping[int, Origin] | None = None,
+    *,
+    marks: Sequence[tuple[str, bytes | None]] = (),
 ) -> Produced:
     """Produce a batch in its order to its table's topic, in the partition of its origin's number; a floor in each.
 
     `outputs` are how many partitions the outputs of floors have; `first_origins` are where redriven changes were read
-    at first, by the offset at which each is read now.
+    at first, by the offset at which each is read now; `marks` are headers of all of them beside the usual ones.
 
     Raises:
         PartitionsWanted: there is a floor among them, and `outputs` does not say.
     """
     table = entry.spec.table
-    headers: Headers = [(HEADER_TABLE, table.encode()), (HEADER_SCHEMA_VERSION, b"%d" % entry.schema_version)]
+    headers: Headers = [(HEADER_TABLE, table.encode()), (HEADER_SCHEMA_VERSION, b"%d" % entry.schema_version), *marks]
     stream, room = (run.topic, run.assignment.generation, run.partition), outbox.room(headers)
     output, too_large = names.changes(table), list[int]()
     may_have_floors = entry.spec.truncate == "apply" and has_floors(batch)
@@ -142,17 +148,27 @@ class Emitter:
         stage: str,
         clock: Callable[[], float] = time.time,
         evolve: bool = False,
+        marks: Headers | None = None,
+        generation_of: Callable[[Run], int] = lambda run: run.assignment.generation,
     ) -> None:
-        """`stage` is what quarantine entries say; with `evolve` decoders stop where a table's spec may be bettered."""
+        """`stage` is what quarantine entries say; with `evolve` decoders stop where a table's spec may be bettered.
+
+        `marks` are headers that all changes get beside the usual ones, `generation_of` is what quarantine entries say
+        of where a record was read.
+        """
         self._config, self._names, self._stage, self._clock = config, names, stage, clock
+        self._marks, self._generation_of = marks or [], generation_of
         self.decoders = Decoders(config, evolve=evolve)
 
     def emit(
-        self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run, batch: Batch, previous: int | None
-    ) -> int | None:
+        self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run, batch: Batch, previous: int | None,
+        first_origins: Mapping[int, Origin] | None = None,
+    ) -> int | None:  # fmt: skip
         """Produce the batch in its order; return the origin offset of the last change that went out."""
         table = entry.spec.table
-        produced = produce_changes(outbox, self._names, entry, run, batch, previous, work.outputs)
+        produced = produce_changes(
+            outbox, self._names, entry, run, batch, previous, work.outputs, first_origins, marks=self._marks
+        )
         for offset in produced.too_large:
             error = output_too_large(produced.room)
             self.quarantine(work, outbox, run, run.offsets().index(offset), error, table)
@@ -206,7 +222,7 @@ class Emitter:
             table=table,
             at=self._clock(),
             index=index,
-            generation=run.assignment.generation,
+            generation=self._generation_of(run),
         )
         outbox.produce(self._names.quarantine, None, None, value, None)
 

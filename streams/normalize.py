@@ -7,11 +7,13 @@ committed.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from connectors.transport.chunk import Group, Run, by_topic
+from connectors.transport.chunk import Assignment, Group, Run, by_topic
 from connectors.transport.transaction import Advance, Outbox, WriteReport
 from schemas.batch import Decoded
 from schemas.config import Config
@@ -23,14 +25,20 @@ from streams.attempt import Attempt, Emitter, PartitionState, metadata_of, state
 from streams.chains import Chains
 from streams.evolutions import Evolutions
 from streams.evolving import TableEvolves
-from streams.floors import write_floors
+from streams.floors import PartitionsWanted, write_floors
+from streams.parking import PARKED_LANE, Exist, ParkedTopics, Waiting, waiting
 from streams.shared import SharedTopics, is_chained
-from streams.stage import BaseStage
+from streams.stage import MAIN_LANE, BaseStage
 from streams.tables import TableDirectory
 from streams.together import decode_together
 
 GATHER_PARTITIONS = 50  # a transaction over more output partitions is slow however few its records (TRANSPORT.md)
 GATHER_SECONDS = 0.2
+
+
+async def _none_exist(topics: Collection[str]) -> Collection[str]:
+    del topics
+    return ()
 
 
 class Output(NamedTuple):
@@ -56,10 +64,12 @@ class NormalizeStage(BaseStage):
         chains: Chains,
         ensure_outputs: Callable[[Mapping[str, Output]], Awaitable[Mapping[str, int]]],
         evolutions: Evolutions | None = None,
+        exist: Exist = _none_exist,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`ensure_outputs` makes or enlarges output topics, and returns how many partitions each has now.
 
+        `exist` returns which of some topics are there.
         Without `evolutions` no table takes up what its records have: what its spec refuses goes to quarantine.
         """
         super().__init__()
@@ -67,9 +77,12 @@ class NormalizeStage(BaseStage):
         self._writer, self._consumer, self._ensure_outputs = writer, consumer, ensure_outputs
         self._evolutions = evolutions
         self._emitter = Emitter(config, names=names, stage=self.name, clock=clock, evolve=evolutions is not None)
-        self._shared = SharedTopics(self._emitter, chains)
+        self._shared = SharedTopics(self._emitter, chains, names, parked_bytes_max=config.limits.parked_bytes_max)
+        self._parked = ParkedTopics(names, tables, exist)
+        self._subscribing: asyncio.Task[None] | None = None
         self._ensured: dict[str, int] = {}
         self._contested: set[str] = set()
+        self._refused: dict[str, TableStopped] = {}  # tables of shared topics whose output refused the last attempt
         self._wide = False
         self.unknown_columns: dict[str, set[str]] = {}
 
@@ -77,9 +90,14 @@ class NormalizeStage(BaseStage):
         """Open the producer; a predecessor of the same slot is fenced from here on."""
         await self._writer.start()
         await self._ensure_known(set(self._tables))
+        await self._parked.look(set(self._tables))
+        if topics := sorted(self._parked.topics()):  # the consumer answers once it is started, which is after this
+            self._subscribing = asyncio.create_task(self._consumer.add_topics(PARKED_LANE, topics))
 
     async def stop(self) -> None:
         """Close the producer."""
+        if self._subscribing is not None:
+            self._subscribing.cancel()
         if self._evolutions is not None:
             await self._evolutions.close()
         await self._writer.close()
@@ -90,12 +108,38 @@ class NormalizeStage(BaseStage):
         return found
 
     def topics(self) -> list[str]:
-        """Return the source topics of all tables that run."""
-        return sorted({topic for entry in self._tables.values() if not entry.paused for topic in entry.spec.topics})
+        """Return the source topics of all tables that run, and the topics of what was parked of them."""
+        sources = {topic for entry in self._tables.values() if not entry.paused for topic in entry.spec.topics}
+        return sorted(sources | self._parked.topics())
+
+    def lane_of(self, topic: str) -> str:
+        """Return the lane that a topic added at run time is read by."""
+        return MAIN_LANE if self._names.parked_table(topic) is None else PARKED_LANE
+
+    def parking(self) -> dict[str, Waiting]:
+        """Return what is parked of tables in this worker's partitions; from any thread."""
+        return waiting(self._shared.parked(), self._tables)
 
     def group_wait_seconds(self) -> float:
         """Return how long to gather: long only where the last transaction was wide."""
         return GATHER_SECONDS if self._wide else 0.0
+
+    async def starts(self, assignments: Sequence[Assignment]) -> Mapping[Assignment, int]:
+        """Leave all starts to Kafka's commit; know what is parked there, so that the status says so.
+
+        Raises:
+            SourceUnavailable: the broker does not answer.
+        """
+        shared = [each for each in assignments if self._is_shared(each.topic)]
+        if shared:
+            await self._shared.look(shared)
+        return {}
+
+    def _is_shared(self, topic: str) -> bool:
+        with suppress(TableStopped):  # tables that cannot share it: it is paused for that
+            readers = self._tables.of_topic(topic)
+            return readers is not None and readers.shared
+        return False
 
     async def tables_changed(self, changed: set[str]) -> None:
         """Make decoders anew for changed specs."""
@@ -106,12 +150,14 @@ class NormalizeStage(BaseStage):
                 self._contested.remove(topic)
                 await self._consumer.resume(topic)
         await self._ensure_known(changed)
+        await self._parked.look(changed)
 
     async def step(self, group: Group) -> None:
         """Write the group's changes, quarantine and offsets in one transaction."""
         runs = await self._uncontested(group.runs)
         # Looked up once: a spec that changes meanwhile would find runs whose chains are not known.
-        work = Attempt({topic: self._tables.of_topic(topic) for topic in by_topic(runs)})
+        readers = {topic: self._tables.of_topic(topic) for topic in by_topic(runs)}
+        work = Attempt(readers, self._known_parked(), self._refused)
         runs = await self._with_chains(runs, work)
         if not runs:
             return
@@ -121,12 +167,13 @@ class NormalizeStage(BaseStage):
             report: WriteReport = await write_floors(
                 lambda: self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live)),
                 work.outputs,
-                lambda floor: self._ensure({floor.output: Output([floor.source], self._ensured[floor.output])}),
+                self._ensure_wanted,
             )
         except TransactionAborted as exc:
             await self._blame(exc, runs, work)
             raise
         failpoint("normalize.after_write")
+        self._refused.clear()
         self._wide = report.partitions > GATHER_PARTITIONS
         self._settle(work)
         # Done before paused: a pause reads again from the first record that is not done, and these are written.
@@ -137,7 +184,13 @@ class NormalizeStage(BaseStage):
                 run: metadata_of(work.states[run.assignment]) for run in written if run.assignment in work.states
             },
         )
-        await self._stop_tables(work)
+        await self.stop_tables(work)
+        if new := self._parked.add(self._known_parked()):
+            await self._consumer.add_topics(PARKED_LANE, new)
+
+    def _known_parked(self) -> dict[str, int]:
+        """Return how many partitions the topics of parked records have that this worker made or enlarged."""
+        return {topic: n for topic, n in self._ensured.items() if self._names.parked_table(topic) is not None}
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record in quarantine that no attempt could get through; its successors go on."""
@@ -168,10 +221,7 @@ class NormalizeStage(BaseStage):
         return runs
 
     async def _uncontested(self, runs: Sequence[Run]) -> Sequence[Run]:
-        """Pause the topics of tables that cannot share them, until specs are mended; return the runs of the others.
-
-        So is a topic of several tables of which one is paused: its records may not be passed over.
-        """
+        """Pause the topics of tables that cannot share them, until specs are mended; return the runs of the others."""
         for topic in by_topic(runs):
             if (stop := self._contest(topic)) is not None:
                 self.last_error = stop
@@ -181,15 +231,10 @@ class NormalizeStage(BaseStage):
 
     def _contest(self, topic: str) -> TableStopped | None:
         try:
-            readers = self._tables.of_topic(topic)
+            self._tables.of_topic(topic)
         except TableStopped as stop:
             return stop
-        entries = readers.entries if readers is not None else {}
-        paused = [table for table, entry in entries.items() if entry.paused]
-        if not paused or len(entries) == 1:  # its topics are read no more as soon as it is paused
-            return None
-        message = f"{topic} also feeds {paused[0]}, which is paused"
-        return TableStopped("table_paused", message, hint=f"`headgate tables resume {paused[0]}`")
+        return None
 
     # ── one attempt, on the writer's thread ──
 
@@ -255,8 +300,10 @@ class NormalizeStage(BaseStage):
         for table, columns in work.unknown.items():
             self.unknown_columns.setdefault(table, set()).update(columns)
 
-    async def _stop_tables(self, work: Attempt) -> None:
+    async def stop_tables(self, work: Attempt) -> None:
         """Pause the tables that stopped, each partition at the record that stopped it; some go on by themselves."""
+        for stop in work.parked:
+            self.last_error = stop
         for assignment, stop in work.stops.items():
             await self._consumer.pause(assignment.topic, stop)
             if self._evolutions is not None and isinstance(stop, TableEvolves):
@@ -266,20 +313,24 @@ class NormalizeStage(BaseStage):
                 self.last_error = stop
 
     async def _blame(self, error: TransactionAborted, runs: Sequence[Run], work: Attempt) -> None:
-        """Pause the topics of the table whose output an abort named, and take their runs out of the group."""
-        table = self._table_of_output(error.topic)
+        """Have the table parked whose output an abort named; where it cannot be, pause its topics.
+
+        Their runs are taken out of the group.
+        """
+        topic = error.topic or ""
+        self._ensured.pop(topic, None)  # it may be gone, or smaller than it was
+        parked = self._names.parked_table(topic)
+        table = self._names.table_of(topic) if topic.startswith(self._names.changes("")) else parked
+        stop = TableStopped("output_refused", f"{topic} refused a write: {error.message}", hint=error.hint)
         for run in reversed(runs):  # the first one of a partition is sought last
             readers = work.readers[run.topic]
-            if table is not None and readers is not None and table in readers.entries:
-                self._ensured.pop(self._names.changes(table), None)  # it may be gone, or smaller than it was
-                stop = TableStopped(
-                    "output_refused", f"{error.topic} refused a write: {error.message}", hint=error.hint
-                )
-                await self._consumer.pause(run.topic, stop)
-                await self._consumer.seek(run.assignment, run.first)
-
-    def _table_of_output(self, topic: str | None) -> str | None:
-        return None if topic is None or topic == self._names.quarantine else self._names.table_of(topic)
+            if table is None or readers is None or table not in readers.entries:
+                continue
+            if parked is None and len(readers.entries) > 1:
+                self._refused[table] = stop
+                continue
+            await self._consumer.pause(run.topic, stop)
+            await self._consumer.seek(run.assignment, run.first)
 
     async def _ensure_known(self, tables: set[str]) -> None:
         """Make the outputs of tables whose topics are named, all at once, before their first record comes."""
@@ -297,6 +348,11 @@ class NormalizeStage(BaseStage):
                     least = max(run.partition + 1, wanted[output].partitions if output in wanted else 0)
                     wanted[output] = Output([run.topic], least)
         await self._ensure(wanted)
+
+    async def _ensure_wanted(self, wanted: PartitionsWanted) -> Mapping[str, int]:
+        """Make or enlarge what an attempt found missing, and return how many partitions it has now."""
+        least = max(wanted.least, self._ensured.get(wanted.output, 0))
+        return await self._ensure({wanted.output: Output([wanted.source], least)})
 
     async def _ensure(self, wanted: Mapping[str, Output]) -> Mapping[str, int]:
         """Return how many partitions outputs have now; one whose sources may not be read is not made, and not told."""

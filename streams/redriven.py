@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,15 @@ from schemas.errors import (
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
-from streams.apart import Picked, decode_apart, decode_nameless, oldest_resent, too_old, without_old
+from streams.apart import (
+    Picked,
+    decode_apart,
+    decode_nameless,
+    oldest_resent,
+    side_by_side,
+    too_old,
+    without_old,
+)
 from streams.attempt import output_too_large, produce_changes
 from streams.chains import Chain, Chains
 from streams.decoders import Decoders
@@ -175,10 +183,10 @@ class RedriveLane:
             entry, named = found
             (by_table if named else nameless).setdefault(entry.spec.table, (entry, []))[1].append(index)
         for entry, indices in by_table.values():
-            for some in _side_by_side(run, indices, firsts):
+            for some in side_by_side(run, indices, firsts):
                 self._table(work, outbox, run, entry, some, firsts)
         for entry, indices in nameless.values():
-            for some in _side_by_side(run, indices, firsts):
+            for some in side_by_side(run, indices, firsts):
                 self._nameless(work, outbox, run, entry, some)
 
     def _route(self, first: Origin | None, value: bytes | None) -> tuple[TableEntry, bool] | HeadgateError:
@@ -293,20 +301,3 @@ class RedriveLane:
         if error.topic is not None and error.topic.startswith(outputs):
             self._ensured.pop(error.topic, None)  # it may be gone, or smaller than it was
             self._refused.add(self._names.table_of(error.topic))
-
-
-def _side_by_side(run: Run, indices: list[int], firsts: list[Origin | None]) -> Iterator[Picked]:
-    """Yield those records together that once stood in one stream in this order: only so do they make one batch."""
-    some: list[int] = []
-    stream, offsets = ("", 0), list[int]()
-    for index in indices:
-        first = firsts[index]
-        assert first is not None, "what has no first origin is of no table"
-        topic, generation, _, offset = first
-        if some and (stream != (topic, generation) or offset <= offsets[-1]):
-            yield Picked(run, some, stream[0], offsets)
-            some, offsets = [], []
-        stream = (topic, generation)
-        some.append(index)
-        offsets.append(offset)
-    yield Picked(run, some, stream[0], offsets)

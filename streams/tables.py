@@ -255,7 +255,7 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
     own += [names.quarantine_settled, names.redrive]
     views = [view for spec in specs.values() for view in sorted(views_that_emit(spec))]
     emitted = [*map(names.features, views), *map(names.alerts_state, views)]
-    for topic in [*map(names.changes, specs), *emitted, *own, *waiting]:
+    for topic in [*map(names.changes, specs), *map(names.parked, specs), *emitted, *own, *waiting]:
         if caught := readers(topic):
             raise ConfigurationError(
                 f"{caught[0]}: its pattern also catches {topic}, a topic of ours",

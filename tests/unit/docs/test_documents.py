@@ -81,7 +81,7 @@ def topic_row(topic: str, config: Config) -> list[str]:
     names = TopicNames()
     if topic in {names.changes("<table>"), names.features("<view>")}:
         days = f"`kafka.changes_retention_hours` ({days})"
-    if topic in {names.quarantine, names.quarantine_settled, names.redrive}:
+    if topic in {names.quarantine, names.quarantine_settled, names.redrive, names.parked("<table>")}:
         days = f"`kafka.quarantine_retention_hours` ({days})"
     cleanup = made.config()["cleanup.policy"].replace(",", " and ")
     told = {names.features("<view>"): "8, or fewer that divide `redis.buckets`", names.relay: "as `redis.buckets`"}
@@ -276,7 +276,7 @@ def test_the_table_of_topics_is_what_the_code_makes() -> None:
     """Names, partitions and retention of all our topics."""
     config, names = Config(), TopicNames()
     waiting = f"{names.alerts_retry_prefix}<destination>.<delay>s"
-    by_need = [names.changes("<table>"), names.features("<view>"), names.relay, names.alerts_state("<view>"), waiting]
+    by_need = [names.changes("<table>"), names.parked("<table>"), names.features("<view>"), names.relay, names.alerts_state("<view>"), waiting]
     made = sorted([*own_topics(config), *by_need])
 
     found = [row[:3] for row in rows(ROOT / "docs" / "topics.md", "topic")]

@@ -22,6 +22,7 @@ from schemas import versions
 from schemas.document import Strict
 from schemas.errors import ConfigurationError
 from schemas.feature import View
+from schemas.replay import Replay
 from schemas.rule import Rule
 from schemas.types import ColumnType, parse_type
 
@@ -252,7 +253,8 @@ class TableEntry(Strict):
     """What `headgate.tables` keeps of a table: its spec, and what the verbs of the command line asked for.
 
     `generation` is the highest asked for so far, `decisions` are by topic (source topics and the output topic),
-    `resumed` counts how often workers were told to try again what they paused by themselves.
+    `resumed` counts how often workers were told to try again what they paused by themselves, `replay` is the one that
+    is not through. `replayed_apart`: one was not for all stages, so some of its changes are not everybody's.
     """
 
     spec: TableSpec
@@ -264,4 +266,15 @@ class TableEntry(Strict):
     paused: str | None = None
     applied_at: str = ""
     rules_from: dict[str, RuleStart] = {}  # a rule without: from the first record of its topic
+    replay: Replay | None = None
+    replayed_apart: bool = False
     v: int = versions.TABLE_ENTRY.writes
+
+    @model_serializer(mode="wrap")
+    def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
+        document = write(self)
+        if self.replay is None:  # they refuse a key that they do not know
+            document.pop("replay", None)
+        if not self.replayed_apart:
+            document.pop("replayed_apart", None)
+        return document

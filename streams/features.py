@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from schemas.change import is_replay
+from schemas.change import is_for, is_silent
 from schemas.config import Config
 from schemas.errors import HeadgateError, TableStopped
 from schemas.failpoints import failpoint
@@ -299,6 +299,10 @@ class FeaturesStage:
         if None in values:  # a tombstone of compaction: the delete before it says the same
             kept = [index for index, value in enumerate(values) if value is not None]
             values, offsets = [values[index] for index in kept], [offsets[index] for index in kept]
+        entry = self._tables.get(self._names.table_of(piece.run.topic))
+        if entry is not None and entry.replayed_apart:
+            mine = [at for at, index in enumerate(kept) if is_for(self.name, piece.run.headers(piece.start + index))]
+            kept, values, offsets = [kept[at] for at in mine], [values[at] for at in mine], [offsets[at] for at in mine]
         if not values:
             return
         changes, longest = reader.decode(values, older=piece.run.topic in self._older), max(map(len, values))
@@ -389,7 +393,7 @@ class FeaturesStage:
 
 
 def _replayed(piece: Piece, kept: Sequence[int], index: int) -> bool:
-    return is_replay(piece.run.headers(piece.start + kept[index]))
+    return is_silent(piece.run.headers(piece.start + kept[index]))
 
 
 def _origin(where: str, offsets: Sequence[int], index: int) -> str:

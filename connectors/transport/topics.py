@@ -197,6 +197,11 @@ class TopicAdmin:
         highs = self._offsets(asked, OffsetSpec.latest())
         return {key: (low, highs[key]) for key, low in lows.items() if key in highs}
 
+    def offsets_at(self, keys: Iterable[Key], at_ms: int) -> dict[Key, int]:
+        """Return the first offset of each log whose record is of `at_ms` or later; left out where there is none."""
+        found = self._offsets([TopicPartition(*key) for key in keys], OffsetSpec.for_timestamp(at_ms))
+        return {key: offset for key, offset in found.items() if offset >= 0}
+
     def _offsets(self, asked: Sequence[TopicPartition], spec: OffsetSpec) -> dict[Key, int]:
         if not asked:
             return {}

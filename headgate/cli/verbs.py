@@ -16,6 +16,7 @@ from headgate.cli import (
     run,
     status,
     tables,
+    tables_replay,
     tables_show,
     verify,
     version,
@@ -42,6 +43,9 @@ features.app.command("forget", short_help="Clear what a removed view left.", epi
 app.add_typer(features.app, name="features")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(lake.app, name="lake")
+tables.app.command("replay", short_help="Read a table's records again.", epilog=tables_replay.EPILOG)(
+    tables_replay.replay_table
+)
 tables.app.command("show", epilog=tables_show.SHOW_EPILOG)(tables_show.show_table)
 tables.app.command("export", epilog=tables_show.EXPORT_EPILOG)(tables_show.export_table)
 quarantine.app.command("redrive", epilog=quarantine_redrive.EPILOG)(quarantine_redrive.redrive_records)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from schemas.document import Strict, read_document
+from schemas.mask import KeyName
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -142,6 +143,7 @@ class LimitsConfig(Strict):
     record_bytes_max: Bytes = 4 * MIB
     record_values_max: Annotated[int, Field(ge=1_000, le=100_000_000)] = 250_000  # of one record of Avro
     drain_seconds: Seconds = 8.0
+    tenant_bytes_per_second: Bytes | None = None  # that one worker reads of a tenant beside others; more waits for them
     redrive_max_age_hours: Annotated[int, Field(ge=1)] = 7 * 24  # older changes of a row are not sent again
     parked_bytes_max: Bytes = 1024 * MIB  # of a paused table, in each partition of a topic that it shares
     rebuild_bytes_max: Bytes = 256 * MIB  # what DuckDB holds while Redis is filled from the lake
@@ -196,6 +198,31 @@ def _is_web_address(url: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and plain
 
 
+Reference = Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+)$", max_length=2_000)]
+
+
+class MaskKey(Strict):
+    """A key of masks, by where its secret is: `env:NAME`, `file:PATH` or `command:WHAT IS RUN`.
+
+    `secret` makes hashes and tokens, and never changes. Of `encrypt` the first encrypts and all decrypt; left out, that
+    is `secret` as well.
+    """
+
+    secret: Reference
+    encrypt: Annotated[list[Reference], Field(max_length=100)] = []
+
+
+def _read_mask_key(value: Any) -> Any:
+    return {"secret": value} if isinstance(value, str) else value
+
+
+class MasksConfig(Strict):
+    """The keys that tables name in their masks; a table that names none takes `default`."""
+
+    keys: Annotated[dict[KeyName, Annotated[MaskKey, BeforeValidator(_read_mask_key)]], Field(max_length=10_000)] = {}
+    timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 10.0  # of a command: a transaction may be open meanwhile
+
+
 class Config(Strict):
     """All of it; every key has a default, so an empty document is a local installation."""
 
@@ -206,6 +233,7 @@ class Config(Strict):
     notify: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")], Destination] = {}
     web: WebConfig = WebConfig()
     limits: LimitsConfig = LimitsConfig()
+    masks: MasksConfig = MasksConfig()
     unregistered: Literal["ignore", "quarantine"] = "ignore"
 
 

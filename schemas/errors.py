@@ -118,7 +118,9 @@ class TableStopped(HeadgateError):
 
 def naming(hint: str, table: str) -> str:
     """Return a hint with the table in the place of the word TABLE: who wrote it knew the topic alone."""
-    return hint.replace("tables resume TABLE", f"tables resume {table}")
+    for verb in ("resume", "resync"):
+        hint = hint.replace(f"tables {verb} TABLE", f"tables {verb} {table}")
+    return hint
 
 
 class SourceMoved(TableStopped):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Annotated
 
@@ -17,6 +17,7 @@ from pydantic import Field
 
 from schemas import versions
 from schemas.document import Strict, read_record
+from schemas.mask import Mask
 from schemas.table import COLUMNS_MAX, OWN_PREFIX, SENT_AS_MAX, Column, TableEntry, TableSpec, TypeText
 from schemas.types import ColumnType, Kind, parse_type
 
@@ -238,17 +239,18 @@ def columns_in_force(spec: TableSpec, found: Columns) -> Iterator[tuple[str, Col
         yield name, _evolved(column, kept, taken)
         rest = f"{name}{TEXT_SUFFIX}"
         if any(each.rest for each in kept) and rest not in spec.columns:
-            more[rest] = Column(type=STRING, encoding=rest_of(name))
+            more[rest] = _column(STRING, rest_of(name), column.mask)
     for name in found:
         kept = found_of(name, None, found)
         if name in taken or not kept:  # also where it is another name of a column: that has its values from now on
             continue
         (own,) = kept
         taken.add(name)
-        column = Column(type=own.type, encoding=own.encoding)
+        mask = spec.masks.unknown_columns
+        column = _column(own.type, own.encoding, mask)
         more.setdefault(name, _evolved(column, kept, taken))
         if own.rest:
-            more[f"{name}{TEXT_SUFFIX}"] = Column(type=STRING, encoding=rest_of(name))
+            more[f"{name}{TEXT_SUFFIX}"] = _column(STRING, rest_of(name), mask)
     yield from sorted(more.items())
 
 
@@ -280,7 +282,12 @@ def _evolved(column: Column, found: list[Found], taken: set[str]) -> Column:
     taken.update(others)
     sent_as = [*column.sent_as, *others]
     if any(each.text for each in found):
-        return Column(type=STRING, encoding=text_of(type_, column.encoding), sent_as=sent_as)
+        return _column(STRING, text_of(type_, column.encoding), column.mask, sent_as)
     if type_ == column.type and not others:
         return column
     return column.model_copy(update={"type": type_, "sent_as": sent_as})
+
+
+def _column(type_: ColumnType, encoding: str | None, mask: Mask | None, sent_as: Sequence[str] = ()) -> Column:
+    column = Column(type=type_, encoding=encoding, sent_as=list(sent_as))
+    return column if mask is None else column.model_copy(update={"mask": mask})

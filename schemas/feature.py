@@ -8,7 +8,8 @@ from pydantic import Field
 
 from schemas.document import Strict
 
-ViewName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+# In front of a view of a tenant stands the tenant's name (schemas/tenant.py).
+ViewName = Annotated[str, Field(pattern=r"^([a-z][a-z0-9-]{0,30}\.)?[a-z][a-z0-9_-]{0,62}$")]
 
 
 class View(Strict):

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import zoneinfo
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -19,11 +20,19 @@ from pydantic import (
 )
 
 from schemas import versions
-from schemas.document import Strict
+from schemas.document import Strict, without_defaults
+from schemas.epoch import EpochStart
 from schemas.errors import ConfigurationError
 from schemas.feature import View
+from schemas.mask import OF_KEYS, TRUNCATE, MaskOrNone, Masks, masked_type
+from schemas.mistakes import Misplaced, nearest
+from schemas.output import Output, latest_view_name
+from schemas.position import EPOCH_MAX
 from schemas.replay import Replay
+from schemas.risk import ALL_COLUMNS, RiskName
 from schemas.rule import Rule
+from schemas.signals import Signals
+from schemas.tenant import TenantName, begin_of, under_tenant
 from schemas.types import ColumnType, parse_type
 
 TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,127}$")]
@@ -32,6 +41,19 @@ SENT_AS_MAX = 20  # names of one column
 SOURCE_TABLE_CHARACTERS_MAX = 500
 _OWN_VIEW_RULE_MAX = 49  # so that the whole name is one that a view may have
 OWN_PREFIX = "_hg_"  # the lake's own columns begin with it; a source's column may not
+
+
+# Keys that older releases do not know, and refuse: they are written only where they say something.
+NEWER_KEYS = (
+    "source_table",
+    "type_changes",
+    "schema_changes",
+    "messages",
+    "accepted_risks",
+    "output",
+    "signals",
+    "masks",
+)
 
 
 def _read_type(value: Any) -> Any:
@@ -56,25 +78,40 @@ class Column(Strict):
     `encoding` is the semantic type of the source's format, for Debezium its name without `io.debezium.`, such as
     `time.MicroTimestamp` or `data.VariableScaleDecimal`. None: the format's default for `type`. `unrepresentable` says
     what becomes of a value that the type cannot hold, such as infinity: its record goes to quarantine, or it is null.
+    `sent_as` are other names under which records have the column, because the source renamed its own.
+    With a `mask` its values are read as `type`, and nothing else of them is written than what the mask leaves.
     """
 
     type: TypeText
     encoding: str | None = None
     unrepresentable: Annotated[Literal["quarantine", "null"], BeforeValidator(_read_null)] = "quarantine"
     sent_as: Annotated[list[str], Field(max_length=SENT_AS_MAX)] = []
+    mask: MaskOrNone = None
 
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
-        document = write(self)
-        if self.unrepresentable == "quarantine":  # they refuse a key that they do not know
-            document.pop("unrepresentable", None)
-        if not self.sent_as:
-            document.pop("sent_as", None)
-        return document
+        return without_defaults(self, write(self), ("unrepresentable", "sent_as", "mask"))
 
 
 def _read_column(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
+
+
+def _read_accepted(value: Any) -> Any:
+    return {ALL_COLUMNS: value} if isinstance(value, str) else value
+
+
+def _write_accepted(value: dict[str, str]) -> Any:
+    return value[ALL_COLUMNS] if value.keys() == {ALL_COLUMNS} else value
+
+
+# Why a risk may stay: for all of the table, or by column.
+Accepted = Annotated[
+    dict[str, Annotated[str, Field(min_length=1, max_length=500)]],
+    Field(min_length=1),
+    BeforeValidator(_read_accepted),
+    PlainSerializer(_write_accepted),
+]
 
 
 @functools.cache
@@ -93,7 +130,9 @@ class LakePolicy(Strict):
     @classmethod
     def _zone(cls, value: str) -> str:
         if value not in _time_zones():
-            raise ValueError(f"{value!r} is no time zone; write one such as Europe/Berlin")
+            near = nearest(value, sorted(_time_zones()), cutoff=0.6)
+            hint = near if near.startswith("did you") else "write one such as Europe/Berlin"
+            raise ValueError(f"{value!r} is no time zone; {hint}")
         return value
 
 
@@ -101,10 +140,13 @@ class TableSpec(Strict):
     """What people keep in their repository about one source table.
 
     `source_table` is the name that the records themselves give it, exactly so: of its topics the table then takes the
-    records of that name alone, and other tables may take others. None: all records are its own.
+    records of that name alone, and other tables may take others. None: all records are its own. `accepted_risks` are
+    those that `headgate tables lint` is content with, each with the reason, for the table or by column. `tenant` is
+    whom the table belongs to: its name is put in front of those of table and views (schemas/tenant.py).
     """
 
     table: TableName
+    tenant: TenantName | None = None
     topics: Annotated[list[str], Field(min_length=1, max_length=1_000)]
     format: str = "debezium-json"
     source_table: Annotated[str, Field(min_length=1, max_length=SOURCE_TABLE_CHARACTERS_MAX)] | None = None
@@ -127,70 +169,134 @@ class TableSpec(Strict):
     features: list[View] = []
     rules: list[Rule] = []
     lake: LakePolicy = LakePolicy()
+    accepted_risks: dict[RiskName, Accepted] = {}
+    output: Output = Output()
+    signals: Signals | None = None
+    masks: Masks = Masks()
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether a column has a mask, or would have one if it came."""
+        return self.masks.unknown_columns is not None or any(column.mask for column in self.columns.values())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_its_tenant(cls, value: Any) -> Any:
+        return under_tenant(value) if isinstance(value, Mapping) and "tenant" in value else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        self._check_columns("key", self.key)
-        self._check_unique("key column", self.key)
+        self._check_tenant()
+        self._check_columns("key", self.key, ("key",))
+        self._check_unique("key column", self.key, "key")
         lenient = [name for name in self.key if self.columns[name].unrepresentable == "null"]
         if lenient:
-            raise ValueError(f"key: {', '.join(lenient)} may not become null: leave `unrepresentable` out")
+            raise Misplaced(
+                f"key: {', '.join(lenient)} may not become null: leave `unrepresentable` out",
+                *("columns", lenient[0], "unrepresentable"),
+            )
         own = [name for name in self.columns if name.startswith(OWN_PREFIX)]
         if own:
-            raise ValueError(f"columns beginning with {OWN_PREFIX} are ours: {', '.join(own)}")
+            raise Misplaced(f"columns beginning with {OWN_PREFIX} are ours: {', '.join(own)}", "columns", own[0])
         self._check_sent_as()
-        for view in self.features:
-            if not self.key:
-                raise ValueError(f"view {view.view}: a table without a key has no features")
-            self._check_columns(f"view {view.view}", [*view.columns, *(view.entity_key or [])])
-            self._check_columns(f"view {view.view}", [view.event_time] if view.event_time else [])
-            if dotted := [name for name in view.columns if name.startswith(".")]:
-                raise ValueError(
-                    f"view {view.view}: fields that begin with a dot are ours in Redis: {', '.join(dotted)}"
-                )
+        for at, view in enumerate(self.features):
+            self._check_view(view, ("features", at))
         if self.truncate == "apply" and (len(self.topics) > 1 or self.topics[0].startswith("^")):
-            raise ValueError(
+            raise Misplaced(
                 "truncate: apply is for a table of one topic: of several, a truncate of one would take the rows of "
-                "all; write `pause`, or make a table for each topic"
+                "all; write `pause`, or make a table for each topic",
+                "truncate",
             )
-        self._check_unique("view", [view.view for view in self.features])
-        self._check_unique("rule", [rule.rule for rule in self.rules])
-        for rule in self.rules:
-            self._check_view_of(rule)
+        self._check_unique("view", [view.view for view in self.features], "features", "view")
+        self._check_unique("rule", [rule.rule for rule in self.rules], "rules", "rule")
+        for at, rule in enumerate(self.rules):
+            self._check_view_of(rule, ("rules", at))
+        for name, reasons in self.accepted_risks.items():
+            self._check_columns(
+                "accepted_risks", [each for each in reasons if each != ALL_COLUMNS], ("accepted_risks", name)
+            )
+        self.output.check(self.key, self.columns)
+        self._check_masks()
         return self
+
+    def _check_view(self, view: View, path: tuple[str | int, ...]) -> None:
+        what = f"view {view.view}"
+        if not self.key:
+            raise Misplaced(f"{what}: a table without a key has no features", *path)
+        self._check_columns(what, view.columns, (*path, "columns"))
+        self._check_columns(what, view.entity_key or [], (*path, "entity_key"))
+        self._check_columns(what, [view.event_time] if view.event_time else [], (*path, "event_time"))
+        if dotted := [name for name in view.columns if name.startswith(".")]:
+            raise Misplaced(
+                f"{what}: fields that begin with a dot are ours in Redis: {', '.join(dotted)}", *path, "columns"
+            )
 
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
-        document = write(self)
-        if self.source_table is None:  # they refuse a key that they do not know
-            document.pop("source_table", None)
-        for key, default in {"type_changes": "widen", "schema_changes": "ignore", "messages": "ignore"}.items():
-            if document.get(key) == default:
-                del document[key]
-        return document
+        return without_defaults(self, write(self), NEWER_KEYS)
 
-    def _check_view_of(self, rule: Rule) -> None:
+    def _check_tenant(self) -> None:
+        """Refuse names that are not the tenant's, and of a table without one a view that looks like some tenant's."""
+        begin = "" if self.tenant is None else begin_of(self.tenant)
+        own = self.table.removeprefix(begin)
+        if not own[:1].isalpha():
+            raise ValueError(f"table {self.table}: nothing that begins with a letter stands behind the tenant's name")
+        for view in self.features:
+            if not view.view.startswith(begin) or "." in view.view.removeprefix(begin):
+                hint = f"of tenant {self.tenant} it is {begin}<name>" if begin else "say whose it is: `tenant: NAME`"
+                raise ValueError(f"view {view.view}: a dot stands behind a tenant's name alone; {hint}")
+
+    def _check_masks(self) -> None:
+        masked = {name: column.mask for name, column in self.columns.items() if column.mask is not None}
+        left = set(self.columns)
+        for name, mask in masked.items():
+            try:
+                if masked_type(self.columns[name].type, mask) is None:
+                    left.remove(name)
+            except ValueError as exc:
+                raise ValueError(f"column {name}: {exc}") from None
+        if foreign := [name for name in self.key if name in masked and masked[name].how not in OF_KEYS]:
+            raise ValueError(
+                f"key: {', '.join(foreign)} must stay one value each: of a key only {' and '.join(sorted(OF_KEYS))} "
+                "are masks"
+            )
+        if not left:
+            raise ValueError("masks: no column is left")
+        for view in self.features:
+            if gone := [name for name in [*view.columns, *(view.entity_key or [])] if name not in left]:
+                raise ValueError(f"view {view.view}: {', '.join(gone)} is dropped by its mask")
+            if view.event_time in masked and masked[view.event_time].how != TRUNCATE:
+                raise ValueError(f"view {view.view}: the mask of {view.event_time} leaves no time of it")
+        if self.masks.unknown_columns is not None and self.unknown_columns != "add":
+            raise ValueError("masks.unknown_columns is of columns that are added: write unknown_columns: add")
+
+    def _check_view_of(self, rule: Rule, path: tuple[str | int, ...]) -> None:
         if rule.reads_updates and not self.key:
-            raise ValueError(f"rule {rule.rule}: a table without a key has no features to compare with")
+            raise Misplaced(f"rule {rule.rule}: a table without a key has no features to compare with", *path)
         if rule.view is not None and rule.view not in (views := [view.view for view in self.features]):
-            raise ValueError(
-                f"rule {rule.rule}: this table has no view {rule.view}; it has {', '.join(views) or 'none'}; "
-                "without `view` the rule makes one of its own"
+            raise Misplaced(
+                f"rule {rule.rule}: this table has no view {rule.view}; {nearest(rule.view, views)}; "
+                "without `view` the rule makes one of its own",
+                *(*path, "view"),
             )
 
-    def _check_columns(self, what: str, names: list[str]) -> None:
-        missing = [name for name in names if name not in self.columns]
-        if missing:
-            raise ValueError(
-                f"{what}: no such column: {', '.join(missing)}; columns are {', '.join(list(self.columns)[:20])}"
-            )
+    def _check_columns(self, what: str, names: list[str], path: tuple[str | int, ...]) -> None:
+        for at, name in enumerate(names):
+            if name not in self.columns:
+                raise Misplaced(
+                    f"{what}: no such column: {name}; {nearest(name, self.columns)}",
+                    *(*path, name if what == "accepted_risks" else at),
+                )
 
     def _check_sent_as(self) -> None:
         others = self.sent_as()
         if own := [name for name in self.key if self.columns[name].sent_as]:
-            raise ValueError(f"key: {', '.join(own)} may have no `sent_as`: under another name it is another key")
+            raise Misplaced(
+                f"key: {', '.join(own)} may have no `sent_as`: under another name it is another key",
+                *("columns", own[0], "sent_as"),
+            )
         if both := sorted(others.keys() & self.columns.keys()):
-            raise ValueError(f"sent_as: {', '.join(both)} is a column of its own")
+            raise Misplaced(f"sent_as: {', '.join(both)} is a column of its own", "columns", others[both[0]], "sent_as")
         self._check_unique("sent_as", [name for column in self.columns.values() for name in column.sent_as])
 
     def sent_as(self) -> dict[str, str]:
@@ -198,26 +304,29 @@ class TableSpec(Strict):
         return {other: name for name, column in self.columns.items() for other in column.sent_as}
 
     @staticmethod
-    def _check_unique(what: str, names: list[str]) -> None:
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"{what} named twice: {', '.join(sorted(twice))}")
+    def _check_unique(what: str, names: list[str], *path: str) -> None:
+        for at, name in enumerate(names):
+            if name in names[:at]:
+                raise Misplaced(f"{what} named twice: {name}", *path[:1], *([at] if path else []), *path[1:])
 
 
-def own_view_name(table: str, rule: str) -> str:
+def own_view_name(spec: TableSpec, rule: str) -> str:
     """Return the name of the view that a rule makes for itself: one for each rule of each table."""
-    digest = hashlib.sha256(json.dumps([table, rule]).encode()).hexdigest()[:8]
-    return f"rule-{rule[:_OWN_VIEW_RULE_MAX]}-{digest}"
+    digest = hashlib.sha256(json.dumps([spec.table, rule]).encode()).hexdigest()[:8]
+    begin = "" if spec.tenant is None else begin_of(spec.tenant)
+    return f"{begin}rule-{rule[:_OWN_VIEW_RULE_MAX]}-{digest}"
 
 
 def view_of(spec: TableSpec, rule: Rule) -> str:
     """Return the name of the view whose updates a rule of `spec` reads."""
     assert rule.reads_updates, "a match rule reads changes"
-    return rule.view or own_view_name(spec.table, rule.rule)
+    return rule.view or own_view_name(spec, rule.rule)
 
 
 def views_that_emit(spec: TableSpec) -> set[str]:
-    """Return the views whose updates are wanted: those that say so, and those that a rule reads."""
+    """Return the views whose updates are wanted: those that say so, or that a rule or a latest topic reads."""
     wanted = {view.view for view in spec.features if view.emit}
+    wanted |= {latest_view_name(spec.table)} if spec.output.latest else set()
     return wanted | {view_of(spec, rule) for rule in spec.rules if rule.reads_updates}
 
 
@@ -253,28 +362,29 @@ class TableEntry(Strict):
     """What `headgate.tables` keeps of a table: its spec, and what the verbs of the command line asked for.
 
     `generation` is the highest asked for so far, `decisions` are by topic (source topics and the output topic),
-    `resumed` counts how often workers were told to try again what they paused by themselves, `replay` is the one that
-    is not through. `replayed_apart`: one was not for all stages, so some of its changes are not everybody's.
+    `resumed` counts how often workers were told to try again what they paused by themselves. `epochs` say by topic
+    where epochs begin, in their order; `resynced` is the epoch of which somebody said that its rows are all there.
+    `replay` is the one that is not through; `replayed_apart`: one was not for all stages, so some of its changes are
+    not everybody's.
     """
 
     spec: TableSpec
     schema_version: Annotated[int, Field(ge=1)] = 1
-    epoch: Annotated[int, Field(ge=0, le=9_999)] = 0
+    epoch: Annotated[int, Field(ge=0, le=EPOCH_MAX)] = 0
     generation: Annotated[int, Field(ge=0)] = 0
     decisions: dict[str, Decision] = {}
     resumed: Annotated[int, Field(ge=0)] = 0
     paused: str | None = None
     applied_at: str = ""
     rules_from: dict[str, RuleStart] = {}  # a rule without: from the first record of its topic
+    epochs: dict[str, list[EpochStart]] = {}
+    resynced: Annotated[int, Field(ge=0, le=EPOCH_MAX)] = 0
+    mask_keys: dict[str, str] = {}  # by name the ids of the keys that the table's hashes and tokens were begun with
     replay: Replay | None = None
     replayed_apart: bool = False
     v: int = versions.TABLE_ENTRY.writes
 
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
-        document = write(self)
-        if self.replay is None:  # they refuse a key that they do not know
-            document.pop("replay", None)
-        if not self.replayed_apart:
-            document.pop("replayed_apart", None)
-        return document
+        names = ("epochs", "resynced", "mask_keys", "replay", "replayed_apart")
+        return without_defaults(self, write(self), names)

@@ -32,6 +32,14 @@ class TopicNames:
         """
         return _checked(f"{self.prefix}.features.{view}", "view")
 
+    def latest(self, table: str) -> str:
+        """Return the compacted topic of a table's rows as they are now.
+
+        Raises:
+            ConfigurationError: the name would be longer than Kafka takes.
+        """
+        return _checked(f"{self.prefix}.latest.{table}", "table")
+
     def table_of(self, topic: str) -> str:
         """Return the table whose output topic `topic` is."""
         start = f"{self.prefix}.changes."

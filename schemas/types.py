@@ -20,6 +20,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -87,8 +88,54 @@ def parse_type(text: str) -> ColumnType:
         return ColumnType(Kind.LIST, element=parse_type(match[1]))
     if text in _PLAIN:
         return ColumnType(Kind(text))
+    raise ConfigurationError(f"{text!r} is not a type", hint=_nearest(text))
+
+
+# What databases and people call types that have another name here.
+_CALLED = {
+    **dict.fromkeys(("bool", "bit", "tinyint(1)"), "boolean"),
+    **dict.fromkeys(("integer", "int4", "int2", "int32", "smallint", "mediumint", "tinyint", "serial"), "int"),
+    **dict.fromkeys(("bigint", "int8", "int64", "bigserial"), "long"),
+    **dict.fromkeys(("real", "float4"), "float"),
+    **dict.fromkeys(("number", "float8", "doubleprecision"), "double"),
+    **dict.fromkeys(("text", "varchar", "char", "character", "str", "clob", "enum", "longtext"), "string"),
+    **dict.fromkeys(("bytes", "bytea", "blob", "varbinary"), "binary"),
+    **dict.fromkeys(("jsonb", "object", "struct", "map", "document"), "json"),
+    "datetime": "timestamp",
+    "timestampwithtimezone": "timestamptz",
+    **dict.fromkeys(("array", "list"), "list<type>"),
+    **dict.fromkeys(("numeric", "decimal", "money"), "decimal(p,s)"),
+}
+_ARRAY = re.compile(r"(.+)\[\]|array<(.+)>")
+_SIZED = re.compile(r"(\w+)\(([0-9 ,]*)\)")
+
+
+def _nearest(text: str) -> str:
+    """Return the hint of what was meant by a text that is no type."""
     names = ", ".join(_PLAIN)
-    raise ConfigurationError(f"{text!r} is not a type", hint=f"write one of {names}, decimal(p,s), list<type>")
+    near = _meant(text.lower().replace(" ", ""))
+    said = f"did you mean {near!r}? " if near else ""
+    return f"{said}types are {names}, decimal(p,s), list<type>"
+
+
+def _meant(text: str) -> str | None:
+    if found := _ARRAY.fullmatch(text):
+        inner = found[1] or found[2]
+        element = inner if inner in _PLAIN else _meant(inner)
+        return None if element is None else f"list<{element}>"
+    if found := _LIST.fullmatch(text):
+        element = _meant(found[1])
+        return None if element is None else f"list<{element}>"
+    name, size = (found[1], found[2]) if (found := _SIZED.fullmatch(text)) else (text, "")
+    called = _CALLED.get(text) or _CALLED.get(name)
+    if called == "decimal(p,s)" and size:
+        precision, _, scale = size.partition(",")
+        return f"decimal({precision},{scale or 0})"
+    if called is not None:
+        return called
+    known = {**{each: each for each in _PLAIN}, **_CALLED}
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return known[near[0]] if near else None
 
 
 def _decimal(precision: int, scale: int) -> ColumnType:

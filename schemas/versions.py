@@ -92,6 +92,10 @@ PREVIOUS = Form("the change before, by table", "`headgate.normalize.previous`", 
 WAITING = Form("an alert that waits", "`headgate.notify.retry.…`", "`v` of the value")
 DEAD_LETTER = Form("a dead letter", "`headgate.notify.dead`", "`v` of the value")
 ALERTS_STATE = Form("what rules remember", "`headgate.alerts.state.<view>`", "`v` of the value")
+CLIENT_PLACE = Form(
+    "where a subscriber stands", "the metadata of its group's offsets (`headgate.client`)", "its first word, `v1`"
+)
+CONTRACT_FILE = Form("a table's contract", "`x-headgate` of `<table>.value.schema.json`", "`v` of the JSON")
 STATE_FILE = Form("a worker's address", "`<web.state_folder>/<slot>.json`", "`v` of the JSON")
 
 FORMS = (
@@ -109,4 +113,6 @@ FORMS = (
     DEAD_LETTER,
     ALERTS_STATE,
     STATE_FILE,
+    CONTRACT_FILE,
+    CLIENT_PLACE,
 )

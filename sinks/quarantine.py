@@ -1,13 +1,14 @@
 """Where a record goes that cannot be processed: the reason, and what is needed to send it again.
 
 A quarantined record never blocks its neighbours. The original bytes are left out where they are above the broker's
-limit; a redrive then reads the source topic at the origin.
+limit; a redrive then reads the source topic at the origin. Those of a table with masks are sealed, or left out where
+there is no key for that.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -22,13 +23,14 @@ _HEADERS_MAX = 50
 _CHARACTER_BYTES_MAX = 6  # of a character in JSON: \u0001
 
 Headers = Sequence[tuple[str, bytes | None]]
+Seal = Callable[[bytes], bytes | None]  # what `packed` returns in, sealed bytes out; None where there is no key
 
 
 class Quarantined(msgspec.Struct):
     """The value on the quarantine topic; `key` and `value` are base64, and null where they were left out.
 
     `row` says which change of its record it is, where NORMALIZE could read a record of several, and a later stage could
-    not process one of them.
+    not process one of them. `sealed` is base64 of what holds key, value and headers in their place (`packed`).
     """
 
     reason: str
@@ -46,10 +48,13 @@ class Quarantined(msgspec.Struct):
     redriven: tuple[str, int, int, int] | None = None  # where it was read when it failed again; `origin` is the first
     v: int = versions.QUARANTINED.writes
     row: int | msgspec.UnsetType = msgspec.UNSET
+    sealed: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_whole(self) -> bool:
-        """Tell whether it holds the record's own bytes, and all of its headers."""
+        """Tell whether it holds the record's own bytes, and all of its headers; sealed ones need a key."""
+        if self.sealed:
+            return True
         left_out = self.value is None and (self.value_bytes > 0 or self.key is None)
         return not left_out and len(self.headers) < _HEADERS_MAX
 
@@ -84,11 +89,41 @@ class Suspect(NamedTuple):
     row: int = 0
 
 
+class Packed(msgspec.Struct, array_like=True):
+    """The own bytes of a record, as they are sealed."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+def packed(key: bytes | None, value: bytes | None, headers: Headers) -> bytes:
+    """Return the own bytes of a record as one; `unpacked` reads them."""
+    return msgspec.msgpack.encode(Packed(key, value, list(headers)))
+
+
+def unpacked(data: bytes) -> Packed:
+    """Return what `packed` was given."""
+    return msgspec.msgpack.decode(data, type=Packed)
+
+
 def quarantine_value(
-    error: BaseException, record: Suspect, *, stage: str, table: str | None, at: float, message_bytes_max: int
+    error: BaseException,
+    record: Suspect,
+    *,
+    stage: str,
+    table: str | None,
+    at: float,
+    message_bytes_max: int,
+    seal: Seal | None = None,
 ) -> bytes:
-    """Return the JSON of one entry, at most `message_bytes_max` long; `at` is in seconds since 1970."""
-    fits = _encoded_bytes(record) + _OVERHEAD_BYTES <= message_bytes_max
+    """Return the JSON of one entry, at most `message_bytes_max` long; `at` is in seconds since 1970.
+
+    With a `seal` none of the record's own bytes stand in it but what that returns.
+    """
+    room = message_bytes_max - _OVERHEAD_BYTES
+    sealed = _sealed(record, seal, room) if seal is not None else msgspec.UNSET
+    fits = seal is None and _encoded_bytes(record) <= room
     ours = error if isinstance(error, HeadgateError) else None
     return _ENCODER.encode(
         Quarantined(
@@ -107,8 +142,17 @@ def quarantine_value(
             headers=[(name, _base64(text)) for name, text in record.headers[:_HEADERS_MAX]] if fits else [],
             redriven=record.redriven,
             row=record.row or msgspec.UNSET,
+            sealed=sealed,
         )
     )
+
+
+def _sealed(record: Suspect, seal: Seal, room: int) -> str | msgspec.UnsetType:
+    if len(record.headers) >= _HEADERS_MAX or _encoded_bytes(record) > room:
+        return msgspec.UNSET
+    found = seal(packed(record.key, record.value, record.headers))
+    text = None if found is None else _base64(found)
+    return msgspec.UNSET if text is None or len(text) > room else text
 
 
 def _encoded_bytes(record: Suspect) -> int:

@@ -26,6 +26,7 @@ from sinks.quarantine import reason_of
 from streams.alert_state import STATE_BYTES_MAX, PartitionState
 from streams.alerts_of_changes import WatchedTable, heights_of
 from streams.alerts_of_updates import WatchedView, state_of
+from streams.avro_outputs import reader_of
 from streams.fired import Fired, last_of_each, partition_of
 from streams.poison import quarantined
 from streams.rule_starts import topic_of
@@ -69,7 +70,7 @@ class AlertsStage(BaseStage):
         self._load_states = load_states
         self._at_least_once = config.kafka.guarantee == "at_least_once"
         self._transactional = is_transactional(config)
-        self._engine = RuleEngine()
+        self._engine, self._changes = RuleEngine(), reader_of(config)
         self._engine_free = asyncio.Lock()  # DuckDB's connection serves one thread at a time
         self._watched: dict[str, WatchedTable | WatchedView] = {}  # by topic
         self._table_of: dict[str, str] = {}  # by topic
@@ -195,7 +196,7 @@ class AlertsStage(BaseStage):
     def _compiled(self, topic: str, entry: TableEntry) -> WatchedTable | WatchedView:
         if self.lane_of(topic) == UPDATES_LANE:
             return WatchedView(entry, topic.removeprefix(self._names.features("")), self._engine)
-        return WatchedTable(entry, self._engine, may_repeat=self._at_least_once)
+        return WatchedTable(entry, self._engine, self._changes, may_repeat=self._at_least_once)
 
     async def _readable(self, group: Group, unknown: Mapping[str, TableStopped]) -> list[Run]:
         """Return the runs to evaluate; those of a table that cannot go on are paused where they stand."""

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import structlog
 
 from connectors.contract import ContractReader
+from connectors.contract_wire import ChangeReader
 from connectors.transport.chunk import Assignment, Run
 from schemas.change import ChangeValue, Operation, is_silent
 from schemas.table import TableEntry
@@ -35,7 +36,8 @@ class WatchedTable:
         ConfigurationError: a rule cannot be compiled.
     """
 
-    def __init__(self, entry: TableEntry, engine: RuleEngine, *, may_repeat: bool) -> None:
+    def __init__(self, entry: TableEntry, engine: RuleEngine, changes: ChangeReader, *, may_repeat: bool) -> None:
+        self._changes = changes
         self._table, self._starts, self._may_repeat = entry.spec.table, entry.rules_from, may_repeat
         self._rules = engine.compile(entry.spec)
         fields = {*_FIELDS, *(ORIGIN_COLUMNS if may_repeat else ())}
@@ -44,7 +46,7 @@ class WatchedTable:
     def evaluate(self, runs: Sequence[Run], fired: Fired, *, older: bool = False) -> None:
         """Add what the changes of `runs` fire; with `older` some may be of a schema version before the spec's."""
         values = RunValues(runs)
-        changes = self._reader.read(values.present, older=older)
+        changes = self._reader.read(self._changes.as_json(values.present), older=older)
         wanted = _may_fire(changes)
         if self._may_repeat:
             wanted = pc.and_(wanted, _not_repeated(changes, values, fired))
@@ -68,6 +70,7 @@ class WatchedTable:
             return
         value = run.values()[index]
         assert value is not None, "a tombstone fires nothing"
+        (value,) = self._changes.as_json([value])
         late = fired.is_late(firing, at_seconds)
         alert = alert_of_change(self._table, _DECODER.decode(value), firing, late=late)
         fired.add(run, alert, alert.key)

@@ -16,6 +16,8 @@ from connectors.transport.chunk import Headers
 from schemas.batch import Batch, Decoded, Rejected, some_of
 from schemas.config import LimitsConfig
 from schemas.errors import PoisonRecord, TableStopped
+from schemas.table import TableEntry
+from streams.epochs import epoch_at_origin
 from streams.poison import Origin
 
 _NO_TABLE = "the record names no table, and its topic feeds tables by their names"
@@ -88,26 +90,32 @@ class Picked:
 
 
 def side_by_side(
-    run: Records, indices: Sequence[int], firsts: Sequence[Origin | None], begins: Container[int] = ()
-) -> Iterator[Picked]:
+    records: Records,
+    indices: Sequence[int],
+    firsts: Sequence[Origin | None],
+    entry: TableEntry,
+    begins: Container[int] = (),
+) -> Iterator[tuple[int, Picked]]:
     """Yield those records together that once stood in one stream in this order: only so do they make one batch.
 
-    `firsts` are where the run's records were read at first; at indices in `begins` others begin as well.
+    Those of one epoch of their table, whose `entry` this is; it comes first. `firsts` are where the records were read
+    at first; at indices in `begins` others begin as well.
     """
     some: list[int] = []
-    stream, offsets = ("", 0), list[int]()
+    stream, offsets = ("", 0, 0), list[int]()
     for index in indices:
         first = firsts[index]
         assert first is not None, "what has no first origin is of no table"
         topic, generation, _, offset = first
-        if some and (stream != (topic, generation) or offset <= offsets[-1] or index in begins):
-            yield Picked(run, some, stream[0], offsets)
+        here = (topic, generation, epoch_at_origin(entry, first))
+        if some and (stream != here or offset <= offsets[-1] or index in begins):
+            yield stream[2], Picked(records, some, stream[0], offsets)
             some, offsets = [], []
-        stream = (topic, generation)
+        stream = here
         some.append(index)
         offsets.append(offset)
     if some:
-        yield Picked(run, some, stream[0], offsets)
+        yield stream[2], Picked(records, some, stream[0], offsets)
 
 
 def decode_apart(decoder: Decoder, records: Picked) -> Iterator[tuple[Picked, Decoded]]:

@@ -19,12 +19,16 @@ from schemas.config import Config
 from schemas.errors import PoisonRecord, RecordTooLarge, TableStopped
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
+from sinks.cloudevents import EventHeaders, event_headers, event_source
 from sinks.quarantine import reason_of
 from sinks.topics import encode_changes
+from streams.avro_outputs import OutputForms
 from streams.chains import Chain
 from streams.decoders import Decoders
 from streams.floors import PartitionsWanted, has_floors, pieces
+from streams.mask_keys import mask_keys_of
 from streams.poison import Origin, quarantined
+from streams.sealing import Opened, Sealing
 from streams.tables import Readers
 
 _ENCODER = msgspec.json.Encoder(order=None)
@@ -95,9 +99,9 @@ class Produced(NamedTuple):
 
 def produce_changes(  # noqa: PLR0913 - each is another thing that a record is made of
     outbox: Outbox,
-    names: TopicNames,
+    forms: OutputForms,
     entry: TableEntry,
-    run: Run,
+    run: Run | Opened,
     batch: Batch,
     previous: int | None,
     outputs: Mapping[str, int],
@@ -113,20 +117,37 @@ def produce_changes(  # noqa: PLR0913 - each is another thing that a record is m
     Raises:
         PartitionsWanted: there is a floor among them, and `outputs` does not say.
     """
-    table = entry.spec.table
+    table, output = entry.spec.table, forms.names.changes(entry.spec.table)
     headers: Headers = [(HEADER_TABLE, table.encode()), (HEADER_SCHEMA_VERSION, b"%d" % entry.schema_version), *marks]
     stream, room = (run.topic, run.assignment.generation, run.partition), outbox.room(headers)
-    output, too_large = names.changes(table), list[int]()
+    avro, too_large = forms.of(entry) if entry.spec.output.format == "avro" else None, list[int]()
     may_have_floors = entry.spec.truncate == "apply" and has_floors(batch)
     for piece, is_floor in pieces(batch) if may_have_floors else ((batch, False),):
         if is_floor and outputs.get(output, 0) <= run.partition:
             raise PartitionsWanted(output, run.topic)
+        events = _events(forms, entry, piece, stream)
+        room = min([room, *(outbox.room([*headers, *event]) for event in events)])
         before = None if is_floor else previous
         records, last, left_out = encode_changes(piece, stream, before, bytes_max=room, first_origins=first_origins)
+        if avro is not None:
+            records = [avro.record(key, value) for key, value in records]
+        of_each = [[*headers, *event] for event, at in zip(events, piece.offsets, strict=False) if at not in left_out]
         for partition in range(outputs[output]) if is_floor else (run.partition,):
-            outbox.produce_all(output, partition, records, headers)
+            if of_each:
+                outbox.produce_each(output, partition, records, of_each)
+            else:
+                outbox.produce_all(output, partition, records, headers)
         previous, too_large = previous if is_floor else last, too_large + left_out
     return Produced(_by_operation(table, batch, too_large), previous, too_large, room)
+
+
+def _events(forms: OutputForms, entry: TableEntry, piece: Batch, stream: tuple[str, int, int]) -> list[EventHeaders]:
+    """Return the headers of each change that make it a CloudEvent; none where the table does not want them."""
+    output = entry.spec.output
+    if not output.cloud_events:
+        return []
+    source = event_source(forms.names.prefix, entry.spec.table)
+    return event_headers(piece, stream, source, avro=output.format == "avro")
 
 
 def _by_operation(table: str, batch: Batch, left_out: Collection[int]) -> Counter[tuple[str, str]]:
@@ -149,7 +170,7 @@ class Emitter:
         clock: Callable[[], float] = time.time,
         evolve: bool = False,
         marks: Headers | None = None,
-        generation_of: Callable[[Run], int] = lambda run: run.assignment.generation,
+        generation_of: Callable[[Run | Opened], int] = lambda run: run.assignment.generation,
     ) -> None:
         """`stage` is what quarantine entries say; with `evolve` decoders stop where a table's spec may be bettered.
 
@@ -159,15 +180,27 @@ class Emitter:
         self._config, self._names, self._stage, self._clock = config, names, stage, clock
         self._marks, self._generation_of = marks or [], generation_of
         self.decoders = Decoders(config, evolve=evolve)
+        self.forms = OutputForms(config, names)
+        self._mask_keys = mask_keys_of(config.masks)
+        self.sealing = Sealing(self._mask_keys)
+
+    def read_mask_keys(self, entries: Iterable[TableEntry]) -> None:
+        """Read the secrets that tables need, before a record waits for them: a command may take seconds."""
+        for entry in entries:
+            self._mask_keys.stop_of(entry)  # what is wrong stops the table at its first record
+
+    def mask_stop(self, entry: TableEntry) -> TableStopped | None:
+        """Return why a table's masks cannot be applied, None if they can."""
+        return self._mask_keys.stop_of(entry)
 
     def emit(
-        self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run, batch: Batch, previous: int | None,
+        self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run | Opened, batch: Batch, previous: int | None,
         first_origins: Mapping[int, Origin] | None = None,
     ) -> int | None:  # fmt: skip
         """Produce the batch in its order; return the origin offset of the last change that went out."""
         table = entry.spec.table
         produced = produce_changes(
-            outbox, self._names, entry, run, batch, previous, work.outputs, first_origins, marks=self._marks
+            outbox, self.forms, entry, run, batch, previous, work.outputs, first_origins, marks=self._marks
         )
         for offset in produced.too_large:
             error = output_too_large(produced.room)
@@ -181,7 +214,7 @@ class Emitter:
         work: Attempt,
         outbox: Outbox,
         table: str | None,
-        run: Run,
+        run: Run | Opened,
         decoded: Decoded,
         indices: Sequence[int] | None = None,
     ) -> None:
@@ -208,9 +241,15 @@ class Emitter:
             self.quarantine(work, outbox, run, index, error, None)
 
     def quarantine(
-        self, work: Attempt, outbox: Outbox, run: Run, index: int, error: BaseException, table: str | None
+        self,
+        work: Attempt,
+        outbox: Outbox,
+        run: Run | Opened,
+        index: int,
+        error: BaseException,
+        table: str | None,
     ) -> None:
-        """Put one record aside; `table` is None where it cannot be told."""
+        """Put one record aside, sealed where its table has masks; `table` is None where it cannot be told."""
         reason = reason_of(error)
         work.count(f"quarantined_{reason}")
         work.quarantined[table or "", reason] += 1
@@ -223,6 +262,7 @@ class Emitter:
             at=self._clock(),
             index=index,
             generation=self._generation_of(run),
+            seal=self.sealing.of_read(run, index, work.readers.get(run.topic), table),
         )
         outbox.produce(self._names.quarantine, None, None, value, None)
 
@@ -239,13 +279,17 @@ def output_too_large(bytes_max: int) -> RecordTooLarge:
 def state_of(assignment: Assignment) -> PartitionState:
     """Return the state of a partition: this worker's, else the one committed with its offset."""
     if assignment.state is None:
-        text = assignment.metadata
-        found = msgspec.json.decode(text, type=PartitionState) if text else PartitionState()
+        found = read_state(assignment.metadata)
         # Behind a gap nobody knows what the change before was: the chain breaks there, so that its readers see it.
         broken = PartitionState(None, found.memory, found.table, found.chained)
         assignment.state = found if assignment.gap is None else broken
     state: PartitionState = assignment.state
     return state
+
+
+def read_state(text: str) -> PartitionState:
+    """Return the state that a committed offset's text says; of an empty one, that of a partition never read."""
+    return msgspec.json.decode(text, type=PartitionState) if text else PartitionState()
 
 
 def metadata_of(state: PartitionState) -> str:

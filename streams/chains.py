@@ -58,6 +58,9 @@ class Link(msgspec.Struct, frozen=True):
     v: int = versions.PREVIOUS.writes
 
 
+Remembered = tuple[int, PartitionMemory]  # in which generation, and what
+
+
 class Chain:
     """The last change of each table of one partition, and what is remembered, as one attempt at a group sees it."""
 
@@ -155,6 +158,21 @@ class Chains:
             found = _by_partition(records)
             for each in new:
                 self._known[each] = _chain_of(each, found.get(each.key, {}))
+
+    async def memories(self) -> dict[tuple[str, int], dict[str, Remembered]]:
+        """Return what is remembered of tables in all partitions, whoever has them, and in which generation.
+
+        Raises what `take_up` does.
+        """
+        records = await asyncio.to_thread(self._load)
+        return {
+            key: {
+                table: (link.generation, link.memory)
+                for table, link in links.items()
+                if link.memory is not msgspec.UNSET
+            }
+            for key, links in _by_partition(records).items()
+        }
 
     def attempt(self, assignment: Assignment) -> Chain:
         """Return a partition's chain, to be changed by one attempt at a group; `take_up` comes first."""

@@ -110,7 +110,7 @@ class EvolvingDecoder:
         if not stops:
             return decoded
         first = min(stops)
-        memory.streamed, memory.last, memory.epoch = before.streamed, before.last, before.epoch
+        memory.become(before)
         decoded = Decoded(Batch(self._entry.spec.table))
         if first:
             decoded = self.fixed.decode(_before(records, first), memory)

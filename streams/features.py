@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 import structlog
 
-from schemas.change import is_for, is_silent
 from schemas.config import Config
 from schemas.errors import HeadgateError, TableStopped
 from schemas.failpoints import failpoint
@@ -30,6 +29,7 @@ from sinks.redis.layout import offset_field
 from sinks.redis.rows import TableRows
 from sinks.redis.standing import Standing
 from sinks.redis.store import FeatureStore
+from streams.avro_outputs import reader_of
 from streams.floor_sweeps import LOOK_SECONDS, FloorSweeps, raise_floors
 from streams.places import Lags, Logs, Places
 from streams.rebuild import Rebuild
@@ -87,6 +87,7 @@ class FeaturesStage:
         self._relay = relay
         self._store = FeatureStore(config.redis, clock=clock, message_bytes_max=config.kafka.message_bytes_max)
         self.gate = SchemaGate(names, versions_in(tables))
+        self._changes = reader_of(config)
         self._older: Collection[str] = ()  # topics of the group in work that have changes of an older schema version
         self._readers: dict[str, TableRows | None] = {}
         self._versions: dict[str, int | None] = {}  # of the spec that each reader was made of
@@ -293,18 +294,12 @@ class FeaturesStage:
         return [*((gatherer, {}) for gatherer in gatherers[:-1]), (gatherers[-1], behind)]
 
     def _gather_piece(self, gatherers: list[Gatherer], reader: TableRows, piece: Piece) -> None:
-        values = piece.run.values()[piece.start : piece.stop]
-        offsets = piece.run.offsets()[piece.start : piece.stop]
-        kept: Sequence[int] = range(len(values))
-        if None in values:  # a tombstone of compaction: the delete before it says the same
-            kept = [index for index, value in enumerate(values) if value is not None]
-            values, offsets = [values[index] for index in kept], [offsets[index] for index in kept]
         entry = self._tables.get(self._names.table_of(piece.run.topic))
-        if entry is not None and entry.replayed_apart:
-            mine = [at for at, index in enumerate(kept) if is_for(self.name, piece.run.headers(piece.start + index))]
-            kept, values, offsets = [kept[at] for at in mine], [values[at] for at in mine], [offsets[at] for at in mine]
+        apart = entry is not None and entry.replayed_apart
+        kept, values, offsets = piece.records_for(self.name, replayed_apart=apart)
         if not values:
             return
+        values = self._changes.as_json(values)
         changes, longest = reader.decode(values, older=piece.run.topic in self._older), max(map(len, values))
         assignment = piece.run.assignment
         news = bisect_left(offsets, self._places.news_begin(assignment))
@@ -317,7 +312,7 @@ class FeaturesStage:
                 some = changes[part.start : part.stop]
                 stop = part.start + gatherers[-1].takes(reader, some)
                 origin = partial(_origin, where, offsets[part.start : stop])
-                replayed = partial(_replayed, piece, kept[part.start : stop])
+                replayed = partial(piece.is_silent, kept[part.start : stop])
                 some = changes[part.start : stop]
                 floors = gatherers[-1].add(reader, some, origin, value_bytes_max=longest, replayed=replayed)
                 for at in floors:
@@ -390,10 +385,6 @@ class FeaturesStage:
             await self._places.go_back(await self._store.ensure())
             await self._places.settle(quiet=True)
             await self._places.tell()
-
-
-def _replayed(piece: Piece, kept: Sequence[int], index: int) -> bool:
-    return is_silent(piece.run.headers(piece.start + kept[index]))
 
 
 def _origin(where: str, offsets: Sequence[int], index: int) -> str:

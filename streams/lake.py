@@ -26,6 +26,7 @@ from schemas.topics import TopicNames
 from sinks.lake.commit import LakeBatch
 from sinks.lake.sink import Lake
 from sinks.lake.stand import OffsetsMoved, Stand, check_topic, same_topic
+from streams.avro_outputs import reader_of
 from streams.lake_buffer import Part, Place, TableBuffer, TableRuns, lake_batch, live_parts
 from streams.schema_gate import SchemaGate, versions_in
 from streams.stage import BaseStage
@@ -78,6 +79,7 @@ class LakeStage(BaseStage):
         self._clock = clock
         self._lake = lake or Lake(config.lake, clock=clock)
         self.gate = SchemaGate(names, versions_in(tables))
+        self._changes = reader_of(config)
         self._running: dict[str, TableRuns] = {}
         self._places: dict[Any, Place] = {}
         self._leaving: set[Any] = set()  # assignments whose open batches were given up: nothing may come behind the gap
@@ -217,7 +219,7 @@ class LakeStage(BaseStage):
         if known is not None:
             await self._emptied(known)
         await self._lake.open(spec)
-        self._running[spec.table] = made = TableRuns(spec)
+        self._running[spec.table] = made = TableRuns(spec, self._changes)
         return made
 
     async def _emptied(self, table: TableRuns) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.contract import ContractReader
+from connectors.contract_wire import ChangeReader
 from schemas.change import NOTHING_SEEN, Height, Operation, is_for
 from schemas.table import TableSpec
 from sinks.lake import table as lake
@@ -85,15 +86,15 @@ class TableBuffer:
 class TableRuns:
     """A table that LAKE reads: its spec, the reader made for it, its buffer and its commit in progress."""
 
-    def __init__(self, spec: TableSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: TableSpec, changes: ChangeReader) -> None:
+        self.spec, self._changes = spec, changes
         self.reader = ContractReader(spec, rows=ROWS_READ)
         self.buffer = TableBuffer()
         self.flush: asyncio.Task[None] | None = None
 
     def read(self, runs: Sequence[Any], ingested: datetime, *, older: bool) -> list[Any]:
         """Return the rows of each run; with `older` some may be of a schema version before the spec's."""
-        return read_runs(self.spec, self.reader, runs, ingested, older=older)
+        return read_runs(self.spec, self.reader, runs, ingested, older=older, changes=self._changes)
 
 
 def live_parts(parts: Sequence[Part]) -> list[Part]:
@@ -102,14 +103,17 @@ def live_parts(parts: Sequence[Part]) -> list[Part]:
 
 
 def read_runs(
-    spec: TableSpec, reader: ContractReader, runs: Sequence[Any], ingested: datetime, *, older: bool = False
-) -> list[Any]:
-    """Return the rows of each run, read in one go; tombstones have none, nor has what a replay left out for the lake.
+    spec: TableSpec, reader: ContractReader, runs: Sequence[Any], ingested: datetime, *, changes: ChangeReader,
+    older: bool = False,
+) -> list[Any]:  # fmt: skip
+    """Return the rows of each run, read in one go, in either form.
+
+    Tombstones have none, nor has what a replay left out for the lake.
 
     A floor stands in every partition of its topic; the lake has the one in the partition of its origin's number.
     """
     values = [[value for value in run.values() if value is not None] for run in runs]
-    together = [value for of_run in values for value in of_run]
+    together = changes.as_json([value for of_run in values for value in of_run])
     rows = lake_rows(spec, reader.read(together, older=older), together, ingested=ingested)
     ends = [sum(map(len, values[: index + 1])) for index in range(len(values))]
     by_run = [rows.slice(end - len(of_run), len(of_run)) for end, of_run in zip(ends, values, strict=True)]

@@ -14,6 +14,7 @@ from connectors.transport.answers import Administrator
 from connectors.transport.groups import topics_below
 from schemas.config import Config
 from schemas.errors import TableStopped
+from schemas.output import latest_view_name
 from schemas.table import TableEntry, view_of, views_that_emit
 from schemas.topics import TopicNames
 from sinks.redis.rows import view_id
@@ -98,7 +99,10 @@ def _ids_left(held: Collection[str], tables: Mapping[str, TableEntry]) -> dict[s
 
 
 def _topics_left(config: Config, tables: Mapping[str, TableEntry]) -> dict[str, set[str]]:
-    """Return the topics of updates of views that emit no more, and of what rules remember where none reads a view."""
+    """Return the topics that nobody writes any more, by view.
+
+    Those of updates of views that emit no more, of what rules remember where none reads a view, of latest rows.
+    """
     names, administrator = TopicNames(config.kafka.topic_prefix), Administrator(client_settings(config))
     specs = [entry.spec for entry in tables.values()]
     emitting = {view for spec in specs for view in views_that_emit(spec)}
@@ -108,4 +112,8 @@ def _topics_left(config: Config, tables: Mapping[str, TableEntry]) -> dict[str, 
         for topic in topics_below(administrator, start):
             if (view := topic.removeprefix(start)) not in wanted:
                 found.setdefault(view, set()).add(topic)
+    latest = {spec.table for spec in specs if spec.output.latest}
+    for topic in topics_below(administrator, names.latest("")):
+        if (table := topic.removeprefix(names.latest(""))) not in latest:
+            found.setdefault(latest_view_name(table), set()).add(topic)
     return found

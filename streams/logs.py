@@ -6,6 +6,7 @@ accident is cut: bytes become their length, and of a foreign exception only its 
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -14,6 +15,7 @@ from typing import Any, TextIO
 import structlog
 
 from schemas.errors import HeadgateError
+from schemas.shown import shown, shown_json
 
 TEXT_MAX = 500
 _FOREIGN_LEVEL = logging.WARNING  # other libraries speak up only when something is wrong
@@ -68,7 +70,11 @@ def _factory(*names: str) -> logging.Logger:
 def _renderer(*, on_terminal: bool) -> Any:
     if on_terminal:
         return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    return structlog.processors.JSONRenderer(ensure_ascii=False, default=_length_or_type)
+    return structlog.processors.JSONRenderer(_as_json, ensure_ascii=False, default=_length_or_type)
+
+
+def _as_json(event: Event, **options: Any) -> str:
+    return shown_json(json.dumps(event, **options))
 
 
 def _bind(fields: Mapping[str, str | int]) -> Any:
@@ -108,12 +114,13 @@ def _where(error: BaseException) -> list[str]:
 
 
 def cut_values(_logger: Any, _method: str, event: Event) -> Event:
-    """Cut long texts, and replace bytes by their length."""
+    """Cut long texts, show control characters by their numbers, and replace bytes by their length."""
     for name, value in event.items():
         if isinstance(value, bytes | bytearray | memoryview):
             event[name] = _length_or_type(value)
-        elif isinstance(value, str) and len(value) > TEXT_MAX:
-            event[name] = f"{value[:TEXT_MAX]}… ({len(value)} characters)"
+        elif isinstance(value, str):
+            more = f"… ({len(value)} characters)" if len(value) > TEXT_MAX else ""
+            event[name] = shown(value[:TEXT_MAX]) + more
     return event
 
 

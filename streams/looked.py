@@ -18,13 +18,15 @@ from connectors.formats.debezium_avro import FRAMES, Texts
 from connectors.formats.inspection import side_kind
 from connectors.formats.reasons import Rejection, rejection
 from schemas.change import Origin
-from schemas.config import LimitsConfig
-from schemas.errors import HeadgateError, PoisonRecord
+from schemas.config import LimitsConfig, MasksConfig
+from schemas.errors import ConfigurationError, HeadgateError, PoisonRecord
 from schemas.table import TableEntry, TableSpec
 from sinks.topics import encode_changes
 from streams.apart import Picked, decode_nameless
 from streams.evolving import TableEvolves, evolving, take_up_here
 from streams.floors import has_floors
+from streams.mask_keys import MaskKeys
+from streams.masking import masking
 from streams.tables import Readers, TableDirectory
 
 CHANGE, QUARANTINE = "change", "quarantine"
@@ -57,21 +59,24 @@ class Looker:
         schemas: wire.Schemas | None = None,
         *,
         past_stops: bool = False,
+        mask_keys: MaskKeys | None = None,
     ) -> None:
         """Prepare for the tables; `schemas` is the registry of those whose records name their schema by an id.
 
         `past_stops` shows a row at which its table would stop as the change that it is after all, and only counts it.
+        Masks hold here too; `mask_keys` are those that they need.
 
         Raises:
-            ConfigurationError: a spec asks for what its format cannot read, or for a registry where there is none.
+            ConfigurationError: a spec asks for what its format cannot read, or for a registry or key that is not there.
         """
         self._limits, self._schemas, self._past_stops = limits, schemas, past_stops
+        self._mask_keys = MaskKeys(MasksConfig()) if mask_keys is None else mask_keys
         self._passing: dict[str, Decoder] = {}
         self.stopped: Counter[str] = Counter()  # why tables would stop, by reason
         self._texts = None if schemas is None else Texts(schemas, limits, "value", fields_of_envelope)
         self.noted: Counter[str] = Counter()  # what went through but is worth a word, such as a null in place of NaN
         self._tables = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()})
-        self._decoders = {name: self._decoder_of(entry) for name, entry in self._tables.items()}
+        self._decoders = {name: self._decoder_of(self._tables.unmasked(name)) for name in self._tables}
         self.evolved: dict[str, TableSpec] = {}  # of tables that took up what their records have, as they are now
         self._memories: dict[_Place, Memories] = {}
         self._previous: dict[_Place, int | None] = {}
@@ -99,15 +104,17 @@ class Looker:
     def _decoder_of(self, entry: TableEntry) -> Decoder:
         """Return a decoder; that of a table which asks for it evolves, though nothing that it finds is written."""
         spec = entry.spec
-        decoder = format_of(spec.format, self._schemas).decoder(entry, self._limits)
+        if (stop := self._mask_keys.stop_of(entry)) is not None:
+            raise ConfigurationError(stop.message, hint=stop.hint)
+        decoder = masking(format_of(spec.format, self._schemas).decoder(entry, self._limits), entry, self._mask_keys)
         evolves = spec.unknown_columns == "add" or spec.type_changes in {"text", "new_column"}
         return evolving(decoder, entry, self._limits, self._schemas) if evolves else decoder
 
     def _evolve(self, stop: TableEvolves) -> None:
         """Decode by a spec that takes what was found, as a worker does."""
         take_up_here(self._tables, stop)
-        entry = self._tables[stop.table]
-        self._decoders[stop.table], self.evolved[stop.table] = self._decoder_of(entry), entry.spec
+        self._decoders[stop.table] = self._decoder_of(self._tables.unmasked(stop.table))
+        self.evolved[stop.table] = self._tables[stop.table].spec
         self._passing.pop(stop.table, None)
 
     def _text_of(self, record: OneRecord) -> bytes | None:
@@ -135,10 +142,12 @@ class Looker:
     def _past(self, table: str) -> Decoder:
         """Return a decoder that remembers nothing and applies a truncate, unless one of another topic would do that."""
         if table not in self._passing:
-            entry = self._tables[table]
-            alone = len(entry.spec.topics) == 1
-            spec = entry.spec.model_copy(update={"truncate": "apply"}) if alone else entry.spec
-            self._passing[table] = format_of(spec.format, self._schemas).decoder(TableEntry(spec=spec), self._limits)
+            spec = self._tables.unmasked(table).spec
+            if len(spec.topics) == 1:
+                spec = spec.model_copy(update={"truncate": "apply"})
+            entry = TableEntry(spec=spec)
+            decoder = format_of(spec.format, self._schemas).decoder(entry, self._limits)
+            self._passing[table] = masking(decoder, entry, self._mask_keys)
         return self._passing[table]
 
     def _decoded(self, record: OneRecord, table: str) -> list[Looked]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from connectors.transport.chunk import Assignment, Group, Run, by_topic
 from connectors.transport.transaction import Advance, Outbox, WriteReport
@@ -23,10 +23,13 @@ from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.attempt import Attempt, Emitter, PartitionState, metadata_of, state_of
 from streams.chains import Chains
+from streams.epochs import epoch_of, of_epoch, parted
 from streams.evolutions import Evolutions
 from streams.evolving import TableEvolves
-from streams.floors import PartitionsWanted, write_floors
+from streams.floors import write_floors
+from streams.output_topics import EnsureOutputs, OutputTopics
 from streams.parking import PARKED_LANE, Exist, ParkedTopics, Waiting, waiting
+from streams.resyncs import Broker, Resyncs
 from streams.shared import SharedTopics, is_chained
 from streams.stage import MAIN_LANE, BaseStage
 from streams.tables import TableDirectory
@@ -39,13 +42,6 @@ GATHER_SECONDS = 0.2
 async def _none_exist(topics: Collection[str]) -> Collection[str]:
     del topics
     return ()
-
-
-class Output(NamedTuple):
-    """What an output topic must have: as many partitions as its largest source topic, and at least so many."""
-
-    sources: list[str]
-    partitions: int = 0
 
 
 class NormalizeStage(BaseStage):
@@ -62,25 +58,30 @@ class NormalizeStage(BaseStage):
         writer: Any,
         consumer: Any,
         chains: Chains,
-        ensure_outputs: Callable[[Mapping[str, Output]], Awaitable[Mapping[str, int]]],
+        ensure_outputs: EnsureOutputs,
         evolutions: Evolutions | None = None,
         exist: Exist = _none_exist,
+        broker: Broker | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`ensure_outputs` makes or enlarges output topics, and returns how many partitions each has now.
 
         `exist` returns which of some topics are there.
         Without `evolutions` no table takes up what its records have: what its spec refuses goes to quarantine.
+        Without `broker` no resync is completed.
         """
         super().__init__()
         self._names, self._tables = names, tables
-        self._writer, self._consumer, self._ensure_outputs = writer, consumer, ensure_outputs
+        self._writer, self._consumer, self._outputs = writer, consumer, OutputTopics(names, ensure_outputs)
         self._evolutions = evolutions
         self._emitter = Emitter(config, names=names, stage=self.name, clock=clock, evolve=evolutions is not None)
         self._shared = SharedTopics(self._emitter, chains, names, parked_bytes_max=config.limits.parked_bytes_max)
         self._parked = ParkedTopics(names, tables, exist)
-        self._subscribing: asyncio.Task[None] | None = None
-        self._ensured: dict[str, int] = {}
+        self.resyncs = Resyncs(
+            self, names=names, tables=tables, writer=writer, consumer=consumer, chains=chains,
+            ensure=self._outputs.of_floor, broker=broker, clock=clock,
+        )  # fmt: skip
+        self._tasks: list[asyncio.Task[None]] = []
         self._contested: set[str] = set()
         self._refused: dict[str, TableStopped] = {}  # tables of shared topics whose output refused the last attempt
         self._wide = False
@@ -92,12 +93,15 @@ class NormalizeStage(BaseStage):
         await self._ensure_known(set(self._tables))
         await self._parked.look(set(self._tables))
         if topics := sorted(self._parked.topics()):  # the consumer answers once it is started, which is after this
-            self._subscribing = asyncio.create_task(self._consumer.add_topics(PARKED_LANE, topics))
+            self._tasks.append(asyncio.create_task(self._consumer.add_topics(PARKED_LANE, topics)))
+        if self.resyncs.has_broker:
+            self._tasks.append(asyncio.create_task(self.resyncs.run()))
 
     async def stop(self) -> None:
         """Close the producer."""
-        if self._subscribing is not None:
-            self._subscribing.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._evolutions is not None:
             await self._evolutions.close()
         await self._writer.close()
@@ -106,6 +110,10 @@ class NormalizeStage(BaseStage):
         """Return what the producer waits for, None if nothing."""
         found: HeadgateError | None = self._writer.waits_for()
         return found
+
+    def resyncing(self) -> dict[str, dict[str, Any]]:
+        """Return how far resyncs are, by table, as far as this worker completes them."""
+        return self.resyncs.progress()
 
     def topics(self) -> list[str]:
         """Return the source topics of all tables that run, and the topics of what was parked of them."""
@@ -157,25 +165,27 @@ class NormalizeStage(BaseStage):
         runs = await self._uncontested(group.runs)
         # Looked up once: a spec that changes meanwhile would find runs whose chains are not known.
         readers = {topic: self._tables.of_topic(topic) for topic in by_topic(runs)}
-        work = Attempt(readers, self._known_parked(), self._refused)
-        runs = await self._with_chains(runs, work)
+        work = Attempt(readers, self._outputs.parked(), self._refused)
+        runs = await self._with_schemas(await self._with_chains(runs, work), work)
         if not runs:
             return
-        await self._ensure_read(runs, work)
+        runs = parted(runs, work.readers)
+        await self._outputs.of_runs(runs, work.readers)
         failpoint("normalize.before_write")
-        try:
-            report: WriteReport = await write_floors(
-                lambda: self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live)),
-                work.outputs,
-                self._ensure_wanted,
-            )
-        except TransactionAborted as exc:
-            await self._blame(exc, runs, work)
-            raise
-        failpoint("normalize.after_write")
-        self._refused.clear()
-        self._wide = report.partitions > GATHER_PARTITIONS
-        self._settle(work)
+        async with self.resyncs.alone:
+            try:
+                report: WriteReport = await write_floors(
+                    lambda: self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live)),
+                    work.outputs,
+                    self._outputs.wanted,
+                )
+            except TransactionAborted as exc:
+                await self._blame(exc, runs, work)
+                raise
+            failpoint("normalize.after_write")
+            self._refused.clear()
+            self._wide = report.partitions > GATHER_PARTITIONS
+            self._settle(work)
         # Done before paused: a pause reads again from the first record that is not done, and these are written.
         written = [part for run in runs if (part := work.written(run)) is not None]
         group.done(
@@ -185,25 +195,24 @@ class NormalizeStage(BaseStage):
             },
         )
         await self.stop_tables(work)
-        if new := self._parked.add(self._known_parked()):
+        if new := self._parked.add(self._outputs.parked()):
             await self._consumer.add_topics(PARKED_LANE, new)
-
-    def _known_parked(self) -> dict[str, int]:
-        """Return how many partitions the topics of parked records have that this worker made or enlarged."""
-        return {topic: n for topic, n in self._ensured.items() if self._names.parked_table(topic) is not None}
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record in quarantine that no attempt could get through; its successors go on."""
-        attempt, readers = Attempt(), self._tables.of_topic(run.topic)
+        readers = self._tables.of_topic(run.topic)
+        attempt = Attempt({run.topic: readers})
         table = readers.table_of(run.values()[0]) if readers is not None else None
 
         def work(outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
             for one in runs:
                 self._emitter.quarantine(attempt, outbox, one, 0, error, table)
+                attempt.nexts[one.assignment] = one.next
             return [Advance(one.assignment, one.next, metadata_of(state_of(one.assignment))) for one in runs]
 
-        await self._writer.write([run], work)
-        self._settle(attempt)
+        async with self.resyncs.alone:
+            await self._writer.write([run], work)
+            self._settle(attempt)
 
     # ── topics that cannot be read now ──
 
@@ -219,6 +228,23 @@ class NormalizeStage(BaseStage):
                 await self._consumer.pause(topic, stop)
             return [run for run in runs if run.topic not in chained]
         return runs
+
+    async def _with_schemas(self, runs: Sequence[Run], work: Attempt) -> Sequence[Run]:
+        """Have the schemas of tables registered whose changes are Avro; have one parked, or paused, that is refused."""
+        waiting: set[str] = set()
+        for topic in by_topic(runs):
+            readers = work.readers[topic]
+            entries = readers.entries if readers is not None else {}
+            running = [entry for entry in entries.values() if entry.paused is None]
+            shared = len(entries) > 1
+            for table, stop in (await self._emitter.forms.register(running, once=shared)).items():
+                self.last_error = stop
+                if shared:
+                    self._refused[table] = stop
+                else:
+                    waiting.add(topic)
+                    await self._consumer.pause(topic, stop)
+        return [run for run in runs if run.topic not in waiting]
 
     async def _uncontested(self, runs: Sequence[Run]) -> Sequence[Run]:
         """Pause the topics of tables that cannot share them, until specs are mended; return the runs of the others."""
@@ -257,20 +283,20 @@ class NormalizeStage(BaseStage):
                 work.nexts[run.assignment] = run.next
                 self._emitter.unregistered(work, outbox, run, range(len(run)), run.topic)
             return
-        whole: list[Run] = []
+        whole: dict[int, list[Run]] = {}  # by epoch
         for run in runs:
             if not is_chained(run, work):
-                whole.append(run)
+                whole.setdefault(epoch_of(readers.first, run), []).append(run)
             elif run.assignment not in work.stops:
                 self._shared.run(work, outbox, readers, run)
-        if whole:
-            self._whole(work, outbox, readers.first, whole)
+        for epoch, some in sorted(whole.items()):
+            self._whole(work, outbox, readers.first, epoch, some)
 
-    def _whole(self, work: Attempt, outbox: Outbox, entry: TableEntry, runs: list[Run]) -> None:
-        """Work on runs of a topic whose records are all of one table."""
-        decoder = self._emitter.decoders.of(entry)
+    def _whole(self, work: Attempt, outbox: Outbox, entry: TableEntry, epoch: int, runs: list[Run]) -> None:
+        """Work on runs of a topic whose records are all of one table, and of one epoch."""
+        decoder = self._emitter.decoders.of(entry, epoch)
         memories = [work.memories.setdefault(run.assignment, work.states[run.assignment].memory.copy()) for run in runs]
-        together = decode_together(decoder, entry, runs, memories)
+        together = decode_together(decoder, of_epoch(entry, epoch), runs, memories)
         for index, run in enumerate(runs):
             if run.assignment not in work.stops:
                 decoded = together[index] if together is not None else decoder.decode(run, memories[index])
@@ -294,6 +320,7 @@ class NormalizeStage(BaseStage):
         self._shared.settle(work)
         for assignment, state in work.states.items():
             assignment.state = state
+        self.resyncs.reached(work.nexts)
         self.counts.update(work.counts)
         self.quarantined.update(work.quarantined)
         self.emitted.update(work.emitted)
@@ -318,7 +345,7 @@ class NormalizeStage(BaseStage):
         Their runs are taken out of the group.
         """
         topic = error.topic or ""
-        self._ensured.pop(topic, None)  # it may be gone, or smaller than it was
+        self._outputs.forget(topic)
         parked = self._names.parked_table(topic)
         table = self._names.table_of(topic) if topic.startswith(self._names.changes("")) else parked
         stop = TableStopped("output_refused", f"{topic} refused a write: {error.message}", hint=error.hint)
@@ -333,29 +360,8 @@ class NormalizeStage(BaseStage):
             await self._consumer.seek(run.assignment, run.first)
 
     async def _ensure_known(self, tables: set[str]) -> None:
-        """Make the outputs of tables whose topics are named, all at once, before their first record comes."""
-        specs = [entry.spec for table in tables if (entry := self._tables.get(table)) is not None]
-        named = {spec.table: [topic for topic in spec.topics if not topic.startswith("^")] for spec in specs}
-        await self._ensure({self._names.changes(table): Output(topics) for table, topics in named.items() if topics})
-
-    async def _ensure_read(self, runs: Sequence[Run], work: Attempt) -> None:
-        """Make or enlarge what the runs need: an output has a partition for each of its origins."""
-        wanted: dict[str, Output] = {}
-        for run in runs:
-            readers = work.readers[run.topic]
-            for output in map(self._names.changes, readers.entries if readers is not None else ()):
-                if self._ensured.get(output, 0) <= run.partition:
-                    least = max(run.partition + 1, wanted[output].partitions if output in wanted else 0)
-                    wanted[output] = Output([run.topic], least)
-        await self._ensure(wanted)
-
-    async def _ensure_wanted(self, wanted: PartitionsWanted) -> Mapping[str, int]:
-        """Make or enlarge what an attempt found missing, and return how many partitions it has now."""
-        least = max(wanted.least, self._ensured.get(wanted.output, 0))
-        return await self._ensure({wanted.output: Output([wanted.source], least)})
-
-    async def _ensure(self, wanted: Mapping[str, Output]) -> Mapping[str, int]:
-        """Return how many partitions outputs have now; one whose sources may not be read is not made, and not told."""
-        if wanted:
-            self._ensured.update(await self._ensure_outputs(wanted))
-        return {output: self._ensured[output] for output in wanted if output in self._ensured}
+        """Make the outputs of tables, and read the keys of their masks, before their first record comes."""
+        masked = [self._tables.unmasked(table) for table in tables if table in self._tables]
+        if masked := [entry for entry in masked if entry.spec.is_masked]:
+            await asyncio.to_thread(self._emitter.read_mask_keys, masked)
+        await self._outputs.of_specs(entry.spec for table in tables if (entry := self._tables.get(table)) is not None)

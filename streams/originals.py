@@ -1,4 +1,7 @@
-"""The own bytes of quarantined records: from their entry, else from the source topic where they were read at first."""
+"""The own bytes of quarantined records: from their entry, else from the source topic where they were read at first.
+
+What is sealed there is opened with the keys of the configuration; without them the source topic is asked.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ from connectors.transport.history import Known
 from connectors.transport.pick import Picker
 from schemas.config import Config
 from sinks.quarantine import Quarantined
+from streams.mask_keys import mask_keys_of
 from streams.registration import open_admin
 from streams.resume import book_of
+from streams.sealing import Sealing
 from streams.settings import client_settings, is_embedded
 
 
@@ -39,6 +44,7 @@ class Originals:
     def __init__(self, config: Config) -> None:
         """Ask nothing yet."""
         self._config, self._picker = config, Picker(client_settings(config))
+        self._sealing = Sealing(mask_keys_of(config.masks))
         self._known: dict[str, dict[int, Known]] | None = None
         self._ids: dict[str, str] = {}
 
@@ -55,7 +61,8 @@ class Originals:
             SourceUnavailable: the broker does not answer.
             ConfigurationError: it does not let this user read the topic.
         """
-        if entry.is_whole:
+        entry = self._sealing.opened(entry)
+        if entry.is_whole and not entry.sealed:
             headers = [(name, _bytes(text)) for name, text in entry.headers]
             return Original(_bytes(entry.key), _bytes(entry.value), headers)
         topic, generation, partition, offset = entry.origin

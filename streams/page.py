@@ -11,10 +11,14 @@ from typing import Any
 from aiohttp import web
 
 from schemas.errors import HeadgateError
+from schemas.shown import shown
 from streams.workers import WorkerState, stage_sums, table_sums
 
 READ_SECONDS = 5.0  # how old an answer may be
-_STYLE = "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}td,th{text-align:left;padding:.2em 1em}"
+_STYLE = (
+    "body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}"
+    "td,th{text-align:left;padding:.2em 1em;unicode-bidi:isolate}"
+)
 _STAGE = ("stage", "workers", "not_there", "partitions", "lag", "paused_tables")
 _TABLE = ("stage", "table", "topic", "workers", "partitions", "lag", "freshness_seconds", "silence_seconds", "paused")
 
@@ -56,7 +60,7 @@ class Installation:
         try:
             text, status = page(await self.workers(), self._stages), 200
         except HeadgateError as error:
-            text, status = framed(f"<p>{escape(error.message)}</p><p>{escape(error.hint)}</p>"), 503
+            text, status = framed(f"<p>{_text(error.message)}</p><p>{_text(error.hint)}</p>"), 503
         return web.Response(text=text, status=status, content_type="text/html")
 
 
@@ -102,6 +106,11 @@ def _cell(value: Any) -> str:
         case float():
             return f"{value:.1f}"
         case list():
-            return escape(", ".join(map(str, value)))
+            return _text(", ".join(map(str, value)))
         case _:
-            return escape(str(value))
+            return _text(str(value))
+
+
+def _text(text: str) -> str:
+    """Return what a browser shows as it is: names come from files and records."""
+    return escape(shown(text))

@@ -18,6 +18,7 @@ import msgspec
 from connectors.formats.base import PartitionMemory
 from connectors.transport.chunk import Assignment, Group, Headers, Run, by_topic
 from connectors.transport.transaction import Advance, Outbox
+from schemas.batch import Decoded
 from schemas.change import HEADER_MEMORY
 from schemas.config import Config
 from schemas.errors import ConfigurationError, PoisonRecord, SourceUnavailable, TableStopped, TransactionAborted
@@ -29,7 +30,8 @@ from streams.chains import Chain, Chains
 from streams.floors import write_floors
 from streams.normalize import NormalizeStage
 from streams.poison import Origin, parted
-from streams.tables import TableDirectory
+from streams.sealing import Opened, closed
+from streams.tables import Readers, TableDirectory
 
 EnsureOutputs = Callable[[Mapping[str, int]], Awaitable[Mapping[str, int]]]
 
@@ -66,15 +68,19 @@ class ParkedLane:
 
     async def step(self, group: Group) -> None:
         """Write the group's changes, what is put aside, chains and offsets in one transaction."""
-        runs, entries = await self._registered(group.runs)
+        registered, entries = await self._registered(group.runs)
+        runs = await self._with_schemas(registered, entries)
         if not runs:
             return
         await self._take_up(runs)
         await self._ensure(runs, entries)
-        work = Attempt()
+        opened = {run: self._emitter.sealing.opened_run(run) for run in runs}
+        work = Attempt({topic: Readers([entry]) for topic, entry in entries.items()})
         try:
             await write_floors(
-                lambda: self._writer.write(runs, lambda outbox, live: self._attempt(work, entries, outbox, live)),
+                lambda: self._writer.write(
+                    runs, lambda outbox, live: self._attempt(work, entries, opened, outbox, live)
+                ),
                 work.outputs,
                 lambda wanted: self._ensure_outputs({wanted.output: self._ensured[wanted.output]}),
             )
@@ -87,11 +93,13 @@ class ParkedLane:
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record in quarantine that no attempt could get through; its successors go on."""
-        work, table = Attempt(), self._names.parked_table(run.topic)
+        table = self._names.parked_table(run.topic)
+        known = table is not None and table in self._tables
+        work = Attempt({run.topic: Readers([self._tables.unmasked(table)])} if table is not None and known else {})
 
         def put(outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
             for one in runs:
-                self._emitter.quarantine(work, outbox, one, 0, error, table)
+                self._emitter.quarantine(work, outbox, self._emitter.sealing.opened_run(one), 0, error, table)
             return [Advance(one.assignment, one.next) for one in runs]
 
         await self._writer.write([run], put)
@@ -105,12 +113,20 @@ class ParkedLane:
         entries: dict[str, TableEntry] = {}
         for topic in by_topic(runs):
             table = self._names.parked_table(topic)
-            entry = self._tables.get(table) if table is not None else None
-            if entry is not None:
-                entries[topic] = entry
+            if table is not None and table in self._tables:
+                entries[topic] = self._tables.unmasked(table)
         if left := [run for run in runs if run.topic not in entries]:
             await self._consumer.give_up(left)
         return [run for run in runs if run.topic in entries], entries
+
+    async def _with_schemas(self, runs: Sequence[Run], entries: Mapping[str, TableEntry]) -> Sequence[Run]:
+        """Have the schemas registered of tables whose changes are Avro; what is parked of one that is refused waits."""
+        refused = await self._emitter.forms.register(entries.values())
+        for topic, entry in entries.items():
+            if (stop := refused.get(entry.spec.table)) is not None:
+                self._stage.last_error = stop
+                await self._consumer.pause(topic, stop)
+        return [run for run in runs if entries[run.topic].spec.table not in refused]
 
     async def _take_up(self, runs: Iterable[Run]) -> None:
         try:
@@ -147,56 +163,71 @@ class ParkedLane:
     # ── one attempt, on the writer's thread ──
 
     def _attempt(
-        self, work: Attempt, entries: Mapping[str, TableEntry], outbox: Outbox, runs: Sequence[Run]
+        self,
+        work: Attempt,
+        entries: Mapping[str, TableEntry],
+        opened: Mapping[Run, Run | Opened],
+        outbox: Outbox,
+        runs: Sequence[Run],
     ) -> list[Advance]:
         work.begin()
         for run in runs:
             if run.assignment not in work.chains:
                 work.chains[run.assignment] = self._chains.attempt(run.assignment)
             if run.assignment not in work.stops:
-                self._run(work, outbox, entries[run.topic], run)
+                self._run(work, outbox, entries[run.topic], run, opened[run])
         for assignment, chain in work.chains.items():
             self._chains.write(outbox, assignment, chain)
         return [Advance(assignment, offset) for assignment, offset in work.nexts.items()]
 
-    def _run(self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run) -> None:
-        table, now, chain, once = entry.spec.table, run.offsets(), work.chains[run.assignment], Once(run)
-        headers = [run.headers(index) for index in range(len(run))]
+    def _run(self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run, opened: Run | Opened) -> None:
+        table, now, chain, once = entry.spec.table, run.offsets(), work.chains[run.assignment], Once(opened)
+        headers = [opened.headers(index) for index in range(len(run))]
         firsts = [parted(each)[1] for each in headers]
         work.count("unparked", len(run))
         work.nexts[run.assignment] = run.next
-        for index in [index for index, first in enumerate(firsts) if first is None]:
-            self._emitter.quarantine(work, outbox, run, index, _placeless(run.topic), table)
-        indices = [index for index, first in enumerate(firsts) if first is not None]
+        if (stop := self._key_missing(entry, opened)) is not None:
+            work.stops[run.assignment], work.nexts[run.assignment] = stop, run.first
+            return
+        indices = []
+        for index, first in enumerate(firsts):
+            if (fault := _fault(run.topic, first, opened, index)) is None:
+                indices.append(index)
+            else:
+                self._emitter.quarantine(work, outbox, opened, index, fault, table)
         known = bisect_right([now[index] for index in indices], chain.reached(table))
         memories = {index: found for index in indices[known:] if (found := _memory_in(headers[index])) is not None}
         for again, those in ((True, indices[:known]), (False, indices[known:])):
-            for some in side_by_side(once, those, firsts, memories):
+            for epoch, some in side_by_side(once, those, firsts, entry, memories):
                 # What comes again without transactions would contradict what is remembered of it.
                 memory = PartitionMemory() if again else _seen(chain, some, memories)
-                if not self._decoded(work, outbox, run, entry, some, firsts, memory):
+                decoded = self._emitter.decoders.of(entry, epoch).decode(some, memory)
+                if not self._emit(work, outbox, run, opened, entry, some, firsts, decoded):
+                    chain.remember(some.topic, memory)
                     return
                 if not again:
                     chain.remember(some.topic, memory)
 
-    def _decoded(
-        self, work: Attempt, outbox: Outbox, run: Run, entry: TableEntry, some: Picked,
-        firsts: Sequence[Origin | None], memory: PartitionMemory,
+    def _key_missing(self, entry: TableEntry, opened: Run | Opened) -> TableStopped | None:
+        """Return why nothing is decoded that is sealed; a key that only some records want sends those to quarantine."""
+        return self._emitter.mask_stop(entry) if isinstance(opened, Opened) else None
+
+    def _emit(
+        self, work: Attempt, outbox: Outbox, run: Run, opened: Run | Opened, entry: TableEntry, some: Picked,
+        firsts: Sequence[Origin | None], decoded: Decoded,
     ) -> bool:  # fmt: skip
-        """Write what some records become that once stood in one stream; False where one of them stopped the table."""
+        """Write what some records became that once stood in one stream; False where one of them stopped the table."""
         table, now, chain = entry.spec.table, run.offsets(), work.chains[run.assignment]
-        decoded = self._emitter.decoders.of(entry).decode(some, memory)
         places = dict(zip(some.offsets(), some.indices, strict=True))
         batch = decoded.batch
         first_origins = {now[places[at]]: first for at in batch.offsets if (first := firsts[places[at]]) is not None}
         batch.offsets = [now[places[at]] for at in batch.offsets]
         previous = chain.before(table, batch.offsets[0]) if batch else None
-        chain.reach(table, self._emitter.emit(work, outbox, entry, run, batch, previous, first_origins))
-        self._emitter.account(work, outbox, table, run, decoded, some.indices)
+        chain.reach(table, self._emitter.emit(work, outbox, entry, opened, batch, previous, first_origins))
+        self._emitter.account(work, outbox, table, opened, decoded, some.indices)
         if decoded.stop is None:
             return True
         assert decoded.stop_index is not None, "a stop says where"
-        chain.remember(some.topic, memory)
         work.stops[run.assignment] = decoded.stop
         work.nexts[run.assignment] = now[some.indices[decoded.stop_index]]
         return False
@@ -208,7 +239,10 @@ def _seen(chain: Chain, some: Picked, memories: Mapping[int, PartitionMemory]) -
     said = memories.get(some.indices[0])
     if said is not None and said.epoch >= memory.epoch:
         memory.enter(said.epoch)
-        memory.saw(said.last)
+        # That there were rows, not how many: those are counted where they were seen.
+        memory.loaded, memory.ended = max(memory.loaded, min(said.loaded, 1)), memory.ended or said.ended
+        if said.streamed:
+            memory.saw(said.last)
     return memory
 
 
@@ -220,6 +254,13 @@ def _memory_in(headers: Headers) -> PartitionMemory | None:
         return PartitionMemory.from_text((headers[-2][1] or b"").decode())
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
+
+
+def _fault(topic: str, first: Origin | None, opened: Run | Opened, index: int) -> PoisonRecord | None:
+    """Return why a record cannot be read, None if it can."""
+    if isinstance(opened, Opened) and opened.is_closed(index):
+        return closed()
+    return _placeless(topic) if first is None else None
 
 
 def _placeless(topic: str) -> PoisonRecord:

@@ -1,8 +1,9 @@
 """Parking: records of a table that is paused, or has stopped, in a topic that others share, so that these go on.
 
 Promise: a parked record stands on `headgate.parked.<table>` once, in the partition of its origin's number, with its
-own key, value and headers and where it was read; this and that it was parked are in the transaction that moves the
-offset. What stopped a table is kept with it, so that whoever takes the partition over parks on.
+own key, value and headers, sealed where the table has masks, and where it was read; this and that it was parked are in
+the transaction that moves the offset. What stopped a table is kept with it, so that whoever takes the partition over
+parks on.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from streams.apart import Once
 from streams.attempt import Attempt, Emitter
 from streams.chains import Chain, Parked
 from streams.floors import PartitionsWanted
+from streams.mask_keys import MISSING
 from streams.tables import Readers, TableDirectory
 
 PARKED_LANE = "parked"
@@ -86,20 +88,24 @@ class Parking:
         self.records: dict[str, list[int]] = {}
 
     def take(self, by_table: dict[str, list[int]]) -> tuple[int, TableStopped] | None:
-        """Take the records of parked tables out of `by_table`; return where the topic must stop for want of room.
+        """Take the records of parked tables out of `by_table`; return where the topic must stop.
 
-        A table that has a topic alone is not parked: nobody waits for it there.
+        It must where there is no room for them, or no key to seal them with. A table that has a topic alone is not
+        parked: nobody waits for it there.
         """
         full: list[tuple[int, TableStopped]] = []
         for table in list(by_table):
             entry, known = self._readers.entries[table], self._chain.parked().get(table)
             if not is_parked(entry, known) or (known is None and len(self._readers.entries) == 1):
                 self._chain.park(table, None)
-                if (stop := self._work.refused.get(table)) is not None:
-                    self.begin(table, stop, by_table[table], by_table)
+                stop = self._work.refused.get(table)
+                if stop is not None and not self.begin(table, stop, by_table[table], by_table):
+                    full.append((by_table[table][0], stop))
                 continue
             indices = self.records[table] = by_table.pop(table)
-            if known is None:
+            if not self._may_keep(table):
+                full.append((indices[0], _no_key(entry)))
+            elif known is None:
                 self._chain.park(table, Parked(entry.resumed))
             elif known.nbytes >= self._bytes_max:
                 full.append((indices[0], _full(self._names.parked(table), table, known)))
@@ -107,7 +113,7 @@ class Parking:
 
     def begin(self, table: str, stop: TableStopped, indices: list[int], by_table: dict[str, list[int]]) -> bool:
         """Park a table that stopped, from the first of `indices` on; False where the topic has to stop instead."""
-        if len(self._readers.entries) == 1:
+        if len(self._readers.entries) == 1 or not self._may_keep(table):
             return False
         self._work.parked.append(stop)
         self.records[table] = indices
@@ -115,6 +121,11 @@ class Parking:
         resumed = self._readers.entries[table].resumed
         self._chain.park(table, Parked(resumed, reason=stop.reason, message=stop.message, hint=stop.hint))
         return True
+
+    def _may_keep(self, table: str) -> bool:
+        """Say whether records of a table may be kept: those of one with masks only where there is a key for it."""
+        seal = self._emitter.sealing.of(self._readers, table)
+        return seal is None or seal.cipher is not None
 
     def write(self, outbox: Outbox, run: Run, records: Once, end: int) -> None:
         """Write what is parked of the records before `end`.
@@ -131,16 +142,20 @@ class Parking:
     def _write(self, outbox: Outbox, run: Run, records: Once, table: str, indices: Sequence[int]) -> None:
         keys, values, offsets = records.keys(), records.values(), records.offsets()
         topic, generation, count, nbytes = self._names.parked(table), run.assignment.generation, 0, 0
+        seal = self._emitter.sealing.of(self._readers, table)
         for index in indices:
+            key, value, own = keys[index], values[index], run.headers(index)
+            if seal is not None:
+                (value, own), key = seal.record(value, key, own), None
             origin = msgspec.json.encode((run.topic, generation, run.partition, offsets[index]))
             memory = [] if count else _memory_header(self._chain.memory(table))
-            headers: Headers = [*run.headers(index), *memory, (HEADER_FIRST_ORIGIN, origin)]
+            headers: Headers = [*own, *memory, (HEADER_FIRST_ORIGIN, origin)]
             try:
-                outbox.produce(topic, run.partition, keys[index], values[index], headers)
+                outbox.produce(topic, run.partition, key, value, headers)
             except RecordTooLarge as error:  # with our headers it is above the limit
                 self._emitter.quarantine(self._work, outbox, run, index, error, table)
                 continue
-            count, nbytes = count + 1, nbytes + len(keys[index] or b"") + len(values[index] or b"")
+            count, nbytes = count + 1, nbytes + len(key or b"") + len(value or b"")
         if count:
             self._work.count("parked", count)
             self._chain.park(table, self._chain.parked()[table].more(count, nbytes))
@@ -148,7 +163,8 @@ class Parking:
 
 def _memory_header(memory: PartitionMemory) -> Headers:
     """Return what a decoder has seen of the table before, so that who reads the parked records knows it."""
-    return [(HEADER_MEMORY, memory.to_text().encode())] if memory.streamed else []
+    seen = memory.streamed or memory.loaded
+    return [(HEADER_MEMORY, memory.to_text().encode())] if seen else []
 
 
 def _full(topic: str, table: str, known: Parked) -> TableStopped:
@@ -156,6 +172,15 @@ def _full(topic: str, table: str, known: Parked) -> TableStopped:
         "parked_full",
         f"{topic} holds {known.nbytes} bytes of one partition, and {table} is still paused",
         hint=f"`headgate tables resume {table}`; or raise limits.parked_bytes_max, or remove the table",
+    )
+
+
+def _no_key(entry: TableEntry) -> TableStopped:
+    table, name = entry.spec.table, entry.spec.masks.key
+    return TableStopped(
+        MISSING,
+        f"{table} is paused, its columns have masks, and there is no mask key {name!r} to seal its records with",
+        hint=f"name one under masks.keys and start the workers again, or `headgate tables resume {table}`",
     )
 
 

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import msgspec
 
+from connectors.formats.base import Records
 from connectors.transport.chunk import Headers, Run
 from connectors.transport.transaction import Advance, Outbox
 from schemas.change import HEADER_FIRST_ORIGIN, HEADER_MEMORY
 from schemas.config import Config
 from schemas.topics import TopicNames
-from sinks.quarantine import Suspect, quarantine_value, reason_of
+from sinks.quarantine import Seal, Suspect, quarantine_value, reason_of
 
 _TOPIC_CHARACTERS_MAX = 249  # Kafka's own limit
 
@@ -43,9 +44,9 @@ class _Sourced(msgspec.Struct):
     source: _Source
 
 
-def quarantined(
+def quarantined(  # noqa: PLR0913 - what an entry says, each by name
     config: Config,
-    run: Run,
+    run: Records,
     error: BaseException,
     *,
     stage: str,
@@ -53,12 +54,14 @@ def quarantined(
     at: float,
     index: int = 0,
     generation: int = 0,
+    seal: Seal | None = None,
 ) -> bytes:
     """Return the entry of one record of `run`; a change of the contract keeps the origin that it had at first.
 
-    So does a redriven or parked record, and it has its own headers again, so that it can be redriven once more.
+    So does a redriven or parked record, and it has its own headers again, so that it can be redriven once more. With a
+    `seal` nothing that the record holds is to be read there without a key.
     """
-    value, headers = run.values()[index], run.headers(index)
+    value, headers = run.values()[index], list(run.headers(index) or ())
     read_at = (run.topic, generation, run.partition, run.offsets()[index])
     origin: Origin | None = None
     redriven: Origin | None = None
@@ -72,7 +75,7 @@ def quarantined(
         origin, redriven, row = _origin_of(value)
     record = Suspect(origin or read_at, run.keys()[index], value, headers, redriven, row)
     limit = config.kafka.message_bytes_max
-    return quarantine_value(error, record, stage=stage, table=table, at=at, message_bytes_max=limit)
+    return quarantine_value(error, record, stage=stage, table=table, at=at, message_bytes_max=limit, seal=seal)
 
 
 class Quarantine:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from connectors.transport.topics import TopicSettings
 from schemas.config import Config
+from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.registration import open_admin, own_topic, own_topics
 
@@ -35,6 +36,9 @@ def differences(wanted: TopicSettings, found: Mapping[str, str]) -> dict[str, st
             told["retention.ms"] = f"records are kept for {_hours(kept_ms)}, not for {_hours(wanted_ms)}"
         if bytes_max != _FOR_EVER:
             told["retention.bytes"] = f"records are deleted beyond {bytes_max} bytes a partition, however young"
+    wanted_ms, kept_ms = (int(each.get("delete.retention.ms", 0)) for each in (ours, found))
+    if kept_ms < wanted_ms:
+        told["delete.retention.ms"] = f"deletes are kept for {_hours(kept_ms)}, not for {_hours(wanted_ms)}"
     if "max.message.bytes" in found and int(found["max.message.bytes"]) < wanted.message_bytes_max:
         told["max.message.bytes"] = (
             f"records above {found['max.message.bytes']} bytes are refused, ours may have {wanted.message_bytes_max}"
@@ -55,7 +59,7 @@ def _hours(milliseconds: int) -> str:
     return f"{milliseconds / _HOUR_MS:g} hours"
 
 
-def look_at_topics(config: Config, tables: Mapping[str, object]) -> tuple[int, dict[str, dict[str, str]]]:
+def look_at_topics(config: Config, tables: Mapping[str, TableEntry]) -> tuple[int, dict[str, dict[str, str]]]:
     """Return how many of our topics were looked at, and of those with differences what is lost, by topic and setting.
 
     Topics that are not there, or that this user may not look at, are passed over.
@@ -64,6 +68,7 @@ def look_at_topics(config: Config, tables: Mapping[str, object]) -> tuple[int, d
         SourceUnavailable: Kafka does not answer.
     """
     names = TopicNames(config.kafka.topic_prefix)
-    found = open_admin(config).configs([*own_topics(config), *map(names.changes, tables)])
+    latest = [names.latest(table) for table, entry in tables.items() if entry.spec.output.latest]
+    found = open_admin(config).configs([*own_topics(config), *map(names.changes, tables), *latest])
     differing = {topic: differences(own_topic(config, topic), settings) for topic, settings in found.items()}
     return len(found), {topic: told for topic, told in differing.items() if told}

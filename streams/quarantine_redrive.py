@@ -1,12 +1,14 @@
 """Quarantined records sent again, once their cause is mended: in order, with their own bytes, each once.
 
 A record goes to `headgate.redrive`, in the partition of its first origin's number, and says where it was read at first.
-That it was sent is written in the same transaction. Before anything is sent, all that is meant is decoded with the
-specs of now: what would only come back is not sent unless somebody wants it.
+That of a table with masks stays sealed on the way. That it was sent is written in the same transaction. Before
+anything is sent, all that is meant is decoded with the specs of now: what would only come back is not sent unless
+somebody wants it.
 """
 
 from __future__ import annotations
 
+import base64
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,19 +16,22 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from connectors.transport.chunk import Headers
 from connectors.transport.producer import Outbox
 from schemas.change import HEADER_FIRST_ORIGIN
 from schemas.config import Config
 from schemas.errors import ConfigurationError, HeadgateError, RecordTooLarge, TableStopped
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
-from sinks.quarantine import reason_of
+from sinks.quarantine import Quarantined, packed, reason_of
 from streams.apart import TOO_OLD, Picked, decode_apart, decode_nameless, oldest_resent, without_old
 from streams.decoders import Decoders
 from streams.evolving import EvolveFirst, ImpatientDecoder, take_up_here
+from streams.mask_keys import MISSING, mask_keys_of
 from streams.originals import Original, Originals
 from streams.quarantine import OPEN, REDRIVEN, SLOT, Held, Place, Quarantine, Wanted, settle
 from streams.registration import ensure_own_topics, load_tables, open_admin, own_topic
+from streams.sealing import HEADER_SEALED, Sealing, TableSeal
 from streams.small_writer import batches, small_writer
 from streams.tables import TableDirectory
 
@@ -42,6 +47,7 @@ PASSED_OVER = {
     "bytes_gone": "neither the quarantine nor the source topic has them any more",
     TOO_OLD: "they were committed before limits.redrive_max_age_hours: take the rows anew at the source",
     "too_large": "they are above kafka.message_bytes_max",
+    MISSING: "their table has masks, and there is no key to seal them on the way: name it under masks.keys",
 }
 
 
@@ -114,7 +120,7 @@ def redrive(
         for batch in batches(those, lambda each: each[1].nbytes):
             with write() as outbox:
                 for (held, places), original in batch:
-                    _produce(outbox, names, held, original)
+                    _produce(outbox, names, held, original, trial.seal_of(held, original))
                     for place in places:
                         settle(outbox, config, Held(place, held.entry, OPEN), REDRIVEN, at=clock())
             outcome.sent.update(held.kind for (held, _), _ in batch)
@@ -153,6 +159,12 @@ class _Trial:
         self._config, self._tables, self._originals = config, tables, originals
         self._decoders = Decoders(config, evolve=True)
         self._oldest = oldest_resent(clock(), config.limits)
+        self._sealing = Sealing(mask_keys_of(config.masks))
+
+    def seal_of(self, held: Held, original: Original) -> TableSeal | None:
+        """Return what seals a record on its way, None where it may go as it is."""
+        readers = self._tables.of_topic(held.entry.origin[0])
+        return None if readers is None else self._sealing.of(readers, readers.table_of(original.value))
 
     def passes_over(self, held: Held) -> str | HeadgateError | None:
         """Return why a record is not sent (a word of `PASSED_OVER`), why it would come back, or None."""
@@ -175,8 +187,11 @@ class _Trial:
         entry = readers.entries[table] if (table := next(iter(split.by_table), None)) else readers.first
         if entry.paused:
             return "table_paused"
+        seal = self.seal_of(held, original)
+        if seal is not None and seal.cipher is None:
+            return MISSING
         try:
-            _produce(Outbox(lambda *_: None, self._config.kafka.message_bytes_max), TopicNames(), held, original)
+            _produce(Outbox(lambda *_: None, self._config.kafka.message_bytes_max), TopicNames(), held, original, seal)
         except RecordTooLarge:
             return "too_large"
         return self._decoded(held, entry, original, named=table is not None)
@@ -189,7 +204,7 @@ class _Trial:
             ((_, decoded),) = (decode_apart if named else decode_nameless)(decoder, record)
         except EvolveFirst as first:  # so will its table, once it is sent
             take_up_here(self._tables, first.stop)
-            return self._decoded(held, self._tables[entry.spec.table], original, named=named)
+            return self._decoded(held, self._tables.unmasked(entry.spec.table), original, named=named)
         if decoded.rejected:
             return decoded.rejected[0].error
         return TOO_OLD if without_old(decoded.batch, self._oldest)[1] else None
@@ -230,10 +245,20 @@ def _with_bytes(
             yield each, original
 
 
-def _produce(outbox: Outbox, names: TopicNames, held: Held, original: Original) -> None:
-    """Write a record as it was, and where it was read at first."""
-    headers = [*original.headers, (HEADER_FIRST_ORIGIN, msgspec.json.encode(held.entry.origin))]
-    outbox.produce(names.redrive, held.entry.origin[2], original.key, original.value, headers)
+def _produce(outbox: Outbox, names: TopicNames, held: Held, original: Original, seal: TableSeal | None) -> None:
+    """Write a record as it was, sealed where its table has masks, and where it was read at first."""
+    entry, first = held.entry, (HEADER_FIRST_ORIGIN, msgspec.json.encode(held.entry.origin))
+    if seal is None:
+        outbox.produce(names.redrive, entry.origin[2], original.key, original.value, [*original.headers, first])
+    else:
+        headers: Headers = [(HEADER_SEALED, b"1"), first]
+        outbox.produce(names.redrive, entry.origin[2], None, _sealed(entry, original, seal), headers)
+
+
+def _sealed(entry: Quarantined, original: Original, seal: TableSeal) -> bytes:
+    found = base64.b64decode(entry.sealed) if entry.sealed else seal(packed(*original))
+    assert found is not None, "what has no key was passed over"
+    return found
 
 
 def _ensure_topic(config: Config, chosen: _Chosen) -> None:

@@ -40,12 +40,15 @@ from streams.apart import (
     without_old,
 )
 from streams.attempt import output_too_large, produce_changes
+from streams.avro_outputs import OutputForms
 from streams.chains import Chain, Chains
 from streams.decoders import Decoders
 from streams.evolutions import Evolutions
 from streams.evolving import EvolveFirst, ImpatientDecoder
 from streams.floors import write_floors
+from streams.mask_keys import mask_keys_of
 from streams.poison import Origin, parted, quarantined
+from streams.sealing import Opened, Sealing, closed
 from streams.stage import BaseStage
 from streams.tables import Readers, TableDirectory
 
@@ -89,6 +92,9 @@ class RedriveLane:
         self._config, self._names, self._tables, self._writer = config, names, tables, writer
         self._chains, self._ensure_outputs, self._clock = chains, ensure_outputs, clock
         self._stage, self._evolutions = stage, evolutions
+        self._forms = OutputForms(config, names)
+        self._sealing = Sealing(mask_keys_of(config.masks))
+        self._last: tuple[Run, Run | Opened] | None = None
         self._decoders, self._evolving = Decoders(config), Decoders(config, evolve=evolutions is not None)
         self._fixed: set[str] = set()  # tables that could not take up what the records of this group have
         self._ensured: dict[str, int] = {}
@@ -116,6 +122,7 @@ class RedriveLane:
                 break
         self._refused.clear()
         self._fixed.clear()
+        self._last = None
         self._settle(work)
         group.done(runs)
 
@@ -124,13 +131,13 @@ class RedriveLane:
         assert self._evolutions is not None, "no decoder says so without"
         await self._evolutions.take_up(first.stop)
         table = first.entry.spec.table
-        if self._tables.get(table) is first.entry:
+        if table in self._tables and self._tables.unmasked(table) is first.entry:
             self._fixed.add(table)
 
-    def _decoder_of(self, entry: TableEntry) -> Decoder:
+    def _decoder_of(self, entry: TableEntry, epoch: int) -> Decoder:
         if entry.spec.table in self._fixed:
-            return self._decoders.of(entry)
-        return ImpatientDecoder(self._evolving.of(entry), entry)
+            return self._decoders.of(entry, epoch)
+        return ImpatientDecoder(self._evolving.of(entry, epoch), entry)
 
     async def _take_up(self, runs: Sequence[Run]) -> None:
         try:
@@ -172,21 +179,23 @@ class RedriveLane:
         return [Advance(assignment, offset) for assignment, offset in nexts.items()]
 
     def _run(self, work: _Work, outbox: Outbox, run: Run) -> None:
+        records = self._opened(run)
         firsts = [parted(run.headers(index))[1] for index in range(len(run))]
         by_table: dict[str, tuple[TableEntry, list[int]]] = {}
         nameless: dict[str, tuple[TableEntry, list[int]]] = {}
-        for index, (first, value) in enumerate(zip(firsts, run.values(), strict=True)):
-            found = self._route(first, value)
+        for index, (first, value) in enumerate(zip(firsts, records.values(), strict=True)):
+            is_closed = isinstance(records, Opened) and records.is_closed(index)
+            found = closed() if is_closed else self._route(first, value)
             if isinstance(found, HeadgateError):
                 self._quarantine(work, outbox, run, index, found)
                 continue
             entry, named = found
             (by_table if named else nameless).setdefault(entry.spec.table, (entry, []))[1].append(index)
         for entry, indices in by_table.values():
-            for some in side_by_side(run, indices, firsts):
-                self._table(work, outbox, run, entry, some, firsts)
+            for epoch, some in side_by_side(records, indices, firsts, entry):
+                self._table(work, outbox, run, (entry, epoch), some, firsts)
         for entry, indices in nameless.values():
-            for some in side_by_side(run, indices, firsts):
+            for _, some in side_by_side(records, indices, firsts, entry):
                 self._nameless(work, outbox, run, entry, some)
 
     def _route(self, first: Origin | None, value: bytes | None) -> tuple[TableEntry, bool] | HeadgateError:
@@ -227,11 +236,12 @@ class RedriveLane:
             work.counts.update({f"skipped_{reason}": n for reason, n in decoded.skipped.items()})
 
     def _table(
-        self, work: _Work, outbox: Outbox, run: Run, entry: TableEntry, records: Picked, firsts: list[Origin | None]
-    ) -> None:
-        """Work on records of one table that once stood in one stream, in their order."""
-        now = run.offsets()
-        for some, decoded in decode_apart(self._decoder_of(entry), records):
+        self, work: _Work, outbox: Outbox, run: Run, of: tuple[TableEntry, int], records: Picked,
+        firsts: list[Origin | None],
+    ) -> None:  # fmt: skip
+        """Work on records of one table and epoch that once stood in one stream, in their order."""
+        now, (entry, epoch) = run.offsets(), of
+        for some, decoded in decode_apart(self._decoder_of(entry, epoch), records):
             batch, old = without_old(decoded.batch, oldest_resent(self._clock(), self._config.limits))
             at_first = dict(zip(some.offsets(), some.indices, strict=True))
             faults = {some.indices[each.index]: each.error for each in decoded.rejected}
@@ -252,23 +262,31 @@ class RedriveLane:
         table, chain = entry.spec.table, work.chains[run.assignment]
         first_origins = {offset: first for offset in batch.offsets if (first := firsts[places[offset]]) is not None}
         previous = chain.before(table, batch.offsets[0])
-        produced = produce_changes(outbox, self._names, entry, run, batch, previous, work.outputs, first_origins)
+        produced = produce_changes(outbox, self._forms, entry, run, batch, previous, work.outputs, first_origins)
         chain.reach(table, produced.last)
         work.counts["redriven"] += produced.emitted.total()
         work.emitted.update(produced.emitted)
         return {places[offset]: output_too_large(produced.room) for offset in produced.too_large}
 
     def _quarantine(self, work: _Work, outbox: Outbox, run: Run, index: int, error: BaseException) -> None:
-        first = parted(run.headers(index))[1]
-        table = self._table_of(first, run.values()[index])
+        first, records = parted(run.headers(index))[1], self._opened(run)
+        table = self._table_of(first, records.values()[index])
+        readers = self._readers(first[0]) if first is not None else None
+        seal = self._sealing.of_read(records, index, readers, table)
         value = quarantined(
-            self._config, run, error, stage=self._stage.name, table=table, at=self._clock(), index=index,
-            generation=run.assignment.generation,
+            self._config, records, error, stage=self._stage.name, table=table, at=self._clock(), index=index,
+            generation=run.assignment.generation, seal=seal,
         )  # fmt: skip
         outbox.produce(self._names.quarantine, None, None, value, None)
         work.counts[f"quarantined_{reason_of(error)}"] += 1
         work.counts["redriven_in_vain"] += 1
         work.quarantined[table or "", reason_of(error)] += 1
+
+    def _opened(self, run: Run) -> Run | Opened:
+        """Return a run's records with the sealed ones opened: once, however many of them go back."""
+        if self._last is None or self._last[0] is not run:
+            self._last = run, self._sealing.opened_run(run)
+        return self._last[1]
 
     def _table_of(self, first: Origin | None, value: bytes | None) -> str | None:
         readers = self._readers(first[0]) if first is not None else None

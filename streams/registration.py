@@ -149,10 +149,18 @@ def own_topic(config: Config, topic: str, *, partitions: int | None = None) -> T
         return _settings(
             config, partitions=_spread(config.redis.buckets), days=config.kafka.changes_retention_hours / 24
         )
+    if topic.startswith(names.latest("")):
+        latest = _settings(config, partitions=_spread(config.redis.buckets), days=None)
+        return replace(latest, overrides=_latest_overrides(config.kafka.changes_retention_hours * 3_600_000))
     if topic.startswith(names.alerts_state("")):
         return _settings(config, partitions=partitions or 1, days=None)
     assert topic.startswith(names.changes("")), f"{topic} is no topic of ours"
     return _settings(config, partitions=partitions or 1, days=config.kafka.changes_retention_hours / 24)
+
+
+def _latest_overrides(milliseconds: int) -> dict[str, str]:
+    """Return how long deletes are there for readers that stood still, and what was overwritten at most."""
+    return {"delete.retention.ms": str(milliseconds), "max.compaction.lag.ms": str(milliseconds)}
 
 
 def _spread(buckets: int) -> int:

@@ -1,4 +1,4 @@
-"""The relay: feature updates from the outboxes in Redis to `headgate.features.<view>`.
+"""The relay: feature updates from the outboxes in Redis to `headgate.features.<view>`, rows to the latest topics.
 
 Promise: an entry leaves its outbox only after all its updates are durable in Kafka, so none is lost. A relay that died
 or was frozen in between writes some again; their numbers let readers drop them. Who owns a partition of
@@ -11,19 +11,22 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
+from connectors.transport.chunk import Assignment
 from connectors.transport.producer import Outbox
 from schemas.config import KIB, MIB, Config
-from schemas.errors import HeadgateError, RecordTooLarge, Unavailable
+from schemas.errors import HeadgateError, RecordTooLarge, TransactionAborted, Unavailable
 from schemas.failpoints import failpoint
 from schemas.feature_update import HEADER_VIEW
-from schemas.table import TableEntry, views_that_emit
+from schemas.output import latest_view_name
+from schemas.table import TableEntry, TableSpec, views_that_emit
 from schemas.topics import TopicNames
 from sinks.redis.outbox import Outboxes, Size
-from sinks.redis.updates import Entry, Updates, updates_of
+from sinks.redis.updates import Entry, LatestRows, Updates, updates_of
+from streams.latest import LatestTopics, Record, records_of
 
 RELAY_LANE = "relay"
 READ_BYTES = 8 * MIB  # what a round aims to hold
@@ -77,12 +80,13 @@ class Relay:
         tables: Mapping[str, TableEntry],
         consumer: Consumer,
         writer: Writer,
+        latest: LatestTopics,
         ensure_topics: EnsureTopics,
     ) -> None:
         """Do nothing before `start`, and nothing then while no view emits."""
         self.trouble: HeadgateError | None = None
         self._config, self._names, self._tables = config, names, tables
-        self._consumer, self._writer, self._ensure_topics = consumer, writer, ensure_topics
+        self._consumer, self._writer, self._latest, self._ensure_topics = consumer, writer, latest, ensure_topics
         self._outboxes = Outboxes(config.redis)
         self._partitions: dict[str, int] = {}  # of the topics that are there
         self._entry_bytes = float(ENTRY_BYTES)
@@ -102,7 +106,12 @@ class Relay:
         """Return what was counted, and what waits in this worker's outboxes."""
         if self._task is None:
             return {}
-        return {**self._counts, "outbox_entries": self._size.entries, "outbox_bytes": self._size.nbytes}
+        return {
+            **self._counts,
+            **self._latest.counts,
+            "outbox_entries": self._size.entries,
+            "outbox_bytes": self._size.nbytes,
+        }
 
     async def start(self) -> None:
         """Make the topics and begin, if a view emits; repeatable.
@@ -123,6 +132,7 @@ class Relay:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             await self._writer.close()
+            await self._latest.close()
         await self._outboxes.close()
 
     async def step(self, group: Any) -> None:
@@ -131,7 +141,10 @@ class Relay:
 
     async def tables_changed(self) -> None:
         """Begin with the first view that emits; views that emit no more are relayed to their end."""
-        if self._emitting():
+        wanted = self._emitting()
+        # A topic that is wanted no more may be deleted, and a broker may make it anew as nobody wants it.
+        self._partitions = {t: n for t, n in self._partitions.items() if t in wanted or t == self._names.relay}
+        if wanted:
             await self._begin()
             self.wake()
 
@@ -146,25 +159,37 @@ class Relay:
 
     async def _ensure(self, *others: str) -> None:
         """Have the topics of all views that emit, before their first update: readers may subscribe; and `others`."""
-        wanted = {self._names.relay, *map(self._names.features, self._emitting()), *others}
+        wanted = {self._names.relay, *self._emitting(), *others}
         if missing := sorted(wanted - self._partitions.keys()):
             self._partitions |= await self._ensure_topics(missing)
 
     def _emitting(self) -> set[str]:
-        return {view for entry in self._tables.values() for view in views_that_emit(entry.spec)}
+        """Return the topics of the views that emit."""
+        specs = [entry.spec for entry in self._tables.values()]
+        return {self._topic(spec, view) for spec in specs for view in views_that_emit(spec)}
 
-    def _buckets(self) -> list[int]:
-        """Return the buckets that are ours: each is of the partition of its number, modulo how many there are."""
+    def _topic(self, spec: TableSpec, view: str) -> str:
+        is_latest = view == latest_view_name(spec.table)
+        return self._names.latest(spec.table) if is_latest else self._names.features(view)
+
+    def _owned(self) -> dict[int, Assignment]:
+        """Return the buckets that are ours: each is of the partition of its number, modulo how many there are.
+
+        A partition is only once it is known where it begins: what its owner before has begun to write is over then.
+        """
         count = self._partitions[self._names.relay]
-        mine = {a.partition for a in self._consumer.assignments() if a.topic == self._names.relay and not a.lost}
-        return [bucket for bucket in range(self._config.redis.buckets) if bucket % count in mine]
+        ours = [a for a in self._consumer.assignments() if a.topic == self._names.relay and not a.lost and a.start >= 0]
+        mine = {assignment.partition: assignment for assignment in ours}
+        return {b: mine[b % count] for b in range(self._config.redis.buckets) if b % count in mine}
 
     async def _relay(self) -> None:
         seconds = BACKOFF_SECONDS
         while not self._stopping:
             try:
                 moved = await self._round()
-            except (Unavailable, RecordTooLarge) as error:
+            except (Unavailable, RecordTooLarge, TransactionAborted) as error:
+                if isinstance(error, TransactionAborted) and error.topic is not None:
+                    self._partitions.pop(error.topic, None)  # it may be gone
                 if self.trouble is None:
                     LOG.warning("relay.waits", error=error.message, hint=error.hint)
                 self.trouble = error
@@ -197,41 +222,63 @@ class Relay:
         if not self._read_topics:
             self._read_topics = [self._names.relay]
             await self._consumer.add_topics(RELAY_LANE, self._read_topics)
-        buckets = self._buckets()
+        owned = self._owned()
+        buckets = list(owned)
         await self._measure(buckets)
         count = int(READ_BYTES / self._entry_bytes / max(len(buckets), 1))
         entries = await self._outboxes.read(buckets, min(max(count, 1), ENTRIES_MAX)) if buckets else []
         if not entries:
             return False
         self._entry_bytes = max(1.0, sum(len(entry.payload) for entry in entries) / len(entries))
-        updates, views = self._updates(entries)
-        await self._ensure(*map(self._names.features, views))  # also of what emits no more
+        found = self._found(entries)
+        await self._ensure(*found.topics)  # also of what emits no more
+        partitions = self._partitions  # of this round: tables may change meanwhile
         failpoint("relay.before_write")
-        if updates:
-            await self._writer.put(lambda outbox: self._fill(outbox, updates))
+        if found.rows:  # first: what is refused here would have the updates written again and again
+            owners = list({owned[bucket]: None for bucket, _ in found.rows})
+            await self._latest.write(owners, found.rows, found.records, partitions)
+        if found.updates:
+            await self._writer.put(lambda outbox: self._fill(outbox, found.updates, partitions))
         failpoint("relay.after_write")
         await self._outboxes.remove(entries)
-        self._counts["updates_relayed"] += sum(len(some.records) for _, some in updates)
+        self._counts["updates_relayed"] += sum(len(some.records) for _, some in found.updates)
         return True
 
-    def _updates(self, entries: Sequence[Entry]) -> tuple[list[tuple[int, Updates]], set[str]]:
-        """Return updates with their bucket, in the order of the entries, and the views that they are of."""
-        found: list[tuple[int, Updates]] = []
+    def _found(self, entries: Sequence[Entry]) -> _Found:
+        """Return what entries hold, with its bucket, in their order."""
+        found = _Found([], [], [], set())
         for entry in entries:
             try:
-                found += [(entry.bucket, some) for some in updates_of(entry)]
+                of_entry = updates_of(entry)
+                rows = [some.latest for some in of_entry if some.latest is not None]
+                records = [records_of(latest) for latest in rows]
             except ValueError as error:  # another writer's: it would stand in the way of ours for ever
                 LOG.warning("relay.foreign_entry", bucket=entry.bucket, id=entry.id.decode(), error=str(error))
                 self._counts["outbox_foreign"] += 1
-        return found, {some.view for _, some in found}
+                continue
+            found.updates.extend((entry.bucket, some) for some in of_entry if some.latest is None)
+            found.rows.extend((entry.bucket, latest) for latest in rows)
+            found.records.extend(records)
+        found.topics.update(self._names.features(some.view) for _, some in found.updates)
+        found.topics.update(self._names.latest(latest.about.table) for _, latest in found.rows)
+        return found
 
-    def _fill(self, outbox: Outbox, updates: Sequence[tuple[int, Updates]]) -> None:
-        for bucket, (view, records) in updates:
+    def _fill(self, outbox: Outbox, updates: Sequence[tuple[int, Updates]], partitions: Mapping[str, int]) -> None:
+        for bucket, (view, records, _) in updates:
             topic = self._names.features(view)
-            outbox.produce_all(topic, bucket % self._partitions[topic], records, [(HEADER_VIEW, view.encode())])
+            outbox.produce_all(topic, bucket % partitions[topic], records, [(HEADER_VIEW, view.encode())])
 
     async def _measure(self, buckets: Sequence[int]) -> None:
         now = time.monotonic()
         if now - self._measured_at >= MEASURE_SECONDS:
             self._measured_at = now
             self._size = await self._outboxes.size(buckets)
+
+
+class _Found(NamedTuple):
+    """What a round found: feature updates, and rows for latest topics with the records of each; the topics of both."""
+
+    updates: list[tuple[int, Updates]]
+    rows: list[tuple[int, LatestRows]]
+    records: list[list[Record]]
+    topics: set[str]

@@ -33,6 +33,7 @@ from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.apart import Once, Picked
 from streams.attempt import Attempt, Emitter, PartitionState, metadata_of, state_of
+from streams.epochs import epoch_of, parted
 from streams.floors import PartitionsWanted, write_floors
 from streams.registration import open_admin, own_topic
 from streams.replay import OPEN_SECONDS_MAX
@@ -62,7 +63,7 @@ class Replaying:
         rate_max: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Read nothing yet. `entry` is the table as it runs; at most `rate_max` records a second are read."""
+        """Read nothing yet. `entry` is the table as it runs, with its masks; at most `rate_max` records a second."""
         self.replay, self.table = replay, entry.spec.table
         self.counts: Counter[str] = Counter()
         self.quarantined: Counter[tuple[str, str]] = Counter()
@@ -71,6 +72,7 @@ class Replaying:
         self._names, self._admin = TopicNames(config.kafka.topic_prefix), open_admin(config)
         self._output = self._names.changes(self.table)
         self._readers = Readers([entry])
+        self._by_topic = dict.fromkeys(replay.topics, self._readers)
         self._emitter = Emitter(
             config, names=self._names, stage="normalize", clock=clock, marks=_marks(replay),
             generation_of=lambda run: replay.topics[run.topic].generation,
@@ -96,10 +98,13 @@ class Replaying:
         """Read on until all is through, or somebody wants it stopped; return whether it is through.
 
         Raises:
-            TableStopped: a record stops the table; or a topic is not the one that was to be read, or has lost records.
+            TableStopped: a record stops the table; a topic is not the one that was to be read, or has lost records; or
+                the schema registry refuses what the changes are written by.
             Unavailable: the broker does not answer; what was written stays, and the next run goes on.
             TransportFatal: somebody else runs the same replay.
         """
+        if refused := await self._emitter.forms.register([self._entry]):
+            raise refused[self.table]
         await self._writer.start()
         try:
             self._reader = await asyncio.to_thread(self._open)
@@ -209,7 +214,7 @@ class Replaying:
 
     async def _step(self, group: Group) -> None:
         """Write the changes of a group, what is put aside, and where the group stands, in one transaction."""
-        work, runs = Attempt(), group.runs
+        work, runs = Attempt(self._by_topic), parted(group.runs, self._by_topic)
         failpoint("replay.before_write")
         try:
             report = await write_floors(
@@ -233,7 +238,7 @@ class Replaying:
 
     async def _on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record in quarantine that no attempt could get through; its successors go on."""
-        work = Attempt()
+        work = Attempt(self._by_topic)
 
         def put(outbox: Outbox, live: Sequence[Run]) -> list[Advance]:
             for one in live:
@@ -286,7 +291,7 @@ class Replaying:
             if not indices:
                 return
         memory = state.memory.copy()
-        decoded = self._emitter.decoders.of(entry).decode(records, memory)
+        decoded = self._emitter.decoders.of(entry, epoch_of(entry, run)).decode(records, memory)
         batch = self._within(decoded.batch)
         previous = self._emitter.emit(work, outbox, entry, run, batch, state.previous)
         self._emitter.account(work, outbox, self.table, run, decoded, indices)

@@ -62,5 +62,5 @@ def _own_view(spec: TableSpec, rule: Rule, engine: RuleEngine) -> View:
     columns = [name for name in spec.columns if used is None or name in used]
     text = json.dumps([[name, str(spec.columns[name].type)] for name in columns])
     version = zlib.crc32(text.encode()) % _VERSION_MAX + 1
-    name = own_view_name(spec.table, rule.rule)
+    name = own_view_name(spec, rule.rule)
     return View(view=name, version=version, entity=name, columns=columns)

@@ -23,6 +23,7 @@ from schemas.topics import TopicNames
 from streams.apart import Once, Picked, decode_nameless
 from streams.attempt import Attempt, Emitter, PartitionState, state_of
 from streams.chains import Chain, Chains, Parked
+from streams.epochs import epoch_of
 from streams.evolving import TableEvolves
 from streams.parking import Parking
 from streams.tables import Readers, Split
@@ -124,7 +125,7 @@ class SharedTopics:
                 part
                 for table, indices in split.by_table.items()
                 if (some := _below(indices, end))
-                for part in self._parts(readers.entries[table], Picked(records, some, run.topic), chain)
+                for part in self._parts(readers.entries[table], run, Picked(records, some, run.topic), chain)
             ]
             stops = [(_stop_index(part), part) for part in parts if part.decoded.stop is not None]
             if not stops:
@@ -142,12 +143,12 @@ class SharedTopics:
         work.nexts[run.assignment] = records.offsets()[index]
         return index
 
-    def _parts(self, entry: TableEntry, records: Picked, chain: Chain) -> Iterator[_Part]:
+    def _parts(self, entry: TableEntry, run: Run, records: Picked, chain: Chain) -> Iterator[_Part]:
         """Yield one table's records decoded; what comes again apart, as without transactions it does after a crash.
 
         What is remembered is as of the last change: rows of a snapshot that come again would contradict it.
         """
-        table, decoder = entry.spec.table, self._emitter.decoders.of(entry)
+        table, decoder = entry.spec.table, self._emitter.decoders.of(entry, epoch_of(entry, run))
         known = bisect_left(records.offsets(), chain.reached(table) + 1)
         if known:
             again = records.part(0, known)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,7 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
     again = [each for each in at.view.partitions if _is_read_again(each.topic, at.names)]
     read = [each for each in at.view.partitions if each.topic != at.names.relay and each not in again]
     waiting = [each for each in again if each.lag or each.paused]
+    views = Views.of(at.stage)
     return {
         "stage": at.name,
         "version": VERSION,
@@ -63,11 +64,11 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
         "assigned": len(read),
         "tables": [
             *(
-                table_status(table, of, at, now)
+                table_status(table, of, at, now, views)
                 for topic, of in by_topic(sorted([*read, *waiting], key=_by_name)).items()
                 for table in _tables_of(topic, at.names, at.tables)
             ),
-            *(paused_status(entry, parking_of(at.stage).get(entry.spec.table)) for entry in paused),
+            *(paused_status(entry, views.parked.get(entry.spec.table)) for entry in paused),
         ],
         "quarantined": count_rows(at.quarantined, "reason"),
         "emitted": count_rows(at.emitted, "operation"),
@@ -119,7 +120,23 @@ def _by_name(partition: PartitionView) -> tuple[str, int]:
     return partition.topic, partition.partition
 
 
-def table_status(table: str, partitions: list[PartitionView], at: Standing, now: float) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Tables whose views are being filled, those whose rows below a floor are being taken away, and what is parked."""
+
+    filling: Mapping[str, Any]
+    sweeping: Collection[str]
+    parked: Mapping[str, Waiting]
+
+    @classmethod
+    def of(cls, stage: Stage) -> Views:
+        """Ask a stage once for all of its tables; those that keep no views, or park nothing, have none."""
+        filling, sweeping = getattr(stage, "filling", None), getattr(stage, "sweeping", None)
+        views = filling() if filling is not None else {}
+        return cls(views, sweeping() if sweeping is not None else (), parking_of(stage))
+
+
+def table_status(table: str, partitions: list[PartitionView], at: Standing, now: float, views: Views) -> dict[str, Any]:
     """Return the figures of one topic, these are its partitions, as those of a table; ages in seconds.
 
     A topic of several tables has the same for each: what one of them waits for, all do.
@@ -128,8 +145,8 @@ def table_status(table: str, partitions: list[PartitionView], at: Standing, now:
     newest = max((each.last_timestamp_ms for each in partitions), default=-1)
     paused = next((each for each in partitions if each.paused and each.paused != "its lane is full"), None)
     unknown = getattr(at.stage, "unknown_columns", {}).get(table, ())
-    parked = parking_of(at.stage).get(table) if at.names.parked_table(partitions[0].topic) is None else None
-    filling = at.stage.filling().get(table) if hasattr(at.stage, "filling") else None
+    parked = views.parked.get(table) if at.names.parked_table(partitions[0].topic) is None else None
+    filling = views.filling.get(table)
     return {
         "table": table,
         "topic": partitions[0].topic,
@@ -141,10 +158,11 @@ def table_status(table: str, partitions: list[PartitionView], at: Standing, now:
         or None,
         **_paused(paused, parked, table),
         "unknown_columns": sorted(unknown)[:UNKNOWN_COLUMNS_SHOWN],
-        "evolved": evolved_columns(at.tables.get(table)) if at.name == "normalize" else [],
+        "evolved": evolved_columns(at.tables.unmasked(table)) if at.name == "normalize" and table in at.tables else [],
         "pending": {"done": filling.done, "total": filling.total} if filling is not None else None,
-        "sweeping": hasattr(at.stage, "sweeping") and table in at.stage.sweeping(),
         "parked": parked_figures(parked),
+        "resync": at.stage.resyncing().get(table) if hasattr(at.stage, "resyncing") else None,
+        "sweeping": table in views.sweeping,
     }
 
 
@@ -165,7 +183,7 @@ def _paused(paused: PartitionView | None, parked: Waiting | None, table: str) ->
 
 def _hint(paused: PartitionView, table: str) -> str:
     """Return what to do about a pause; one that this worker made by itself does not hold the table's other workers."""
-    if not paused.stopped or "tables resume" in paused.hint:
+    if not paused.stopped or "tables res" in paused.hint:
         return naming(paused.hint, table)
     again = f"this worker alone paused it: `headgate tables resume {table}` has all workers try again"
     return f"{paused.hint}; {again}" if paused.hint else again
@@ -188,6 +206,7 @@ def paused_status(entry: TableEntry, parked: Waiting | None = None) -> dict[str,
         "pending": None,
         "sweeping": False,
         "parked": parked_figures(parked),
+        "resync": None,
     }
 
 

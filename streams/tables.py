@@ -15,8 +15,10 @@ from schemas import versions
 from schemas.document import read_record
 from schemas.errors import ConfigurationError, TableStopped
 from schemas.evolution import Evolved, in_force, is_evolved, parted, read_evolved
+from schemas.masked import masked_entry
 from schemas.table import TableEntry, TableSpec, views_that_emit
 from schemas.topics import TopicNames
+from streams.specs import SpecMistake
 
 TABLES_SHOWN = 5
 
@@ -35,6 +37,7 @@ def read_entry(data: bytes) -> TableEntry:
     return read_record(data, TableEntry, versions.TABLE_ENTRY, what, hint=hint)
 
 
+_NOTHING = re.compile("(?!)")
 _SHARING = "a topic feeds one table, or several of one format that each say their `source_table`: docs/tables.md"
 
 
@@ -105,21 +108,24 @@ class Readers:
 class TableDirectory(Mapping[str, TableEntry]):
     """The tables by name as they run, as of the last record read; changed only by `update`.
 
-    Their specs and schema versions are those in force, with what workers found of their columns. `registered` are the
-    entries as people applied them: those alone may be written again.
+    Their specs and schema versions are those in force, with what workers found of their columns, as they are behind the
+    masks; `unmasked` and `of_topic` give them as NORMALIZE decodes by them. `registered` are the entries as people
+    applied them: those alone may be written again.
     """
 
     def __init__(self, entries: Mapping[str, TableEntry] | None = None) -> None:
         """Begin with `entries`."""
         self._entries: dict[str, TableEntry] = dict(entries or {})
+        self._masked = {table: masked_entry(entry) for table, entry in self._entries.items()}
         self._evolved: dict[str, dict[str, Evolved]] = {}
         self._by_topic: dict[str, Readers | None] = {}
+        self._readers = self._readers_of(self._entries)
         self.registered: Mapping[str, TableEntry] = dict(self._entries)
         self.unreadable: dict[str, ConfigurationError] = {}
 
     def __getitem__(self, table: str) -> TableEntry:
-        """Return the entry of `table`, in force."""
-        return self._entries[table]
+        """Return the entry of `table`, in force, as it is behind its masks."""
+        return self._masked[table]
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the tables' names."""
@@ -128,6 +134,10 @@ class TableDirectory(Mapping[str, TableEntry]):
     def __len__(self) -> int:
         """Return how many tables are registered."""
         return len(self._entries)
+
+    def unmasked(self, table: str) -> TableEntry:
+        """Return the entry of `table`, in force, with its masks: as records are decoded."""
+        return self._entries[table]
 
     def evolved(self, table: str) -> dict[str, Evolved]:
         """Return what workers found of a table, by slot; also of one that is not registered any more."""
@@ -170,7 +180,7 @@ class TableDirectory(Mapping[str, TableEntry]):
 
     def _put_in_force(self, touched: set[str]) -> set[str]:
         """Bring the entries up to date for tables of which something was read; return those that are not as before."""
-        changed, entries = set(), dict(self._entries)
+        changed, entries, masked = set(), dict(self._entries), dict(self._masked)
         for table in touched:
             entry = self.registered.get(table)
             if entry is not None:
@@ -178,13 +188,18 @@ class TableDirectory(Mapping[str, TableEntry]):
             if entry == entries.get(table):
                 continue
             if entry is None:
-                del entries[table]
+                del entries[table], masked[table]
             else:
-                entries[table] = entry
+                entries[table], masked[table] = entry, masked_entry(entry)
             changed.add(table)
         if changed:  # writers look on threads of their own: what they find of the old entries goes with the old cache
-            self._entries, self._by_topic = entries, {}
+            self._masked, self._entries, self._by_topic = masked, entries, {}
+            self._readers = self._readers_of(entries)
         return changed
+
+    @staticmethod
+    def _readers_of(entries: Mapping[str, TableEntry]) -> Callable[[str], list[str]]:
+        return _readers({table: entry.spec for table, entry in entries.items()}, _registered_pattern)
 
     def of_topic(self, topic: str) -> Readers | None:
         """Return the tables that a source topic feeds, None if none is registered for it.
@@ -193,9 +208,9 @@ class TableDirectory(Mapping[str, TableEntry]):
             TableStopped: patterns of tables catch it that cannot share a topic, which `check_topics` cannot see before
                 there is a topic.
         """
-        by_topic = self._by_topic
+        by_topic, entries = self._by_topic, self._entries
         if topic not in by_topic:
-            found = [entry for entry in self._entries.values() if reads(entry.spec, topic)]
+            found = [entries[table] for table in dict.fromkeys(self._readers(topic)) if table in entries]
             try:
                 by_topic[topic] = Readers(found) if found else None
             except ConfigurationError as error:
@@ -238,16 +253,18 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
     looked_at: set[str] = set()
     for table, spec in specs.items():
         _check_told_apart(spec)
-        for name in spec.topics:
+        for at, name in enumerate(spec.topics):
             if name.startswith(f"{own_prefix}."):
-                raise ConfigurationError(f"{table}: {name} is one of our own topics", hint="name the source's topic")
+                raise SpecMistake(
+                    table, ["topics", at], f"{name} is one of our own topics", hint="name the source's topic"
+                )
             if name.startswith("^") or name in looked_at:
                 continue
             looked_at.add(name)
             both = [specs[each] for each in dict.fromkeys([table, *readers(name)])]
             if (why := _cannot_share(both)) is not None:
                 tables = " and ".join(each.table for each in both[:TABLES_SHOWN])
-                raise ConfigurationError(f"{name} would feed both {tables}: {why}", hint=_SHARING)
+                raise SpecMistake(table, ["topics", at], f"{name} would feed both {tables}: {why}", hint=_SHARING)
     names = TopicNames(own_prefix)
     waiting = names.all_alerts_retry("destination")
     own = [names.tables, names.alerts, names.quarantine, names.alerts_redrive, names.alerts_dead, names.status]
@@ -255,10 +272,13 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
     own += [names.quarantine_settled, names.redrive]
     views = [view for spec in specs.values() for view in sorted(views_that_emit(spec))]
     emitted = [*map(names.features, views), *map(names.alerts_state, views)]
+    emitted += [names.latest(table) for table, spec in specs.items() if spec.output.latest]
     for topic in [*map(names.changes, specs), *map(names.parked, specs), *emitted, *own, *waiting]:
         if caught := readers(topic):
-            raise ConfigurationError(
-                f"{caught[0]}: its pattern also catches {topic}, a topic of ours",
+            raise SpecMistake(
+                caught[0],
+                ["topics"],
+                f"its pattern also catches {topic}, a topic of ours",
                 hint=f"leave out what begins with {own_prefix}.",
             )
 
@@ -269,29 +289,43 @@ def _check_told_apart(spec: TableSpec) -> None:
     try:
         Router(spec)
     except ConfigurationError as exc:
-        raise ConfigurationError(f"{spec.table}: {exc.message}", hint=exc.hint) from exc
+        raise SpecMistake(spec.table, ["source_table"], exc.message, hint=exc.hint) from exc
 
 
-def _readers(specs: Mapping[str, TableSpec]) -> Callable[[str], list[str]]:
+def _readers(
+    specs: Mapping[str, TableSpec], compiled: Callable[[str, str, int], re.Pattern[str]] | None = None
+) -> Callable[[str], list[str]]:
     """Return what names the tables that read a topic: thousands of names are looked up, only patterns are tried."""
     by_name: dict[str, list[str]] = {}
     patterns: list[tuple[re.Pattern[str], str]] = []
     for table, spec in specs.items():
-        for name in spec.topics:
+        for at, name in enumerate(spec.topics):
             if name.startswith("^"):
-                patterns.append((_pattern(name, table), table))
+                patterns.append(((compiled or _pattern)(name, table, at), table))
             else:
                 by_name.setdefault(name, []).append(table)
     return lambda topic: [*by_name.get(topic, ()), *(table for pattern, table in patterns if pattern.match(topic))]
 
 
-def _pattern(text: str, table: str) -> re.Pattern[str]:
+def _registered_pattern(text: str, _table: str, _at: int) -> re.Pattern[str]:
+    """Return the pattern of a table that is registered; one that is none catches nothing."""
+    try:
+        return re.compile(text)
+    except re.error:
+        return _NOTHING
+
+
+def _pattern(text: str, table: str, at: int) -> re.Pattern[str]:
     if foreign := _NOT_POSIX.search(text):
-        raise ConfigurationError(
-            f"{table}: {text} holds {foreign[0]}, which Kafka's client and broker do not read as is meant",
+        raise SpecMistake(
+            table,
+            ["topics", at],
+            f"{text} holds {foreign[0]}, which Kafka's client and broker do not read as is meant",
             hint="write POSIX extended regular expressions: [0-9] for a digit, no groups that begin with ?",
         )
     try:
         return re.compile(text)
     except re.error as exc:
-        raise ConfigurationError(f"{table}: {text} is no regular expression: {exc}", hint="^ begins a pattern") from exc
+        raise SpecMistake(
+            table, ["topics", at], f"{text} is no regular expression: {exc}", hint="^ begins a pattern"
+        ) from exc

@@ -17,12 +17,13 @@ from connectors.transport.transaction import TransactionalWriter
 from schemas.config import Config
 from schemas.errors import BugError
 from schemas.topics import TopicNames
+from streams.loads import add_lanes, limit_of
 from streams.memory import map_large_pieces
 from streams.poison import Quarantine
 from streams.registration import ensure_fixed_topics, own_topic, write_evolved
 from streams.resume import book_of, decided
 from streams.schema_gate import CatchUp, nothing_new
-from streams.settings import is_transactional, producer_settings
+from streams.settings import is_embedded, is_transactional, producer_settings
 from streams.stage import MAIN_LANE, Stage
 from streams.tables import TableDirectory
 
@@ -120,7 +121,9 @@ def _warn(event: str, fields: Mapping[str, object]) -> None:
 def _normalize(parts: Parts) -> Wired:
     from streams.chains import chains_of
     from streams.evolutions import Evolutions
-    from streams.normalize import NormalizeStage, Output
+    from streams.normalize import NormalizeStage
+    from streams.output_topics import Output
+    from streams.stands import NormalizeStands
 
     config, transactional = parts.config, is_transactional(parts.config)
 
@@ -147,6 +150,7 @@ def _normalize(parts: Parts) -> Wired:
     stage = NormalizeStage(
         config, names=parts.names, tables=parts.tables, writer=writer, consumer=parts.consumer,
         chains=chains_of(config), ensure_outputs=ensure_outputs, evolutions=evolutions, exist=exist,
+        broker=None if is_embedded(config) else NormalizeStands(config, parts.admin),
     )  # fmt: skip
 
     def group_records_max() -> int:
@@ -275,17 +279,25 @@ def _features(parts: Parts) -> Wired:
 
 
 def _relay(parts: Parts) -> Relay:
+    from streams.latest import LatestTopics
     from streams.relay import RELAY_LANE, Relay
 
     async def ensure_topics(topics: Iterable[str]) -> Mapping[str, int]:
         return await asyncio.to_thread(ensure_fixed_topics, parts.config, parts.admin, topics)
 
     writer = PlainWriter(producer_settings(parts.config, parts.slot, transactional=False))
+    # Its transactions also say who owns a bucket: by the offset of a topic in which nothing ever stands.
+    transactional = is_transactional(parts.config)
+    latest = LatestTopics(
+        parts.names, parts.tables, writer=writer_of(parts, transactional=transactional), catch_up=parts.catch_up
+    )
     relay = Relay(
-        parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer, writer=writer,
+        parts.config, names=parts.names, tables=parts.tables, consumer=parts.consumer, writer=writer, latest=latest,
         ensure_topics=ensure_topics,
     )  # fmt: skip
-    parts.consumer.lane(RELAY_LANE, relay.topics(), relay.step, **_limits(parts))
+    parts.consumer.lane(
+        RELAY_LANE, relay.topics(), relay.step, commits=not transactional, goes_on=True, **_limits(parts)
+    )
     return relay
 
 
@@ -305,6 +317,7 @@ def _lake(parts: Parts) -> Wired:
         group_records_max=LAKE_GROUP_RECORDS_MAX,
         bytes_max=parts.config.limits.lane_bytes_max // LAKE_LANE_SHARE,
         transactional=is_transactional(parts.config),
+        loads=False,  # what is live waits for the age of a commit anyway
     )
     return Wired(stage, quarantine)
 
@@ -335,14 +348,19 @@ def _quarantine(parts: Parts, stage: Stage) -> Quarantine:
 
 
 def _lane(
-    parts: Parts, stage: Any, *, lane: str = MAIN_LANE, topics: Sequence[str] | None = None, **options: Any
-) -> None:
-    """Give the consumer a lane of the stage, for all its topics unless some are named."""
+    parts: Parts, stage: Any, *, lane: str = MAIN_LANE, topics: Sequence[str] | None = None, loads: bool = True,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Give the consumer a lane of the stage, for all its topics unless some are named; beside it one for `loads`."""
     defaults = {
         "on_poison": getattr(stage, "on_poison", None), "decided": decided(parts.names, parts.tables), **_limits(parts)
     }  # fmt: skip
     chosen = stage.topics() if topics is None else topics
-    parts.consumer.lane(lane, chosen, stage.step, **{**defaults, **options})
+    if loads and lane == MAIN_LANE:
+        limit = limit_of(parts.config, parts.names, parts.tables)
+        add_lanes(parts.consumer, chosen, stage.step, {**defaults, "limit_of": limit, **options})
+    else:
+        parts.consumer.lane(lane, chosen, stage.step, **{**defaults, **options})
 
 
 def _limits(parts: Parts) -> dict[str, Any]:

@@ -187,6 +187,7 @@ def _sum(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "pending": _added(rows, "pending"),
         "sweeping": any(row.get("sweeping") for row in rows),
         "parked": _added(rows, "parked"),
+        "resync": next((row["resync"] for row in rows if row.get("resync")), None),  # one worker completes it
     }
 
 

@@ -14,6 +14,8 @@ from xdist.scheduler import LoadScopeScheduling
 # What asks for Connect or PostgreSQL; a test holds this against the files.
 OF_THE_SOURCE_DATABASE = frozenset(
     {
+        "tests/integration/test_backfill.py",
+        "tests/integration/test_connect_sink.py",
         "tests/integration/test_ddl.py",
         "tests/integration/test_end_to_end.py",
         "tests/integration/test_services.py",

@@ -53,7 +53,7 @@ def origin_offsets(records: Records) -> list[int]:
     return own
 
 
-class PartitionMemory(msgspec.Struct):
+class PartitionMemory(msgspec.Struct, omit_defaults=True):
     """What a decoder remembers of a table in one origin partition; it travels in the metadata of the committed offset.
 
     `decode` changes it: give it a `copy()`, and keep that only if the records' offsets are committed.
@@ -62,15 +62,28 @@ class PartitionMemory(msgspec.Struct):
     streamed: bool = False  # a change (not a snapshot's row) was seen in this epoch
     last: str = ""  # the highest position of such a change
     epoch: int = 0
+    loaded: int = 0  # rows of the snapshot that an epoch above 0 begins with
+    ended: bool = False  # the snapshot's last row was seen, or a change behind its rows
+    floored: bool = False  # the floor of the epoch was written by who has this partition
 
     def copy(self) -> PartitionMemory:
         """Return an equal memory that changes apart."""
-        return PartitionMemory(self.streamed, self.last, self.epoch)
+        return msgspec.structs.replace(self)
+
+    def become(self, other: PartitionMemory) -> None:
+        """Remember what `other` does, and nothing else."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(other, name))
 
     def enter(self, epoch: int) -> None:
         """Forget what was seen before a resync: a new epoch begins with a snapshot."""
         if epoch != self.epoch:
-            self.streamed, self.last, self.epoch = False, "", epoch
+            self.become(PartitionMemory(epoch=epoch))
+
+    def saw_load(self, rows: int, *, ended: bool) -> None:
+        """Remember rows of the snapshot that this epoch began with, and whether its end was among them or behind."""
+        self.loaded += rows
+        self.ended = self.ended or ended
 
     def saw(self, position: str) -> None:
         """Remember a streamed change at `position`."""

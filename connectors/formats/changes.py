@@ -25,6 +25,7 @@ OPERATIONS = {
     "t": Operation.FLOOR.value,
 }
 _NOTHING: list[str] = []  # shared by all changes with nothing unavailable: nobody may add to it
+_LAST = frozenset({"last", "last_in_data_collection"})
 _named = msgspec.json.Decoder(Named).decode
 _source_name = msgspec.json.Decoder(SourceName).decode
 _COLUMNS = (
@@ -64,7 +65,7 @@ def find_stop(spec: TableSpec, parts: list[Part], memory: PartitionMemory, decod
             decoded.stop = TableStopped(
                 "source_read_anew",
                 "rows of an initial snapshot come after changes of the same table",
-                hint="the source was read anew, and deletes in between are lost: run resync",
+                hint="the source was read anew, and deletes in between are lost: `headgate tables resync TABLE`",
             )
             return
         if not part.snapshots[i]:
@@ -123,6 +124,30 @@ def remember(batch: Batch, memory: PartitionMemory) -> None:
     if True in batch.snapshots:
         changes = [at for at, snapshot in zip(changes, batch.snapshots, strict=True) if not snapshot]
     memory.saw(max(changes))
+
+
+def note_load(parts: list[Part], end: int, memory: PartitionMemory) -> None:
+    """Note how much was seen of the snapshot that an epoch begins with, in the records before `end`.
+
+    It has ended with the row that says so, or with the first change behind its rows: Debezium streams nothing before.
+    """
+    if not memory.epoch or memory.ended:
+        return
+    if not (memory.loaded or any(True in part.snapshots for part in parts)):
+        return
+    rows = [
+        (part.indices[i], part.sources[i].snapshot)
+        for part in parts
+        for i, snapshot in enumerate(part.snapshots)
+        if snapshot and part.indices[i] < end and is_initial(part.sources[i])
+    ]
+    first = -1 if memory.loaded else min((index for index, _ in rows), default=end)
+    changed = any(
+        first < index < end and not snapshot
+        for part in parts
+        for index, snapshot in zip(part.indices, part.snapshots, strict=True)
+    )
+    memory.saw_load(len(rows), ended=changed or any(mark in _LAST for _, mark in rows))
 
 
 def name_source(batch: Batch, payload: bytes) -> None:

@@ -146,7 +146,7 @@ class FlatDecoder(DebeziumDecoder):
             for index, position, at in zip(part.indices, found, origins, strict=True)
         ]
         faults = {i: fault for i, fault in faults.items() if part.indices[i] in self._by_source}
-        lost = "it does not say its place, but changes before it did, and would win: run resync"
+        lost = "it does not say its place, but changes before it did, and would win: resync the table"
         return faults | {i: Rejection("bad_position", lost) for i, at in enumerate(part.indices) if at in self._lost}
 
     def _enveloped(self, run: _Run, index: int, value: bytes | None) -> bytes | None:

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any
 
 from connectors.formats.base import PartitionMemory, Records, origin_offsets
-from connectors.formats.changes import find_stop, gather, name_source, remember
+from connectors.formats.changes import find_stop, gather, name_source, note_load, remember
 from connectors.formats.envelope import DIALECTS
 from connectors.formats.keys import KeyReader
 from connectors.formats.part import (
@@ -93,6 +93,7 @@ class DebeziumDecoder:
         end = len(values) if decoded.stop_index is None else decoded.stop_index
         gather(parts, end, decoded.batch, records.offsets())
         remember(decoded.batch, memory)
+        note_load(parts, end, memory)
         if decoded.batch.offsets:
             name_source(decoded.batch, parts[0].payloads[0])
         decoded.skipped = Counter(name for index, name in reading.skipped.items() if index < end)

@@ -115,6 +115,7 @@ class EventDecoder:
         if not self._trusted:
             decoded.batch.befores = [None] * len(kept)
         _remember(decoded.batch, memory)
+        _note_load(events, end, memory)
         decoded.skipped = Counter(name for index, name in events.skipped.items() if index < end)
         if events.noted:
             decoded.noted = Counter(events.noted[i] for i in kept if i in events.noted)
@@ -246,7 +247,8 @@ class EventDecoder:
                 stop = TableStopped(
                     "order_lost",
                     "the source no longer says the order of its changes as exactly as before",
-                    hint="switch back on what the source left out (docs/positions.md), or run resync",
+                    hint="switch back on what the source left out (docs/positions.md), "
+                    "or `headgate tables resync TABLE`",
                 )
             elif truncated and events.codes[i] == CODE:
                 stop = stop_at_truncate()
@@ -254,7 +256,7 @@ class EventDecoder:
                 stop = TableStopped(
                     "source_read_anew",
                     "rows of a full load come after changes of the same table",
-                    hint="the source was loaded anew, and deletes in between are lost: run resync",
+                    hint="the source was loaded anew, and deletes in between are lost: `headgate tables resync TABLE`",
                 )
             else:
                 if _is_change(events, i) and index not in rejected:
@@ -317,3 +319,14 @@ def _remember(batch: Batch, memory: PartitionMemory) -> None:
     streamed = [at for at, snapshot in zip(batch.positions, batch.snapshots, strict=True) if not snapshot]
     if streamed:
         memory.saw(max(streamed))
+
+
+def _note_load(events: Events, end: int, memory: PartitionMemory) -> None:
+    """Note how much was seen of the load that an epoch begins with; it has ended with the first change behind it."""
+    if not memory.epoch or memory.ended or not (memory.loaded or events.initial):
+        return
+    places = [place for place in events.initial if events.indices[place] < end]
+    first = -1 if memory.loaded else min(places, default=len(events.indices))
+    rest = range(first + 1, len(events.indices))
+    ended = any(_is_change(events, place) and events.indices[place] < end for place in rest)
+    memory.saw_load(len(places), ended=ended)

@@ -18,30 +18,18 @@ NULL_OR_DEFAULT = "null_or_default"
 _CONNECT = "org.apache.kafka.connect.data."
 _BITS_ENDLESS = 2**31 - 1
 
-_HINTS = {
-    NULL_OR_DEFAULT: "a null of this column may arrive as its DEFAULT: set value.converter.replace.null.with.default, "
-    "and replace.null.with.default of transformations, to false",
-    "cut_to_millis": "the source's microseconds are cut off, and times below 0 or from 24:00 on are null: set "
-    "time.precision.mode to another mode than connect",
-    "null_beyond_nanos": "what lies outside the years 1677 to 2262 arrives as null: set time.precision.mode to another "
-    "mode than nanoseconds",
-    "length_unknown": "the bits arrive without their number, and zeros at the high end are lost: give the column a "
-    "length",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Trap:
-    """A column whose values may not be what the database holds: `name` says how, `hint` what to do at the source."""
+    """A column whose values may not be what the database holds: `name` says how, as schemas/risk.py explains it."""
 
     column: str
     name: str
-    hint: str
 
 
 def schema_traps(fields: Mapping[str, Any]) -> list[Trap]:
     """Return what to beware of in the fields of a row's schema, `row_fields` of a schema block, in their order."""
-    return [Trap(column, name, _HINTS[name]) for column, field in fields.items() for name in _names(field)]
+    return [Trap(column, name) for column, field in fields.items() for name in _names(field)]
 
 
 def _names(field: Mapping[str, Any]) -> Iterable[str]:

@@ -22,8 +22,8 @@ def stop_at_truncate() -> TableStopped:
     return TableStopped(
         "truncate",
         "the table was truncated at its source",
-        hint="run resync to take the rows anew; or write `truncate: apply` into its spec, which takes all rows away "
-        "that stand below the truncate, or `truncate: ignore`, which keeps them",
+        hint="write `truncate: apply` into its spec, which takes all rows away that stand below the truncate, or "
+        "`truncate: ignore`, which keeps them; or `headgate tables resync TABLE`, which goes on without them this once",
     )
 
 

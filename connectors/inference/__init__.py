@@ -11,6 +11,7 @@ from connectors.inference.base import Sample, SampledRecord, Sampler
 from connectors.inference.choice import Sure
 from connectors.inference.debezium import DebeziumSampler
 from connectors.inference.debezium_flat import FlatSampler
+from connectors.inference.definitions import Definitions
 from connectors.inference.events import TOLD, EventSampler
 from connectors.inference.mongodb import MongodbSampler
 from connectors.inference.proposal import Evidence, Proposal
@@ -29,19 +30,22 @@ def new_samples(
     *,
     limits: SampleLimits | None = None,
     schemas: wire.Schemas | None = None,
+    definitions: Definitions | None = None,
 ) -> Samples:
     """Return samples of every format that is known; `format` is that of all topics, None to recognise it.
 
-    `schemas` is the registry for formats that need one: without it they propose nothing.
+    `schemas` is the registry for formats that need one: without it they propose nothing. `definitions` are what
+    schema-change topics say of tables.
     """
     samplers = {name: made() for name, made in SAMPLERS.items()}
     if schemas is not None:
         samplers[AvroSampler.format] = AvroSampler(schemas)
-    return Samples(samplers, format=format, limits=limits)
+    return Samples(samplers, format=format, limits=limits, definitions=definitions)
 
 
 __all__ = [
     "SAMPLERS",
+    "Definitions",
     "Evidence",
     "Proposal",
     "Sample",

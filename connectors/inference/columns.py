@@ -11,6 +11,7 @@ from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
 from connectors.inference.choice import Choice, Sure
 from connectors.inference.connect import ways_of
+from connectors.inference.definitions import Declared
 from connectors.inference.fitting import ANY_JSON, ANY_TEXT, Way, is_unavailable, takes
 from connectors.inference.raw_values import RawValues
 from connectors.inference.unavailable import Unavailable
@@ -47,12 +48,20 @@ class ColumnSamples:
         self._values: Values | None = None
         self._raw: RawValues | None = None
         self._unavailable: dict[str, Any] = {}
+        self._declared: Declared | None = None
         self.seen = self.nulls = self.unavailable = 0  # of rows; keys repeat them
 
-    def absorb_raw(self, values: Sequence[Any], encoding: str, stated: str | None) -> None:
-        """Take values of an encoding that reads raw JSON, and the type that their source states, if it does."""
+    def define(self, ways: Sequence[Way]) -> None:
+        """Take the ways in which the column may arrive, as its table's definition says; before any value."""
+        self._declared = Declared(ways)
+
+    def absorb_raw(self, values: Sequence[Any], encoding: str, stated: str | None, *, zoneless: bool = False) -> None:
+        """Take values of an encoding that reads raw JSON, and the type that their source states, if it does.
+
+        With `zoneless` texts may be dates and times without a zone.
+        """
         if self._raw is None:
-            self._raw = RawValues(encoding, self._placeholder)
+            self._raw = RawValues(encoding, self._placeholder, zoneless=zoneless)
         self._raw.absorb(values, stated)
 
     def absorb(self, values: Sequence[Any], field: Mapping[str, Any] | None) -> None:
@@ -65,6 +74,8 @@ class ColumnSamples:
             before = self._values.unavailable_count
             self._values.absorb(values)
             self.unavailable += self._values.unavailable_count - before
+            if self._declared is not None:
+                self._declared.absorb([value for value in values if self._forms.form(value) is None])
             return
         odd = [value for value in values if value.__class__ in {str, list, dict}]
         if odd and (found := self._forms.among(odd)):
@@ -83,6 +94,15 @@ class ColumnSamples:
                 return None
         return self._stated.get(signature) or self._last()
 
+    def _as_defined(self, values: Values) -> Choice | None:
+        """Return the choice that the table's definition makes, None where the values are none of it."""
+        way = None if self._declared is None else self._declared.way()
+        if way is None:
+            return None
+        forms = values.unavailable.values()
+        known = all(is_unavailable(way, value, self._placeholder) for value in forms)
+        return Choice(way, Sure.HIGH, "stated by the schema-change topic") if known else None
+
     def _last(self) -> _Stated | None:
         """Return what was stated last: a key's converter may leave out the block that the value's writes."""
         return next(reversed(self._stated.values()), None)
@@ -93,7 +113,7 @@ class ColumnSamples:
             return self._raw.choice(self._name)
         if not self._stated:
             values = self._values or Values(self._placeholder, self._forms)
-            return values.choice(self._name)
+            return self._as_defined(values) or values.choice(self._name)
         opened = [stated.open for stated in self._stated.values()]
         if self._values is not None and any(self._values.counts.values()):
             opened.append([self._values.choice(self._name).way, ANY_TEXT, ANY_JSON])

@@ -16,6 +16,7 @@ from connectors.formats.schemablock import key_fields, row_fields
 from connectors.inference.base import Fields, Sample, SampledRecord
 from connectors.inference.blocks import Blocks, read_key
 from connectors.inference.fitting import UNREADABLE
+from connectors.inference.stated_types import of_canal, of_dms
 from schemas.config import LimitsConfig
 from schemas.table import TableEntry, TableSpec
 
@@ -65,6 +66,7 @@ class Told:
     columns: tuple[str, ...] = ("_",)
     bare_deletes: bool = False
     fields: Callable[[Document], Fields | None] | None = None
+    types: Callable[[Document], dict[str, str] | None] | None = None
 
 
 TOLD: dict[str, Told] = {
@@ -72,11 +74,11 @@ TOLD: dict[str, Told] = {
     for told in (
         Told(cloudevents.FORMAT, cloudevents.table_of, fields=_of_data),
         Told(maxwell.FORMAT, maxwell.table_of, _listed("primary_key_columns")),
-        Told(canal.FORMAT, canal.table_of, _listed("pkNames")),
+        Told(canal.FORMAT, canal.table_of, _listed("pkNames"), types=of_canal),
         Told(goldengate.FORMAT, goldengate.table_of, _listed("primary_keys")),
         Told(qlik.FORMAT, qlik.table_of),
         Told(sequin.FORMAT, sequin.table_of),
-        Told(dms.FORMAT, dms.table_of, _of_control, bare_deletes=True),
+        Told(dms.FORMAT, dms.table_of, _of_control, bare_deletes=True, types=of_dms),
         Told(dynamodb.FORMAT, dynamodb.table_of, _of_dynamodb),
         Told(s3.FORMAT, s3.table_of, lambda _document: ["bucket", "key"], s3.COLUMNS),
     )
@@ -85,9 +87,10 @@ TOLD: dict[str, Told] = {
 
 @dataclass(slots=True)
 class _Known:
-    """What was learned of a table: the key that a record named for all."""
+    """What was learned of a table: the key that a record named for all, and the types that one stated."""
 
     key: tuple[str, ...] | None = None
+    types: dict[str, str] | None = None
 
     def of(
         self, told: Told, table: str, after: dict[str, Any] | None, before: dict[str, Any] | None
@@ -138,6 +141,8 @@ class EventSampler:
             table = self.told.table(document) or record.topic
             known = self._known.setdefault(table, _Known())
             known.key = self._key_of(document, record) or known.key
+            if self.told.types is not None and (stated := self.told.types(document)) and stated != known.types:
+                known.types = stated
             found = self._of_events(self._unwrapper.unwrap(record), table, known, record.topic)
             return self._stated(found, document, record) if self.told.fields else found
         except UNREADABLE:
@@ -178,6 +183,7 @@ class EventSampler:
                     dialect=events.dialect or self.told.format.dialect,
                     connector=events.connector,
                     weak=events.connector if _is_weak(events, len(found)) else "",
+                    types=known.types,
                 )
             )
         return found

@@ -14,6 +14,7 @@ from schemas.errors import ConfigurationError
 from schemas.types import ColumnType, Kind
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)  # what odd JSON makes of a decoder
+_FEW = 8
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -67,7 +68,11 @@ def takes(way: Way, values: Sequence[Any]) -> bool:
         read = [value for value in decoder.decode(_encode(values)) if value is not None]
     except UNREADABLE:
         return False
-    return conversion is None or not read or not conversion.apply(read)[1]
+    if conversion is None or not read:
+        return True
+    # Where many are refused, each of them is looked at by itself: the first few tell most of the wrong ways.
+    few = len(read) > _FEW and conversion.apply(read[:_FEW])[1]
+    return not few and not conversion.apply(read)[1]
 
 
 def is_unavailable(way: Way, value: Any, placeholder: Placeholder) -> bool:

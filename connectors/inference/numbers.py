@@ -22,6 +22,7 @@ _EPOCHS = ((10**11, "time.Timestamp"), (10**14, "time.MicroTimestamp"), (10**17,
 _EPOCH_SPAN = 40
 _NAME_OF_DATE = re.compile(r"(?:^|_)(?:date|day|born|birth\w*|dob|on)$", re.IGNORECASE)
 _DAYS = range(-36_525, 47_482)  # 1870 to 2099
+MAY_BE_TIME = "may be time."  # so the warning of a column of integers begins that may be times
 _INTEGERS = "integers; long, since later ones may be larger than those that were seen"
 
 
@@ -51,7 +52,8 @@ class Numbers:
             return Choice(_BIG, Sure.MEDIUM, "integers beyond 64 bits: a string keeps all digits")
         if (encoding := self._maybe_time(name)) is None:
             return Choice(_LONG, Sure.MEDIUM, _INTEGERS)
-        warning = f"may be {encoding}: integers look like it, but nothing but the source's type can tell"
+        kind = encoding.removeprefix("time.")
+        warning = f"{MAY_BE_TIME}{kind}: integers look like it, but nothing but the source's type can tell"
         return Choice(_LONG, Sure.LOW, _INTEGERS, warning)
 
     def _maybe_time(self, name: str) -> str | None:

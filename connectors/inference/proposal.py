@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from connectors.inference.choice import Sure
+from schemas.risk import Risk
 from schemas.table import TableSpec
 
 
@@ -28,6 +30,8 @@ class Proposal:
 
     `warnings` are about the spec, `risks` about the source: values that it may lose, order that it does not say.
     Of `signals` all rows tell the connector what to do: a table that it reads, and that nobody else wants as one.
+    `is_defined` where a schema-change topic says the table's columns. `operations` counts changes by Debezium's words.
+    `event_time` is the column that may say when a row's event was.
     """
 
     spec: TableSpec
@@ -37,14 +41,18 @@ class Proposal:
     records: int
     columns: dict[str, Evidence]
     warnings: list[str] = field(default_factory=list)
-    risks: list[str] = field(default_factory=list)
+    risks: list[Risk] = field(default_factory=list)
     signals: bool = False
+    is_defined: bool = False
+    operations: Mapping[str, int] = field(default_factory=dict)
+    event_time: str | None = None
 
     @property
     def summary(self) -> str:
         """What was recognised, in a few words."""
         said = [f"{self.spec.format} of {self.connector}" if self.connector else self.spec.format]
-        said.append("schema block" if self.has_schema else "no schema block")
+        defined = "defined by the schema-change topic" if self.is_defined else "no schema block"
+        said.append("schema block" if self.has_schema else defined)
         said.append(f"key {', '.join(self.spec.key)}" if self.spec.key else "no key")
         if self.signals:
             said.append("rows that are signals to the connector")

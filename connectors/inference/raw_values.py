@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -17,18 +18,30 @@ RAW = frozenset({"plain", "bson"})
 _KINDS = (Kind.BOOLEAN, Kind.LONG, Kind.DOUBLE, Kind.TIMESTAMPTZ, Kind.UUID, Kind.BINARY, Kind.JSON)
 _A_TIME, _A_UUID, _BYTES = "1970-01-01T00:00:00Z", "00000000-0000-4000-8000-000000000000", "AA=="
 _EXPONENT_MAX = 18
+# Texts that tools write for times without a zone; zero dates are none, and keep their column a text.
+_TEMPORAL = {
+    Kind.DATE: ("dates", re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)),
+    Kind.TIMESTAMP: (
+        "timestamps without a zone",
+        re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,9})?", re.ASCII),
+    ),
+}
 _TYPES_MAX = 20  # that one column is stated to have, one after the other
 
 
 class RawValues:
     """The values of one column, or of the elements of its lists, so far."""
 
-    def __init__(self, encoding: str, placeholder: Placeholder) -> None:
-        """Have seen none; `encoding` is `plain` or `bson`."""
+    def __init__(self, encoding: str, placeholder: Placeholder, *, zoneless: bool = False) -> None:
+        """Have seen none; `encoding` is `plain` or `bson`. With `zoneless` texts may be dates and times without a zone.
+
+        Who has few values does not ask for that: what looks like a date once may be a text of anything.
+        """
         self._encoding, self._placeholder = encoding, placeholder
         self._shapes = Values(placeholder, None)
         self._open = [way for kind in _KINDS if exists(way := Way(ColumnType(kind), encoding))]
         self._stated: dict[str, bool] = {}
+        self._temporal = list(_TEMPORAL) if zoneless and encoding == "plain" else []
         self._others = self._bytes = 0
         self._elements: RawValues | None = None
 
@@ -44,8 +57,17 @@ class RawValues:
         self._others += sum(1 for shape in shapes if shape is not _BYTES and shape is not None)
         self._shapes.absorb(shapes)
         if lists := [value for value in values if isinstance(value, list)]:
-            self._elements = self._elements or RawValues(self._encoding, self._placeholder)
+            zoneless = bool(self._temporal)
+            self._elements = self._elements or RawValues(self._encoding, self._placeholder, zoneless=zoneless)
             self._elements.absorb([element for value in lists for element in value])
+        self._temporal = [kind for kind in self._temporal if self._are(kind, values)]
+
+    def _are(self, kind: Kind, values: Sequence[Any]) -> bool:
+        """Tell whether all values look like a kind of time, and are ones."""
+        pattern = _TEMPORAL[kind][1]
+        texts = [value for value in values if value is not None]
+        looks = all(isinstance(value, str) and pattern.fullmatch(value) for value in texts)
+        return looks and takes(Way(ColumnType(kind), self._encoding), texts)
 
     def _fits(self, text: str, values: Sequence[Any]) -> bool:
         try:
@@ -65,6 +87,10 @@ class RawValues:
         if kind is Kind.LIST and self._elements is not None:
             inner = self._elements.choice()
             return Choice(inner.way.in_list(), inner.sure, f"lists; of their elements: {inner.why}", inner.warning)
+        if kind is Kind.STRING and self._temporal and self._others:
+            what = _TEMPORAL[self._temporal[0]][0]
+            why = f"all texts are {what}; a later one that is none would be refused: then string"
+            return Choice(Way(ColumnType(self._temporal[0]), self._encoding), Sure.MEDIUM, why)
         way = Way(ColumnType(kind), self._encoding)
         if way not in self._open:
             way = Way(ColumnType(Kind.STRING), self._encoding)

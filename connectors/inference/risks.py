@@ -10,30 +10,30 @@ from collections.abc import Container, Iterable, Mapping
 from connectors.formats.traps import NULL_OR_DEFAULT, Trap, schema_traps
 from connectors.formats.zero_keys import is_lost_key
 from connectors.inference.base import Fields, Sample
+from schemas.risk import Risk, RiskName
 
-_NAMES_SHOWN = 8
 _OWN_SCALE = "io.debezium.data.VariableScaleDecimal"
 _LISTED = frozenset({_OWN_SCALE, "org.apache.kafka.connect.data.Decimal", "io.debezium.time.ZonedTimestamp"})
 _PLAIN_LISTED = frozenset({"boolean", "double"})
 _POSTGRESQL = "postgresql"
-_ZERO_KEY = (
-    "deletes carry zeros for their key and are refused (zero_key), for REPLICA IDENTITY USING INDEX logs no other: set "
-    "the identity to DEFAULT or FULL"
-)
-_OUT_OF_LINE = (
-    "a large value that an update did not change may arrive as plain null, and is then taken for one: set REPLICA "
-    "IDENTITY FULL, or use the ReselectColumns post-processor"
-)
 _ORDERED_BY_OFFSET = "so a key must stay in one partition, and what is sent again is applied again"
-WEAK_ORDERS = {
-    "maxwell": "changes say no position and are ordered by commit time and offset, "
-    f"{_ORDERED_BY_OFFSET}: set output_binlog_position=true",
-    "canal": "changes are ordered by the second of their event, Canal's batch and the offset, "
-    f"{_ORDERED_BY_OFFSET}: Canal says no more",
-    "dms": "changes say no place that is known in a log and are ordered by commit time and offset, "
-    f"{_ORDERED_BY_OFFSET}: set IncludeTransactionDetails, which helps with MySQL and PostgreSQL",
-    "dynamodb": "changes by way of Kinesis have no SequenceNumber and are ordered by time and offset, "
-    f"{_ORDERED_BY_OFFSET}: read the table's own stream, or ask for MICROSECOND precision",
+WEAK_ORDERS: dict[str, tuple[str, str]] = {  # what it means of which tool, and how it is settled there
+    "maxwell": (
+        f"changes say no position and are ordered by commit time and offset, {_ORDERED_BY_OFFSET}",
+        "set output_binlog_position=true",
+    ),
+    "canal": (
+        f"changes are ordered by the second of their event, Canal's batch and the offset, {_ORDERED_BY_OFFSET}",
+        "Canal says no more",
+    ),
+    "dms": (
+        f"changes say no place that is known in a log and are ordered by commit time and offset, {_ORDERED_BY_OFFSET}",
+        "set IncludeTransactionDetails, which helps with MySQL and PostgreSQL",
+    ),
+    "dynamodb": (
+        "changes by way of Kinesis have no SequenceNumber and are ordered by time and offset, " + _ORDERED_BY_OFFSET,
+        "read the table's own stream, or ask for MICROSECOND precision",
+    ),
 }
 
 
@@ -44,13 +44,13 @@ class Risks:
         """Have seen nothing."""
         self._traps: dict[tuple[str, str], Trap] = {}
         self._out_of_line: dict[str, None] = {}
-        self._said: dict[str, None] = {}
+        self._said: dict[Risk, None] = {}
         self._last: Fields | None = None
 
     def saw(self, sample: Sample) -> None:
         """Look at one change."""
         if sample.weak:
-            self._said[WEAK_ORDERS[sample.weak]] = None
+            self._said[Risk(RiskName.WEAK_ORDER, case=WEAK_ORDERS[sample.weak])] = None
         if sample.fields is not None and sample.fields is not self._last:
             self._last = sample.fields
             self._traps |= {(trap.column, trap.name): trap for trap in schema_traps(sample.fields)}
@@ -59,9 +59,9 @@ class Risks:
         if sample.op == "d" and sample.connector == _POSTGRESQL and sample.key and sample.before:
             others = [value for name, value in sample.before.items() if name not in sample.key]
             if is_lost_key(sample.key.values(), others):
-                self._said[_ZERO_KEY] = None
+                self._said[Risk(RiskName.ZERO_KEY)] = None
 
-    def told(self, nulls: Mapping[str, int], objects: Container[str]) -> list[str]:
+    def told(self, nulls: Mapping[str, int], objects: Container[str]) -> list[Risk]:
         """Return the risks, each once, with the columns that it is about.
 
         `nulls` are how many each column had: one of them proves that none is replaced by a default. `objects` are the
@@ -70,13 +70,13 @@ class Risks:
         traps = list(self._traps.values())
         if any(trap.name == NULL_OR_DEFAULT and nulls.get(trap.column) for trap in traps):
             traps = [trap for trap in traps if trap.name != NULL_OR_DEFAULT]
-        found: dict[str, list[str]] = {}
+        found: dict[RiskName, list[str]] = {}
         for trap in traps:
-            found.setdefault(trap.hint, []).append(trap.column)
+            found.setdefault(RiskName(trap.name), []).append(trap.column)
         large = [name for name in nulls if name in self._out_of_line or name in objects]
         if large:
-            found[_OUT_OF_LINE] = large
-        return [*self._said, *(f"{_shown(names)}: {text}" for text, names in found.items())]
+            found[RiskName.OUT_OF_LINE] = large
+        return [*self._said, *(Risk(name, tuple(columns)) for name, columns in found.items())]
 
 
 def _large(fields: Fields) -> Iterable[str]:
@@ -86,8 +86,3 @@ def _large(fields: Fields) -> Iterable[str]:
         listed = isinstance(inner, dict) and (inner.get("name") in _LISTED or inner.get("type") in _PLAIN_LISTED)
         if listed or field.get("name") == _OWN_SCALE:
             yield name
-
-
-def _shown(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return ", ".join(names[:_NAMES_SHOWN]) + more

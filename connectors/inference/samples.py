@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from connectors.formats.recognition import Recognizer
 from connectors.inference.base import Sample, SampledRecord, Sampler
+from connectors.inference.definitions import Definitions
 from connectors.inference.proposal import Proposal
 from connectors.inference.table import TableSamples
 
@@ -35,8 +36,13 @@ class Samples:
         *,
         format: str | None = None,  # noqa: A002 - what a spec calls it
         limits: SampleLimits | None = None,
+        definitions: Definitions | None = None,
     ) -> None:
-        """Have seen nothing; `samplers` are by format, `format` is that of all topics, None to recognise it."""
+        """Have seen nothing; `samplers` are by format, `format` is that of all topics, None to recognise it.
+
+        `definitions` are what schema-change topics say of tables.
+        """
+        self._definitions = definitions or Definitions()
         self._samplers, self._format, self._limits = samplers, format, limits or SampleLimits()
         self._recognizer = Recognizer()
         self._tables: dict[tuple[str, str, str], TableSamples] = {}
@@ -53,6 +59,10 @@ class Samples:
     def formats(self) -> dict[str, str | None]:
         """The format of each topic, None where no record says it, such as where all are heartbeats."""
         return self._recognizer.formats
+
+    def know(self, topic: str, format: str) -> None:  # noqa: A002 - what a spec calls it
+        """Take the format of one topic as told: none is recognised there."""
+        self._recognizer.formats[topic] = format
 
     def add(self, record: SampledRecord) -> None:
         """Look at a record; what is in it never raises."""
@@ -81,10 +91,16 @@ class Samples:
         if found is None:
             if len(self._tables) >= self._limits.tables_max:
                 return None
-            found = self._tables[identity] = TableSamples(sample.table, sampler.format)
+            definition = self._definitions.of(sample.origin, sample.table)
+            found = self._tables[identity] = TableSamples(sample.table, sampler.format, definition)
         if len(self._by_topic) < TOPICS_MAX:
             self._by_topic[place] = found
         return found
+
+    def absorb(self) -> None:
+        """Take into account what was added so far, and hold no record any longer."""
+        for table in self._tables.values():
+            table.absorb()
 
     def tables(self) -> list[Proposal]:
         """Return a proposal for each table of which a column was seen, in the order in which they came."""

@@ -13,12 +13,15 @@ from connectors.inference.base import Fields, Sample
 from connectors.inference.choice import Choice, Sure
 from connectors.inference.columns import ColumnSamples
 from connectors.inference.connect import column_of
+from connectors.inference.definitions import Definition
+from connectors.inference.event_times import event_time
 from connectors.inference.fitting import Way
 from connectors.inference.names import table_name
 from connectors.inference.proposal import Evidence, Proposal
 from connectors.inference.raw_values import RAW
 from connectors.inference.risks import Risks
 from connectors.inference.unavailable import Unavailable
+from schemas.risk import shown
 from schemas.table import COLUMNS_MAX, OWN_PREFIX, TableSpec
 from schemas.types import ColumnType, Kind
 
@@ -40,9 +43,9 @@ _unavailable = Unavailable(_placeholder)
 class TableSamples:
     """What was seen of one table."""
 
-    def __init__(self, source: str, format: str) -> None:  # noqa: A002 - what a spec calls it
-        """Have seen nothing."""
-        self._source, self._format = source, format
+    def __init__(self, source: str, format: str, definition: Definition | None = None) -> None:  # noqa: A002 - what a spec calls it
+        """Have seen nothing; `definition` is what a schema-change topic says of the table."""
+        self._source, self._format, self._definition = source, format, definition
         self._topics: dict[str, None] = {}
         self._sources: dict[str, None] = {}
         self._connectors: dict[str, None] = {}
@@ -56,6 +59,7 @@ class TableSamples:
         self._apart: frozenset[str] = frozenset()
         self._parts: frozenset[str] = frozenset()
         self._risks = Risks()
+        self._operations: Counter[str] = Counter()
         self._has_schema = False
         self._signals = True  # until a row is none
         self.records = 0
@@ -65,6 +69,7 @@ class TableSamples:
         self._topics[topic] = self._sources[sample.table] = self._connectors[sample.connector] = None
         self._dialects[sample.dialect] = None
         self.records += 1
+        self._operations[sample.op] += 1
         if self._signals:
             row, deleted = (sample.row, False) if sample.row is not None else (sample.before, True)
             self._signals = is_signal_row(row, deleted=deleted)
@@ -81,9 +86,10 @@ class TableSamples:
         self._pending.append(sample)
         self._pending_bytes += size_bytes
         if len(self._pending) >= _PORTION_ROWS or self._pending_bytes >= _PORTION_BYTES:
-            self._absorb()
+            self.absorb()
 
-    def _absorb(self) -> None:
+    def absorb(self) -> None:
+        """Take what was added so far into account, and hold it no longer."""
         pending, self._pending, self._pending_bytes = self._pending, [], 0
         start = 0
         for at in range(1, len(pending) + 1):  # runs with one schema
@@ -109,9 +115,11 @@ class TableSamples:
                 if len(self._columns) > COLUMNS_MAX:
                     continue
                 column = self._columns[name] = ColumnSamples(name, _placeholder, _unavailable)
+                if self._definition is not None and name in self._definition.columns:
+                    column.define(self._definition.columns[name])
             values = [row[name] for row in rows if name in row]
             if like.dialect in RAW:
-                column.absorb_raw(values, like.dialect, (like.types or {}).get(name))
+                column.absorb_raw(values, like.dialect, (like.types or {}).get(name), zoneless=True)
             else:
                 column.absorb(values, None if fields is None else fields.get(name))
             if counted:
@@ -119,10 +127,12 @@ class TableSamples:
 
     def proposal(self, taken: Container[str]) -> Proposal | None:
         """Return what is proposed, under a name that is not taken; None where no column was seen."""
-        self._absorb()
+        self.absorb()
         if not self._columns.keys() - set(self._key):  # deletes alone: their images name columns, but may hold zeros
             for sample in self._deleted:
                 self._take([dict.fromkeys(sample.before or ())], None, sample, counted=False)
+        if self._definition is not None and not self._keys:  # no record has a key
+            self._key = self._definition.key
         names = [name for name in self._columns if _speakable(name)][:COLUMNS_MAX]
         if not names:
             return None
@@ -157,7 +167,18 @@ class TableSamples:
             {name for name, one in evidence.items() if one.encoding == OWN_SCALE and "postgresql" in self._connectors},
         )
         return Proposal(
-            spec, self._source, connectors, self._has_schema, self.records, evidence, warnings, risks, self._signals
+            spec,
+            self._source,
+            connectors,
+            self._has_schema,
+            self.records,
+            evidence,
+            warnings,
+            risks,
+            self._signals,
+            is_defined=self._definition is not None,
+            operations=dict(self._operations),
+            event_time=event_time({name: column.type for name, column in columns.items()}),
         )
 
     def _usable_key(self, choices: dict[str, Choice]) -> list[str]:
@@ -172,20 +193,20 @@ class TableSamples:
     def _warnings(self, key: list[str]) -> list[str]:
         found = []
         if self._key and not key and not self._mixed:
-            found.append(f"the key {_shown(self._key)} cannot be one here: a list, or a name that cannot be read")
+            found.append(f"the key {shown(self._key)} cannot be one here: a list, or a name that cannot be read")
         if len(self._keys) > 1 and not self._mixed:
             others = "; ".join(
-                _shown(other) or "none" for other in list(self._keys)[:_NAMES_SHOWN] if other != self._key
+                shown(other) or "none" for other in list(self._keys)[:_NAMES_SHOWN] if other != self._key
             )
             found.append(f"keys of other columns were seen as well: {others}; the newest is proposed")
         if parts := sorted(self._parts):
             found.append(
-                f"{_shown(parts)}: updates say parts inside of them and not the rest, and are refused: set "
+                f"{shown(parts)}: updates say parts inside of them and not the rest, and are refused: set "
                 "capture.mode=change_streams_update_full, or make columns of what is inside by options.paths"
             )
         if len(self._sources) > 1:
             without = ", so no key is proposed" if self._mixed and self._key else ""
-            found.append(f"the topic holds several tables of the source{without}: {_shown(self._sources)}")
+            found.append(f"the topic holds several tables of the source{without}: {shown(self._sources)}")
         if left := [name for name in self._columns if not _speakable(name)]:
             found.append(f"{len(left)} columns are left out, whose names cannot be read or are ours")
         return found
@@ -209,10 +230,4 @@ def _by_warning(choices: dict[str, Choice]) -> list[str]:
     for name, choice in choices.items():
         if choice.warning:
             found.setdefault(choice.warning, []).append(name)
-    return [f"{_shown(names)}: {warning}" for warning, names in found.items()]
-
-
-def _shown(names: Any) -> str:
-    some = list(names)
-    more = f" and {len(some) - _NAMES_SHOWN} more" if len(some) > _NAMES_SHOWN else ""
-    return ", ".join(some[:_NAMES_SHOWN]) + more
+    return [f"{shown(names)}: {warning}" for warning, names in found.items()]

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
 from connectors.inference.choice import Sure
 from connectors.inference.proposal import Evidence, Proposal
+from schemas.risk import Risk
 
 _COMMENTED = frozenset({Sure.MEDIUM, Sure.LOW})
 
 
-def as_yaml(proposal: Proposal) -> str:
-    """Return the document of one table; what is a default is left out."""
+def as_yaml(proposal: Proposal, more: Iterable[Risk] = ()) -> str:
+    """Return the document of one table; what is a default is left out. `more` are risks that the spec itself shows."""
     spec = proposal.spec
+    risks = [*proposal.risks, *more]
     lines = [
         f"# {proposal.records} records of {_line(proposal.source)}: {_line(proposal.summary)}",
         *(f"# look at: {_line(warning)}" for warning in proposal.warnings),
-        *(f"# risk: {_line(risk)}" for risk in proposal.risks),
+        *(f"# {risk.level}: {_line(str(risk))} [{risk.name}]" for risk in risks),
+        *([f"# event time of a view may be: {_line(proposal.event_time)}"] if proposal.event_time else []),
         f"table: {_flow(spec.table)}",
         f"topics: {_flow(spec.topics)}",
         f"format: {_flow(spec.format)}",

@@ -15,9 +15,11 @@ from schemas.errors import ConfigurationError, RegistryUnavailable
 
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 PAUSES_SECONDS = (0.1, 0.3, 0.0)  # behind each attempt; then the stage waits, as it does for whatever is away
-OK, DENIED, BUSY = 200, 404, 500
+OK, DENIED, CONFLICT, UNFIT, BUSY = 200, 404, 409, 422, 500
 _TURNED_AWAY = (401, 403)
 _ACCEPT = "application/vnd.schemaregistry.v1+json, application/json;q=0.9, */*;q=0.5"
+
+_CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 
 
 class _TurnedAway(RegistryUnavailable):
@@ -26,7 +28,7 @@ class _TurnedAway(RegistryUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: the status 200 or 404, the body, and the kind of schema that a header names."""
+    """What came back: the status, the body, and the kind of schema that a header names."""
 
     status: int
     body: bytes
@@ -67,10 +69,21 @@ class Client:
         Raises:
             RegistryUnavailable: there is none after a few attempts at every address.
         """
+        return self._again_and_again("GET", path, None, (OK, DENIED))
+
+    def send(self, method: str, path: str, document: Any) -> Answer:
+        """Return the answer of 200, 404, 409 or 422 to a document; one that is sent twice must do what one does.
+
+        Raises:
+            RegistryUnavailable: there is none after a few attempts at every address.
+        """
+        return self._again_and_again(method, path, msgspec.json.encode(document), (OK, DENIED, CONFLICT, UNFIT))
+
+    def _again_and_again(self, method: str, path: str, body: bytes | None, known: tuple[int, ...]) -> Answer:
         begun, failure = time.monotonic(), None
         for pause in PAUSES_SECONDS:
             try:
-                return self._anywhere(path)
+                return self._anywhere(method, path, body, known)
             except _TurnedAway:  # the same name and password again would only lock somebody out
                 raise
             except RegistryUnavailable as exc:
@@ -85,23 +98,24 @@ class Client:
         """Close the connections."""
         self._pool.clear()
 
-    def _anywhere(self, path: str) -> Answer:
+    def _anywhere(self, method: str, path: str, body: bytes | None, known: tuple[int, ...]) -> Answer:
         failure: RegistryUnavailable | None = None
         for url in list(self.urls):
             try:
-                answer = self._ask(url, path)
+                answer = self._ask(url, method, path, body, known)
             except RegistryUnavailable as exc:
                 failure = failure or exc
                 continue
-            self.urls.sort(key=lambda known, first=url: known != first)  # type: ignore[misc]
+            self.urls.sort(key=lambda each, first=url: each != first)  # type: ignore[misc]
             return answer
         assert failure is not None, "a registry has an address"
         raise failure
 
-    def _ask(self, url: str, path: str) -> Answer:
+    def _ask(self, url: str, method: str, path: str, sent: bytes | None, known: tuple[int, ...]) -> Answer:
+        headers = self._headers if sent is None else {**self._headers, "Content-Type": _CONTENT_TYPE}
         try:
             response = self._pool.request(
-                "GET", url + path, headers=self._headers, redirect=False, preload_content=False
+                method, url + path, body=sent, headers=headers, redirect=False, preload_content=False
             )
             try:
                 body = response.read(ANSWER_BYTES_MAX + 1)
@@ -115,7 +129,7 @@ class Client:
                 f"the schema registry at {url} answers {status}: it does not know who asks",
                 hint="look at registry.username and password, or registry.token",
             )
-        if status not in (OK, DENIED):
+        if status not in known:
             raise strange(url, f"it answers {status}", busy=status >= BUSY)
         if len(body) > ANSWER_BYTES_MAX:
             raise strange(url, f"its answer is above {ANSWER_BYTES_MAX} bytes")

@@ -30,6 +30,23 @@ def _said(error: Exception) -> str:
 DRIVER = Driver((pymysql.err.OperationalError, pymysql.err.InterfaceError, OSError), pymysql.Error, _said)
 
 
+def connect(dsn: str) -> pymysql.connections.Connection[Any]:
+    """Return a connection that commits each statement; raises what `MySQLSession` does."""
+    try:
+        at = urlsplit(dsn)
+        host, port = at.hostname, at.port or _PORT
+    except ValueError:  # its text repeats part of the address
+        host, port = None, _PORT
+    if not host:
+        raise ConfigurationError("that is no address of a MySQL", hint="write mysql://user@host:3306/database")
+    password = unquote(at.password) if at.password is not None else os.environ.get("MYSQL_PWD", "")
+    with DRIVER.translated(hint="is the address right, and MYSQL_PWD set?"):
+        return pymysql.connect(
+            host=host, port=port, user=unquote(at.username or "root"), password=password, autocommit=True,
+            connect_timeout=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS, charset="utf8mb4",
+        )  # fmt: skip
+
+
 class MySQLSession:
     """A connection that commits each statement and may not write."""
 
@@ -40,19 +57,8 @@ class MySQLSession:
             SourceUnavailable: the server does not answer, or does not let this user in.
             ConfigurationError: `dsn` is no address.
         """
-        try:
-            at = urlsplit(dsn)
-            host, port = at.hostname, at.port or _PORT
-        except ValueError:  # its text repeats part of the address
-            host, port = None, _PORT
-        if not host:
-            raise ConfigurationError("that is no address of a MySQL", hint="write mysql://user@host:3306/database")
-        password = unquote(at.password) if at.password is not None else os.environ.get("MYSQL_PWD", "")
+        self._connection = connect(dsn)
         with DRIVER.translated(hint="is the address right, and MYSQL_PWD set?"):
-            self._connection = pymysql.connect(
-                host=host, port=port, user=unquote(at.username or "root"), password=password, autocommit=True,
-                connect_timeout=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS, charset="utf8mb4",
-            )  # fmt: skip
             for statement in _SESSION:
                 self.run(statement)
 
@@ -60,7 +66,8 @@ class MySQLSession:
         """Run one statement and return its rows; see `base.Session`."""
         with DRIVER.translated(), self._connection.cursor() as cursor:
             cursor.execute(query, list(parameters))
-            return cursor.fetchall()
+            rows: Sequence[Sequence[Any]] = cursor.fetchall()
+            return rows
 
     def moment(self) -> str:
         """Return the place in the binary log, such as `binlog.000003:1543`; empty for a user who may not know it."""

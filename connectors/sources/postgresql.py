@@ -32,6 +32,22 @@ def _said(error: Exception) -> str:
 DRIVER = Driver((psycopg.OperationalError,), psycopg.Error, _said)
 
 
+def connect(dsn: str, *, options: str = "", name: str = "headgate") -> psycopg.Connection:
+    """Return a connection that commits each statement; raises what `PostgresSession` does."""
+    try:
+        return psycopg.connect(
+            dsn, autocommit=True, connect_timeout=CONNECT_SECONDS, options=options, application_name=name
+        )
+    except psycopg.OperationalError as exc:
+        raise SourceUnavailable(
+            f"the source database: {_said(exc)}", hint="is the address right, and PGPASSWORD set?"
+        ) from exc
+    except psycopg.Error:  # its text repeats the address, and with it the password
+        raise ConfigurationError(
+            "that is no address of a PostgreSQL", hint="write postgresql://user@host:5432/database"
+        ) from None
+
+
 class PostgresSession:
     """A connection that commits each statement and may not write."""
 
@@ -42,19 +58,7 @@ class PostgresSession:
             SourceUnavailable: the server does not answer, or does not let this user in.
             ConfigurationError: `dsn` is no address.
         """
-        try:
-            self._connection = psycopg.connect(
-                dsn, autocommit=True, connect_timeout=CONNECT_SECONDS, options=_OPTIONS,
-                application_name="headgate verify",
-            )  # fmt: skip
-        except psycopg.OperationalError as exc:
-            raise SourceUnavailable(
-                f"the source database: {_said(exc)}", hint="is the address right, and PGPASSWORD set?"
-            ) from exc
-        except psycopg.Error:  # its text repeats the address, and with it the password
-            raise ConfigurationError(
-                "that is no address of a PostgreSQL", hint="write postgresql://user@host:5432/database"
-            ) from None
+        self._connection = connect(dsn, options=_OPTIONS, name="headgate verify")
 
     def run(self, query: str, parameters: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
         """Run one statement and return its rows; see `base.Session`."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.security import SecuritySettings, certificate_trouble, speaks_tls
 from connectors.transport.settings import ClientSettings
@@ -18,6 +18,7 @@ from schemas.errors import ConfigurationError, SourceUnavailable
 
 T = TypeVar("T")
 
+LOG_SECONDS = 2.0
 RIGHTS_HINT = "give this user the right to it: docs/operate.md lists what Headgate needs"
 _ADDRESSED = re.compile(r"^(?:\w+://)?(?P<where>[^/\s]+:\d+)/\S+: (?P<why>.*?)(?: \(after [^()]*\))?$", re.DOTALL)
 _CERTIFICATE_REFUSED = "certificate verify failed"
@@ -180,3 +181,12 @@ def _unanswered_hint(security: SecuritySettings) -> str:
     tls = "does its listener speak TLS" if security.tls else "does its listener want kafka.tls"
     sasl = "take SASL" if security.mechanism else "want kafka.sasl"
     return f"is the broker up, and its address right? {tls}, or {sasl}?"
+
+
+def log_of(consumer: Consumer, place: tuple[str, int]) -> tuple[int, int] | None:
+    """Return the first and the next offset of a log, None where the broker does not say."""
+    try:
+        log = consumer.get_watermark_offsets(TopicPartition(*place), timeout=LOG_SECONDS)
+    except KafkaException:
+        return None
+    return cast("tuple[int, int] | None", log)

@@ -139,13 +139,14 @@ def moved(assignment: Assignment, topic_id: str, offset: int) -> SourceMoved | N
             BELOW_LOG,
             f"{where}: offset {offset} was deleted before it was read, the log begins at {assignment.low}: "
             f"{assignment.low - offset} records are gone",
-            hint="`headgate tables resume TABLE --from earliest` goes on without them; or resync its tables",
+            hint="`headgate tables resume TABLE --from earliest` goes on without them; "
+            "or `headgate tables resync TABLE`",
         )
     if offset > assignment.high:
         return SourceMoved(
             ABOVE_LOG,
             f"{where}: offset {offset} lies beyond the log's end at {assignment.high}",
-            hint=f"the topic lost records or was made anew: {_ANEW}; or resync its tables",
+            hint=f"the topic lost records or was made anew: {_ANEW}; or `headgate tables resync TABLE`",
         )
     return None
 
@@ -155,7 +156,7 @@ def topic_made_anew(topic: str, known: str, found: str) -> SourceMoved:
     return SourceMoved(
         TOPIC_MADE_ANEW,
         f"{topic}: deleted and made anew (id {known} became {found})",
-        hint=f"{_ANEW}; or resync its tables, or take it out of their specs",
+        hint=f"{_ANEW}; or `headgate tables resync TABLE`, or take it out of their specs",
     )
 
 

@@ -12,6 +12,7 @@ from time import monotonic
 from connectors.transport.chunk import Assignment, Chunk, Run
 from connectors.transport.history import Decided, Keeps
 from connectors.transport.ladder import Ladder, OnPoison
+from connectors.transport.rates import LimitOf
 from schemas.errors import ConfigurationError, SourceMoved
 
 MIB = 1024 * 1024
@@ -38,6 +39,8 @@ class LaneSettings:
     book: Keeps | None = None  # what is kept of partitions that were begun, where the stage keeps it nowhere else
     decided: Decided | None = None  # what somebody decided about a topic that is not as it was
     goes_on: bool = False  # where a topic moved nobody has to decide: it is read from where its log begins, and said
+    loads: str = ""  # the lane of its partitions that are far behind, with the same step
+    limit_of: LimitOf | None = None  # those over it go there, too
     rereads: bool = False  # a decision moves also partitions that can be read on where they stand
     on_leaving: OnAssignments | None = None  # partitions are about to leave: finish or give up what was begun
     on_left: OnAssignments | None = None

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import groupby
 from operator import lt, methodcaller
+from typing import Any, cast
+
+from confluent_kafka import Message as Fetched
 
 from connectors.transport.chunk import Assignment, Message, Run
 from connectors.transport.commit_metadata import CommitMetadata
@@ -64,6 +68,7 @@ class Partition:
 
     __slots__ = (
         "assignment",
+        "brought_bytes",
         "budget",
         "commits",
         "committed",
@@ -74,6 +79,8 @@ class Partition:
         "fetch_position",
         "last_arrival",
         "last_timestamp",
+        "moved_at",
+        "moving_to",
         "paused",
         "position",
         "runs",
@@ -108,7 +115,10 @@ class Partition:
         self.last_arrival = now
         self.last_timestamp = -1
         self.delivered_at = 0.0  # when it last brought records
+        self.brought_bytes = 0  # since somebody last took them
         self.waits = False  # its lane takes records again, but its turn has not come
+        self.moving_to: str | None = None  # the lane that it changes to, once nothing of it is held
+        self.moved_at = float("-inf")
 
     @property
     def key(self) -> tuple[str, int]:
@@ -134,6 +144,16 @@ class Partition:
     def drained(self) -> bool:
         """No run of it is begun and unfinished."""
         return all(run.begun_at is None or run.lost for run in self.runs)
+
+    @property
+    def holds_nothing(self) -> bool:
+        """No record of it fills its lane: each that came is durable, copied into a buffer, or lost."""
+        return not any(run.credit_bytes for run in self.runs)
+
+    def change_lane(self, lane: str, budget: Budget) -> None:
+        """Fill another lane with what comes from here on."""
+        assert self.holds_nothing, f"{self.key} changes its lane while records of it are in work"
+        self.assignment.lane, self.budget, self.moving_to = lane, budget, None
 
     def start(self, offset: int) -> None:
         """Begin, or begin anew, at `offset`: window and order check start there, unfinished runs are lost."""
@@ -182,10 +202,16 @@ class Partition:
         self.position = run.next
         self.runs.append(run)
         self.budget.charge(run)
+        self.brought_bytes += run.nbytes
         self.last_arrival = self.delivered_at = now
         kind, at = messages[-1].timestamp()
         self.last_timestamp = at if kind else -1
         return run
+
+    def take_brought_bytes(self) -> int:
+        """Return how many bytes came since this was last asked."""
+        brought, self.brought_bytes = self.brought_bytes, 0
+        return brought
 
     def clear(self, asked_at: float) -> bool:
         """End a doubt that arose before the topic's id was asked for, and found unchanged; tell whether one ended."""
@@ -266,3 +292,12 @@ class Partition:
         self.budget.give_back(run)
         if not run.lost:
             run.release()
+
+
+def by_partition(messages: list[Any]) -> dict[tuple[str, int], list[Any]]:
+    """Return the messages of each partition, in order; they come in blocks, so blocks are what is looped over."""
+    found: dict[tuple[str, int], list[Any]] = {}
+    for number, same_number in groupby(messages, Fetched.partition):
+        for topic, block in groupby(same_number, Fetched.topic):
+            found.setdefault((cast("str", topic), cast("int", number)), []).extend(block)
+    return found

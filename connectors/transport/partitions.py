@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.transport.chunk import Assignment, Run
-from connectors.transport.hearing import is_refusal
+from connectors.transport.hearing import is_refusal, log_of
 from connectors.transport.history import lacks_only_a_marker, moved, out_of_range
 from connectors.transport.lifeline import Brokers, fetchers
-from connectors.transport.partition import Budget, Partition, Status
+from connectors.transport.loads import Loads
+from connectors.transport.partition import Budget, Partition, Status, by_partition
+from connectors.transport.rates import LimitOf
 from connectors.transport.routes import Routes
 from connectors.transport.turns import Turns
 from schemas.errors import HeadgateError, SourceMoved, TransportFatal
@@ -33,7 +35,6 @@ _BRIEF_SECONDS_ALL = 4.0  # all are: nobody waits for us but a rebalance, and a 
 # An assigned partition is paused there until its start is known. Not a number: the client may ask for it before the
 # pause, and gives a partition up, for good, whose log begins above it.
 _PLACEHOLDER = OFFSET_BEGINNING
-_ANSWER_SECONDS = 2.0
 _NO_ROOM = 64 * 1024
 
 
@@ -54,6 +55,7 @@ class Partitions:
         self._incremental = incremental
         self._by_key: dict[Key, Partition] = {}
         self._turns = Turns()
+        self._loads = Loads(self.budgets)
         self._full_since: float | None = None
         self._again_at: float | None = None  # a resume that failed is tried again
         self.brokers = Brokers()
@@ -62,11 +64,13 @@ class Partitions:
         self.troubled_at: float | None = None  # when a topic or broker last was in trouble
 
     def add_lane(
-        self, lane: str, bytes_max: int, *, commits: bool, transactional: bool = False, goes_on: bool = False
-    ) -> None:
+        self, lane: str, bytes_max: int, *, commits: bool, transactional: bool = False, goes_on: bool = False,
+        loads: str = "", limit_of: LimitOf | None = None,
+    ) -> None:  # fmt: skip
         """Let a lane hold so many bytes; the topics of a `transactional` one are written by transactions only.
 
-        One that `goes_on` is not held where a topic moved: the worker begins it anew.
+        One that `goes_on` is not held where a topic moved: the worker begins it anew. `loads` is the lane of those of
+        its partitions that are far behind, or over their limit.
         """
         self.budgets[lane] = Budget(lane, bytes_max)
         self.commits[lane] = commits
@@ -74,6 +78,8 @@ class Partitions:
             self.transactional.add(lane)
         if goes_on:
             self.going_on.add(lane)
+        if loads:
+            self._loads.pair(lane, loads, limit_of)
 
     def get(self, key: Key) -> Partition | None:
         """Return one partition, if it is ours."""
@@ -132,6 +138,7 @@ class Partitions:
             return None
         with self.lock:
             partition.start(offset)
+        self._loads.place(partition, assignment.high - offset)
         partition.status, partition.trouble = Status.RUNNING, None
         partition.doubted_at, partition.suspect = None, False
         partition.committed = assignment.start if assignment.committed is None else assignment.committed
@@ -197,7 +204,8 @@ class Partitions:
 
         Return what was kept back of them, in rounds with one run of a partition each.
         """
-        cleared = [each for topic in topics for each in self.of_topic(topic) if each.clear(asked_at)]
+        chosen = set(topics)
+        cleared = [each for each in self.all() if each.key[0] in chosen and each.clear(asked_at)]
         self.apply_pauses(consumer, cleared)
         rounds = zip_longest(*(each.take_withheld() for each in cleared))
         return [[run for run in some if run is not None] for some in rounds]
@@ -255,7 +263,7 @@ class Partitions:
         to fetch again.
         """
         for partition in partitions:
-            full = partition.budget.paused or partition.waits
+            full = partition.budget.paused or partition.waits or partition.moving_to is not None
             wanted = not partition.running or full or partition.key[0] in self.paused_topics
             if wanted and not partition.paused:
                 consumer.pause([TopicPartition(*partition.key)])
@@ -277,7 +285,7 @@ class Partitions:
             TransportFatal: retention took only the marker of the last transaction, so nothing is lost. The client seeks
                 no partition that it has given up; a new one begins behind the marker (resolve.py).
         """
-        log = _log_of(consumer, partition)
+        log = log_of(consumer, partition.key)
         if log is None:
             return out_of_range(partition.assignment, partition.position)
         if partition.assignment.lane in self.transactional and lacks_only_a_marker(partition.position, *log):
@@ -306,6 +314,12 @@ class Partitions:
         partition.last_arrival = monotonic()
         self.sought.add(partition.key)
 
+    def begin_moves(self, consumer: Consumer, now: float) -> None:
+        """Have partitions that are far behind, or no longer, leave their lane: once what a step has begun is done."""
+        moving = self._loads.begin(self.all(), now)
+        self.drop_unbegun(moving)
+        self.apply_pauses(consumer, moving)
+
     def undo_pauses(self, consumer: Consumer, partitions: Iterable[Partition]) -> None:
         """Resume at the client what is about to be unassigned: a pause would outlive it."""
         failpoint("rebalance.committed")
@@ -318,6 +332,7 @@ class Partitions:
 
         A pause throws away what was prefetched, so a lane that is full briefly is waited for instead.
         """
+        self.apply_pauses(consumer, self._loads.end(now))
         budgets = self.budgets.values()
         full = [budget for budget in budgets if budget.full and not budget.paused]
         changed = [budget for budget in budgets if budget.paused and budget.used <= budget.bytes_max // 2]
@@ -344,7 +359,7 @@ class Partitions:
         again = self._again_at is not None and now >= self._again_at
         if again:
             self._again_at = None
-        called = self._turns.next(now)
+        called = set(self._turns.next(now))
         if changed or again or called:
             self.apply_pauses(consumer, [e for e in self.all() if again or e.budget in changed or e in called])
 
@@ -378,21 +393,3 @@ class Partitions:
             partition = self._by_key.get((topic, at["partition"]))
             if partition is not None:
                 partition.fetch_position, partition.fetch_end = at["next_offset"], at["ls_offset"]
-
-
-def _log_of(consumer: Consumer, partition: Partition) -> tuple[int, int] | None:
-    """Return the first and the next offset of a log, None where the broker does not say."""
-    try:
-        log = consumer.get_watermark_offsets(TopicPartition(*partition.key), timeout=_ANSWER_SECONDS)
-    except KafkaException:
-        return None
-    return cast("tuple[int, int] | None", log)
-
-
-def by_partition(messages: list[Any]) -> dict[Key, list[Any]]:
-    """Return the messages of each partition, in order; they come in blocks, so blocks are what is looped over."""
-    found: dict[Key, list[Any]] = {}
-    for number, same_number in groupby(messages, Message.partition):
-        for topic, block in groupby(same_number, Message.topic):
-            found.setdefault((cast("str", topic), cast("int", number)), []).extend(block)
-    return found

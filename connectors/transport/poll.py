@@ -212,6 +212,7 @@ class PollThread(threading.Thread):
         if now >= self._due_housekeeping:
             self._due_housekeeping = now + _HOUSEKEEPING_SECONDS
             self.partitions.hear_ends(self.consumer)
+            self.partitions.begin_moves(self.consumer, now)
             self.refresh_group_metadata()
 
     def _cancel_commands(self) -> None:
@@ -281,8 +282,9 @@ class PollThread(threading.Thread):
                 self.hold([topic], topic_made_anew(topic, asked[topic], found[topic]))
         for runs in self.partitions.clear(self.consumer, [t for t in asked if found.get(t) == asked[t]], asked_at):
             self._hand_on(runs)
-        unknown = [each for topic in asked.keys() - found.keys() for each in self.partitions.of_topic(topic)]
-        self.partitions.suspect(self.consumer, [each for each in unknown if each.doubted_at is not None])
+        unknown = asked.keys() - found.keys()
+        doubted = [each for each in self.partitions.all() if each.key[0] in unknown and each.doubted_at is not None]
+        self.partitions.suspect(self.consumer, doubted)
 
     def fetch_again(self, partition: Partition) -> None:
         """Seek a silent partition to its own position."""

@@ -114,6 +114,21 @@ class Outbox:
         self.nbytes += total + overhead * len(records)
         self.touched.add((topic, partition))
 
+    def produce_each(
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[tuple[bytes | None, bytes]],
+        headers: Sequence[Headers],
+    ) -> None:
+        """Write the keys and values of `records` as `produce_all` does, each with headers of its own.
+
+        Raises:
+            RecordTooLarge: one is above `message_bytes_max`; those before it are in the outbox.
+        """
+        for (key, value), of_record in zip(records, headers, strict=True):
+            self.produce(topic, partition, key, value, of_record)
+
     def room(self, headers: Headers) -> int:
         """Return how many bytes key and value of a record with these headers may take together."""
         return self._bytes_max - RECORD_OVERHEAD_BYTES - _headers_bytes(headers)

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from connectors.transport.answers import translated
 from connectors.transport.chunk import Assignment, Run
 from connectors.transport.hearing import made
-from connectors.transport.partitions import by_partition
+from connectors.transport.partition import by_partition
 from connectors.transport.settings import KIB, MIB, ClientSettings
 from connectors.transport.transaction import Advance, offset_of
 from schemas.errors import SourceUnavailable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,27 @@ def scan(
         consumer.close()
 
 
-def _until(consumer: Consumer, topic: str, ends: dict[int, int], *, headers: bool) -> Iterator[Scanned]:
+def scan_between(
+    topic: str, client: ClientSettings, stretches: Mapping[int, tuple[int, int]], *, enough: Container[int] = ()
+) -> Iterator[Scanned]:
+    """Yield the committed records of partitions from a first offset up to, without, a second, with their headers.
+
+    A partition that is in `enough`, which may grow meanwhile, is read no further.
+
+    Raises what `scan` does.
+    """
+    ends = {number: end for number, (first, end) in stretches.items() if first < end}
+    consumer = _consumer(client)
+    try:
+        consumer.assign([TopicPartition(topic, number, stretches[number][0]) for number in ends])
+        yield from _until(consumer, topic, ends, headers=True, enough=enough)
+    finally:
+        consumer.close()
+
+
+def _until(
+    consumer: Consumer, topic: str, ends: dict[int, int], *, headers: bool, enough: Container[int] = ()
+) -> Iterator[Scanned]:
     """Read until every partition has passed its end, be it by a record or by the word that there is none left."""
     open_ends = dict(ends)
     heard = time.monotonic()
@@ -78,6 +98,10 @@ def _until(consumer: Consumer, topic: str, ends: dict[int, int], *, headers: boo
                 open_ends.pop(partition, None)
             elif not error.retriable() and error.code() > 0 and error.code() != OF_NO_GROUP:
                 raise translated(error, f"reading {topic}") from KafkaException(error)
+        if done := [number for number in open_ends if number in enough]:
+            consumer.incremental_unassign([TopicPartition(topic, number) for number in done])
+            for number in done:
+                del open_ends[number]
         if time.monotonic() - heard > SILENCE_SECONDS_MAX:
             raise SourceUnavailable(
                 f"{topic} brought nothing for {SILENCE_SECONDS_MAX:.0f} s", hint="does the broker still run?"

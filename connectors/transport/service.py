@@ -148,7 +148,7 @@ class ConsumerService(Service):
         self._routes.add(name, list(topics))
         ladder = Ladder(name, step, self, on_poison=settings.on_poison, report=self._tell)
         lane = self.lanes[name] = Lane(name, settings, ladder, self._partitions.lock)
-        kinds = {each: getattr(settings, each) for each in ("commits", "transactional", "goes_on")}
+        kinds = {each: getattr(settings, each) for each in ("commits", "transactional", "goes_on", "loads", "limit_of")}
         self._partitions.add_lane(name, settings.bytes_max, **kinds)
         channel = self._channels[name] = self.app.channel(maxsize=_CHANNEL_SIZE)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -42,6 +42,7 @@ _STABLE_SECONDS = 2.0
 _STABLE_SECONDS_APART = 0.5
 _AFTER_CREATION_SECONDS = 10.0  # right after its creation a topic may be unknown for 1 to 2 s
 _PAUSE_SECONDS = 0.1
+_ENTRIES_MAX = 5_000  # that one request adds to the metadata: Kafka refuses more than 10,000 (QuorumController)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +106,16 @@ class TopicAdmin:
                 found[name] = TopicDescription(name, topic_id, len(said.partitions))
         return found
 
+    def names(self) -> list[str]:
+        """Return the names of all topics that this user may see, sorted.
+
+        Raises:
+            SourceUnavailable: the broker does not answer.
+            ConfigurationError: it refuses to.
+        """
+        found = self._admin.ask(lambda c: c.list_topics(timeout=ANSWER_SECONDS)).topics
+        return sorted(name for name, said in found.items() if said.error is None)
+
     def config(self, topic: str) -> dict[str, str]:
         """Return the broker's settings of a topic."""
         resource = ConfigResource(ResourceType.TOPIC, topic)
@@ -130,7 +141,10 @@ class TopicAdmin:
         return topic in self.create_all({topic: settings})
 
     def create_all(self, wanted: Mapping[str, TopicSettings]) -> list[str]:
-        """Make topics in one request and return, once the broker knows them, those that were not there already."""
+        """Make topics, as many at once as a broker takes; return, once it knows them, those that were not there yet."""
+        return [name for some in in_requests(wanted) for name in self._create_some(some)]
+
+    def _create_some(self, wanted: Mapping[str, TopicSettings]) -> list[str]:
         asked = [
             NewTopic(name, each.partitions, each.replication_factor, config=each.config())
             for name, each in wanted.items()
@@ -197,9 +211,9 @@ class TopicAdmin:
         highs = self._offsets(asked, OffsetSpec.latest())
         return {key: (low, highs[key]) for key, low in lows.items() if key in highs}
 
-    def offsets_at(self, keys: Iterable[Key], at_ms: int) -> dict[Key, int]:
-        """Return the first offset of each log whose record is of `at_ms` or later; left out where there is none."""
-        found = self._offsets([TopicPartition(*key) for key in keys], OffsetSpec.for_timestamp(at_ms))
+    def offsets_at(self, keys: Iterable[Key], timestamp_ms: int) -> dict[Key, int]:
+        """Return the first offset of each log that was written at a time or later; those without one are left out."""
+        found = self._offsets([TopicPartition(*key) for key in keys], OffsetSpec.for_timestamp(timestamp_ms))
         return {key: offset for key, offset in found.items() if offset >= 0}
 
     def _offsets(self, asked: Sequence[TopicPartition], spec: OffsetSpec) -> dict[Key, int]:
@@ -342,6 +356,21 @@ class EmbeddedTopics(TopicAdmin):
         finally:
             consumer.close()
         return found
+
+
+def in_requests(wanted: Mapping[str, TopicSettings]) -> Iterator[dict[str, TopicSettings]]:
+    """Yield topics that may be made together: a topic, a partition and a setting are each an entry for the broker."""
+    some: dict[str, TopicSettings] = {}
+    entries = 0
+    for name, each in wanted.items():
+        more = 1 + each.partitions + len(each.config())
+        if some and entries + more > _ENTRIES_MAX:
+            yield some
+            some, entries = {}, 0
+        some[name] = each
+        entries += more
+    if some:
+        yield some
 
 
 def topic_admin(client: ClientSettings, *, embedded: bool = False) -> TopicAdmin:

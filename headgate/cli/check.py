@@ -45,7 +45,8 @@ class Checked:
 def check(config: ConfigOption = DEFAULT_FILE, as_json: JsonOption = False) -> int:
     """Check the configuration, then every connection: Kafka, our topics, Redis, the lake, the destinations' names.
 
-    Nothing is made or changed. Of our topics it tells where retention or cleanup loses something.
+    Nothing is made or changed. Of our topics it tells where retention or cleanup loses something, of masks whether
+    their secrets can be read.
     """
     settings = load_config(config, os.environ)
     results = [Checked("configuration", ok=True, seconds=0.0, seen=str(config))]
@@ -65,6 +66,7 @@ def checks(settings: Config) -> list[tuple[str, Callable[[], str]]]:
     return [
         ("kafka", lambda: _kafka(settings)),
         ("topics", lambda: _topics(settings)),
+        ("masks", lambda: _masks(settings)),
         ("redis", lambda: asyncio.run(_redis(settings))),
         ("lake", lambda: _lake(settings)),
         *(
@@ -111,6 +113,24 @@ def _topics(settings: Config) -> str:
         alter = f"kafka-configs.sh --alter --topic {topic} --add-config {mended(own_topic(settings, topic), whys)}"
         raise ConfigurationError("; ".join(told), hint=f"alter them: {alter}; docs/topics.md says what each must have")
     return f"{looked_at} of our topics looked at: retention and cleanup lose nothing"
+
+
+def _masks(settings: Config) -> str:
+    from streams.mask_keys import mask_keys_of
+
+    keys = mask_keys_of(settings.masks)
+    for name in keys.names:
+        keys.secret(name)
+        keys.ciphers(name)
+    try:
+        tables = _tables(settings)
+    except SourceUnavailable:  # which has a line of its own
+        return f"{len(keys.names)} keys can be read; the tables were not looked at"
+    masked = [entry for name in sorted(tables) if (entry := tables.unmasked(name)).spec.is_masked]
+    stops = [stop for entry in masked if (stop := keys.stop_of(entry)) is not None]
+    if stops:
+        raise ConfigurationError("; ".join(stop.message for stop in stops[:LEFT_SHOWN]), hint=stops[0].hint)
+    return f"{len(keys.names)} keys can be read; {len(masked)} tables have masks"
 
 
 async def _redis(settings: Config) -> str:

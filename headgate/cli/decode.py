@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from headgate.cli.codes import ExitCode, epilog
-from headgate.cli.inferring import AUTO, propose, recognized
+from headgate.cli.inferring import AUTO, propose, recognized, schemas_of_file
 from headgate.cli.printing import say
 from headgate.cli.records import Records, opened
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, load_config
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from schemas.config import Config, LimitsConfig
     from schemas.table import TableSpec
     from streams.final_rows import FinalRows
+    from streams.mask_keys import MaskKeys
 
 EPILOG = epilog(
     [
@@ -76,8 +77,8 @@ def decode(
 
     A line has origin, kind (change, tombstone, transaction, heartbeat, schema, signal, notification, message,
     truncate, where its table ignores it, or quarantine), table, the change as subscribers get it, and what is wrong.
-    With --rows it is a row of a table instead: table, key, row. Both hold the values of rows. Without --spec the
-    records themselves say what their tables are.
+    With --rows it is a row of a table instead: table, key, row. Both hold the values of rows, behind the masks of their
+    specs. Without --spec the records themselves say what their tables are.
     """
     if (file is None) == (topic is None):
         raise typer.BadParameter("name a FILE or a --topic: one of them")
@@ -100,7 +101,8 @@ def decode(
                 return _print_specs(proposals, table)
             shown = [proposal.spec for proposal in proposals if rows or not proposal.signals]
             specs = {spec.table: spec for spec in shown}
-        return _print(records, specs, _limits(settings), known, table=table, rows=rows)
+        keys = _mask_keys(specs, settings, config)
+        return _print(records, specs, _limits(settings), known, table=table, rows=rows, keys=keys)
 
 
 def _print(
@@ -111,11 +113,12 @@ def _print(
     *,
     table: str | None,
     rows: bool,
+    keys: MaskKeys | None,
 ) -> int:
     """Print each record, or at last the rows; return the exit code."""
     from streams.looked import QUARANTINE, Looker
 
-    looker = Looker(specs, limits, schemas, past_stops=rows)
+    looker = Looker(specs, limits, schemas, past_stops=rows, mask_keys=keys)
     final, counts = _final(specs, table), Counter[str]()
     encode, write = msgspec.json.encode, sys.stdout.buffer.write
     for record in records():
@@ -163,7 +166,8 @@ def _registered(settings: Config, topic: str) -> dict[str, TableSpec]:
     from streams.registration import load_tables
     from streams.tables import TableDirectory
 
-    specs = {name: entry.spec for name, entry in load_tables(settings).items()}
+    tables = load_tables(settings)
+    specs = {name: tables.unmasked(name).spec for name in tables}
     try:
         known = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()}).of_topic(topic)
     except HeadgateError:  # two tables read it: each record says so
@@ -172,41 +176,10 @@ def _registered(settings: Config, topic: str) -> dict[str, TableSpec]:
 
 
 def _written(paths: list[Path]) -> dict[str, TableSpec]:
-    """Return the specs of files and folders."""
-    from streams.apply import read_specs
+    """Return the specs of files, which may hold several documents, and of folders."""
+    from streams.specs import read_given
 
-    found: dict[str, TableSpec] = {}
-    for path in paths:
-        some = read_specs(path) if path.is_dir() else _of_file(path)
-        if twice := sorted(found.keys() & some.keys()):
-            raise ConfigurationError(f"{path}: table {twice[0]} stands in another file as well", hint="name it once")
-        found |= some
-    return found
-
-
-def _of_file(path: Path) -> dict[str, TableSpec]:
-    """Return the specs of a file, which may hold several documents, as `--print-spec` prints them."""
-    from schemas.document import read_document
-    from schemas.table import TableSpec
-    from streams.apply import read_spec
-
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (UnicodeDecodeError, OSError):
-        lines = []
-    starts = [number for number, line in enumerate(lines) if line.rstrip() == "---"]
-    if not starts:
-        one = read_spec(path)
-        return {one.table: one}
-    found: dict[str, TableSpec] = {}
-    for start, end in zip([-1, *starts], [*starts, len(lines)], strict=True):
-        if any(line.strip() and not line.startswith("#") for line in lines[start + 1 : end]):
-            text = "\n" * (start + 1) + "\n".join(lines[start + 1 : end])  # errors name the lines of the file
-            spec = read_document(text, TableSpec, name=str(path))
-            if spec.table in found:
-                raise ConfigurationError(f"{path}: table {spec.table} stands there twice", hint="name it once")
-            found[spec.table] = spec
-    return found
+    return dict(read_given(paths))
 
 
 def _in_format(specs: dict[str, TableSpec], name: str) -> dict[str, TableSpec]:
@@ -234,19 +207,26 @@ def _schemas(file: Path | None, specs: dict[str, TableSpec], settings: Config | 
     """Return the schemas of a file, else of the registry; the configuration is read only if a table needs one."""
     from connectors.formats import Asking, format_of
     from connectors.registry import registry_of
-    from connectors.registry.known import read_schemas
 
     if file is not None:
-        try:
-            return read_schemas(file.read_text(), name=str(file))
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigurationError(f"{file}: cannot be read", hint="name a file of ids and Avro schemas") from exc
+        return schemas_of_file(file)
     if settings is None and any(isinstance(format_of(spec.format), Asking) for spec in specs.values()):
         settings = load_config(config, os.environ)
     return None if settings is None else registry_of(settings.registry)
 
 
+def _mask_keys(specs: dict[str, TableSpec], settings: Config | None, config: Path) -> MaskKeys | None:
+    """Return the keys of masks; the configuration is read only if a table needs one."""
+    from schemas.masked import keys_of
+    from streams.mask_keys import mask_keys_of
+
+    if settings is None and any(map(keys_of, specs.values())):
+        settings = load_config(config, os.environ)
+    return None if settings is None else mask_keys_of(settings.masks)
+
+
 def _final(specs: dict[str, TableSpec], table: str | None) -> dict[str | None, FinalRows]:
+    from schemas.masked import masked_spec
     from streams.final_rows import FinalRows
 
-    return {name: FinalRows(spec) for name, spec in specs.items() if spec.key and table in {None, name}}
+    return {name: FinalRows(masked_spec(spec)) for name, spec in specs.items() if spec.key and table in {None, name}}

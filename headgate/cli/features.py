@@ -75,9 +75,7 @@ def get(
         for name, standing in pending:
             say(f"PENDING: view {name} is being filled, {progress(standing)}")
         for name in [view.view.view for view, found in rows if found.sweeping]:
-            say(
-                f"SWEEPING: view {name}: its table was truncated, rows of before are still being deleted, none is shown"
-            )
+            say(f"SWEEPING: view {name}: rows below a floor are still being deleted, none is shown")
     if all(found.row is None for _, found in rows):
         hint = "its view is being filled, ask again later" if pending else "it was never seen, or its row was deleted"
         say(f"error: no {entity} {identity} in Redis\nhint: {hint}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headgate.cli.printing import say, shown
@@ -68,6 +69,20 @@ def recognized(records: Records, specs: Mapping[str, TableSpec]) -> dict[str, Ta
         say(shown(f"{table}: {formats[0]}"))
         found[table] = spec.model_copy(update={"format": formats[0]})
     return found
+
+
+def schemas_of_file(file: Path) -> Schemas:
+    """Return the schemas of a file of ids and schemas.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is none.
+    """
+    from connectors.registry.known import read_schemas
+
+    try:
+        return read_schemas(file.read_text(), name=str(file))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{file}: cannot be read", hint="name a file of ids and Avro schemas") from exc
 
 
 def _way_out(format_name: str) -> str:

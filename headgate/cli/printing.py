@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from schemas import shown as texts
+
 WIDTH_UNSEEN = 160  # columns of a table that goes to a file or a pipe
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
 
 def console() -> Console:
@@ -23,7 +23,7 @@ def console() -> Console:
 
 def print_json(value: Any) -> None:
     """Print one JSON document; what JSON has no form for, such as a date, is written as text."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(texts.shown_json(json.dumps(value, indent=2, ensure_ascii=False, default=str)) + "\n")
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
@@ -38,12 +38,15 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, title
 
 def shown(cell: Any) -> str:
     """Return a value's text, without what a terminal obeys: rows come from anywhere."""
-    return "–" if cell is None else _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", str(cell))
+    return "–" if cell is None else texts.shown(str(cell))
 
 
 def say(text: str) -> None:
-    """Print one line for people on stderr, where it does not mix with what is printed for scripts."""
-    sys.stderr.write(text + "\n")
+    """Print one line for people on stderr, where it does not mix with what is printed for scripts.
+
+    A control character in it is shown by its number: names in errors come from files and records.
+    """
+    sys.stderr.write(shown(text) + "\n")
     sys.stderr.flush()
 
 

@@ -140,7 +140,8 @@ def show(
 ) -> int:
     """Show why one record is in quarantine; its contents only when asked for, since they may be personal."""
     wanted, all_of_them = (topic, partition, offset), wanted_of(None, None, None, None)
-    every = entries(load_config(config, os.environ), all_of_them)
+    settings = load_config(config, os.environ)
+    every = entries(settings, all_of_them)
     found = [held for held in every if _place(held.entry) == wanted]
     if row is not None:
         found = [held for held in found if row == (held.entry.row or 0)]
@@ -150,7 +151,7 @@ def show(
             f"{topic} {partition} {offset} is not in quarantine",
             hint="`headgate quarantine list` shows what is",
         )
-    entry = found[-1].entry
+    entry = found[-1].entry if not with_bytes else _opened(settings, found[-1].entry)
     document = describe(found[-1]) | {"times": len(found)}
     if as_json:
         print_json(
@@ -290,6 +291,25 @@ def describe(held: Held) -> dict[str, Any]:
         "redriven": None if entry.redriven is None else list(entry.redriven),
         "state": held.became,
     }
+
+
+def _opened(settings: Config, entry: Quarantined) -> Quarantined:
+    """Return an entry of a table with masks with the own bytes of its record.
+
+    Raises:
+        TableStopped: they are sealed, and the configuration has no key that opens them.
+    """
+    from streams.mask_keys import MISSING, mask_keys_of
+    from streams.sealing import Sealing
+
+    opened = Sealing(mask_keys_of(settings.masks)).opened(entry)
+    if opened.sealed:
+        raise TableStopped(
+            MISSING,
+            "the original bytes are sealed with a mask key that is not there",
+            hint="`headgate masks keys` shows which there are; name it under masks.keys",
+        )
+    return opened
 
 
 def _place(entry: Quarantined) -> tuple[str, int, int]:

@@ -24,6 +24,7 @@ EPILOG = epilog(
     [
         "headgate run",
         "headgate run --apply tables/ --workers normalize=2",
+        "headgate run --apply tables/ --env prod",
         "headgate run --stage lake            # one worker, for systemd or Kubernetes",
     ],
     {
@@ -56,6 +57,9 @@ def run(
     apply: Annotated[
         Path | None, typer.Option(metavar="DIR", help="First apply the table specs of this folder.")
     ] = None,
+    env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With the overlay of this environment, DIR/env/NAME.yaml.")
+    ] = None,
 ) -> int:
     """Run the stages until SIGTERM or Ctrl-C: one process each, started again when it dies."""
     from headgate.slot import default_instance
@@ -66,10 +70,12 @@ def run(
         raise typer.BadParameter("--workers is for all stages; start --stage once per worker")
     if instance and not re.fullmatch(_INSTANCE, instance):
         raise typer.BadParameter("--instance takes letters, digits, dots, dashes and underscores, 60 at most")
+    if env is not None and apply is None:
+        raise typer.BadParameter("--env goes with --apply")
     settings = load_config(config, os.environ)
     _known_stage(settings, stage)
     if apply is not None:
-        _apply(settings, apply)
+        _apply(settings, apply, env)
     if stage is not None:
         return _run_worker(settings, stage, slot, instance or default_instance())
     return _supervise(settings, config, instance or default_instance(), worker_counts(settings, workers or []))
@@ -101,12 +107,12 @@ def _known_stage(settings: Config, stage: str | None) -> None:
         raise typer.BadParameter(f"no stage {stage!r} here; there are {', '.join(names)}")
 
 
-def _apply(settings: Config, folder: Path) -> None:
+def _apply(settings: Config, folder: Path, env: str | None) -> None:
     from streams.apply import apply_folder
     from streams.patience import telling_soon
 
     with telling_soon(lambda: say(f"waiting for Kafka at {settings.kafka.bootstrap}")):
-        changes = apply_folder(settings, folder)
+        changes = apply_folder(settings, folder, env=env)
     for change in changes:
         say(f"table {change.table}: {change.action}")
 

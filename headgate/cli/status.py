@@ -180,9 +180,20 @@ def _state_of(row: Mapping[str, Any]) -> Text:
         return Text(f"paused: {shown(row['paused'])}{shown(parked)}", style="red")
     if pending := row["pending"]:
         return Text(shown(f"pending: {pending['done']} of {pending['total']}"), style="yellow")
+    if row["resync"]:
+        return Text(shown(resync_said(row["resync"])), style="yellow")
     if row["sweeping"]:
-        return Text("sweeping: its table was truncated", style="yellow")
+        return Text("sweeping: rows below a floor are on their way out", style="yellow")
     return Text("runs")
+
+
+def resync_said(progress: Mapping[str, Any]) -> str:
+    """Return how far a resync is, in a line."""
+    said = f"resyncing to epoch {progress['epoch']}: {progress['rows']} rows of the snapshot"
+    begun, of = progress["begun"], progress["partitions"]
+    if progress["snapshot"] == "open":
+        return f"{said}, its end was not seen; {begun} of {of} partitions have begun"
+    return f"{said}, its end is known; {progress['left']} of {of} partitions are still to be read"
 
 
 def _plain(cells: Sequence[Any]) -> list[Text]:

@@ -50,7 +50,7 @@ def list_tables(config: ConfigOption = DEFAULT_FILE, as_json: JsonOption = False
     from streams.registration import load_tables
 
     tables = load_tables(load_config(config, os.environ))
-    rows = [describe(entry) for _, entry in sorted(tables.items())]
+    rows = [describe(tables.unmasked(table)) for table in sorted(tables)]
     for table, error in sorted(tables.unreadable.items()):
         say(f"error: {table}: {error.message}\nhint: {error.hint}")
     if as_json:
@@ -167,8 +167,7 @@ def refuse_resync(table: str, reason: str) -> None:
         raise TableStopped(
             short,
             f"{table} stays paused: {reason}",
-            hint="its source is not what was read before, so it needs a resync, which comes in a later version; "
-            "until then apply it under another table name",
+            hint=f"its source is not what was read before: `headgate tables resync {table}` takes its rows anew",
         )
 
 
@@ -214,7 +213,7 @@ def entry_of(settings: Config, table: str) -> TableEntry:
         TableStopped: there is no such table; the hint has the nearest name.
         ConfigurationError: its entry cannot be read.
     """
-    return tables_with(settings, table)[table]
+    return tables_with(settings, table).unmasked(table)
 
 
 def registered_entry_of(settings: Config, table: str) -> TableEntry:

@@ -84,7 +84,7 @@ def replay_table(
     """
     settings = load_config(config, os.environ)
     tables = tables_with(settings, table)
-    entry, registered = tables[table], tables.registered[table]
+    entry, registered = tables.unmasked(table), tables.registered[table]
     if cancel:
         return _cancel(settings, registered)
     if entry.paused is not None:

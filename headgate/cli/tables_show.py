@@ -31,8 +31,12 @@ def show_table(table: TableArgument, config: ConfigOption = DEFAULT_FILE, as_jso
     if as_json:
         print_json({**describe(entry), "columns": rows})
         return
-    headings = ["column", "type", "encoding", "registered", "sent as", "since"]
-    print_table(headings, [list({**row, "sent_as": ", ".join(row["sent_as"]) or None}.values()) for row in rows])
+    headings = {"column": "column", "type": "type", "encoding": "encoding", "registered": "registered"}
+    headings |= {"sent_as": "sent as", "since": "since"}
+    if any("mask" in row for row in rows):
+        headings |= {"mask": "mask", "written": "written"}
+    lines = [{**row, "sent_as": ", ".join(row["sent_as"]) or None} for row in rows]
+    print_table(list(headings.values()), [[line.get(name) for name in headings] for line in lines])
     if any(row["since"] is not None for row in rows):
         say(f"version {entry.schema_version}; `headgate tables export {table}` prints the spec with what was found")
 
@@ -44,8 +48,21 @@ def export_table(table: TableArgument, config: ConfigOption = DEFAULT_FILE) -> N
 
 
 def columns_of(entry: TableEntry) -> list[dict[str, Any]]:
-    """Return what `tables show` says of each column; `registered` is its type in the spec that was applied."""
+    """Return what `tables show` says of each column; `registered` is its type in the spec that was applied.
+
+    Of a masked one it says the mask, and the type that is written (None: the column is not).
+    """
     from schemas.evolution import EvolvedEntry
+    from schemas.mask import masked_type
+    from schemas.masked import masks_of
+
+    masks = masks_of(entry.spec)
+
+    def behind(name: str) -> dict[str, Any]:
+        if name not in masks:
+            return {}
+        left = masked_type(entry.spec.columns[name].type, masks[name])
+        return {"mask": masks[name].how, "written": None if left is None else str(left)}
 
     registered, since = (entry.registered, entry.since) if isinstance(entry, EvolvedEntry) else (entry, {})
     known = registered.spec.columns
@@ -57,19 +74,21 @@ def columns_of(entry: TableEntry) -> list[dict[str, Any]]:
             "registered": str(known[name].type) if name in known else None,
             "sent_as": column.sent_as,
             "since": since.get(name),
+            **behind(name),
         }
         for name, column in entry.spec.columns.items()
     ]
 
 
 def as_yaml(entry: TableEntry) -> str:
-    """Return a spec as people write it: without defaults, and without the views that rules make for themselves."""
+    """Return a spec as people write it: without defaults, and without views that were not written but made."""
     import yaml
 
+    from schemas.output import latest_view_name
     from schemas.table import own_view_name
 
     spec = entry.spec
-    own = {own_view_name(spec.table, rule.rule) for rule in spec.rules}
+    own = {latest_view_name(spec.table), *(own_view_name(spec, rule.rule) for rule in spec.rules)}
     document = spec.model_copy(update={"features": [view for view in spec.features if view.view not in own]})
     content = document.model_dump(mode="json", exclude_defaults=True)
     content["columns"] = {

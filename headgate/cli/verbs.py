@@ -7,17 +7,24 @@ import typer
 from headgate.cli import (
     alerts,
     check,
+    contract,
     decode,
     demo,
     features,
     lake,
+    masks,
     quarantine,
     quarantine_redrive,
     run,
     status,
     tables,
+    tables_backfill,
+    tables_infer,
+    tables_lint,
     tables_replay,
+    tables_resync,
     tables_show,
+    tenants,
     verify,
     version,
     views,
@@ -37,18 +44,31 @@ app.command("run", short_help="Run the stages.", epilog=run.EPILOG)(run.run)
 app.command("check", short_help="Check configuration and connections.", epilog=check.EPILOG)(check.check)
 app.command("status", short_help="Show the workers of all machines.", epilog=status.EPILOG)(status.status)
 app.add_typer(tables.app, name="tables")
+app.add_typer(contract.app, name="contract")
+app.add_typer(tenants.app, name="tenants")
 app.command("decode", short_help="Show what records become.", epilog=decode.EPILOG)(decode.decode)
 features.app.command("rebuild", short_help="Fill a table's views again.", epilog=views.REBUILD_EPILOG)(views.rebuild)
 features.app.command("forget", short_help="Clear what a removed view left.", epilog=views.FORGET_EPILOG)(views.forget)
 app.add_typer(features.app, name="features")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(lake.app, name="lake")
+tables.app.command("infer", short_help="Propose specs from what flows.", epilog=tables_infer.EPILOG)(
+    tables_infer.infer_tables
+)
+tables.app.command("lint", short_help="Say what is risky in specs.", epilog=tables_lint.EPILOG)(tables_lint.lint_tables)
+tables.app.command("show", epilog=tables_show.SHOW_EPILOG)(tables_show.show_table)
+tables.app.command("export", epilog=tables_show.EXPORT_EPILOG)(tables_show.export_table)
+tables.app.command("backfill", short_help="Have rows of a table read again.", epilog=tables_backfill.EPILOG)(
+    tables_backfill.backfill_table
+)
+tables.app.command("resync", short_help="Take a table's rows anew.", epilog=tables_resync.EPILOG)(
+    tables_resync.resync_table
+)
 tables.app.command("replay", short_help="Read a table's records again.", epilog=tables_replay.EPILOG)(
     tables_replay.replay_table
 )
-tables.app.command("show", epilog=tables_show.SHOW_EPILOG)(tables_show.show_table)
-tables.app.command("export", epilog=tables_show.EXPORT_EPILOG)(tables_show.export_table)
 quarantine.app.command("redrive", epilog=quarantine_redrive.EPILOG)(quarantine_redrive.redrive_records)
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(masks.app, name="masks")
 app.command("verify", short_help="Compare a table with its source database.", epilog=verify.EPILOG)(verify.verify)
 app.command("version", short_help="Print the version.", epilog=version.EPILOG)(version.version)

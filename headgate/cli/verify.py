@@ -135,7 +135,7 @@ def _spec(settings: Config, table: str) -> TableSpec:
         raise TableStopped(
             "no_table", f"no table is called {table!r}", hint=f"there are {', '.join(sorted(tables)) or 'none'}"
         )
-    return tables[table].spec
+    return tables.unmasked(table).spec
 
 
 def _settling(settings: Config, spec: TableSpec) -> float:
@@ -174,7 +174,12 @@ def _notes(report: Report) -> list[str]:
     if any(finding.place == "source" for finding in report.findings):
         notes.append("where it says source, all places agree: the source has what no change event told")
     if report.not_compared:
-        notes.append(f"not compared, since the source has no text of them: {', '.join(report.not_compared)}")
+        notes.append(
+            "not compared, since the source has no text of them, or not the one that their mask was made of: "
+            f"{', '.join(report.not_compared)}"
+        )
+    if report.behind_masks:
+        notes.append(f"compared as their masks leave them: {', '.join(report.behind_masks)}")
     if report.unreadable:
         found = ", ".join(f"{name} ({count})" for name, count in sorted(report.unreadable.items()))
         notes.append(f"values of the source beyond the column's type were taken for null: {found}")

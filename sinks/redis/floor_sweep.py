@@ -98,8 +98,8 @@ class FloorSweep:
         cursor: bytes = b"0"
         while True:
             ((cursor, keys),) = await self._ask([("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_KEYS)])
-            if keys:
-                yield [self._place(key, kind) for key in keys]
+            if ours := self._layout.of_view(keys, kind, self._plan.id):
+                yield [self._place(key, kind) for key in ours]
             if cursor == b"0":
                 return
 

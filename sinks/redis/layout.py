@@ -6,8 +6,9 @@ all keys of one call are in one slot.
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 ROW = "f"  # latest values of a row that is its own entity: values and ledger in one hash
@@ -83,6 +84,23 @@ class Layout:
     def handovers(self, view: str, bucket: int) -> str:
         """Return the hash of what changes of keys still wait for, of a view in a bucket."""
         return f"{self.base(bucket)}{HANDOVERS}:{view}"
+
+    def bucket_patterns(self) -> list[str]:
+        """Return patterns, as Redis has them, of what keys of the buckets begin with, each of them once.
+
+        A star in the place of the number would read on over the text of an entity that holds `}:`.
+        """
+        digits = range(1, len(str(self.buckets - 1)) + 1)
+        return [f"{self.prefix}:{{b{'[0-9]' * many}}}:" for many in digits]
+
+    def of_view(self, keys: Iterable[bytes], kinds: str, view: str) -> list[bytes]:
+        """Return those of some keys, as SCAN found them, that are rows or entities of a view, given by its id.
+
+        A pattern of SCAN finds more: its star in the place of the bucket's number also reads over the text of an
+        entity of another view, which may be anything. `kinds` are letters.
+        """
+        begin = rf"{re.escape(self.prefix)}:\{{b[0-9]+\}}:[{kinds}]:{re.escape(view)}:"
+        return list(filter(re.compile(begin.encode()).match, keys))
 
 
 def entity_text(parts: Sequence[str]) -> str:

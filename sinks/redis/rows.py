@@ -22,7 +22,7 @@ from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
 from sinks.redis.event_order import check_event_time, event_order
 from sinks.redis.layout import ROW, SHARING_ROW, entity_text
-from sinks.redis.updates import about_view, forms_of
+from sinks.redis.updates import UPDATE_ROWS, about_view, forms_of, schema_block_bytes
 
 Row = tuple[Any, ...]
 
@@ -61,7 +61,9 @@ class ViewPlan:
         # Which of our columns a source's one is in: it can be a value and the event time.
         self.made_from = {name: [i for i, source in enumerate(sources) if source == name] for name in sources}
         self._shown = [reader_of(spec, name, position_of) for name in sources]
-        self._names_bytes = sum(2 * len(name.encode()) + 64 for name in self.columns)
+        # What a record has beside its row takes of the room that the row would have, by the bytes of each of its own.
+        beside = schema_block_bytes(spec, view) // UPDATE_ROWS
+        self._names_bytes = sum(2 * len(name.encode()) + 64 for name in self.columns) + beside
 
     @property
     def header(self) -> list[Any]:

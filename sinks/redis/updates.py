@@ -16,25 +16,39 @@ import msgspec
 from schemas.change import Operation, Origin
 from schemas.feature import View
 from schemas.feature_update import FeatureUpdate
+from schemas.output import latest_view_name
 from schemas.table import TableSpec
 from schemas.types import Kind
 
 UPDATE_OVERHEAD_BYTES = 4_096  # what an update has beside what its row has
 UPDATE_ROWS = 12  # a row's bytes twice, before and after, each byte six in JSON at worst
+SCHEMA_COLUMN_BYTES = 512  # what a schema block says of a column at most, beside its name
 
 _PLAIN = {Kind.INT: "json", Kind.BOOLEAN: "json", Kind.LIST: "json", Kind.FLOAT: "number", Kind.DOUBLE: "number"}
 _NOT_NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})
 _encode = msgspec.json.encode
 
 
-class About(msgspec.Struct, gc=False):
-    """What the updates of a view say of it: columns as (name, how its texts become JSON)."""
+class Latest(msgspec.Struct, gc=False):
+    """What a latest topic's records are made by: whether with a schema block, the types of columns and of the key."""
+
+    schema: bool
+    columns: list[str]
+    key: list[str]
+
+
+class About(msgspec.Struct, gc=False, omit_defaults=True):
+    """What the updates of a view say of it: columns as (name, how its texts become JSON).
+
+    With `latest` they are the rows of the table's latest topic.
+    """
 
     view: str
     version: int
     table: str
     columns: list[tuple[str, str]]
     entity: list[tuple[str, str]]
+    latest: Latest | None = None
 
 
 class Cause(msgspec.Struct, array_like=True, gc=False):
@@ -56,11 +70,37 @@ class Entry(NamedTuple):
     payload: bytes
 
 
+class LatestRow(NamedTuple):
+    """A row as it is now: the text of its key, the change that made it so, and its texts by column.
+
+    A text is False where the row has none of a column; no list of texts: there is no row any more.
+    """
+
+    key: str
+    position: str
+    ts: str
+    texts: list[Any] | None
+    null: list[str]
+    unavailable: list[str]
+
+
+class LatestRows(NamedTuple):
+    """Rows of a table for its latest topic, in the order in which the ledger accepted them."""
+
+    about: About
+    about_text: str
+    rows: list[LatestRow]
+
+
 class Updates(NamedTuple):
-    """Updates of one view, in their order: of each the record's key, which is its entity's text, and its value."""
+    """Updates of one view, in their order: of each the record's key, which is its entity's text, and its value.
+
+    Of the view of a latest topic there are rows instead.
+    """
 
     view: str
     records: list[tuple[bytes, bytes]]
+    latest: LatestRows | None = None
 
 
 # What cmsgpack makes of a shown entity: texts of `.null` and `.unavailable`, then values; false is none.
@@ -76,7 +116,25 @@ _NO_NAMES: list[str] = []
 def about_view(spec: TableSpec, view: View) -> str:
     """Return what the updates of a view say of it, as a text of JSON."""
     columns, entity = (forms_of(spec, names) for names in (view.columns, _entity(spec, view)))
-    return _encode(About(view.view, view.version, spec.table, columns, entity)).decode()
+    latest = _latest(spec, view) if is_latest(spec, view) else None
+    return _encode(About(view.view, view.version, spec.table, columns, entity, latest)).decode()
+
+
+def is_latest(spec: TableSpec, view: View) -> bool:
+    """Say whether a view is the one that the table's latest topic is written from."""
+    return spec.output.latest and view.view == latest_view_name(spec.table)
+
+
+def schema_block_bytes(spec: TableSpec, view: View) -> int:
+    """Return what the schema blocks of a record of the latest topic take at most, beside its row."""
+    if not (is_latest(spec, view) and spec.output.latest_schema):
+        return 0
+    return sum(2 * len(name.encode()) + SCHEMA_COLUMN_BYTES for name in [*view.columns, *spec.key])
+
+
+def _latest(spec: TableSpec, view: View) -> Latest:
+    columns, key = ([str(spec.columns[name].type) for name in names] for names in (view.columns, spec.key))
+    return Latest(spec.output.latest_schema, columns, key)
 
 
 def forms_of(spec: TableSpec, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -86,8 +144,13 @@ def forms_of(spec: TableSpec, names: Sequence[str]) -> list[tuple[str, str]]:
 
 def columns_of_text(forms: Sequence[tuple[str, str]], text: str) -> dict[str, Any]:
     """Return the columns, given as `forms_of` has them, that an entity's or a row's text names."""
-    parts = [text] if len(forms) == 1 else [_unescaped(part) for part in text.split(":")]
-    return {name: _value(form, part) for (name, form), part in zip(forms, parts, strict=True)}
+    parts = parts_of_text(len(forms), text)
+    return {name: json_of_text(form, part) for (name, form), part in zip(forms, parts, strict=True)}
+
+
+def parts_of_text(count: int, text: str) -> list[str]:
+    """Return the texts of so many columns that an entity's or a row's text is made of."""
+    return [text] if count == 1 else [_unescaped(part) for part in text.split(":")]
 
 
 def _entity(spec: TableSpec, view: View) -> Sequence[str]:
@@ -129,7 +192,10 @@ def updates_of(entry: Entry) -> list[Updates]:
         found: list[Updates] = []
         for about, updates in groups:
             reader = _reader(about)
-            found.append(Updates(reader.view, reader.records(updates, entry.bucket, incarnation, number)))
+            if reader.about.latest is not None:
+                found.append(Updates(reader.view, [], LatestRows(reader.about, about, reader.rows(updates))))
+            else:
+                found.append(Updates(reader.view, reader.records(updates, entry.bucket, incarnation, number)))
             number += len(updates)
     except (msgspec.MsgspecError, IndexError, ValueError) as exc:
         raise ValueError(f"not an entry of ours: {type(exc).__name__}") from None  # its text may repeat a value
@@ -145,8 +211,7 @@ class _Reader:
     """Makes the updates of one view: bytes at once, since objects that wait cost the garbage collector."""
 
     def __init__(self, about: About) -> None:
-        self.view = about.view
-        self._about = about
+        self.view, self.about = about.view, about
         self._names = [name for name, _ in about.columns]
         self._forms = [(index, form) for index, (_, form) in enumerate(about.columns) if form != "text"]
         fields = {f"f{index}": name for index, name in enumerate(self._names)}
@@ -157,7 +222,7 @@ class _Reader:
     ) -> list[tuple[bytes, bytes]]:
         """Return key and value of each; `number` is that of the first."""
         found: list[tuple[bytes, bytes]] = []
-        view, version, table = self._about.view, self._about.version, self._about.table
+        view, version, table = self.about.view, self.about.version, self.about.table
         for number_here, (entity, text, before, after) in enumerate(updates, start=number):
             cause = _cause.decode(text)
             old, unavailable_before = self._features(before)
@@ -185,6 +250,18 @@ class _Reader:
             found.append((entity.encode(), _encode(update)))
         return found
 
+    def rows(self, updates: Sequence[_Written]) -> list[LatestRow]:
+        """Return what each row has become."""
+        found: list[LatestRow] = []
+        for key, text, _, after in updates:
+            cause = _cause.decode(text)
+            null, unavailable, *texts = (False, False) if isinstance(after, bool) else after
+            if texts and len(texts) != len(self._names):
+                raise ValueError("not a text for each column")
+            missing = [name for name in _names_in(unavailable) if not name.startswith(".")]
+            found.append(LatestRow(key, cause.position, cause.ts, texts or None, _names_in(null), missing))
+        return found
+
     def _features(self, shown: _Shown) -> tuple[Any, list[str]]:
         """Return values by column, None where the entity does not live, and the columns that are unavailable."""
         if isinstance(shown, bool):
@@ -194,23 +271,26 @@ class _Reader:
             raise ValueError("not a value for each column")
         for index, form in self._forms:
             if values[index] is not False:
-                values[index] = _value(form, str(values[index]))
+                values[index] = json_of_text(form, str(values[index]))
         if null is False and unavailable is False and False not in values:
             return self._row(*values), _NO_NAMES
-        nulls = _names.decode(null) if null else ()
+        nulls = _names_in(null)
         found = {
             name: None if value is False else value
             for name, value in zip(self._names, values, strict=True)
             if value is not False or name in nulls
         }
-        missing = _names.decode(unavailable) if unavailable else ()
-        return found, [name for name in missing if not name.startswith(".")]
+        return found, [name for name in _names_in(unavailable) if not name.startswith(".")]
 
     def _entity(self, text: str) -> dict[str, Any]:
-        return columns_of_text(self._about.entity, text)
+        return columns_of_text(self.about.entity, text)
 
 
-def _value(form: str, text: str) -> Any:
+def _names_in(text: Any) -> list[str]:
+    return _names.decode(text) if text else _NO_NAMES
+
+
+def json_of_text(form: str, text: str) -> Any:
     """Return a text of Redis as the contract has it: text, or the piece of JSON that it is."""
     if form == "text" or (form == "number" and text in _NOT_NUMBERS):
         return text

@@ -144,12 +144,13 @@ class Views:
 
     async def _rows(self, ids: Sequence[str], told: Sequence[str], standing: str) -> int:
         """Take away the rows of views, and with each what its bucket says of those in `told`."""
-        gone, prefix = 0, self._layout.prefix
-        for pattern in [f"{prefix}:{{b*}}:[{ROW}{SHARING_ROW}{ENTITY}{RANKS}]:{id_}:*" for id_ in ids]:
+        gone, kinds = 0, ROW + SHARING_ROW + ENTITY + RANKS
+        for id_ in ids:
+            pattern = f"{self._layout.prefix}:{{b*}}:[{kinds}]:{id_}:*"
             cursor: bytes = b"0"
             while True:
                 ((cursor, keys),) = await self._ask([("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_KEYS)])
-                by_bucket = self._by_bucket(keys)
+                by_bucket = self._by_bucket(self._layout.of_view(keys, kinds, id_))
                 gone += sum(await self._ask([self._call(b, some, told, standing) for b, some in by_bucket.items()]))
                 if cursor == b"0":
                     break

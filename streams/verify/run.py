@@ -18,6 +18,7 @@ import pyarrow as pa
 from connectors.sources.base import SourceTable
 from schemas.errors import ConfigurationError
 from schemas.types import ColumnType, Kind
+from streams.verify.behind_masks import MaskedSource
 from streams.verify.compare import UNAVAILABLE, Differing, compare, empty
 from streams.verify.places import EXTRAS_MAX, Place, bounds_of, key_texts, source_key_texts
 from streams.verify.typed import compared_type, typed
@@ -75,6 +76,7 @@ class Report:
     unsettled: int = 0
     too_many: bool = False
     not_compared: list[str] = field(default_factory=list)
+    behind_masks: list[str] = field(default_factory=list)  # compared as their masks leave them
     unreadable: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -89,7 +91,7 @@ class Verification:
     def __init__(
         self,
         table: str,
-        source: SourceTable,
+        source: SourceTable | MaskedSource,
         places: Sequence[Place],
         workspace: duckdb.DuckDBPyConnection,
         options: Options,

@@ -12,9 +12,12 @@ from connectors.sources.base import KeyRange
 from connectors.sources.opening import open_source
 from schemas.config import Config
 from schemas.errors import ConfigurationError
+from schemas.masked import masked_spec
 from schemas.table import TableSpec
 from schemas.types import ColumnType
 from sinks.lake.view import open_lake_sql
+from streams.mask_keys import mask_keys_of
+from streams.verify.behind_masks import MaskedSource, comparable
 from streams.verify.places import places_of
 from streams.verify.run import Options, Progress, Report, Verification
 
@@ -35,6 +38,8 @@ def verify_table(
 ) -> Report:
     """Compare a table of the database at `dsn` with its lake and its views; `columns` None means all of the spec.
 
+    Masked columns are compared as their masks leave them.
+
     Raises:
         ConfigurationError: the source's table is not known, or something that was asked for is not there.
         SourceUnavailable, SinkUnavailable: something does not answer.
@@ -43,17 +48,19 @@ def verify_table(
     if not spec.key:
         raise ConfigurationError(f"{spec.table} has no key", hint="rows can only be told apart by one")
     wanted = _wanted(spec, columns)
-    source = open_source(dsn, source_name(spec, source_table), spec.key, wanted, bounds)
+    opened = open_source(dsn, source_name(spec, source_table), spec.key, comparable(spec, wanted), bounds)
     with (
-        closing(source.session),
+        closing(opened.session),
         tempfile.TemporaryDirectory(prefix="headgate-verify-") as folder,
         closing(open_lake_sql(config.lake, [spec.table]) if spec.lake.enabled else duckdb.connect()) as workspace,
     ):
         workspace.execute(f"SET memory_limit = '{WORKSPACE_MEMORY}'")
         workspace.execute(f"SET temp_directory = '{folder}'")
-        places = places_of(config, spec, source.columns, workspace)
+        source = MaskedSource(opened, spec, mask_keys_of(config.masks)) if spec.is_masked else opened
+        places = places_of(config, masked_spec(spec), source.columns, workspace)
         report = Verification(spec.table, source, places, workspace, options, progress=progress).run()
-    report.not_compared = [name for name in wanted if name not in source.columns]
+    report.not_compared = [name for name in wanted if name in masked_spec(spec).columns.keys() - source.columns.keys()]
+    report.behind_masks = source.masked if isinstance(source, MaskedSource) else []
     return report
 
 

@@ -4,7 +4,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +24,7 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
+from streams.tenant_rights import KafkaRight
 from tests.services import Authority, Certificate, Kafka, Listener, Services
 
 SECRETS = {
@@ -170,4 +171,26 @@ def rights_of_headgate() -> list[AclBinding]:
     return [
         AclBinding(kind, name, ResourcePatternType.PREFIXED, "User:headgate", "*", operation, AclPermissionType.ALLOW)
         for kind, name, operation in wanted
+    ]
+
+
+def let_in(secured: Secured, user: str, rights: Iterable[KafkaRight]) -> dict[str, Any]:
+    """Make a user who may do this and no more; return how its clients come in."""
+    admin = AdminClient({"bootstrap.servers": secured.kafka.address})
+    login = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    password = SECRETS["SCRAM_PASSWORD"].encode()
+    finish(admin.alter_user_scram_credentials([UserScramCredentialUpsertion(user, login, password)]))
+    finish(admin.create_acls([binding for right in rights for binding in bindings(right, user)]))
+    tls = {"security.protocol": "SASL_SSL", "ssl.ca.location": str(secured.authority.ca_file), "log_level": 0}
+    sasl = {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": user, "sasl.password": SECRETS["SCRAM_PASSWORD"]}
+    return {"bootstrap.servers": secured.sasl.address, **tls, **sasl}
+
+
+def bindings(right: KafkaRight, user: str) -> list[AclBinding]:
+    """A right of ours as Kafka's administration takes it."""
+    kind = ResourceType[right.resource.upper().replace("-", "_")]
+    pattern = ResourcePatternType[right.pattern.upper()]
+    return [
+        AclBinding(kind, right.name, pattern, f"User:{user}", "*", AclOperation[name.upper()], AclPermissionType.ALLOW)
+        for name in right.operations
     ]

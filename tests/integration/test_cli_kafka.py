@@ -102,21 +102,41 @@ def test_an_unknown_table_brings_the_nearest_name(verb: Verb, capsys: pytest.Cap
     assert "hint: did you mean patients?" in capsys.readouterr().err
 
 
+def test_the_contract_of_a_registered_table_is_generated_and_compared(
+    verb: Verb, installation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the spec in force, for the installation's own topic and broker; what was applied differs in nothing."""
+    config, folder = config_of(installation).kafka, tmp_path / "contracts"
+    spec, taken = str(tmp_path / "tables" / "patients.yaml"), folder / "patients.value.schema.json"
+
+    assert verb("contract", "patients", "--out", str(folder)) == 0
+
+    assert f"{config.topic_prefix}.changes.patients" == json.loads(taken.read_text())["x-headgate"]["topic"]
+    assert f'"{config.bootstrap}"' in (folder / "patients.Subscriber.java").read_text()
+    assert verb("contract", "diff", "patients", spec) == 0
+    assert verb("contract", "diff", str(taken), "patients") == 0
+    assert verb("contract", "diff", "patients", str(tmp_path / "tables" / "customers.yaml")) == ExitCode.FOUND
+    assert "table_renamed" in capsys.readouterr().out
+    assert verb("contract", "patience") == ExitCode.FOUND
+    assert "hint: did you mean patients?" in capsys.readouterr().err
+
+
 def test_check_tries_everything_and_names_what_fails(
     verb: Verb, installation: Path, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """First all is well; then Redis is somewhere else."""
+    """First all is well; then Redis is somewhere else, and the secret of a mask nowhere."""
     assert verb("check", "--json") == 0
     results = json.loads(capsys.readouterr().out)
     assert not (installation.parent / "lake").exists()
-    installation.write_text(installation.read_text().replace(redis_server.address, "redis://127.0.0.1:9/0"))
+    elsewhere = installation.read_text().replace(redis_server.address, "redis://127.0.0.1:9/0")
+    installation.write_text(elsewhere + "masks: {keys: {gone: 'env:HEADGATE_NOT_THERE'}}\n")
     code = verb("check", "--json")
 
-    assert ["configuration", "kafka", "topics", "redis", "lake", "destinations", "views"] == [
+    assert ["configuration", "kafka", "topics", "masks", "redis", "lake", "destinations", "views"] == [
         result["what"] for result in results if result["ok"]
     ]
     assert code == ExitCode.FOUND
-    assert ["redis"] == [result["what"] for result in json.loads(capsys.readouterr().out) if not result["ok"]]
+    assert ["masks", "redis"] == [result["what"] for result in json.loads(capsys.readouterr().out) if not result["ok"]]
 
 
 def test_check_tells_of_a_topic_that_would_lose_something(

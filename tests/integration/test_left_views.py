@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 
 from headgate.cli.codes import ExitCode
+from schemas.errors import ConfigurationError
+from schemas.output import latest_view_name
+from streams.apply import apply_folder
 from tests.integration.stages import VIEW, Installation, filled, until_off_loop
+from tests.oracles.latest import compacted
+from tests.oracles.topic import read_records
 from tests.services import Kafka, RedisServer
 
 # Faust makes a consumer that it never starts, with an event loop that nobody closes.
@@ -88,3 +93,35 @@ async def test_what_was_removed_is_named_and_cleared_when_asked(
     async with installation.running("normalize", "features", "alerts"):  # the rule comes back, to empty places
         await until_off_loop(lambda: len(keys(installation, redis_server, small)) == ROWS + 8, "its view has all")
     await asyncio.to_thread(installation.admin.delete, topics(installation, small, "patient"))
+
+
+def rows_on(installation: Installation, topic: str) -> int:
+    """Return how many rows compaction would leave on a topic."""
+    return len(compacted(read_records(installation.kafka, topic))) if installation.admin.describe([topic]) else 0
+
+
+async def test_a_latest_topic_of_before_is_cleared_before_there_is_another(
+    installation: Installation, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows under its keys would never go; where it was cleared the table has all of its rows on it again."""
+    view, topic = latest_view_name("patients"), f"{installation.prefix}.latest.patients"
+    folder = installation.folder / "tables"
+    without: dict[str, Any] = {"features": [], "rules": []}
+    installation.spec(**without, output={"latest": True})
+    async with installation.running("normalize", "features"):
+        await until_off_loop(lambda: rows_on(installation, topic) == ROWS, "all rows are on it")
+    assert {"cleanup.policy": "compact"}.items() <= installation.admin.config(topic).items()
+    installation.spec(**without)
+    await asyncio.to_thread(apply_folder, installation.config, folder)
+
+    assert f"{view} (1 in Redis, 1 topics)" in await seen(installation, capsys)
+    installation.spec(**without, output={"latest": True})
+    with pytest.raises(ConfigurationError, match=f"{topic} is there from before") as refused:
+        await asyncio.to_thread(apply_folder, installation.config, folder)
+    assert f"`headgate features forget {view}`" in refused.value.hint
+    assert ExitCode.OK == await installation.verb("features", "forget", view)
+    await until_off_loop(lambda: not installation.admin.describe([topic]), "it is gone")
+    assert [] == keys(installation, redis_server, view)
+    async with installation.running("normalize", "features"):
+        await until_off_loop(lambda: rows_on(installation, topic) == ROWS, "all rows are on it again")
+    await asyncio.to_thread(installation.admin.delete, [topic])

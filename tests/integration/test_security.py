@@ -15,13 +15,16 @@ from typing import Any
 import pytest
 import yaml
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 import headgate
 from connectors.transport.answers import ANSWER_SECONDS
 from headgate.cli import main as entry
 from headgate.cli.codes import ExitCode
 from headgate.local_stages import ask_local_stages
-from tests.integration.secured import SECRETS, Secured, start_secured, token_endpoint
+from schemas.config import Config
+from streams.tenant_rights import rights_of
+from tests.integration.secured import SECRETS, Secured, finish, let_in, start_secured, token_endpoint
 from tests.services import Authority, RedisServer, Services, wait_until
 
 START = [sys.executable, "-P", str(Path(headgate.__file__).with_name("__main__.py"))]
@@ -362,3 +365,33 @@ def test_a_run_with_a_wrong_password_ends(secured: Secured, write_config: Callab
     assert done.returncode == ExitCode.CONFIGURATION
     assert "does not let headgate by PLAIN in" in done.stderr
     assert no_secret_in(done.stdout + done.stderr)
+
+
+def test_a_tenants_reader_reads_its_own_topics_alone(secured: Secured) -> None:
+    """With the rights that `headgate tenants rights` prints: not those of a tenant whose name begins alike."""
+    topics = {name: f"headgate.changes.{name}.patients" for name in ("acme", "acme-2")}
+    admin = AdminClient({"bootstrap.servers": secured.kafka.address})
+    finish(admin.create_topics([NewTopic(topic, 1, 1) for topic in topics.values()]))
+    writer = Producer({"bootstrap.servers": secured.kafka.address})
+    for name, topic in topics.items():
+        writer.produce(topic, name.encode())
+    assert writer.flush(30) == 0
+    way = let_in(secured, "acme-reader", rights_of("acme", "reader", Config()).kafka)
+
+    answers = {}
+    for group, topic in (("acme.app", topics["acme"]), ("acme.app", topics["acme-2"]), ("acme-2.app", topics["acme"])):
+        reader = Consumer({**way, "group.id": group, "auto.offset.reset": "earliest"})
+        reader.subscribe([topic])
+        answers[group, topic] = first_answer(reader)
+        reader.close()
+
+    assert ["acme", "TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED"] == list(answers.values())
+
+
+def first_answer(reader: Consumer) -> str:
+    """Return the first value that a consumer gets, or the name of the error."""
+    deadline = time.monotonic() + 60
+    while (message := reader.poll(1.0)) is None:
+        assert time.monotonic() < deadline, "no answer came"
+    error = message.error()
+    return error.name() if error is not None else (message.value() or b"").decode()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from connectors.transport.chunk import Assignment
-from connectors.transport.producer import Outbox
+from connectors.transport.chunk import Assignment, Run
+from connectors.transport.producer import Outbox, Work
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
+from streams.latest import LatestTopics
 from streams.relay import Relay
+from streams.schema_gate import nothing_new
 from tests.integration.features_worker import SPEC, Worker
 from tests.oracles import Shape, Verdict, ViewShape, check_updates, read_stored
 from tests.oracles.topic import Record
@@ -43,7 +45,15 @@ class Topic:
             raise error
         fill(Outbox(self._keep, 1_000_000))
 
-    def _keep(self, topic: str, value: bytes, key: bytes, partition: int, *rest: Any) -> None:
+    async def write(self, runs: Sequence[Run], work: Work) -> None:
+        """Keep what is written by those who still own their partitions, or nothing."""
+        if live := [run for run in runs if not run.lost]:
+            kept: list[tuple[Any, ...]] = []
+            work(Outbox(lambda *record: kept.append(record), 1_000_000), live)
+            for record in kept:
+                self._keep(*record)
+
+    def _keep(self, topic: str, value: bytes | None, key: bytes, partition: int, *rest: Any) -> None:
         headers = tuple(rest[-1]) if rest else ()
         self.records.append(Record(topic, partition, len(self.records), key, value, headers))
 
@@ -53,6 +63,8 @@ class Assigned:
 
     def __init__(self, partitions: Iterable[int]) -> None:
         self.mine = [assignment_of(TopicNames().relay, number) for number in partitions]
+        for assignment in self.mine:
+            assignment.start = 0
         self.added: list[str] = []
         self.failure: BaseException | None = None
 
@@ -88,7 +100,7 @@ def relay_of(
 
     return Relay(
         one.config, names=TopicNames(), tables=one.tables, consumer=consumer or Assigned(range(BUCKETS)), writer=topic,
-        ensure_topics=ensure_topics,
+        latest=LatestTopics(TopicNames(), one.tables, writer=topic, catch_up=nothing_new), ensure_topics=ensure_topics,
     )  # fmt: skip
 
 

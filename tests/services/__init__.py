@@ -16,6 +16,7 @@ from tests.services.debezium import (
     PostgresConnector,
     register_mariadb_connector,
     register_postgres_connector,
+    register_sink,
 )
 from tests.services.factory import Services
 from tests.services.kafka import Kafka, Listener
@@ -43,6 +44,7 @@ __all__ = [
     "Services",
     "register_mariadb_connector",
     "register_postgres_connector",
+    "register_sink",
     "until",
     "wait_until",
 ]

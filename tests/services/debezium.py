@@ -1,4 +1,4 @@
-"""Debezium's connectors for PostgreSQL and MariaDB, registered through Connect's REST interface."""
+"""Debezium's connectors for PostgreSQL and MariaDB, and sinks, registered through Connect's REST interface."""
 
 import random
 import uuid
@@ -176,6 +176,19 @@ def register_mariadb_connector(
     own = _mariadb_settings(connector, kafka_address)
     _register(connector, {**own, **_settings(tables, partitions), **(overrides or {})})
     return connector
+
+
+def register_sink(connect: Connect, name: str, settings: Mapping[str, str]) -> Connector:
+    """Register a sink by all of its settings, and return once its task runs.
+
+    Raises:
+        ConnectRefused: Connect did not like the configuration; the message says why.
+        ServiceFailed: it failed; the message has its trace.
+    """
+    connect.request("PUT", f"/connectors/{name}/config", settings)
+    sink = Connector(connect=connect, name=name, prefix="", database="")
+    wait_until(lambda: sink.state() == "RUNNING", f"{name} runs", deadline_seconds=60.0)
+    return sink
 
 
 def _register(connector: Connector, settings: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 from tests.services.system import require_program
 
 POMS = Path(__file__).parent / "poms"
-PLUGINS = ("debezium", "debezium-mariadb")  # one folder each below a worker's plugin path
+PLUGINS = ("debezium", "debezium-mariadb", "debezium-jdbc")  # one folder each below a worker's plugin path
 SETS = ("kafka", "connect", *PLUGINS)
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 FETCH_SECONDS = 600
@@ -28,7 +28,7 @@ def cache_folder() -> Path:
 
 
 def version(name: str) -> str:
-    """The version of "kafka", "debezium" or "debezium-mariadb" that the tests run."""
+    """The version of "kafka" or of a plugin that the tests run."""
     pom = POMS / f"{name}.xml"
     found = ET.parse(pom).find(f".//{{*}}{name}.version")  # noqa: S314  a file of ours
     assert found is not None, f"{pom} names a version"

@@ -63,6 +63,8 @@ class SchemaRegistry:
     tls: Certificate | None = None
     clients: Authority | None = None  # who must have signed the certificates of clients
     port: int = 0
+    refusals: dict[str, str] = field(default_factory=dict)  # by subject, why it takes no further schema
+    kept: dict[str, str] = field(default_factory=dict)  # by subject, the compatibility that it was told
     asked: list[Asked] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     _server: ThreadingHTTPServer | None = None
@@ -139,10 +141,19 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(lambda path: self._apicurio(path) if path[:2] == ["apis", "registry"] else self._confluent(path))
 
     def do_POST(self) -> None:
-        """Answer a registration."""
-        length = int(self.headers.get("Content-Length") or 0)
-        document = json.loads(self.rfile.read(length) or b"{}")
+        """Answer a registration, or whether there may be one."""
+        document = self._document()
         self._answer(lambda path: self._register(path, document))
+
+    def do_PUT(self) -> None:
+        """Keep what a subject is told."""
+        document = self._document()
+        self._answer(lambda path: self._keep(path, document))
+
+    def _document(self) -> dict[str, Any]:
+        length = int(self.headers.get("Content-Length") or 0)
+        found: dict[str, Any] = json.loads(self.rfile.read(length) or b"{}")
+        return found
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -204,7 +215,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _register(self, path: list[str], document: dict[str, Any]) -> tuple[int, Any]:
         match path:
+            case ["compatibility", "subjects", subject, "versions"]:
+                if self.registry.found(lambda entry: entry.subject == subject) is None:
+                    return _missing(40401, f"Subject '{subject}' not found.")
+                why = self._why_not(subject, document["schema"])
+                return 200, {"is_compatible": why is None, "messages": [] if why is None else [why]}
             case ["subjects", subject, "versions"]:
+                if (why := self._why_not(subject, document["schema"])) is not None:
+                    return 409, {"error_code": 409, "message": f"Schema being registered is incompatible: {why}"}
                 entry = self.registry.register(
                     subject,
                     document["schema"],
@@ -214,6 +232,19 @@ class _Handler(BaseHTTPRequestHandler):
                 return 200, {"id": entry.number}
             case _:
                 return _missing(404, "HTTP 404 Not Found")
+
+    def _keep(self, path: list[str], document: dict[str, Any]) -> tuple[int, Any]:
+        match path:
+            case ["config", subject]:
+                self.registry.kept[subject] = document["compatibility"]
+                return 200, document
+            case _:
+                return _missing(404, "HTTP 404 Not Found")
+
+    def _why_not(self, subject: str, text: str) -> str | None:
+        """Say why a subject does not take a schema; one that it has it takes."""
+        known = self.registry.found(lambda entry: (entry.subject, entry.text) == (subject, text))
+        return None if known else self.registry.refusals.get(subject)
 
     def _apicurio(self, path: list[str]) -> tuple[int, Any]:
         """Answer by its API: a group is always `default`, an artifact is a subject, and both numbers are one."""

@@ -33,7 +33,7 @@ async def test_the_rules_that_compare_fire_as_the_page_says() -> None:
     """On the views that they read, one of them made by its rule."""
     engine = RuleEngine()
     spec = with_own_views(read_document(blocks()[1], TableSpec, name="alerts.md"), engine)
-    own, latest = own_view_name(spec.table, "ward-changed"), "latest_result"
+    own, latest = own_view_name(spec, "ward-changed"), "latest_result"
     bench = Bench(TableEntry(spec=spec))
     version = next(view.version for view in spec.features if view.view == own)
     wards, results = Chain(view=own, version=version), Chain(view=latest)

@@ -69,7 +69,7 @@ def test_a_rule_compiles_on_a_view_of_its_own_and_is_read_back(engine: RuleEngin
     assert spec == TableSpec.model_validate_json(spec.model_dump_json())
     assert spec == with_own_views(spec, engine)
     view = spec.features[0]
-    assert (own_view_name("patients", "r0"), {view.view}) == (view.view, views_that_emit(spec))
+    assert (own_view_name(spec, "r0"), {view.view}) == (view.view, views_that_emit(spec))
     named = str(rule["of"]).lower() + rule.get("when", "")
     assert [name for name in COLUMNS if name in named and f"key.{name}" not in named] == view.columns
 

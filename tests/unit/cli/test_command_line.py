@@ -18,7 +18,7 @@ VERBS = (
     "demo", "run", "check", "status", "tables list", "tables pause", "tables resume", "features get",
     "features rebuild", "features forget",
     "alerts dead list", "alerts dead redrive", "alerts forget",
-    "lake sql", "lake verify", "version",
+    "lake sql", "lake verify", "contract diff", "version",
     "quarantine list", "quarantine show", "quarantine export", "quarantine drop", "quarantine redrive",
 )  # fmt: skip
 
@@ -71,7 +71,7 @@ def test_all_of_the_quarantine_at_once_is_a_slip(verb: str, config: Path, capsys
     assert "--until soon is no time" in shown
 
 
-@pytest.mark.parametrize("group", ["", "tables", "alerts", "alerts dead", "lake", "features", "quarantine"])
+@pytest.mark.parametrize("group", ["", "tables", "contract", "alerts", "alerts dead", "lake", "features", "quarantine"])
 def test_a_group_without_a_verb_shows_its_help(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2, and what there is."""
     code = entry.run(group.split())

@@ -293,7 +293,7 @@ def test_it_reads_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_
         (["nowhere.jsonl"], ExitCode.CONFIGURATION, "nowhere.jsonl: No such file"),
         (["nowhere.jsonl", "--format", "debezium-jsn"], ExitCode.CONFIGURATION, "did you mean 'debezium-json'?"),
         (["a", "--spec", "SPEC", "--print-spec"], ExitCode.USAGE, "records without --spec"),
-        (["nowhere.jsonl", "--spec", "SPEC", "--spec", "SPEC"], ExitCode.CONFIGURATION, "stands in another file"),
+        (["nowhere.jsonl", "--spec", "SPEC", "--spec", "SPEC"], ExitCode.CONFIGURATION, "stands there twice"),
         (["nowhere.jsonl", "--spec", "gone.yaml"], ExitCode.CONFIGURATION, "gone.yaml"),
     ],
 )

@@ -7,6 +7,7 @@ from schemas.document import read_document
 from schemas.evolution import Evolved, Found, in_force
 from schemas.table import TableEntry, TableSpec
 from schemas.types import parse_type
+from streams.latest_views import with_latest_view
 from streams.rule_views import with_own_views
 from streams.rules import RuleEngine
 
@@ -75,4 +76,14 @@ def test_views_that_rules_make_for_themselves_are_not_exported() -> None:
     exported = read_document(as_yaml(TableEntry(spec=registered)), TableSpec, name="exported")
 
     assert registered.features
+    assert spec == exported
+
+
+def test_nor_is_the_view_of_a_latest_topic() -> None:
+    """The setting is, which makes it again."""
+    spec = read_document(f"{without_rules()}\noutput: {{latest: true}}\n", TableSpec, name="spec")
+    registered = with_latest_view(spec, 1)
+    exported = read_document(as_yaml(TableEntry(spec=registered)), TableSpec, name="exported")
+
+    assert registered.features != spec.features
     assert spec == exported

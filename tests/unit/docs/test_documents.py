@@ -21,11 +21,13 @@ from schemas.change import ChangeValue
 from schemas.config import MIB, Config, LakeConfig, read_config
 from schemas.document import read_document
 from schemas.feature_update import FeatureUpdate
+from schemas.risk import RISKS, Level
 from schemas.table import TableSpec
 from schemas.topics import TopicNames
 from schemas.versions import FORMS
 from streams.apply import check_specs
 from streams.registration import own_topic, own_topics
+from streams.specs import Overlay
 from tests.services import Connector, Kafka, RedisServer
 from tests.unit.docs.pages import (
     PAGES,
@@ -55,10 +57,12 @@ def block_id(value: object) -> str:
     return value.place if isinstance(value, Block | Command) else str(value)
 
 
-def read_yaml(block: Block) -> Config | TableSpec:
-    """Read a block of YAML with the model it is for; a table's spec names its table."""
-    if "table" in yaml.safe_load(block.text):
+def read_yaml(block: Block) -> Config | TableSpec | Overlay:
+    """Read a block of YAML with the model it is for; a table's spec names its table, an overlay the tables' topics."""
+    if "table" in (content := yaml.safe_load(block.text)):
         return read_document(block.text, TableSpec, name=block.place)
+    if "topic_prefix" in content:
+        return read_document(block.text, Overlay, name=block.place)
     return read_config(block.text, name=block.place)
 
 
@@ -67,7 +71,8 @@ def parse(words: tuple[str, ...]) -> None:
     command: Any = typer.main.get_command(app)
     rest, name = list(words), "headgate"
     while getattr(command, "commands", None) and rest and not rest[0].startswith("-"):
-        name = rest.pop(0)
+        default = getattr(command, "default_verb", None)  # `headgate contract TABLE`: a table is no verb
+        name = rest.pop(0) if default is None or rest[0] in command.commands else default
         assert name in command.commands, f"no verb {name!r}"
         command = command.commands[name]
     # In running text a verb often stands without what it takes; its options must be right all the same.
@@ -84,7 +89,8 @@ def topic_row(topic: str, config: Config) -> list[str]:
     if topic in {names.quarantine, names.quarantine_settled, names.redrive, names.parked("<table>")}:
         days = f"`kafka.quarantine_retention_hours` ({days})"
     cleanup = made.config()["cleanup.policy"].replace(",", " and ")
-    told = {names.features("<view>"): "8, or fewer that divide `redis.buckets`", names.relay: "as `redis.buckets`"}
+    spread = "8, or fewer that divide `redis.buckets`"
+    told = {names.features("<view>"): spread, names.latest("<table>"): spread, names.relay: "as `redis.buckets`"}
     of = {names.alerts_state("<view>"): "the view's topic", names.redrive: "the largest source topic"}.get(
         topic, "its largest source topic"
     )
@@ -276,7 +282,8 @@ def test_the_table_of_topics_is_what_the_code_makes() -> None:
     """Names, partitions and retention of all our topics."""
     config, names = Config(), TopicNames()
     waiting = f"{names.alerts_retry_prefix}<destination>.<delay>s"
-    by_need = [names.changes("<table>"), names.parked("<table>"), names.features("<view>"), names.relay, names.alerts_state("<view>"), waiting]
+    by_need = [names.changes("<table>"), names.features("<view>"), names.relay, names.alerts_state("<view>"), waiting]
+    by_need += [names.latest("<table>"), names.parked("<table>")]
     made = sorted([*own_topics(config), *by_need])
 
     found = [row[:3] for row in rows(ROOT / "docs" / "topics.md", "topic")]
@@ -291,6 +298,17 @@ def test_the_table_of_versions_is_what_the_code_knows() -> None:
     ]
 
     assert known == rows(ROOT / "docs" / "upgrade.md", "what")
+
+
+def test_the_table_of_risks_is_what_the_code_knows() -> None:
+    """Each by its name, with what it means and how it is settled."""
+    known = [
+        [f"`{name}`{' (a note)' if risk.level is Level.NOTE else ''}", risk.what, risk.settle]
+        for name, risk in RISKS.items()
+    ]
+    told = [row for row in rows(ROOT / "docs" / "tables.md", "risk") if row[0].startswith("`")]
+
+    assert known == told
 
 
 def test_the_settings_of_the_lake_are_those_of_the_code() -> None:

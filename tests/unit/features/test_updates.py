@@ -50,7 +50,7 @@ def written(table: TableSpec, *updates: Any) -> list[dict[str, Any]]:
 
 def records(table: TableSpec, *updates: Any, number: int = 1) -> list[tuple[bytes, bytes]]:
     """Return key and value of the records of an entry of one view."""
-    ((view, found),) = updates_of(entry(table, *updates, number=number))
+    ((view, found, _),) = updates_of(entry(table, *updates, number=number))
     assert view == "v"
     return found
 

@@ -124,6 +124,13 @@ def test_tables_of_one_topic_are_told_apart() -> None:
         (["blob?"], ["7"], "string", Sure.MEDIUM),
         ([None], ["7"], "string", Sure.MEDIUM),
         ([None], [7], "long", Sure.MEDIUM),
+        ([None], ["2024-02-29", None], "date", Sure.MEDIUM),
+        ([None], ["2024-02-29", "0000-00-00"], "string", Sure.MEDIUM),
+        ([None], ["2024-02-30"], "string", Sure.MEDIUM),
+        ([None], ["2024-02-29 13:45:06.5", "2024-02-29T13:45:06"], "timestamp", Sure.MEDIUM),
+        ([None], ["2024-02-29 13:45:06", "2024-02-29"], "string", Sure.MEDIUM),
+        ([None], ["2024-02-29T13:45:06Z"], "timestamptz", Sure.MEDIUM),
+        ([None], [None, None], "string", Sure.LOW),
         ([None], [2**64], "string", Sure.MEDIUM),
         ([None], [[1], [None]], "list<long>", Sure.MEDIUM),
         ([None], [[1], ["a"]], "list<string>", Sure.LOW),
@@ -133,9 +140,37 @@ def test_a_stated_type_counts_while_every_value_fits(
     stated: list[str | None], values: list[Any], type_: str, sure: Sure
 ) -> None:
     """The last that was stated; else what the values look like."""
-    column = RawValues("plain", Placeholder(PLACEHOLDER))
+    column = RawValues("plain", Placeholder(PLACEHOLDER), zoneless=True)
     for text in stated:
         column.absorb(values, text)
     found = column.choice()
 
     assert (type_, sure) == (str(found.way.type), found.sure)
+
+
+def test_canal_and_aws_dms_state_types() -> None:
+    """The one in each record, the other in what it says of a table; what they leave open the values say."""
+    mysql = {"id": "bigint(20)", "price": "decimal(10,2)", "day": "date", "at": "timestamp", "n": "bigint unsigned",
+             "u": "int(10) unsigned", "odd": "point", "p": "decimal(65,30)"}  # fmt: skip
+    row = {"id": "1", "price": "1.50", "day": "2024-02-29", "at": "2024-02-29 13:45:06", "n": "7", "u": "8",
+           "odd": "x", "p": "1"}  # fmt: skip
+    message = {"type": "INSERT", "database": "shop", "table": "t", "es": 1, "id": 1, "isDdl": False, "data": [row],
+               "old": None, "mysqlType": mysql, "pkNames": ["id"]}  # fmt: skip
+    dms_columns = {"no": {"type": "INT32"}, "n": {"type": "NUMERIC", "precision": 6, "scale": 2}, "odd": {"type": []}}
+    control = dms("create-table", {"table-def": {"columns": dms_columns}}, record_type="control")
+
+    assert types(proposed([OneRecord("canal", 0, 0, None, compact(message), ())])) == {
+        "id": "long", "price": "decimal(10,2)", "day": "date", "at": "timestamp", "n": "string", "u": "long",
+        "odd": "string", "p": "string",
+    }  # fmt: skip
+    assert {"no": "int", "n": "decimal(6,2)", "odd": "string"} == types(
+        proposed([control, dms("load", {"no": 1, "n": "1.50", "odd": "x"}, at=1)])
+    )
+
+
+def test_few_values_are_no_dates() -> None:
+    """What a worker finds of a new column is a text of anything until somebody says more."""
+    column = RawValues("plain", Placeholder(PLACEHOLDER))
+    column.absorb(["2024-02-29"])
+
+    assert "string" == str(column.choice().way.type)

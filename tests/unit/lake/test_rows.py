@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 
 from connectors.contract import ContractReader
+from connectors.contract_wire import ChangeReader
 from connectors.transport.chunk import Headers, Run
 from schemas.change import Height
+from schemas.config import LimitsConfig
 from sinks.lake import table as lake
 from sinks.lake.rows import ROWS_READ, commit_dates
 from streams.lake_buffer import new_rows, read_runs
@@ -141,7 +143,7 @@ def test_of_a_floor_that_every_partition_has_the_lake_takes_that_of_its_origin()
     floor = encoded([change(9, 1, op="floor", key=None, after=None, source=source)])
     own = encoded([change(7, 1, source={"origin": [TOPIC, 0, 1, 7]})])
     runs = [run_of(assignment_of(partition=number), 0, values) for number, values in ((0, floor), (1, own + floor))]
-    first, second = read_runs(spec, reader, runs, INGESTED)
+    first, second = read_runs(spec, reader, runs, INGESTED, changes=ChangeReader(None, LimitsConfig()))
 
     assert [] == first.column(lake.OFFSET).to_pylist()
     assert [(7, "update", 1), (9, "floor", None)] == [
@@ -162,6 +164,7 @@ def test_of_a_replay_for_others_the_lake_takes_nothing() -> None:
     values = [encoded([change(n, 1, source={"origin": [TOPIC, 1, 0, n]})])[0] for n in range(4)]
     messages = [Message(n, None, value, said) for n, (value, said) in enumerate(zip(values, headers, strict=True), 1)]
 
-    (rows,) = read_runs(spec, reader, [Run(assignment_of(), [Message(0, None, None), *messages])], INGESTED)
+    runs = [Run(assignment_of(), [Message(0, None, None), *messages])]
+    (rows,) = read_runs(spec, reader, runs, INGESTED, changes=ChangeReader(None, LimitsConfig()))
 
     assert [1, 2, 3] == rows.column(lake.OFFSET).to_pylist()

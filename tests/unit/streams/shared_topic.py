@@ -15,7 +15,8 @@ from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from sinks.quarantine import Quarantined, read_quarantined
 from streams.chains import Chains
-from streams.normalize import NormalizeStage, Output
+from streams.normalize import NormalizeStage
+from streams.output_topics import Output
 from streams.tables import TableDirectory
 from tests.unit.fakes import Consumer, Record, Writer
 from tests.unit.streams.dms_specs import dms_spec

@@ -12,9 +12,13 @@ from schemas.config import Config, read_config
 from schemas.document import read_document
 from schemas.errors import ConfigurationError
 from schemas.feature import View
-from schemas.table import TableEntry, TableSpec
+from schemas.output import Output, latest_view_name
+from schemas.table import Column, TableEntry, TableSpec
+from schemas.topics import TopicNames
+from schemas.types import parse_type
 from streams import rule_database, rules
-from streams.apply import check_specs, check_versions, read_specs
+from streams.apply import check_specs, check_versions, merge, read_specs
+from streams.latest_views import check_latest
 from tests.bench.events import bench_spec
 
 CONFIG: Config = read_config("kafka: {bootstrap: 'x:9092'}\nnotify: {}\n", name="headgate.yaml")
@@ -98,7 +102,7 @@ def test_every_mistake_of_every_file_is_named(tmp_path: Path) -> None:
         read_specs(tmp_path)
 
     said = caught.value.message
-    assert all(name in said for name in ("a.yaml:3", "b.yml:3", "c.yaml", "e.yaml: table d stands in another file"))
+    assert all(name in said for name in ("a.yaml:3", "b.yml:3", "c.yaml", "e.yaml:1: table d stands in another file"))
 
 
 def test_a_spec_in_json_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -127,3 +131,56 @@ def test_a_view_of_other_columns_needs_another_version() -> None:
     check_versions(entries, with_view(fewer.model_copy(update={"version": view.version + 1})))
     check_versions(entries, with_view(turned))
     check_versions({}, with_view(fewer))
+
+
+def _latest(spec: TableSpec, *, schema: bool = False, **changes: Any) -> TableSpec:
+    return spec.model_copy(update={"output": Output(latest=True, latest_schema=schema), **changes})
+
+
+def _merged(old: TableEntry | None, spec: TableSpec) -> tuple[str, TableEntry]:
+    entries = {spec.table: old} if old is not None else {}
+    ((change, entry),) = merge(entries, {spec.table: spec}, at="now", starts={}, names=TopicNames()).values()
+    return change.action, entry
+
+
+def test_the_view_of_a_latest_topic_is_made_by_apply() -> None:
+    """The same file again changes nothing; other columns are another version; without the setting it is gone."""
+    written = _latest(bench_spec("a", "t"))
+    fewer = written.model_copy(update={"columns": dict(list(written.columns.items())[:-1])})
+
+    added, entry = _merged(None, written)
+    same, again = _merged(entry, written)
+    changed, narrower = _merged(entry, fewer)
+    _, without = _merged(narrower, fewer.model_copy(update={"output": Output()}))
+
+    assert ("added", "unchanged", "changed") == (added, same, changed)
+    views = [each.spec.features[-1] for each in (entry, again, narrower)]
+    assert {latest_view_name("a")} == {view.view for view in views}
+    assert views[0] == views[1]
+    assert views[0].version != views[2].version
+    assert list(fewer.columns) == views[2].columns
+    assert latest_view_name("a") not in {view.view for view in without.spec.features}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda spec: _latest(spec, schema=True),
+        lambda spec: _latest(spec, key=[*spec.key, next(name for name in spec.columns if name not in spec.key)]),
+        lambda spec: _latest(
+            spec, columns={**spec.columns, **dict.fromkeys(spec.key, Column(type=parse_type("string")))}
+        ),
+    ],
+)
+def test_a_latest_topic_keeps_the_keys_that_it_has(changed: Callable[[TableSpec], TableSpec]) -> None:
+    """Rows under keys that nobody writes any more would stay for ever; what makes a column wider alters no key."""
+    spec = bench_spec("a", "t")
+    entries = {"a": TableEntry(spec=_latest(spec))}
+
+    with pytest.raises(ConfigurationError, match="would have other keys") as refused:
+        check_latest(CONFIG, entries, {"a": changed(spec)})
+
+    assert f"features forget {latest_view_name('a')}" in refused.value.hint
+    check_latest(CONFIG, entries, {"a": _latest(spec)})
+    narrow = {"a": TableEntry(spec=_latest(spec, columns={**spec.columns, "id": Column(type=parse_type("int"))}))}
+    check_latest(CONFIG, narrow, {"a": _latest(spec, columns={**spec.columns, "id": Column(type=parse_type("long"))})})

@@ -13,10 +13,12 @@ from connectors.transport.chunk import Assignment, Group, Run
 from schemas.config import read_config
 from schemas.document import read_document
 from schemas.errors import POLICY, Policy, RegistryUnavailable, SourceUnavailable, TransactionAborted
+from schemas.output import Output as OutputSpec
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.chains import Chains
-from streams.normalize import NormalizeStage, Output
+from streams.normalize import NormalizeStage
+from streams.output_topics import Output
 from streams.tables import TableDirectory
 from tests.services.registry import SchemaRegistry
 from tests.unit.fakes import Consumer, Message, Writer
@@ -257,3 +259,24 @@ def test_what_the_producer_waits_for_is_what_the_stage_waits_for() -> None:
     writer.waits = away
 
     assert away is stage.waits_for()
+
+
+def test_a_table_whose_schema_the_registry_refuses_is_paused_and_nothing_of_it_is_written() -> None:
+    """It goes on once somebody has decided; with its schemas taken its changes are Avro."""
+    with SchemaRegistry() as registry:
+        writer, consumer = Writer(), Consumer()
+        config = f"registry: {{urls: ['{registry.url}']}}"
+        stage, tables = _stage_and_tables(writer, consumer, config)
+        spec = tables["patients"].spec.model_copy(update={"output": OutputSpec(format="avro")})
+        tables.update({b"patients": TableEntry(spec=spec).model_dump_json().encode()})
+        assignment = Assignment("main", TOPIC, 0)
+        registry.register("headgate.changes.patients-value", '"string"')
+        registry.refusals["headgate.changes.patients-value"] = "it is another type"
+
+        _step(stage, consumer, consumer.run(assignment, 0, [_event(10, 1)]))
+        assert ("schema_incompatible", []) == (consumer.paused[TOPIC].reason, writer.records)
+        registry.refusals.clear()
+        _step(stage, consumer, _run(assignment, 0, [_event(10, 1)]))
+
+    (record,) = writer.records
+    assert b"\x00" == record.value[:1] == (record.key or b"")[:1]

@@ -47,9 +47,13 @@ class Stage(BaseStage):
 class Lanes:
     """A consumer that remembers what it calls with a record that nobody could get through."""
 
-    def lane(self, name: str, topics: list[str], step: Any, **options: Any) -> None:
+    records_total = 0
+
+    def lane(self, name: str, topics: list[str], step: Any, **options: Any) -> Lanes:
         if name == MAIN_LANE:
-            self.on_poison = options["on_poison"]
+            given = options["on_poison"]
+            self.on_poison = getattr(given, "__wrapped__", given)  # what is called in turns with the lane of loads
+        return self
 
 
 def _wired(writer: Writer, failure: Exception | None = None) -> Wired:

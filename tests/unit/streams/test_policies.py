@@ -12,6 +12,7 @@ from streams.registration import own_topic, own_topics
 
 NAMES = TopicNames()
 CHANGES = NAMES.changes("patients")
+LATEST = NAMES.latest("patients")
 DAY_MS = 86_400_000
 
 
@@ -21,7 +22,7 @@ def lost(topic: str, **changes: str) -> list[str]:
     return sorted(differences(wanted, {"retention.bytes": "-1", **wanted.config(), **changed}))
 
 
-@pytest.mark.parametrize("topic", [*own_topics(Config()), CHANGES])
+@pytest.mark.parametrize("topic", [*own_topics(Config()), CHANGES, LATEST])
 def test_a_topic_as_we_make_it_loses_nothing(topic: str) -> None:
     """Or every check would fail."""
     assert [] == lost(topic)
@@ -41,6 +42,9 @@ def test_a_topic_as_we_make_it_loses_nothing(topic: str) -> None:
         (CHANGES, {"retention_ms": str(8 * DAY_MS)}, []),
         (CHANGES, {"retention_ms": "-1"}, []),
         (CHANGES, {"retention_bytes": "1000000"}, ["retention.bytes"]),
+        (LATEST, {"cleanup_policy": "delete"}, ["cleanup.policy"]),
+        (LATEST, {"delete_retention_ms": str(DAY_MS)}, ["delete.retention.ms"]),  # a sink that stood still misses them
+        (LATEST, {"delete_retention_ms": str(8 * DAY_MS)}, []),
         (NAMES.quarantine, {"retention_ms": str(7 * DAY_MS)}, ["retention.ms"]),
         (NAMES.alerts, {"max_message_bytes": "1000"}, ["max.message.bytes"]),
         (NAMES.alerts, {"max_message_bytes": "9000000"}, []),

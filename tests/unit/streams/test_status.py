@@ -181,6 +181,15 @@ def test_a_table_whose_rows_below_a_floor_are_being_deleted_says_so() -> None:
     assert (False, True) == (before, status_of(standing, now=NOW)["tables"][0]["sweeping"])
 
 
+def test_a_table_under_resync_says_how_far_that_is() -> None:
+    """As the worker knows that completes it."""
+    standing = _standing(_partition())
+    before = status_of(standing, now=NOW)["tables"][0]["resync"]
+    standing.stage.resyncing = lambda: {"patients": {"epoch": 1}}  # type: ignore[attr-defined]
+
+    assert (None, {"epoch": 1}) == (before, status_of(standing, now=NOW)["tables"][0]["resync"])
+
+
 def test_an_entry_that_cannot_be_read_is_what_is_wrong() -> None:
     """Its table runs as it was, and not at all after the next start: somebody must know."""
     tables = TableDirectory()

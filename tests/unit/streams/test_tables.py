@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from schemas.errors import ConfigurationError, TableStopped
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.apply import merge
-from streams.tables import TableDirectory, check_topics, reads
+from streams.tables import Readers, TableDirectory, check_topics, reads
 from tests.unit.streams.dms_specs import dms_spec
 from tests.workloads.dms_topic import dms_record
 
@@ -69,15 +70,30 @@ def test_an_update_in_the_middle_of_a_look_is_seen_by_the_next_one(monkeypatch: 
     tables = TableDirectory({"patients": before})
     updates = iter([{b"patients": _record(after)}])
 
-    def reads_slowly(spec: TableSpec, topic: str) -> bool:
+    def slowly(entries: Sequence[TableEntry]) -> Readers:
         for update in updates:
             tables.update(update)
-        return reads(spec, topic)
+        return Readers(entries)
 
-    monkeypatch.setattr("streams.tables.reads", reads_slowly)
+    monkeypatch.setattr("streams.tables.Readers", slowly)
     found = [_entries(tables, "clinic.public.patients") for _ in range(2)]
 
     assert [[before], [after]] == found
+
+
+def test_each_topic_of_many_tables_is_found_by_name_and_by_pattern() -> None:
+    """As if every spec were asked, which thousands of topics times thousands of specs would be too many of."""
+    named = {f"t{number}": _spec(f"t{number}", f"topic-{number}") for number in range(30)}
+    patterns = {f"p{number}": _spec(f"p{number}", f"^pattern-{number}-.*") for number in range(5)}
+    specs = named | patterns | {"both": _spec("both", "^topic-3[0-9]$")}
+    tables = TableDirectory({table: TableEntry(spec=spec) for table, spec in specs.items()})
+    topics = [*(f"topic-{number}" for number in range(40)), *(f"pattern-{number}-x" for number in range(6)), "topic-1x"]
+
+    for topic in topics:
+        expected = sorted(table for table, spec in specs.items() if reads(spec, topic))
+        assert expected == sorted(entry.spec.table for entry in _entries(tables, topic)), topic
+    assert {"t1"} == tables.update({b"t1": None})
+    assert tables.of_topic("topic-1") is None
 
 
 def test_a_topic_that_two_patterns_catch_is_nobodys_until_the_specs_are_mended() -> None:

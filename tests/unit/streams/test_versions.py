@@ -162,8 +162,11 @@ async def test_a_state_file_of_a_newer_release_is_told_of_and_one_without_a_vers
 
 
 def test_every_form_is_tested_here_or_where_its_sink_is() -> None:
-    """The lake's layout by tests/contract/test_lake_sink.py, Redis' also by test_ledger_servers.py."""
-    elsewhere = {versions.LAKE_LAYOUT}
+    """The lake's layout by tests/contract/test_lake_sink.py, Redis' also by test_ledger_servers.py.
+
+    Those of subscribers by tests/unit/contracts/test_contract.py and tests/unit/client/test_rule.py.
+    """
+    elsewhere = {versions.LAKE_LAYOUT, versions.CONTRACT_FILE, versions.CLIENT_PLACE}
     here = {*JSON_FORMS, versions.REDIS_LAYOUT, versions.COMMIT_METADATA, versions.STATUS, versions.STATE_FILE}
 
     assert set(FORMS) == here | elsewhere

@@ -123,6 +123,16 @@ def test_changes_are_summed_by_table_and_operation() -> None:
     ] == operation_sums(workers)
 
 
+def test_a_resync_is_told_by_the_one_worker_that_completes_it() -> None:
+    """The others, and those of an older release, say nothing of it."""
+    progress = {"epoch": 1, "rows": 5}
+    workers = [worker("normalize", 0, "running", row()), worker("normalize", 1, "running", row(resync=progress))]
+
+    (of_table,) = table_sums(workers)
+
+    assert progress == of_table["resync"]
+
+
 def test_tables_are_summed_over_the_workers_that_are_there() -> None:
     """Partitions of one that is gone are read by others."""
     workers = [

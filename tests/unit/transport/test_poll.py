@@ -47,8 +47,7 @@ class Bench:
         routes = Routes()
         routes.add("main", ["t"])
         self.partitions = Partitions(routes, incremental=False)
-        kinds = {"commits": commits, "transactional": transactional, "goes_on": goes_on}
-        self.partitions.add_lane("main", 1 << 20, **kinds)
+        self.partitions.add_lane("main", 1 << 20, commits=commits, transactional=transactional, goes_on=goes_on)
         self.client, self.heard = Client(), Heard()
         client: Any = self.client
         heard: Any = self.heard

@@ -1,0 +1,107 @@
+"""An output topic with repeats, a gap, floors and an aborted transaction in it; and what a subscriber must be given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from confluent_kafka import Producer
+
+from schemas.change import HEADER_SCHEMA_VERSION, HEADER_TABLE
+from schemas.contract import Contract, contract_of
+from tests.unit.lake.changes import change, record, spec_of
+
+PARTITIONS = 2
+HEADERS: list[tuple[str, str | bytes | None]] = [
+    (HEADER_TABLE, b"patients"), (HEADER_SCHEMA_VERSION, b"1"), ("ce_type", b"headgate.change"),
+]  # fmt: skip
+COUNTS = (1, 1, 2, 1, 3, 1, 1, 2, 1, 1)  # of the changes of each source record
+
+
+def contract(topic: str) -> Contract:
+    """Return the contract of the table `patients`, on this topic."""
+    return contract_of(spec_of(), topic=topic)
+
+
+def position(partition: int, offset: int, row: int = 0) -> str:
+    """Return the position of a change: each change of these tests has its own."""
+    return f"{partition:05d}{offset:030d}{row:010d}"
+
+
+def records(partition: int, counts: Sequence[int], *, first: int = 0) -> list[list[dict[str, Any]]]:
+    """Return source records of so many changes each, at each second offset from `first` on."""
+    found: list[list[dict[str, Any]]] = []
+    before = first - 2 if first else None
+    for number, count in enumerate(counts):
+        offset = first + 2 * number
+        made = record(offset, count, before=before, partition=partition)
+        found.append([{**one, "position": position(partition, offset, row)} for row, one in enumerate(made)])
+        before = offset
+    return found
+
+
+def floor(partition: int, offset: int) -> dict[str, Any]:
+    """Return a floor, which was read at an offset of its own."""
+    place = {"origin": ["clinic.public.patients", 0, partition, offset], "previous": None}
+    return change(offset, 0, op="floor", key=None, after=None, position=position(partition, offset), source=place)
+
+
+def planted(partition: int, *, lost: int | None = None) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return what stands in a partition, and the positions of what a subscriber is given of it, in order.
+
+    Every stretch is sent again, and at last all of it; the source record `lost` is missing. The last change is fresh.
+    """
+    groups = [each for number, each in enumerate(records(partition, [*COUNTS, 1])) if number != lost]
+    stands: list[dict[str, Any]] = []
+    for at, group in enumerate(groups[:-1]):
+        stands += group
+        if at % 3 == 2:
+            stands += [one for again in groups[at - 2 : at + 1] for one in again]
+    end = 2 * len(COUNTS)
+    stands += [floor(partition, end - 1), *(one for group in groups[:-1] for one in group), *groups[-1]]
+    given = [one["position"] for group in groups[:-1] for one in group]
+    return stands, [*given, position(partition, end - 1), position(partition, end)]
+
+
+def write(bootstrap: str, topic: str, values: Iterable[tuple[int, dict[str, Any] | None]]) -> None:
+    """Write values, each to its partition, and return once all are there."""
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
+    for partition, value in values:
+        _produce(producer, topic, partition, value)
+    assert producer.flush(60) == 0, "every record was delivered"
+
+
+def write_aborted(bootstrap: str, topic: str, partition: int, value: dict[str, Any]) -> None:
+    """Write a value in a transaction that is aborted: nobody may be given it."""
+    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": f"{topic}-aborted"})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    _produce(producer, topic, partition, value)
+    producer.flush(30)
+    producer.abort_transaction(30)
+
+
+def _produce(producer: Producer, topic: str, partition: int, value: dict[str, Any] | None) -> None:
+    key = json.dumps((value or {}).get("key")).encode()
+    data = None if value is None else json.dumps(value).encode()
+    producer.produce(topic, data, key, partition, headers=HEADERS)
+    producer.poll(0)
+
+
+def plant(bootstrap: str, topic: str) -> dict[int, list[str]]:
+    """Fill a topic; return what a subscriber is given of each partition, in order. In 1 a change is missing."""
+    given: dict[int, list[str]] = {}
+    write_aborted(bootstrap, topic, 0, {**change(0, 0), "position": "9" * 45})
+    for partition, lost in ((0, None), (1, 5)):
+        stands, given[partition] = planted(partition, lost=lost)
+        write(bootstrap, topic, ((partition, value) for value in stands))
+    return given
+
+
+def by_partition(positions: Iterable[str]) -> dict[int, list[str]]:
+    """Return positions by the partition that they are of, in their order."""
+    found: dict[int, list[str]] = {number: [] for number in range(PARTITIONS)}
+    for each in positions:
+        found[int(each[:5])].append(each)
+    return found

@@ -1,0 +1,1 @@
+"""Tenants: their names, their specs, their rights."""

@@ -1,0 +1,122 @@
+"""Hostile names where people look: on a terminal, in a log, in a browser; and in SQL, where one is quoted."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from html.parser import HTMLParser
+
+import duckdb
+import pytest
+import structlog
+
+from headgate.cli.failures import report
+from headgate.cli.printing import print_json, print_table, say
+from schemas.errors import TableStopped
+from schemas.shown import shown
+from sinks.lake.quoting import literal, quoted
+from sinks.redis.layout import Layout
+from streams.logs import TEXT_MAX, configure_logs
+from streams.page import page
+from streams.workers import WorkerState
+from tests.unit.tenants.hostile import HOSTILE
+
+# A terminal's own signs, an end of a line that is none of ours, directions, and halves of characters.
+OBEYED = {chr(number) for number in [*range(9), *range(11, 32), *range(127, 160)]}
+OBEYED |= set("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+OBEYED |= {chr(number) for number in range(0xD800, 0xE000)}
+TEXTS = [*HOSTILE, "".join(sorted(OBEYED - {chr(number) for number in range(0xDC00, 0xE000)})), "half \udc00"]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: ascii(text)[:30])
+def test_verbs_print_nothing_that_a_terminal_obeys(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In tables, in lines for people, in errors and hints; and JSON is the same document all the same."""
+    print_table(["name"], [[text]])
+    say(text)
+    report(TableStopped("unregistered", f"no table {text}", hint=text))
+    said = capsys.readouterr()
+    print_json({text: [text]})
+    printed = capsys.readouterr().out
+
+    assert not OBEYED & set(said.out + said.err + printed)
+    assert {text: [text]} == json.loads(printed)
+
+
+@pytest.mark.parametrize("text", ["größe 🏥", "tab\tand\nline", "", "\\x1b"])
+def test_what_is_harmless_stays_as_it_is(text: str) -> None:
+    """Letters of any script, and what tables and lines of text are made of."""
+    assert text == shown(text)
+
+
+@pytest.mark.parametrize("console", [True, False], ids=["terminal", "json"])
+def test_a_log_holds_one_line_for_each_event(console: bool) -> None:
+    """Whatever a topic or a table is called; nobody writes a line of his own into it."""
+    kept = logging.getLogger().handlers[:], logging.getLogger().level, structlog.get_config()
+    stream = io.StringIO()
+    try:
+        configure_logs(stream=stream, console=console)
+        for text in TEXTS:
+            structlog.get_logger("t").warning("source_moved", topic=text, tables=[text[:100]])
+    finally:
+        logging.getLogger().handlers[:] = kept[0]
+        logging.getLogger().setLevel(kept[1])
+        structlog.configure(**kept[2])
+    lines = stream.getvalue().split("\n")
+
+    assert len(TEXTS) + 1 == len(lines)
+    assert not (OBEYED - ({"\x1b"} if console else set())) & set(stream.getvalue())  # colours are ours
+    if not console:
+        topics = [json.loads(line)["topic"] for line in lines[:-1]]
+        assert [shown(text) for text in TEXTS if len(text) <= TEXT_MAX] == [each for each in topics if "…" not in each]
+
+
+class Seen(HTMLParser):
+    """The elements of a page, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: ascii(text)[:30])
+def test_a_page_has_no_element_that_is_not_ours(text: str) -> None:
+    """A name is text, in every cell of it."""
+    row = {"table": text, "topic": text, "paused": text, "hint": text}
+    error = {"message": text, "hint": text, "kind": "table", "at": ""}
+    status = {"host": text, "tables": [row], "last_error": error, "state": text}
+    worker = WorkerState("normalize", text, 0, text, status=status)
+
+    seen = Seen()
+    seen.feed(page([worker], ["normalize", text]))
+
+    assert seen.tags <= {"html", "head", "meta", "title", "style", "body", "h2", "table", "tr", "th", "td"}
+    assert shown(text) in seen.text or "\r" in shown(text)
+    assert not OBEYED & set(seen.text)
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE if "\0" not in text], ids=lambda text: ascii(text)[:30])
+def test_sql_takes_a_name_and_a_text_as_they_are(text: str) -> None:
+    """Quoted, a name is a name and a text a text, in DuckDB."""
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE {quoted(text)} AS SELECT {literal(text)} AS {quoted(text)}")
+        cursor = connection.execute(f"SELECT * FROM {quoted(text)}")
+
+        assert (text, [(text,)]) == (cursor.description[0][0], cursor.fetchall())
+
+
+def test_a_scan_finds_the_keys_of_its_view_alone() -> None:
+    """Not those of another one whose entity holds what the view's keys begin with."""
+    layout = Layout("hg", 16)
+    own = [layout.values("acme.person.1", text).encode() for text in HOSTILE]
+    others = [layout.values("zeta.person.1", f"x}}:f:acme.person.1:{text}").encode() for text in HOSTILE]
+    others += [layout.values("acme.person.11", "1").encode(), layout.ledger("r", "acme.person.1", "1").encode()]
+
+    assert own == layout.of_view([*others, *own], "fez", "acme.person.1")

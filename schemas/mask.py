@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.document import Strict
+from schemas.document import Strict, without_defaults
 from schemas.types import ColumnType, Kind
 
 DROP, NULL, HASH, TOKEN, TRUNCATE, ENCRYPT = "drop", "null", "hash", "token", "truncate", "encrypt"
@@ -113,10 +113,7 @@ class Masks(Strict):
 
     @model_serializer(mode="wrap")
     def _without_none(self, write: SerializerFunctionWrapHandler) -> Any:
-        document = write(self)
-        if self.unknown_columns is None:
-            document.pop("unknown_columns", None)  # written, it would be the mask null
-        return document
+        return without_defaults(self, write(self), ("unknown_columns",))  # written, it would be the mask null
 
 
 def masked_type(type_: ColumnType, mask: Mask | None) -> ColumnType | None:

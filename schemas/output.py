@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from schemas.document import Strict
+from schemas.document import Strict, without_defaults
+from schemas.tenant import begin_of, is_tenant
 
 LATEST_COLUMNS_MAX = 1_000  # as many as a view has
 SHOWN_MAX = 20
@@ -52,11 +53,16 @@ class Output(Strict):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields = type(self).model_fields
-        return {name: value for name, value in write(self).items() if value != fields[name].default}
+        return without_defaults(self, write(self), type(self).model_fields)
 
 
 def latest_view_name(table: str) -> str:
-    """Return the name of the view of all columns that a table's latest topic is written from."""
+    """Return the name of the view of all columns that a table's latest topic is written from.
+
+    It is made of the table's name alone, so that who finds the topic finds the view; what stands in front of a dot, and
+    may be a tenant's name, stands in front of it, too.
+    """
+    first, dot, rest = table.partition(".")
+    begin, own = (begin_of(first), rest) if dot and is_tenant(first) else ("", table)
     digest = hashlib.sha256(table.encode()).hexdigest()[:8]
-    return f"latest-{_NOT_IN_VIEWS.sub('-', table)[:_NAME_MAX]}-{digest}"
+    return f"{begin}latest-{_NOT_IN_VIEWS.sub('-', own)[:_NAME_MAX]}-{digest}"

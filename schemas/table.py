@@ -45,6 +45,7 @@ OWN_PREFIX = "_hg_"  # the lake's own columns begin with it; a source's column m
 
 # Keys that older releases do not know, and refuse: they are written only where they say something.
 NEWER_KEYS = (
+    "tenant",
     "source_table",
     "type_changes",
     "schema_changes",
@@ -240,11 +241,15 @@ class TableSpec(Strict):
         begin = "" if self.tenant is None else begin_of(self.tenant)
         own = self.table.removeprefix(begin)
         if not own[:1].isalpha():
-            raise ValueError(f"table {self.table}: nothing that begins with a letter stands behind the tenant's name")
-        for view in self.features:
+            message = f"table {self.table}: nothing that begins with a letter stands behind the tenant's name"
+            raise Misplaced(message, "table")
+        for at, view in enumerate(self.features):
+            if view.view == latest_view_name(self.table):
+                continue  # it begins as the table does, whether that is a tenant's or not
             if not view.view.startswith(begin) or "." in view.view.removeprefix(begin):
                 hint = f"of tenant {self.tenant} it is {begin}<name>" if begin else "say whose it is: `tenant: NAME`"
-                raise ValueError(f"view {view.view}: a dot stands behind a tenant's name alone; {hint}")
+                message = f"view {view.view}: a dot stands behind a tenant's name alone; {hint}"
+                raise Misplaced(message, "features", at, "view")
 
     def _check_masks(self) -> None:
         masked = {name: column.mask for name, column in self.columns.items() if column.mask is not None}

@@ -20,7 +20,7 @@ from streams.stage import MAIN_LANE
 from streams.tables import TableDirectory
 
 LOADS_LANE = "loads"
-LIVE_BYTES_SHARE = 4  # of the lane's bytes, what has little to read gets a quarter: more would only wait there
+LIVE_BYTES_SHARE = 2  # of the lane's bytes, half: of thousands of partitions that have little to read each it is much
 BESIDE_LIVE_RECORDS_MAX = 4_000
 LIVE_SECONDS = 2.0  # live changes that came so recently are likely to come again
 
@@ -30,7 +30,7 @@ Most = int | Callable[[], int]
 class Lane(Protocol):
     """What this asks of a lane."""
 
-    records_total: int
+    arrived_total: int
 
 
 class Consumer(Protocol):
@@ -62,12 +62,12 @@ class LoadShare:
 
     def __init__(self, live: Lane, most: Most, clock: Callable[[], float] = monotonic) -> None:
         self._live, self._most, self._clock = live, most, clock
-        self._seen, self._seen_at = live.records_total, float("-inf")
+        self._seen, self._seen_at = live.arrived_total, float("-inf")
 
     def records_max(self) -> int:
         """Return the limit for the next group."""
-        if self._live.records_total != self._seen:
-            self._seen, self._seen_at = self._live.records_total, self._clock()
+        if self._live.arrived_total != self._seen:  # those that wait for a group of loads count, however long it takes
+            self._seen, self._seen_at = self._live.arrived_total, self._clock()
         most = self._most() if callable(self._most) else self._most
         return min(BESIDE_LIVE_RECORDS_MAX, most) if self._clock() - self._seen_at < LIVE_SECONDS else most
 

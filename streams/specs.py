@@ -20,6 +20,7 @@ from schemas.document import Document, Strict, parse_document
 from schemas.errors import ConfigurationError
 from schemas.mistakes import Misplaced, nearest
 from schemas.table import TableSpec
+from schemas.tenant import under_tenant
 
 SPEC_FILES_MAX = 10_000
 ENV_FOLDER = "env"
@@ -47,12 +48,12 @@ class Overlay(Strict):
     @model_validator(mode="after")
     def _keeps_names(self) -> Self:
         """Refuse what would make one table of all, or another of one: a table has its name in every environment."""
-        for key in ("table", "topics", "source_table"):
+        for key in ("table", "tenant", "topics", "source_table"):
             if key in self.all_tables:
                 raise Misplaced(f"all_tables: `{key}` is not the same for all tables", "all_tables", key)
         for table, own in self.tables.items():
-            if own is not None and "table" in own:
-                raise Misplaced(f"{table}: a table has one name in all environments", "tables", table, "table")
+            for key in sorted({"table", "tenant"} & (own or {}).keys()):
+                raise Misplaced(f"{table}: a table has one name in all environments", "tables", table, key)
         return self
 
 
@@ -295,7 +296,7 @@ def _laid_over(document: Document, laid: _Laid | None) -> tuple[Document | None,
     Raises:
         ConfigurationError: a topic does not begin as the environment says.
     """
-    table = str(document.content.get("table"))
+    table = str(under_tenant(document.content).get("table"))
     if laid is None:
         return document, table
     overlay, own = laid.overlay, laid.overlay.tables.get(table, {})

@@ -54,7 +54,7 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
     again = [each for each in at.view.partitions if _is_read_again(each.topic, at.names)]
     read = [each for each in at.view.partitions if each.topic != at.names.relay and each not in again]
     waiting = [each for each in again if each.lag or each.paused]
-    views = Views.of(at.stage)
+    under_way = UnderWay.of(at.stage)
     return {
         "stage": at.name,
         "version": VERSION,
@@ -64,11 +64,11 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
         "assigned": len(read),
         "tables": [
             *(
-                table_status(table, of, at, now, views)
+                table_status(table, of, at, now, under_way)
                 for topic, of in by_topic(sorted([*read, *waiting], key=_by_name)).items()
                 for table in _tables_of(topic, at.names, at.tables)
             ),
-            *(paused_status(entry, views.parked.get(entry.spec.table)) for entry in paused),
+            *(paused_status(entry, under_way.parking.get(entry.spec.table)) for entry in paused),
         ],
         "quarantined": count_rows(at.quarantined, "reason"),
         "emitted": count_rows(at.emitted, "operation"),
@@ -80,12 +80,6 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
 def _is_read_again(topic: str, names: TopicNames) -> bool:
     """Tell whether a topic holds records that were redriven or parked."""
     return topic == names.redrive or names.parked_table(topic) is not None
-
-
-def parking_of(stage: Stage) -> Mapping[str, Waiting]:
-    """Return what a stage has parked of tables."""
-    ask = getattr(stage, "parking", None)
-    return ask() if ask is not None else {}
 
 
 def count_rows(counts: Mapping[tuple[str, str], int], what: str) -> list[dict[str, Any]]:
@@ -121,22 +115,26 @@ def _by_name(partition: PartitionView) -> tuple[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
-    """Tables whose views are being filled, those whose rows below a floor are being taken away, and what is parked."""
+class UnderWay:
+    """Tables whose views are filled, of which rows below a floor are taken away, whose resync is not complete.
+
+    And what is parked of those that wait beside others.
+    """
 
     filling: Mapping[str, Any]
     sweeping: Collection[str]
-    parked: Mapping[str, Waiting]
+    resyncing: Mapping[str, Any]
+    parking: Mapping[str, Waiting]
 
     @classmethod
-    def of(cls, stage: Stage) -> Views:
-        """Ask a stage once for all of its tables; those that keep no views, or park nothing, have none."""
-        filling, sweeping = getattr(stage, "filling", None), getattr(stage, "sweeping", None)
-        views = filling() if filling is not None else {}
-        return cls(views, sweeping() if sweeping is not None else (), parking_of(stage))
+    def of(cls, stage: Stage) -> UnderWay:
+        """Ask a stage once for all of its tables; one that does not know such a thing has none of it."""
+        return cls(*(getattr(stage, name, dict)() for name in ("filling", "sweeping", "resyncing", "parking")))
 
 
-def table_status(table: str, partitions: list[PartitionView], at: Standing, now: float, views: Views) -> dict[str, Any]:
+def table_status(
+    table: str, partitions: list[PartitionView], at: Standing, now: float, under_way: UnderWay
+) -> dict[str, Any]:
     """Return the figures of one topic, these are its partitions, as those of a table; ages in seconds.
 
     A topic of several tables has the same for each: what one of them waits for, all do.
@@ -145,8 +143,8 @@ def table_status(table: str, partitions: list[PartitionView], at: Standing, now:
     newest = max((each.last_timestamp_ms for each in partitions), default=-1)
     paused = next((each for each in partitions if each.paused and each.paused != "its lane is full"), None)
     unknown = getattr(at.stage, "unknown_columns", {}).get(table, ())
-    parked = views.parked.get(table) if at.names.parked_table(partitions[0].topic) is None else None
-    filling = views.filling.get(table)
+    parked = under_way.parking.get(table) if at.names.parked_table(partitions[0].topic) is None else None
+    filling = under_way.filling.get(table)
     return {
         "table": table,
         "topic": partitions[0].topic,
@@ -161,8 +159,8 @@ def table_status(table: str, partitions: list[PartitionView], at: Standing, now:
         "evolved": evolved_columns(at.tables.unmasked(table)) if at.name == "normalize" and table in at.tables else [],
         "pending": {"done": filling.done, "total": filling.total} if filling is not None else None,
         "parked": parked_figures(parked),
-        "resync": at.stage.resyncing().get(table) if hasattr(at.stage, "resyncing") else None,
-        "sweeping": table in views.sweeping,
+        "sweeping": table in under_way.sweeping,
+        "resync": under_way.resyncing.get(table),
     }
 
 

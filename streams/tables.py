@@ -193,8 +193,8 @@ class TableDirectory(Mapping[str, TableEntry]):
                 entries[table], masked[table] = entry, masked_entry(entry)
             changed.add(table)
         if changed:  # writers look on threads of their own: what they find of the old entries goes with the old cache
-            self._masked, self._entries, self._by_topic = masked, entries, {}
-            self._readers = self._readers_of(entries)
+            self._masked, self._entries, self._readers = masked, entries, self._readers_of(entries)
+            self._by_topic = {}  # last: what is put into the new one is found with what goes with it
         return changed
 
     @staticmethod
@@ -208,9 +208,10 @@ class TableDirectory(Mapping[str, TableEntry]):
             TableStopped: patterns of tables catch it that cannot share a topic, which `check_topics` cannot see before
                 there is a topic.
         """
-        by_topic, entries = self._by_topic, self._entries
+        by_topic = self._by_topic  # first, and the others after it
+        entries, readers = self._entries, self._readers
         if topic not in by_topic:
-            found = [entries[table] for table in dict.fromkeys(self._readers(topic)) if table in entries]
+            found = [entries[table] for table in dict.fromkeys(readers(topic)) if table in entries]
             try:
                 by_topic[topic] = Readers(found) if found else None
             except ConfigurationError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from schemas.document import read_document
 from schemas.errors import ConfigurationError, TableStopped
 from schemas.table import TableEntry, TableSpec
 from schemas.tenant import is_tenant
+from streams.specs import ENV_FOLDER, SpecMistake
 
 PLACEHOLDER = "{tenant}"
 TEMPLATES_MAX = 1_000
@@ -22,26 +23,36 @@ def check_names(specs: Mapping[str, TableSpec]) -> None:
     Kafka counts two topics as one whose names differ by dots and underscores alone, and makes only the first.
 
     Raises:
-        ConfigurationError: it names the two that clash.
+        SpecMistake: it names the two that clash.
     """
     tenants = {spec.tenant for spec in specs.values() if spec.tenant is not None}
     for table, spec in specs.items():
         first, dot, _ = table.partition(".")
         if dot and first in tenants and spec.tenant != first:
-            raise ConfigurationError(
-                f"{table} stands among the tables of tenant {first}, whose readers could read it",
+            raise SpecMistake(
+                table,
+                ["table"],
+                f"it stands among the tables of tenant {first}, whose readers could read it",
                 hint=f"say `tenant: {first}`, or give the table another name",
             )
-    views = [view.view for spec in specs.values() for view in spec.features]
-    for what, names in (("table", specs), ("view", views)):
-        _check_told_apart(what, names)
+    tables = [(table, table, ("table",)) for table in specs]
+    views = [
+        (view.view, table, ("features", at, "view"))
+        for table, spec in specs.items()
+        for at, view in enumerate(spec.features)
+    ]
+    _check_told_apart("table", tables)
+    _check_told_apart("view", views)
 
 
-def _check_told_apart(what: str, names: Iterable[str]) -> None:
+def _check_told_apart(what: str, names: Iterable[tuple[str, str, Sequence[str | int]]]) -> None:
+    """Check names, each with the table in whose spec it stands, and where."""
     known: dict[str, str] = {}
-    for name in names:
+    for name, table, path in names:
         if (other := known.setdefault(name.replace(".", "_"), name)) != name:
-            raise ConfigurationError(
+            raise SpecMistake(
+                table,
+                path,
                 f"{what}s {other} and {name} differ by dots and underscores alone, and Kafka takes them for one topic",
                 hint=f"give one of the {what}s another name",
             )
@@ -126,6 +137,9 @@ def made_for(tenant: str, templates: Mapping[Path, str], folder: Path) -> dict[P
         ConfigurationError: of each template that makes no spec of this tenant, file and line and what is wrong.
     """
     check_tenant(tenant)
+    if tenant == ENV_FOLDER:
+        message = f"a tenant {tenant} would have the folder in which environments say what is other there"
+        raise ConfigurationError(message, hint="give it another name; no spec was written")
     made, problems = {}, []
     for path, text in templates.items():
         made[Path(tenant) / path] = filled = text.replace(PLACEHOLDER, tenant)

@@ -67,6 +67,7 @@ class Lane:
         self.ladder = ladder
         self.something = asyncio.Event()
         self.records_total = 0
+        self.arrived_total = 0  # records, worked on or not
         self.groups_total = 0
         self._lock = lock
         self._waiting: deque[Chunk] = deque()  # bounded by the lane's bytes
@@ -76,6 +77,7 @@ class Lane:
     def receive(self, chunk: Chunk) -> None:
         """Take a chunk from the consumer."""
         self._waiting.append(chunk)
+        self.arrived_total += chunk.records
         self._waiting_records += chunk.records
         self._waiting_bytes += chunk.nbytes
         self.something.set()

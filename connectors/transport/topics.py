@@ -7,7 +7,6 @@ the broker and can be called from any thread; those of `resolve.Lookups` are als
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from confluent_kafka.admin import (
 )
 
 from connectors.transport.answers import ANSWER_SECONDS, Administrator, answer_to, translated
+from connectors.transport.group_offsets import STABLE_SECONDS, committed, committed_apart
 from connectors.transport.hearing import made
 from connectors.transport.resolve import Committed
 from connectors.transport.settings import ClientSettings
@@ -37,11 +37,9 @@ from schemas.errors import ConfigurationError, SourceUnavailable
 Key = tuple[str, int]
 
 EMBEDDED_PARTITIONS = 4
-# How long open transactions of a dead worker are waited for: over all partitions, then over each by itself.
-_STABLE_SECONDS = 2.0
-_STABLE_SECONDS_APART = 0.5
 _AFTER_CREATION_SECONDS = 10.0  # right after its creation a topic may be unknown for 1 to 2 s
 _PAUSE_SECONDS = 0.1
+_SHOWN_MAX = 5
 _ENTRIES_MAX = 5_000  # that one request adds to the metadata: Kafka refuses more than 10,000 (QuorumController)
 
 
@@ -159,8 +157,7 @@ class TopicAdmin:
                     raise translated(error.args[0], f"creating {name}") from error
             else:
                 made.append(name)
-        for name in made:
-            self._wait_for(name, wanted[name].partitions)
+        self._wait_for({name: wanted[name].partitions for name in made})
         return made
 
     def ensure_all(self, wanted: Mapping[str, TopicSettings]) -> dict[str, int]:
@@ -191,7 +188,7 @@ class TopicAdmin:
             found = self.describe([topic]).get(topic)
             if found is None or found.partitions < partitions:
                 raise translated(error.args[0], f"enlarging {topic}") from error
-        self._wait_for(topic, partitions)
+        self._wait_for({topic: partitions})
 
     def delete(self, topics: Iterable[str]) -> None:
         """Delete topics; the broker does it a little later. Unknown ones are passed over."""
@@ -235,11 +232,11 @@ class TopicAdmin:
         asked = [TopicPartition(*key) for key in keys]
         reader = self._reader(group)
         try:
-            return _committed(reader, asked, _STABLE_SECONDS)
+            return committed(reader, asked, STABLE_SECONDS)
         except SourceUnavailable:  # perhaps of one partition only: each is asked for apart
             if len(asked) == 1:
                 return {}
-            return _committed_apart(reader, asked)
+            return committed_apart(reader, asked)
         finally:
             reader.close()
 
@@ -253,25 +250,30 @@ class TopicAdmin:
         settings = {**self._client.librdkafka(), **ours}
         return made(lambda: Consumer(settings))
 
-    def _wait_for(self, topic: str, partitions: int) -> None:
+    def _wait_for(self, wanted: Mapping[str, int]) -> None:
+        """Return once the broker knows so many partitions of each topic, asked for all of them at once."""
         deadline = time.monotonic() + _AFTER_CREATION_SECONDS
-        while True:
-            found = self.describe([topic]).get(topic)
-            if found is not None and found.partitions >= partitions and self._led(topic, partitions):
-                return
+        waiting = dict(wanted)
+        while waiting:
+            found = self.describe(waiting)
+            there = {name: many for name, many in waiting.items() if name in found and found[name].partitions >= many}
+            if there and self._led(there):
+                waiting = {name: many for name, many in waiting.items() if name not in there}
+                continue
             if time.monotonic() > deadline:
                 raise SourceUnavailable(
-                    f"{topic} was created, but the broker does not know it yet", hint="try again in a moment"
+                    f"{', '.join(sorted(waiting)[:_SHOWN_MAX])}: created, but the broker does not know it yet",
+                    hint="try again in a moment",
                 )
             time.sleep(_PAUSE_SECONDS)
 
-    def _led(self, topic: str, partitions: int) -> bool:
-        """Tell whether every partition has a leader that answers."""
+    def _led(self, wanted: Mapping[str, int]) -> bool:
+        """Tell whether every partition of topics has a leader that answers."""
+        places = [TopicPartition(topic, number) for topic, many in wanted.items() for number in range(many)]
         try:
-            found = self._offsets([TopicPartition(topic, number) for number in range(partitions)], OffsetSpec.latest())
+            return len(self._offsets(places, OffsetSpec.latest())) == len(places)
         except SourceUnavailable:  # a leader is still being chosen; the caller has a deadline
             return False
-        return len(found) == partitions
 
     async def ids(self, topics: Iterable[str]) -> Mapping[str, str]:
         """As `ids_now`, for the event loop."""
@@ -376,33 +378,3 @@ def in_requests(wanted: Mapping[str, TopicSettings]) -> Iterator[dict[str, Topic
 def topic_admin(client: ClientSettings, *, embedded: bool = False) -> TopicAdmin:
     """Return the administration of a broker."""
     return EmbeddedTopics(client) if embedded else TopicAdmin(client)
-
-
-def _committed(reader: Consumer, asked: Sequence[TopicPartition], seconds: float) -> dict[Key, Committed]:
-    """Return what the reader's group committed; of all that are asked for, or a SourceUnavailable."""
-    said = answer_to(lambda: reader.committed(list(asked), timeout=seconds)) if asked else []
-    for each in said:
-        if each.error is not None:
-            raise translated(each.error, f"the offset of {each.topic}[{each.partition}]")
-    return {(each.topic, each.partition): _committed_at(each) for each in said}
-
-
-def _committed_apart(reader: Consumer, asked: Sequence[TopicPartition]) -> dict[Key, Committed]:
-    """Return what can be had of each partition by itself; those that there is no time for are asked for again later."""
-    found: dict[Key, Committed] = {}
-    failure: SourceUnavailable | None = None
-    deadline = time.monotonic() + ANSWER_SECONDS
-    for each in random.sample(asked, len(asked)):  # so that no partition is always behind those that do not answer
-        if time.monotonic() > deadline:
-            break
-        try:
-            found |= _committed(reader, [each], _STABLE_SECONDS_APART)
-        except SourceUnavailable as error:
-            failure = error
-    if failure is not None and not found:
-        raise failure
-    return found
-
-
-def _committed_at(each: TopicPartition) -> Committed:
-    return Committed(each.offset if each.offset >= 0 else None, each.metadata or "")

@@ -6,20 +6,18 @@ import csv
 import dataclasses
 import os
 import sys
-import time
 from typing import Annotated, Any
 
 import typer
 
 from headgate.cli.codes import ExitCode, epilog
-from headgate.cli.printing import print_json, print_table, say
+from headgate.cli.printing import now_and_then, print_json, print_table, say
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
 from schemas.errors import ConfigurationError
 
 app = typer.Typer(help="The lake: query it, prove it complete.", no_args_is_help=True, rich_markup_mode=None)
 
 ROWS_SHOWN = 1_000
-_PROGRESS_SECONDS = 1.0
 
 _CODES = {ExitCode.CONFIGURATION: "the configuration is not right", ExitCode.UNAVAILABLE: "the lake does not answer"}
 
@@ -88,26 +86,14 @@ def verify(
 
     lake = load_config(config, os.environ).lake
     catalog = open_catalog(lake)
-    report = verify_table(load_table(catalog, lake.namespace, table), progress=Progress())
+    report = verify_table(
+        load_table(catalog, lake.namespace, table), progress=now_and_then("{} of {} files, {:,} rows".format)
+    )
     if as_json:
         print_json({**dataclasses.asdict(report), "ok": report.ok})
     else:
         _print_report(report)
     return ExitCode.OK if report.ok else ExitCode.FOUND
-
-
-class Progress:
-    """Says on a terminal, once a second, how far a long read has come."""
-
-    def __init__(self) -> None:
-        """Say nothing for the first second."""
-        self._next = time.monotonic() + _PROGRESS_SECONDS
-
-    def __call__(self, files: int, files_all: int, rows: int) -> None:
-        """Take note of `files` read, of `files_all`, with `rows` in them."""
-        if time.monotonic() >= self._next and sys.stderr.isatty():
-            self._next = time.monotonic() + _PROGRESS_SECONDS
-            say(f"{files} of {files_all} files, {rows:,} rows")
 
 
 def _print_report(report: Any) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.text import Text
 from schemas import shown as texts
 
 WIDTH_UNSEEN = 160  # columns of a table that goes to a file or a pipe
+PROGRESS_SECONDS = 1.0
 
 
 def console() -> Console:
@@ -48,6 +50,22 @@ def say(text: str) -> None:
     """
     sys.stderr.write(shown(text) + "\n")
     sys.stderr.flush()
+
+
+def now_and_then(text_of: Callable[..., str]) -> Callable[..., None]:
+    """Return what says on a terminal, once a second and not within the first, how far long work has come.
+
+    It is called with whatever `text_of` makes a line of.
+    """
+    last = time.monotonic()
+
+    def tell(*done: Any) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_SECONDS and sys.stderr.isatty():
+            last = time.monotonic()
+            say(text_of(*done))
+
+    return tell
 
 
 def duration(seconds: float | None) -> str | None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headgate.cli.codes import ExitCode, epilog
-from headgate.cli.printing import print_json, print_table, say
+from headgate.cli.printing import now_and_then, print_json, print_table, say
 from headgate.cli.quarantine import (
     CODES,
     DryRunOption,
@@ -24,7 +22,6 @@ from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_c
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable
 
     from streams.quarantine_redrive import Outcome
 
@@ -39,7 +36,6 @@ EPILOG = epilog(
         **CODES,
     },
 )
-_TELL_SECONDS = 1.0
 
 
 def redrive_records(
@@ -68,26 +64,13 @@ def redrive_records(
         dry_run=dry_run,
         anyway=anyway,
         limit=limit,
-        progress=_told(),
+        progress=now_and_then("{1} {0}".format),
     )
     if as_json:
         print_json(_document(outcome, dry_run=dry_run))
     else:
         _print(outcome, dry_run=dry_run)
     return ExitCode.FOUND if outcome.refused else ExitCode.OK
-
-
-def _told() -> Callable[[str, int], None]:
-    """Return what tells people on a terminal, once a second, how far it is."""
-    last = time.monotonic()
-
-    def tell(what: str, done: int) -> None:
-        nonlocal last
-        if sys.stderr.isatty() and time.monotonic() - last > _TELL_SECONDS:
-            last = time.monotonic()
-            say(f"{done} {what}")
-
-    return tell
 
 
 def _document(outcome: Outcome, *, dry_run: bool) -> dict[str, Any]:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headgate.cli.codes import ExitCode, epilog
-from headgate.cli.printing import print_json, say
+from headgate.cli.printing import now_and_then, print_json, say
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
 from headgate.cli.tables import TableArgument, tables_with
 from headgate.cli.times import read_moment
 from schemas.errors import TableStopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from streams.resync import Resync, Where
 
 EPILOG = epilog(
@@ -36,7 +32,6 @@ EPILOG = epilog(
         ExitCode.UNAVAILABLE: "Kafka does not answer",
     },
 )
-_TELL_SECONDS = 1.0
 
 
 def resync_table(
@@ -82,7 +77,10 @@ def resync_table(
         say(f"the snapshot of epoch {entry.epoch} of {table} is complete: what it does not hold is deleted")
         return
     try:
-        plan = plan_resync(settings, tables, table, _where(start), topic or (), complete=complete, progress=_told())
+        plan = plan_resync(
+            settings, tables, table, _where(start), topic or (), complete=complete,
+            progress=now_and_then("{1} {0}".format),
+        )  # fmt: skip
     except TableStopped as stop:
         if stop.reason != NO_NEW_SNAPSHOT or not is_under_way(settings, entry):
             raise
@@ -104,19 +102,6 @@ def _where(text: str | None) -> Where | None:
     if text is None:
         return None
     return read_start(text) if text in {"earliest", "latest"} or "=" in text else read_moment("--from", text)
-
-
-def _told() -> Callable[[str, int], None]:
-    """Return what tells people on a terminal, once a second, how far it is."""
-    last = time.monotonic()
-
-    def tell(what: str, done: int) -> None:
-        nonlocal last
-        if sys.stderr.isatty() and time.monotonic() - last > _TELL_SECONDS:
-            last = time.monotonic()
-            say(f"{done} {what}")
-
-    return tell
 
 
 def _document(plan: Resync, *, written: bool) -> dict[str, Any]:

@@ -70,6 +70,9 @@ def add(
     apply: Annotated[
         bool, typer.Option("--apply", help="Apply that folder, all of it, as `headgate run --apply` does.")
     ] = False,
+    env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With the overlay of this environment, DIR/env/NAME.yaml.")
+    ] = None,
     config: ConfigOption = DEFAULT_FILE,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,11 +83,13 @@ def add(
     """
     from streams.tenants import made_for, read_templates, write_specs
 
+    if env is not None and not apply:
+        raise typer.BadParameter("--env goes with --apply")
     settings = load_config(config, os.environ) if apply else None
     templates = read_templates(template)
     made = {path: text for name in names for path, text in made_for(name, templates, template).items()}
     written = write_specs(made, into)
-    applied = _applied(settings, into) if settings is not None else None
+    applied = _applied(settings, into, env) if settings is not None else None
     if as_json:
         document = {"written": [str(into / path) for path in written], "unchanged": len(made) - len(written)}
         print_json(document if applied is None else {**document, "applied": applied})
@@ -96,11 +101,13 @@ def add(
         say(f"{applied['added']} tables added, {applied['changed']} changed, {applied['unchanged']} as before")
 
 
-def _applied(settings: Config, folder: Path) -> dict[str, int]:
+def _applied(settings: Config, folder: Path, env: str | None) -> dict[str, int]:
     """Apply a folder, and return how many tables were added, changed or as before."""
     from streams.apply import apply_folder
+    from streams.patience import telling_soon
 
-    actions = [change.action for change in apply_folder(settings, folder)]
+    with telling_soon(lambda: say(f"waiting for Kafka at {settings.kafka.bootstrap}")):
+        actions = [change.action for change in apply_folder(settings, folder, env=env)]
     return {action: actions.count(action) for action in ("added", "changed", "unchanged")}
 
 

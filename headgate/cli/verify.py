@@ -6,13 +6,12 @@ import dataclasses
 import hashlib
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headgate.cli.codes import ExitCode, epilog
-from headgate.cli.printing import print_json, print_table, say
+from headgate.cli.printing import now_and_then, print_json, print_table, say
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
 from schemas.errors import TableStopped
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 FINDINGS_SHOWN = 50
 SETTLE_BEYOND_LAKE_SECONDS = 30.0  # how long after the lake's next commit all stages should have caught up
-_PROGRESS_SECONDS = 1.0
 
 EPILOG = epilog(
     [
@@ -86,27 +84,14 @@ def verify(  # noqa: PLR0917 - typer calls it by name
     settle = settle_seconds if settle_seconds is not None else _settling(settings, spec)
     report = verify_table(
         settings, spec, source, source_table=source_table, columns=columns.split(",") if columns else None,
-        bounds=KeyRange(first, last), options=Options(chunk, settle, rows_a_second), progress=Progress(),
+        bounds=KeyRange(first, last), options=Options(chunk, settle, rows_a_second),
+        progress=now_and_then("{1:,} of {2:,} rows {0}".format),
     )  # fmt: skip
     if as_json:
         print_json(as_document(report, hide_keys=hide_keys))
     else:
         _print(report, hide_keys=hide_keys)
     return ExitCode.OK if report.equal else ExitCode.FOUND
-
-
-class Progress:
-    """Says on a terminal, once a second, how far a verification has come."""
-
-    def __init__(self) -> None:
-        """Say nothing for the first second."""
-        self._next = time.monotonic() + _PROGRESS_SECONDS
-
-    def __call__(self, what: str, done: int, of: int) -> None:
-        """Take note of `done` rows, of about `of`."""
-        if time.monotonic() >= self._next and sys.stderr.isatty():
-            self._next = time.monotonic() + _PROGRESS_SECONDS
-            say(f"{done:,} of {of:,} rows {what}")
 
 
 def as_document(report: Report, *, hide_keys: bool) -> dict[str, Any]:

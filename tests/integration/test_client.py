@@ -206,10 +206,13 @@ def test_members_come_and_go_and_nothing_is_lost_or_told_twice(bench: Bench) -> 
     members = [Member(bench, topic, name) for _ in range(3)]
     for number in range(rounds):
         write(bench.bootstrap, topic, [each for at in range(4) for each in fresh(at, 5, first=10 * number)])
+        if number == 10:
+            wait_until(lambda: members[0].done, "the first member has committed", deadline_seconds=60)
         if number in {0, 10, 20}:
             members[number // 10].thread.start()
-        if number == 30:
+        if number == 30:  # what comes from here on is for the others
             members[0].stop.set()
+            members[0].thread.join(60)
     expected = {position(number, 2 * at) for number in range(4) for at in range(5 * rounds)}
 
     def done() -> bool:

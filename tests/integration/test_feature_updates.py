@@ -16,6 +16,7 @@ from tests.integration.updates_worker import (
     EMITTING,
     Assigned,
     Topic,
+    drained,
     emitting_worker,
     judge,
     relay_of,
@@ -44,11 +45,6 @@ async def worker(redis_server: RedisServer) -> AsyncIterator[Make]:
     with redis_server.client() as client:
         for key in client.scan_iter(match=f"{prefix}:*", count=1_000):
             client.delete(key)
-
-
-async def drained(one: Worker, server: RedisServer) -> None:
-    """Wait until nothing waits for the relay."""
-    await until(lambda: waiting(one, server) == 0)
 
 
 async def test_every_change_of_what_is_shown_is_written_once(worker: Make, redis_server: RedisServer) -> None:

@@ -12,7 +12,7 @@ from schemas.table import TableEntry, TableSpec
 from streams.latest_views import with_latest_view
 from tests.integration.features_worker import KEYS, SEEN, SPEC, Worker, expected, history
 from tests.integration.test_features_moved_keys import history as history_of_moves
-from tests.integration.updates_worker import Assigned, Topic, relay_of, relaying, waiting
+from tests.integration.updates_worker import Assigned, Topic, drained, relay_of, relaying
 from tests.oracles.latest import compacted
 from tests.property.handovers import SPEC as MOVING
 from tests.property.handovers import encoded
@@ -43,11 +43,6 @@ async def worker(redis_server: RedisServer) -> AsyncIterator[Make]:
     with redis_server.client() as client:
         for key in client.scan_iter(match=f"{prefix}:*", count=1_000):
             client.delete(key)
-
-
-async def drained(one: Worker, server: RedisServer) -> None:
-    """Wait until nothing waits for the relay."""
-    await until(lambda: waiting(one, server) == 0)
 
 
 def table(count: int) -> Rows:

@@ -17,7 +17,7 @@ from streams.schema_gate import nothing_new
 from tests.integration.features_worker import SPEC, Worker
 from tests.oracles import Shape, Verdict, ViewShape, check_updates, read_stored
 from tests.oracles.topic import Record
-from tests.services import RedisServer
+from tests.services import RedisServer, until
 from tests.unit.fakes import assignment_of
 
 BUCKETS, PARTITIONS = 8, 4
@@ -118,6 +118,11 @@ def waiting(one: Worker, server: RedisServer) -> int:
     """Return how many entries wait in all outboxes."""
     with server.client() as client:
         return sum(client.xlen(f"{one.config.redis.key_prefix}:{{b{bucket}}}:out") for bucket in range(BUCKETS))
+
+
+async def drained(one: Worker, server: RedisServer) -> None:
+    """Wait until nothing waits for the relay."""
+    await until(lambda: waiting(one, server) == 0)
 
 
 def judge(one: Worker, server: RedisServer, topic: Topic) -> list[Verdict]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 
+from connectors.transport import lane as transport
+from connectors.transport.chunk import Chunk
 from schemas.config import Config
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
@@ -14,15 +17,16 @@ from streams.loads import BESIDE_LIVE_RECORDS_MAX, LIVE_SECONDS, LOADS_LANE, InT
 from streams.stage import MAIN_LANE
 from streams.tables import TableDirectory
 from tests.unit.tenants.test_names import spec_of
+from tests.unit.transport.fakes import run_of
 
 MIB = 1024 * 1024
 
 
 class Lane:
-    """A lane that has worked on so many records."""
+    """A lane to which so many records came."""
 
     def __init__(self) -> None:
-        self.records_total = 0
+        self.arrived_total = 0
 
 
 async def test_the_lanes_alternate_while_both_have_work() -> None:
@@ -69,7 +73,7 @@ def test_a_group_of_loads_is_small_while_live_changes_come() -> None:
     live, now = Lane(), 100.0
     share = LoadShare(live, lambda: 16_000, lambda: now)
     alone = share.records_max()
-    live.records_total = 1
+    live.arrived_total = 1
     beside = share.records_max()
     now += LIVE_SECONDS / 2
     still = share.records_max()
@@ -78,6 +82,18 @@ def test_a_group_of_loads_is_small_while_live_changes_come() -> None:
 
     assert (16_000, BESIDE_LIVE_RECORDS_MAX, BESIDE_LIVE_RECORDS_MAX, 16_000) == (alone, beside, still, after)
     assert 10 == LoadShare(live, 10, lambda: now).records_max()
+
+
+def test_live_changes_that_wait_for_their_turn_make_the_next_group_of_loads_small() -> None:
+    """Where a group takes longer than live changes are remembered, none of them is done meanwhile."""
+    ladder: Any = None  # nothing is worked on
+    live, now = transport.Lane("main", transport.LaneSettings(), ladder, threading.Lock()), 100.0
+    share = LoadShare(live, 16_000, lambda: now)
+    alone = share.records_max()
+    live.receive(Chunk("main", [run_of([0])]))
+    now += 2 * LIVE_SECONDS
+
+    assert (16_000, BESIDE_LIVE_RECORDS_MAX) == (alone, share.records_max())
 
 
 def test_the_two_lanes_share_the_bytes_of_one() -> None:

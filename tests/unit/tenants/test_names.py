@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from schemas.document import read_document
 from schemas.errors import ConfigurationError
+from schemas.feature import View
+from schemas.output import latest_view_name
 from schemas.table import TableEntry, TableSpec, view_of, views_that_emit
 from schemas.tenant import TENANT_PATTERN, is_tenant, under
 from schemas.topics import TOPIC_NAME_MAX, TopicNames
 from streams.apply import check_specs
+from streams.latest_views import with_latest_view
 from streams.rule_views import with_own_views
 from streams.rules import RuleEngine
 from streams.tenants import check_names
@@ -63,6 +66,24 @@ def test_the_views_that_rules_make_are_the_tenants_too() -> None:
 
     assert ["acme.", "acme."] == [view.view[:5] for view in spec.features]
     assert entry == TableEntry.model_validate_json(entry.model_dump_json())
+
+
+@pytest.mark.parametrize("changes", [{}, {"tenant": None, "table": "acme.patients"}], ids=["tenant", "nobody"])
+def test_the_view_of_the_latest_rows_begins_as_the_table_does(changes: dict[str, Any]) -> None:
+    """A tenant's reader may read it in Redis; and workers take the entry that holds it."""
+    plain = spec_of(rules=[], features=[], output={"latest": True}, **changes)
+    spec = with_latest_view(plain, 1)
+    entry = TableEntry(spec=spec)
+
+    assert [latest_view_name("acme.patients")] == [view.view for view in spec.features]
+    assert spec.features[0].view.startswith("acme.latest-patients-")
+    assert entry == TableEntry.model_validate_json(entry.model_dump_json())
+
+
+@given(table=st.from_regex(r"[a-z][a-z0-9_.-]{0,127}", fullmatch=True))
+def test_a_view_of_latest_rows_has_a_name_that_views_may_have(table: str) -> None:
+    """Whatever the table is called."""
+    View(view=latest_view_name(table), entity="row", columns=["id"])
 
 
 def test_a_spec_that_was_written_is_read_as_the_same() -> None:
@@ -143,7 +164,7 @@ def test_a_mistake_names_file_and_line() -> None:
     """As of any key of a spec."""
     text = "table: patients\ntenant: ../other\ntopics: [t]\ncolumns: {id: int}\n"
 
-    with pytest.raises(ConfigurationError, match=r"patients\.yaml:2: tenant: .*match pattern"):
+    with pytest.raises(ConfigurationError, match=r"patients\.yaml:2: tenant: no name that can be used"):
         read_document(text, TableSpec, name="patients.yaml")
 
 
@@ -152,7 +173,7 @@ def test_a_table_of_nobody_does_not_stand_among_those_of_a_tenant() -> None:
     theirs = spec_of()
     stranger = spec_of(tenant=None, table="acme.secrets", topics=["secrets"], features=[], rules=[])
 
-    with pytest.raises(ConfigurationError, match=r"acme\.secrets stands among the tables of tenant acme"):
+    with pytest.raises(ConfigurationError, match=r"acme\.secrets: it stands among the tables of tenant acme"):
         check_specs({theirs.table: theirs, stranger.table: stranger}, CONFIG)
 
 

@@ -97,6 +97,43 @@ def test_a_hostile_name_reaches_no_file(name: str, templates: Path) -> None:
         made_for(name, read_templates(templates), templates)
 
 
+def test_no_tenant_has_the_folder_of_the_environments(templates: Path, tmp_path: Path) -> None:
+    """What lies in it are no specs."""
+    assert ExitCode.CONFIGURATION == add(templates, tmp_path / "tables", "acme", "env")
+    assert not (tmp_path / "tables").exists()
+
+
+def test_an_environment_speaks_of_one_tenants_table_by_its_whole_name(templates: Path, tmp_path: Path) -> None:
+    """Many tenants have a table of that name; and in no environment a table is another tenant's."""
+    tables = tmp_path / "tables"
+    add(templates, tables, "acme", "zeta")
+    prod = tables / "env" / "prod.yaml"
+    prod.parent.mkdir()
+    prod.write_text("tables: {acme.visits: {before: full}, zeta.wards: null}\n")
+    specs = read_specs(tables, env="prod")
+
+    assert {"acme.visits"} == {name for name, spec in specs.items() if spec.before == "full"}
+    assert 2 * len(TABLES) - 1 == len(specs)
+    for text in ("all_tables: {tenant: zeta}", "tables: {acme.visits: {tenant: zeta}}", "tables: {visits: null}"):
+        prod.write_text(text)
+        with pytest.raises(ConfigurationError, match=r"prod\.yaml:1: .*(same|one name|no file has)"):
+            read_specs(tables)
+
+
+def test_names_that_clash_are_told_with_their_place(templates: Path, tmp_path: Path) -> None:
+    """As any mistake of a spec."""
+    tables = tmp_path / "tables"
+    add(templates, tables, "acme")
+    (tables / "other.yaml").write_text("table: acme.secrets\ntopics: [secrets]\nkey: [id]\ncolumns: {id: int}\n")
+    specs = read_specs(tables)
+
+    with (
+        pytest.raises(ConfigurationError, match=r"other\.yaml:1: acme\.secrets: it stands among"),
+        specs.naming_places(),
+    ):
+        check_specs(specs, CONFIG)
+
+
 def test_a_folder_without_templates_is_told(tmp_path: Path) -> None:
     """And one that is not there."""
     assert ExitCode.CONFIGURATION == add(tmp_path, tmp_path / "tables", "acme")

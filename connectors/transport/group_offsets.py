@@ -1,0 +1,49 @@
+"""What a group has committed, asked of a consumer that joins none."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+from confluent_kafka import Consumer, TopicPartition
+
+from connectors.transport.answers import ANSWER_SECONDS, answer_to, translated
+from connectors.transport.resolve import Committed
+from schemas.errors import SourceUnavailable
+
+Key = tuple[str, int]
+
+# How long open transactions of a dead worker are waited for: over all partitions, then over each by itself.
+STABLE_SECONDS = 2.0
+STABLE_SECONDS_APART = 0.5
+
+
+def committed(reader: Consumer, asked: Sequence[TopicPartition], seconds: float) -> dict[Key, Committed]:
+    """Return what the reader's group committed; of all that are asked for, or a SourceUnavailable."""
+    said = answer_to(lambda: reader.committed(list(asked), timeout=seconds)) if asked else []
+    for each in said:
+        if each.error is not None:
+            raise translated(each.error, f"the offset of {each.topic}[{each.partition}]")
+    return {(each.topic, each.partition): _committed_at(each) for each in said}
+
+
+def committed_apart(reader: Consumer, asked: Sequence[TopicPartition]) -> dict[Key, Committed]:
+    """Return what can be had of each partition by itself; those that there is no time for are asked for again later."""
+    found: dict[Key, Committed] = {}
+    failure: SourceUnavailable | None = None
+    deadline = time.monotonic() + ANSWER_SECONDS
+    for each in random.sample(asked, len(asked)):  # so that no partition is always behind those that do not answer
+        if time.monotonic() > deadline:
+            break
+        try:
+            found |= committed(reader, [each], STABLE_SECONDS_APART)
+        except SourceUnavailable as error:
+            failure = error
+    if failure is not None and not found:
+        raise failure
+    return found
+
+
+def _committed_at(each: TopicPartition) -> Committed:
+    return Committed(each.offset if each.offset >= 0 else None, each.metadata or "")

@@ -10,6 +10,7 @@ import yaml
 from connectors.inference.choice import Sure
 from connectors.inference.proposal import Evidence, Proposal
 from schemas.risk import Risk
+from schemas.shown import shown_yaml
 
 _COMMENTED = frozenset({Sure.MEDIUM, Sure.LOW})
 
@@ -43,7 +44,7 @@ def _column(evidence: Evidence) -> str:
 
 
 def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf"))
+    text = shown_yaml(yaml.safe_dump, value, default_flow_style=True, sort_keys=False, width=float("inf"))
     return text.removesuffix("\n").removesuffix("\n...")
 
 

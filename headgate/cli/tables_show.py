@@ -85,6 +85,7 @@ def as_yaml(entry: TableEntry) -> str:
     import yaml
 
     from schemas.output import latest_view_name
+    from schemas.shown import shown_yaml
     from schemas.table import own_view_name
 
     spec = entry.spec
@@ -94,4 +95,4 @@ def as_yaml(entry: TableEntry) -> str:
     content["columns"] = {
         name: column["type"] if column.keys() == {"type"} else column for name, column in content["columns"].items()
     }
-    return yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=120)
+    return shown_yaml(yaml.safe_dump, content, sort_keys=False, width=120)

@@ -15,6 +15,7 @@ from schemas.config import KafkaConfig
 from schemas.contract import Contract
 from schemas.contract_avro import avro_key_schema, avro_value_schema
 from schemas.contract_schema import key_schema, value_schema
+from schemas.shown import shown_yaml
 
 
 def documents(contract: Contract, kafka: KafkaConfig) -> dict[str, Any]:
@@ -54,7 +55,7 @@ class _Dumper(yaml.SafeDumper):
 
 def as_yaml(document: Any) -> str:
     """Return a document as YAML, in its own order."""
-    return yaml.dump(document, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=120)
+    return shown_yaml(yaml.dump, document, Dumper=_Dumper, sort_keys=False, width=120)
 
 
 def _as_json(document: Any) -> str:

@@ -24,6 +24,7 @@ pytestmark = [
     pytest.mark.usefixtures("collected"),
 ]
 ROWS, CHUNK = 30, 10
+TENANT, TABLE = "ward-3", "ward-3.patients"  # the connector knows neither
 SIGNAL_TABLE = "public.debezium_signal"
 
 
@@ -71,8 +72,15 @@ def _source(kafka: Kafka, postgres: Postgres, connect: Connect, folder: Path) ->
             channels = {
                 "server": connector.prefix, "topic": signals, "table": SIGNAL_TABLE, "notifications": notifications
             }  # fmt: skip
-            made.document |= {"topics": [made.topic], "rules": [], "features": [], "signals": channels}
+            made.document |= {
+                "topics": [made.topic],
+                "rules": [],
+                "features": [],
+                "signals": channels,
+                "tenant": TENANT,
+            }
             made.spec()
+            made.output = f"{made.prefix}.changes.{TABLE}"
             made.dsn = f"postgresql://{postgres.user}:{postgres.password}@{postgres.host}:{postgres.port}/{name}"
             yield made
         finally:
@@ -89,20 +97,20 @@ async def test_rows_are_read_again_on_request_and_it_is_told_how_far_they_are(
     The last one is followed later. That of a table which the connector does not know is said.
     """
     async with installation.running("normalize"):
-        assert ExitCode.OK == await installation.verb("tables", "backfill", "patients", "--json")
+        assert ExitCode.OK == await installation.verb("tables", "backfill", TABLE, "--json")
         all_rows = installation.lines(capsys.readouterr().out)
         changes = await installation.emitted(ROWS)
         some = ("--where", "id <= 3", "--source", installation.dsn, "--json")
-        assert ExitCode.OK == await installation.verb("tables", "backfill", "patients", *some)
+        assert ExitCode.OK == await installation.verb("tables", "backfill", TABLE, *some)
         some_rows = installation.lines(capsys.readouterr().out)
         again = await installation.emitted(ROWS + 3)
-        assert ExitCode.OK == await installation.verb("tables", "backfill", "patients", "--follow", "--json")
+        assert ExitCode.OK == await installation.verb("tables", "backfill", TABLE, "--follow", "--json")
         followed = installation.lines(capsys.readouterr().out)
-        assert ExitCode.OK == await installation.verb("tables", "backfill", "patients", "--stop")
+        assert ExitCode.OK == await installation.verb("tables", "backfill", TABLE, "--stop")
         signals: Any = installation.document["signals"]
         installation.spec(signals={**signals, "collection": "public.nosuch"})
         await asyncio.to_thread(apply_folder, installation.config, installation.folder / "tables")
-        assert ExitCode.FOUND == await installation.verb("tables", "backfill", "patients")
+        assert ExitCode.FOUND == await installation.verb("tables", "backfill", TABLE)
         said = capsys.readouterr().err
 
     assert {"snapshot"} == {change.op for change in changes}

@@ -13,8 +13,15 @@ import structlog
 
 from headgate.cli.failures import report
 from headgate.cli.printing import print_json, print_table, say
+from headgate.cli.tables_show import as_yaml as exported_yaml
+from headgate.contracts.documents import as_yaml as contract_yaml
+from headgate.contracts.documents import documents
+from schemas.config import KafkaConfig
+from schemas.contract import contract_of
+from schemas.document import read_document
 from schemas.errors import TableStopped
 from schemas.shown import shown
+from schemas.table import TableEntry, TableSpec
 from sinks.lake.quoting import literal, quoted
 from sinks.redis.layout import Layout
 from streams.logs import TEXT_MAX, configure_logs
@@ -41,6 +48,19 @@ def test_verbs_print_nothing_that_a_terminal_obeys(text: str, capsys: pytest.Cap
 
     assert not OBEYED & set(said.out + said.err + printed)
     assert {text: [text]} == json.loads(printed)
+
+
+def test_names_of_columns_are_written_as_yaml_that_a_terminal_does_not_obey() -> None:
+    """And that is read as the same: specs are exported, contracts generated, of whatever a source calls its columns."""
+    names = [name for name in TEXTS if len(name) <= 1_000 and not name.startswith("_hg_") and "\udc00" not in name]
+    columns = {name.encode("utf-8", "replace").decode(): "string" for name in names}
+    spec = TableSpec.model_validate({"table": "t", "topics": ["t"], "key": ["id"], "columns": {"id": "int", **columns}})
+    exported = exported_yaml(TableEntry(spec=spec))
+    contract = contract_yaml(documents(contract_of(spec, topic="t"), KafkaConfig())["asyncapi"])
+
+    assert spec == read_document(exported, TableSpec, name="t")
+    assert "größe" in contract_yaml({"größe": 1})
+    assert not OBEYED & set(exported + contract)
 
 
 @pytest.mark.parametrize("text", ["größe 🏥", "tab\tand\nline", "", "\\x1b"])

@@ -17,12 +17,31 @@ CONTRACT_VERSION = 1
 HEADER_TABLE = "headgate.table"
 HEADER_SCHEMA_VERSION = "headgate.schema"
 HEADER_REPLAY = "headgate.replay"
-HEADER_FIRST_ORIGIN = "headgate.first-origin"  # of a record on the redrive topic: where it was read at first, as JSON
+HEADER_INTO = "headgate.into"  # of a replayed change: the stages that take it; without it all but ALERTS do
+HEADER_FIRST_ORIGIN = "headgate.first-origin"  # of a record that was redriven or parked: where it was read at first
+HEADER_MEMORY = "headgate.memory"  # before it, of the first parked record of a run: what was seen of its table before
+
+Headers = Sequence[tuple[str, bytes | None]]
 
 
-def is_replay(headers: Sequence[tuple[str, bytes | None]]) -> bool:
+def is_replay(headers: Headers) -> bool:
     """Say whether a record is marked as part of a replay."""
     return any(name == HEADER_REPLAY for name, _ in headers)
+
+
+def is_silent(headers: Headers) -> bool:
+    """Say whether a record is part of a replay that fires no alerts."""
+    return is_replay(headers) and "alerts" not in _into(headers)
+
+
+def is_for(stage: str, headers: Headers) -> bool:
+    """Say whether a stage (`features`, `lake`) takes a record: each does, unless it is of a replay into others."""
+    into = _into(headers)
+    return not into or stage in into
+
+
+def _into(headers: Headers) -> list[str]:
+    return next(((text or b"").decode().split(",") for name, text in headers if name == HEADER_INTO), [])
 
 
 class Operation(StrEnum):

@@ -145,6 +145,7 @@ class LimitsConfig(Strict):
     drain_seconds: Seconds = 8.0
     tenant_bytes_per_second: Bytes | None = None  # that one worker reads of a tenant beside others; more waits for them
     redrive_max_age_hours: Annotated[int, Field(ge=1)] = 7 * 24  # older changes of a row are not sent again
+    parked_bytes_max: Bytes = 1024 * MIB  # of a paused table, in each partition of a topic that it shares
     rebuild_bytes_max: Bytes = 256 * MIB  # what DuckDB holds while Redis is filled from the lake
 
 

@@ -58,6 +58,8 @@ FAILPOINTS: Mapping[str, str] = {
     "rebalance.committed": "partitions leave: their offsets are committed, they are not given back",
     "relay.after_write": "feature updates are durable in Kafka, and still in the outbox",
     "relay.before_write": "feature updates are read from the outbox, and not written",
+    "replay.after_write": "output and offsets of a replay are committed, the group is not done",
+    "replay.before_write": "no transaction is begun for a group of a replay",
     "resync.after_floor": "the floor of a resync is durable, and nobody has noted it",
     "resync.before_floor": "the floor of a resync is with the producer, the transaction is open",
     "transaction.after_commit": "a transaction is committed, nobody knows of it yet",

@@ -26,6 +26,7 @@ from schemas.mask import OF_KEYS, TRUNCATE, MaskOrNone, Masks, masked_type
 from schemas.mistakes import Misplaced, nearest
 from schemas.output import Output, latest_view_name
 from schemas.position import EPOCH_MAX
+from schemas.replay import Replay
 from schemas.risk import ALL_COLUMNS, RiskName
 from schemas.rule import Rule
 from schemas.signals import Signals
@@ -366,7 +367,8 @@ class TableEntry(Strict):
     `generation` is the highest asked for so far, `decisions` are by topic (source topics and the output topic),
     `resumed` counts how often workers were told to try again what they paused by themselves. `applied_by` is who
     applied the spec last. `epochs` say by topic where epochs begin, in their order; `resynced` is the epoch of which
-    somebody said that its rows are all there.
+    somebody said that its rows are all there. `replay` is the one that is not through; `replayed_apart`: one was not
+    for all stages, so some of its changes are not everybody's.
     """
 
     spec: TableSpec
@@ -382,8 +384,11 @@ class TableEntry(Strict):
     epochs: dict[str, list[EpochStart]] = {}
     resynced: Annotated[int, Field(ge=0, le=EPOCH_MAX)] = 0
     mask_keys: dict[str, str] = {}  # by name the ids of the keys that the table's hashes and tokens were begun with
+    replay: Replay | None = None
+    replayed_apart: bool = False
     v: int = versions.TABLE_ENTRY.writes
 
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
-        return without_defaults(self, write(self), ("applied_by", "epochs", "resynced", "mask_keys"))
+        names = ("applied_by", "epochs", "resynced", "mask_keys", "replay", "replayed_apart")
+        return without_defaults(self, write(self), names)

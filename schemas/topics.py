@@ -70,6 +70,19 @@ class TopicNames:
         """Quarantined records that somebody wants read again."""
         return f"{self.prefix}.redrive"
 
+    def parked(self, table: str) -> str:
+        """Return where records of a table wait that is paused beside others of its source topic.
+
+        Raises:
+            ConfigurationError: the name would be longer than Kafka takes.
+        """
+        return _checked(f"{self.prefix}.parked.{table}", "table")
+
+    def parked_table(self, topic: str) -> str | None:
+        """Return the table whose parked records `topic` holds, None if it holds none."""
+        start = f"{self.prefix}.parked."
+        return topic[len(start) :] if topic.startswith(start) else None
+
     @property
     def normalize_previous(self) -> str:
         """Which change of each table came last in a topic of several, compacted."""

@@ -1,4 +1,4 @@
-"""Match rules over a table's changes. Snapshots, replays and floors fire nothing, nor what was there before the rule.
+"""Match rules over a table's changes. Snapshots, silent replays and floors fire nothing, nor what was before the rule.
 
 A change that stands on the output topic twice (`at_least_once`) is dropped by the subscriber's rule, as long as its
 origin stream is remembered.
@@ -16,7 +16,7 @@ import structlog
 from connectors.contract import ContractReader
 from connectors.contract_wire import ChangeReader
 from connectors.transport.chunk import Assignment, Run
-from schemas.change import HEADER_REPLAY, ChangeValue, Operation
+from schemas.change import ChangeValue, Operation, is_silent
 from schemas.table import TableEntry
 from streams.fired import Fired, alert_of_change
 from streams.origins import ORIGIN_COLUMNS, OriginHeights, read_heights, unrepeated
@@ -61,7 +61,7 @@ class WatchedTable:
             self._record(run, index, firing, times[firing.row].as_py() / 1e6, fired)
 
     def _record(self, run: Run, index: int, firing: Firing, at_seconds: float, fired: Fired) -> None:
-        if any(name == HEADER_REPLAY for name, _ in run.headers(index)):
+        if is_silent(run.headers(index)):
             fired.counts["replays_ignored"] += 1
             return
         start = self._starts.get(firing.rule.rule)

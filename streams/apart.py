@@ -7,7 +7,7 @@ stand side by side. They stop no table: such a record is rejected.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from datetime import UTC, datetime
 
 from connectors.formats.base import Decoder, PartitionMemory, Records
@@ -16,6 +16,9 @@ from connectors.transport.chunk import Headers
 from schemas.batch import Batch, Decoded, Rejected, some_of
 from schemas.config import LimitsConfig
 from schemas.errors import PoisonRecord, TableStopped
+from schemas.table import TableEntry
+from streams.epochs import epoch_at_origin
+from streams.poison import Origin
 
 _NO_TABLE = "the record names no table, and its topic feeds tables by their names"
 
@@ -84,6 +87,35 @@ class Picked:
     def headers(self, index: int) -> Headers:
         """Return the headers of one of them."""
         return list(self._records.headers(self.indices[index]) or ())
+
+
+def side_by_side(
+    records: Records,
+    indices: Sequence[int],
+    firsts: Sequence[Origin | None],
+    entry: TableEntry,
+    begins: Container[int] = (),
+) -> Iterator[tuple[int, Picked]]:
+    """Yield those records together that once stood in one stream in this order: only so do they make one batch.
+
+    Those of one epoch of their table, whose `entry` this is; it comes first. `firsts` are where the records were read
+    at first; at indices in `begins` others begin as well.
+    """
+    some: list[int] = []
+    stream, offsets = ("", 0, 0), list[int]()
+    for index in indices:
+        first = firsts[index]
+        assert first is not None, "what has no first origin is of no table"
+        topic, generation, _, offset = first
+        here = (topic, generation, epoch_at_origin(entry, first))
+        if some and (stream != here or offset <= offsets[-1] or index in begins):
+            yield stream[2], Picked(records, some, stream[0], offsets)
+            some, offsets = [], []
+        stream = here
+        some.append(index)
+        offsets.append(offset)
+    if some:
+        yield stream[2], Picked(records, some, stream[0], offsets)
 
 
 def decode_apart(decoder: Decoder, records: Picked) -> Iterator[tuple[Picked, Decoded]]:

@@ -28,7 +28,7 @@ from streams.decoders import Decoders
 from streams.floors import PartitionsWanted, has_floors, pieces
 from streams.mask_keys import mask_keys_of
 from streams.poison import Origin, quarantined
-from streams.sealing import Sealing
+from streams.sealing import Opened, Sealing
 from streams.tables import Readers
 
 _ENCODER = msgspec.json.Encoder(order=None)
@@ -51,16 +51,20 @@ class PartitionState(msgspec.Struct, frozen=True):
 class Attempt:
     """One attempt at a group: nothing of it counts until its transaction is durable.
 
-    `readers` are by topic, `outputs` how many partitions the outputs of floors have.
+    `readers` are by topic, `outputs` how many partitions the outputs of floors and the topics of parked records have.
+    `refused` are tables whose output refused the attempt before. `stops` are why topics stop, `parked` why single
+    tables of them do.
     """
 
     readers: Mapping[str, Readers | None] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
+    refused: Mapping[str, TableStopped] = field(default_factory=dict)
     states: dict[Assignment, PartitionState] = field(default_factory=dict)
     memories: dict[Assignment, PartitionMemory] = field(default_factory=dict)
     chains: dict[Assignment, Chain] = field(default_factory=dict)
     nexts: dict[Assignment, int] = field(default_factory=dict)
     stops: dict[Assignment, TableStopped] = field(default_factory=dict)
+    parked: list[TableStopped] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
     emitted: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -68,7 +72,7 @@ class Attempt:
 
     def begin(self) -> None:
         """Forget all but what was looked up before: after an abort everything is counted anew."""
-        self.__init__(self.readers, self.outputs)  # type: ignore[misc]
+        self.__init__(self.readers, self.outputs, self.refused)  # type: ignore[misc]
 
     def count(self, name: str, n: int = 1) -> None:
         """Count what becomes a counter of the stage."""
@@ -93,26 +97,28 @@ class Produced(NamedTuple):
     room: int
 
 
-def produce_changes(
+def produce_changes(  # noqa: PLR0913 - each is another thing that a record is made of
     outbox: Outbox,
     forms: OutputForms,
     entry: TableEntry,
-    run: Run,
+    run: Run | Opened,
     batch: Batch,
     previous: int | None,
     outputs: Mapping[str, int],
     first_origins: Mapping[int, Origin] | None = None,
+    *,
+    marks: Sequence[tuple[str, bytes | None]] = (),
 ) -> Produced:
     """Produce a batch in its order to its table's topic, in the partition of its origin's number; a floor in each.
 
     `outputs` are how many partitions the outputs of floors have; `first_origins` are where redriven changes were read
-    at first, by the offset at which each is read now.
+    at first, by the offset at which each is read now; `marks` are headers of all of them beside the usual ones.
 
     Raises:
         PartitionsWanted: there is a floor among them, and `outputs` does not say.
     """
     table, output = entry.spec.table, forms.names.changes(entry.spec.table)
-    headers: Headers = [(HEADER_TABLE, table.encode()), (HEADER_SCHEMA_VERSION, b"%d" % entry.schema_version)]
+    headers: Headers = [(HEADER_TABLE, table.encode()), (HEADER_SCHEMA_VERSION, b"%d" % entry.schema_version), *marks]
     stream, room = (run.topic, run.assignment.generation, run.partition), outbox.room(headers)
     avro, too_large = forms.of(entry) if entry.spec.output.format == "avro" else None, list[int]()
     may_have_floors = entry.spec.truncate == "apply" and has_floors(batch)
@@ -163,25 +169,39 @@ class Emitter:
         stage: str,
         clock: Callable[[], float] = time.time,
         evolve: bool = False,
+        marks: Headers | None = None,
+        generation_of: Callable[[Run | Opened], int] = lambda run: run.assignment.generation,
     ) -> None:
-        """`stage` is what quarantine entries say; with `evolve` decoders stop where a table's spec may be bettered."""
+        """`stage` is what quarantine entries say; with `evolve` decoders stop where a table's spec may be bettered.
+
+        `marks` are headers that all changes get beside the usual ones, `generation_of` is what quarantine entries say
+        of where a record was read.
+        """
         self._config, self._names, self._stage, self._clock = config, names, stage, clock
+        self._marks, self._generation_of = marks or [], generation_of
         self.decoders = Decoders(config, evolve=evolve)
         self.forms = OutputForms(config, names)
         self._mask_keys = mask_keys_of(config.masks)
-        self._sealing = Sealing(self._mask_keys)
+        self.sealing = Sealing(self._mask_keys)
 
     def read_mask_keys(self, entries: Iterable[TableEntry]) -> None:
         """Read the secrets that tables need, before a record waits for them: a command may take seconds."""
         for entry in entries:
             self._mask_keys.stop_of(entry)  # what is wrong stops the table at its first record
 
+    def mask_stop(self, entry: TableEntry) -> TableStopped | None:
+        """Return why a table's masks cannot be applied, None if they can."""
+        return self._mask_keys.stop_of(entry)
+
     def emit(
-        self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run, batch: Batch, previous: int | None
-    ) -> int | None:
+        self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run | Opened, batch: Batch, previous: int | None,
+        first_origins: Mapping[int, Origin] | None = None,
+    ) -> int | None:  # fmt: skip
         """Produce the batch in its order; return the origin offset of the last change that went out."""
         table = entry.spec.table
-        produced = produce_changes(outbox, self.forms, entry, run, batch, previous, work.outputs)
+        produced = produce_changes(
+            outbox, self.forms, entry, run, batch, previous, work.outputs, first_origins, marks=self._marks
+        )
         for offset in produced.too_large:
             error = output_too_large(produced.room)
             self.quarantine(work, outbox, run, run.offsets().index(offset), error, table)
@@ -194,7 +214,7 @@ class Emitter:
         work: Attempt,
         outbox: Outbox,
         table: str | None,
-        run: Run,
+        run: Run | Opened,
         decoded: Decoded,
         indices: Sequence[int] | None = None,
     ) -> None:
@@ -221,7 +241,13 @@ class Emitter:
             self.quarantine(work, outbox, run, index, error, None)
 
     def quarantine(
-        self, work: Attempt, outbox: Outbox, run: Run, index: int, error: BaseException, table: str | None
+        self,
+        work: Attempt,
+        outbox: Outbox,
+        run: Run | Opened,
+        index: int,
+        error: BaseException,
+        table: str | None,
     ) -> None:
         """Put one record aside, sealed where its table has masks; `table` is None where it cannot be told."""
         reason = reason_of(error)
@@ -235,8 +261,8 @@ class Emitter:
             table=table,
             at=self._clock(),
             index=index,
-            generation=run.assignment.generation,
-            seal=self._sealing.of(work.readers.get(run.topic), table),
+            generation=self._generation_of(run),
+            seal=self.sealing.of_read(run, index, work.readers.get(run.topic), table),
         )
         outbox.produce(self._names.quarantine, None, None, value, None)
 

@@ -6,7 +6,8 @@ The subjects are `<topic>-key` and `<topic>-value`. A registry is asked once for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -16,7 +17,7 @@ from connectors.registry.subjects import Subjects, incompatible
 from schemas.config import Config
 from schemas.contract import Contract, contract_of
 from schemas.contract_avro import avro_key_schema, avro_value_schema
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, TableStopped
 from schemas.masked import masked_spec
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
@@ -30,6 +31,7 @@ class OutputForms:
         self._config, self.names = config, names
         self._subjects: Subjects | None = None
         self._known: dict[str, tuple[TableEntry, ChangeWriter]] = {}
+        self._refused: dict[str, tuple[TableEntry, TableStopped]] = {}
 
     def of(self, entry: TableEntry) -> ChangeWriter:
         """Return what writes a table's changes; it blocks where its schemas are not registered yet.
@@ -44,9 +46,31 @@ class OutputForms:
             known = self._known[entry.spec.table] = (entry, self._registered(entry))
         return known[1]
 
-    def is_known(self, entry: TableEntry) -> bool:
-        """Say whether `of` has an answer at once."""
-        known = self._known.get(entry.spec.table)
+    async def register(self, entries: Iterable[TableEntry], *, once: bool = False) -> dict[str, TableStopped]:
+        """Have the schemas of tables registered whose changes are Avro, before a transaction needs them.
+
+        Return by table why they are not; that is asked `once` of an entry where what is refused goes on to come.
+
+        Raises what `of` does, but for `TableStopped`.
+        """
+        refused: dict[str, TableStopped] = {}
+        for entry in entries:
+            table = entry.spec.table
+            if entry.spec.output.format != "avro" or self._is_of(entry, self._known.get(table)):
+                continue
+            if not once or not self._is_of(entry, self._refused.get(table)):
+                self._refused.pop(table, None)
+                try:
+                    await asyncio.to_thread(self.of, entry)
+                except TableStopped as stop:
+                    self._refused[table] = (entry, stop)
+                else:
+                    continue
+            refused[table] = self._refused[table][1]
+        return refused
+
+    @staticmethod
+    def _is_of(entry: TableEntry, known: tuple[TableEntry, Any] | None) -> bool:
         return known is not None and known[0] is entry
 
     def _registered(self, entry: TableEntry) -> ChangeWriter:

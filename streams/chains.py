@@ -2,7 +2,7 @@
 
 A topic of one table keeps it in the metadata of its committed offset, which has no room for many. Here it is written
 in the transaction that writes the changes and moves the offset, by table, origin topic and partition, and beside it
-what a decoder remembers of the table in the partition. Whoever takes up
+what a decoder remembers of the table in the partition, and whether its records are parked there. Whoever takes up
 a partition reads the topic to its end, after the committed offset is known, and waits for open transactions below it.
 """
 
@@ -26,15 +26,35 @@ from streams.registration import ensure_own_topics
 from streams.settings import client_settings, is_embedded
 
 
+class Parked(msgspec.Struct, frozen=True):
+    """That a table's records are parked in a partition: how many so far, and why.
+
+    Without a reason somebody paused the table; else a record did, when the table had been resumed so often.
+    """
+
+    resumed: int
+    records: int = 0
+    nbytes: int = 0
+    reason: str = ""
+    message: str = ""
+    hint: str = ""
+
+    def more(self, records: int, nbytes: int) -> Parked:
+        """Return it with so much more."""
+        return msgspec.structs.replace(self, records=self.records + records, nbytes=self.nbytes + nbytes)
+
+
 class Link(msgspec.Struct, frozen=True):
     """The value of a record: the origin offset of a table's last change in a partition, read in this generation.
 
-    The record's key is `[topic, partition, table]`. `memory` is not there where nothing is remembered.
+    The record's key is `[topic, partition, table]`. `memory` is not there where nothing is remembered, `parked` where
+    nothing of the table is parked.
     """
 
     generation: int
     previous: int | None
     memory: PartitionMemory | msgspec.UnsetType = msgspec.UNSET
+    parked: Parked | msgspec.UnsetType = msgspec.UNSET
     v: int = versions.PREVIOUS.writes
 
 
@@ -44,16 +64,21 @@ Remembered = tuple[int, PartitionMemory]  # in which generation, and what
 class Chain:
     """The last change of each table of one partition, and what is remembered, as one attempt at a group sees it."""
 
-    __slots__ = ("_last", "_memories", "changed")
+    __slots__ = ("_last", "_memories", "_parked", "changed")
 
-    def __init__(self, last: Mapping[str, int], memories: Mapping[str, PartitionMemory] | None = None) -> None:
+    def __init__(
+        self,
+        last: Mapping[str, int],
+        memories: Mapping[str, PartitionMemory] | None = None,
+        parked: Mapping[str, Parked] | None = None,
+    ) -> None:
         """Begin with the origin offsets in `last`, by table."""
-        self._last, self._memories = dict(last), dict(memories or {})
+        self._last, self._memories, self._parked = dict(last), dict(memories or {}), dict(parked or {})
         self.changed: set[str] = set()
 
     def copy(self) -> Chain:
         """Return an equal chain that changes apart."""
-        made = Chain(self._last, self._memories)
+        made = Chain(self._last, self._memories, self._parked)
         made.changed = set(self.changed)
         return made
 
@@ -86,6 +111,19 @@ class Chain:
             self._memories[table] = memory
             self.changed.add(table)
 
+    def parked(self) -> Mapping[str, Parked]:
+        """Return what is parked, by table."""
+        return self._parked
+
+    def park(self, table: str, parked: Parked | None) -> None:
+        """Note what is parked of a table; None: it goes on."""
+        if parked == self._parked.get(table):
+            return
+        self._parked.pop(table, None)
+        if parked is not None:
+            self._parked[table] = parked
+        self.changed.add(table)
+
     def take_over(self, table: str, last: int | None, memory: PartitionMemory) -> None:
         """Go on where the topic's only table stood, unless it is known here already."""
         if table not in self._last and table not in self._memories:
@@ -94,7 +132,8 @@ class Chain:
 
     def link(self, table: str, generation: int) -> Link:
         """Return what is to be kept of a table."""
-        return Link(generation, self._last.get(table), self._memories.get(table, msgspec.UNSET))
+        memory, parked = self._memories.get(table, msgspec.UNSET), self._parked.get(table, msgspec.UNSET)
+        return Link(generation, self._last.get(table), memory, parked)
 
 
 class Chains:
@@ -146,6 +185,14 @@ class Chains:
             value = msgspec.json.encode(chain.link(table, assignment.generation))
             outbox.produce(self._topic, 0, key, value)
 
+    def parked(self) -> dict[str, list[Parked]]:
+        """Return what is parked in partitions that are this worker's, by table; from any thread."""
+        found: dict[str, list[Parked]] = {}
+        for assignment, chain in list(self._known.items()):
+            for table, parked in chain.parked().items() if not assignment.lost else ():
+                found.setdefault(table, []).append(parked)
+        return found
+
     def settle(self, assignment: Assignment, chain: Chain) -> None:
         """Take it that what an attempt wrote is durable."""
         known = self._known[assignment] = chain.copy()
@@ -155,11 +202,13 @@ class Chains:
 def _chain_of(assignment: Assignment, links: Mapping[str, Link]) -> Chain:
     ours = {table: link for table, link in links.items() if link.generation == assignment.generation}
     memories = {table: link.memory for table, link in ours.items() if link.memory is not msgspec.UNSET}
+    parked = {table: link.parked for table, link in ours.items() if link.parked is not msgspec.UNSET}
     if assignment.gap:  # nobody knows what the change before was: the chain breaks, so that readers see it
-        chain = Chain({}, memories)
+        chain = Chain({}, memories, parked)
         chain.changed = set(ours)  # also of tables that have no change for long
         return chain
-    return Chain({table: link.previous for table, link in ours.items() if link.previous is not None}, memories)
+    last = {table: link.previous for table, link in ours.items() if link.previous is not None}
+    return Chain(last, memories, parked)
 
 
 def chains_of(config: Config) -> Chains:

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 import structlog
 
-from schemas.change import is_replay
 from schemas.config import Config
 from schemas.errors import HeadgateError, TableStopped
 from schemas.failpoints import failpoint
@@ -295,12 +294,9 @@ class FeaturesStage:
         return [*((gatherer, {}) for gatherer in gatherers[:-1]), (gatherers[-1], behind)]
 
     def _gather_piece(self, gatherers: list[Gatherer], reader: TableRows, piece: Piece) -> None:
-        values = piece.run.values()[piece.start : piece.stop]
-        offsets = piece.run.offsets()[piece.start : piece.stop]
-        kept: Sequence[int] = range(len(values))
-        if None in values:  # a tombstone of compaction: the delete before it says the same
-            kept = [index for index, value in enumerate(values) if value is not None]
-            values, offsets = [values[index] for index in kept], [offsets[index] for index in kept]
+        entry = self._tables.get(self._names.table_of(piece.run.topic))
+        apart = entry is not None and entry.replayed_apart
+        kept, values, offsets = piece.records_for(self.name, replayed_apart=apart)
         if not values:
             return
         values = self._changes.as_json(values)
@@ -316,7 +312,7 @@ class FeaturesStage:
                 some = changes[part.start : part.stop]
                 stop = part.start + gatherers[-1].takes(reader, some)
                 origin = partial(_origin, where, offsets[part.start : stop])
-                replayed = partial(_replayed, piece, kept[part.start : stop])
+                replayed = partial(piece.is_silent, kept[part.start : stop])
                 some = changes[part.start : stop]
                 floors = gatherers[-1].add(reader, some, origin, value_bytes_max=longest, replayed=replayed)
                 for at in floors:
@@ -389,10 +385,6 @@ class FeaturesStage:
             await self._places.go_back(await self._store.ensure())
             await self._places.settle(quiet=True)
             await self._places.tell()
-
-
-def _replayed(piece: Piece, kept: Sequence[int], index: int) -> bool:
-    return is_replay(piece.run.headers(piece.start + kept[index]))
 
 
 def _origin(where: str, offsets: Sequence[int], index: int) -> str:

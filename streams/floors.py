@@ -21,14 +21,14 @@ _FLOOR = Operation.FLOOR.value
 
 
 class PartitionsWanted(HeadgateError):
-    """A floor is to be written, and nobody has asked yet how many partitions its output has now."""
+    """Something is to be written, and nobody has asked yet how many partitions its topic has now."""
 
     kind = ErrorKind.UNAVAILABLE
 
-    def __init__(self, output: str, source: str) -> None:
-        """Name the output topic, and the topic that the truncate was read from."""
+    def __init__(self, output: str, source: str, least: int = 0) -> None:
+        """Name the topic, which needs `least` partitions, and the one that was read."""
         super().__init__(f"how many partitions has {output}?", hint="NORMALIZE asks, and tries again")
-        self.output, self.source = output, source
+        self.output, self.source, self.least = output, source, least
 
 
 async def write_floors(

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from connectors.contract import ContractReader
 from connectors.contract_wire import ChangeReader
-from schemas.change import NOTHING_SEEN, Height, Operation
+from schemas.change import NOTHING_SEEN, Height, Operation, is_for
 from schemas.table import TableSpec
 from sinks.lake import table as lake
 from sinks.lake.commit import LakeBatch
@@ -106,7 +106,9 @@ def read_runs(
     spec: TableSpec, reader: ContractReader, runs: Sequence[Any], ingested: datetime, *, changes: ChangeReader,
     older: bool = False,
 ) -> list[Any]:  # fmt: skip
-    """Return the rows of each run, read in one go, in either form; tombstones have none.
+    """Return the rows of each run, read in one go, in either form.
+
+    Tombstones have none, nor has what a replay left out for the lake.
 
     A floor stands in every partition of its topic; the lake has the one in the partition of its origin's number.
     """
@@ -115,9 +117,20 @@ def read_runs(
     rows = lake_rows(spec, reader.read(together, older=older), together, ingested=ingested)
     ends = [sum(map(len, values[: index + 1])) for index in range(len(values))]
     by_run = [rows.slice(end - len(of_run), len(of_run)) for end, of_run in zip(ends, values, strict=True)]
+    by_run = [_for_the_lake(of_run, run) for of_run, run in zip(by_run, runs, strict=True)]
     if not _has_floors(rows):
         return by_run
     return [_without_copies(of_run, run.partition) for of_run, run in zip(by_run, runs, strict=True)]
+
+
+def _for_the_lake(rows: pa.Table, run: Any) -> pa.Table:
+    """Return the rows of a run without those of a replay that is for others; a replay has a generation of its own."""
+    again = pc.not_equal(rows.column(lake.GENERATION), 0)
+    if not pc.any(again).as_py():
+        return rows
+    present = [index for index, value in enumerate(run.values()) if value is not None]
+    kept = [not each or is_for("lake", run.headers(i)) for each, i in zip(again.to_pylist(), present, strict=True)]
+    return rows if all(kept) else rows.filter(pa.array(kept))
 
 
 def _without_copies(rows: pa.Table, partition: int) -> pa.Table:

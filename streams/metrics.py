@@ -79,6 +79,13 @@ METRICS: tuple[MetricSpec, ...] = (
         "oldest_unfinished_seconds",
         "Age of the oldest chunk that was begun and is not done.",
     ),
+    MetricSpec(
+        "headgate_parked_records",
+        "gauge",
+        ("stage", "table"),
+        "parked",
+        "Records of a table that is paused, or has stopped, in a topic that others share.",
+    ),
     MetricSpec("headgate_buffered_rows", "gauge", ("stage",), "buffered_rows", "Rows taken and not committed yet."),
     MetricSpec("headgate_buffered_bytes", "gauge", ("stage",), "buffered_bytes", "Bytes taken and not committed yet."),
     MetricSpec(
@@ -174,6 +181,8 @@ def _bounded(field: str, tables: Iterable[Mapping[str, Any]]) -> dict[str, float
     values: dict[str, float] = {}
     for row in tables:
         value = row.get(field)
+        if isinstance(value, Mapping):
+            value = value["records"]
         if value is None:
             continue
         table = str(row["table"])

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
-from connectors.transport.chunk import Group, Run, by_topic
+from connectors.transport.chunk import Assignment, Group, Run, by_topic
 from connectors.transport.transaction import Advance, Outbox, WriteReport
 from schemas.batch import Decoded
 from schemas.config import Config
@@ -26,9 +27,11 @@ from streams.epochs import epoch_of, of_epoch, parted
 from streams.evolutions import Evolutions
 from streams.evolving import TableEvolves
 from streams.floors import write_floors
+from streams.output_topics import EnsureOutputs, OutputTopics
+from streams.parking import PARKED_LANE, Exist, ParkedTopics, Waiting, waiting
 from streams.resyncs import Broker, Resyncs
 from streams.shared import SharedTopics, is_chained
-from streams.stage import BaseStage
+from streams.stage import MAIN_LANE, BaseStage
 from streams.tables import TableDirectory
 from streams.templates import Templates
 from streams.together import decode_together
@@ -37,11 +40,9 @@ GATHER_PARTITIONS = 50  # a transaction over more output partitions is slow howe
 GATHER_SECONDS = 0.2
 
 
-class Output(NamedTuple):
-    """What an output topic must have: as many partitions as its largest source topic, and at least so many."""
-
-    sources: list[str]
-    partitions: int = 0
+async def _none_exist(topics: Collection[str]) -> Collection[str]:
+    del topics
+    return ()
 
 
 class NormalizeStage(BaseStage):
@@ -58,30 +59,33 @@ class NormalizeStage(BaseStage):
         writer: Any,
         consumer: Any,
         chains: Chains,
-        ensure_outputs: Callable[[Mapping[str, Output]], Awaitable[Mapping[str, int]]],
+        ensure_outputs: EnsureOutputs,
         evolutions: Evolutions | None = None,
+        exist: Exist = _none_exist,
         broker: Broker | None = None,
         templates: Templates | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`ensure_outputs` makes or enlarges output topics, and returns how many partitions each has now.
 
+        `exist` returns which of some topics are there.
         Without `evolutions` no table takes up what its records have: what its spec refuses goes to quarantine.
         Without `broker` no resync is completed, and without `templates` none makes a table.
         """
         super().__init__()
         self._names, self._tables = names, tables
-        self._writer, self._consumer, self._ensure_outputs = writer, consumer, ensure_outputs
+        self._writer, self._consumer, self._outputs = writer, consumer, OutputTopics(names, ensure_outputs)
         self._evolutions, self._templates = evolutions, templates
         self._emitter = Emitter(config, names=names, stage=self.name, clock=clock, evolve=evolutions is not None)
-        self._shared = SharedTopics(self._emitter, chains)
+        self._shared = SharedTopics(self._emitter, chains, names, parked_bytes_max=config.limits.parked_bytes_max)
+        self._parked = ParkedTopics(names, tables, exist)
         self.resyncs = Resyncs(
             self, names=names, tables=tables, writer=writer, consumer=consumer, chains=chains,
-            ensure=self._ensure_floors, broker=broker, clock=clock,
+            ensure=self._outputs.of_floor, broker=broker, clock=clock,
         )  # fmt: skip
-        self._looking: asyncio.Task[None] | None = None
-        self._ensured: dict[str, int] = {}
+        self._tasks: list[asyncio.Task[None]] = []
         self._contested: set[str] = set()
+        self._refused: dict[str, TableStopped] = {}  # tables of shared topics whose output refused the last attempt
         self._wide = False
         self.unknown_columns: dict[str, set[str]] = {}
 
@@ -89,17 +93,19 @@ class NormalizeStage(BaseStage):
         """Open the producer; a predecessor of the same slot is fenced from here on."""
         await self._writer.start()
         await self._ensure_known(set(self._tables))
-        self._looking = asyncio.create_task(self.resyncs.run()) if self.resyncs.has_broker else None
+        await self._parked.look(set(self._tables))
+        if topics := sorted(self._parked.topics()):  # the consumer answers once it is started, which is after this
+            self._tasks.append(asyncio.create_task(self._consumer.add_topics(PARKED_LANE, topics)))
+        if self.resyncs.has_broker:
+            self._tasks.append(asyncio.create_task(self.resyncs.run()))
         if self._templates is not None:
-            self._templates.begin()
+            self._tasks.append(asyncio.create_task(self._templates.run()))
 
     async def stop(self) -> None:
         """Close the producer."""
-        if self._templates is not None:
-            await self._templates.close()
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._evolutions is not None:
             await self._evolutions.close()
         await self._writer.close()
@@ -114,12 +120,38 @@ class NormalizeStage(BaseStage):
         return self.resyncs.progress()
 
     def topics(self) -> list[str]:
-        """Return the source topics of all tables that run."""
-        return sorted({topic for entry in self._tables.values() if not entry.paused for topic in entry.spec.topics})
+        """Return the source topics of all tables that run, and the topics of what was parked of them."""
+        sources = {topic for entry in self._tables.values() if not entry.paused for topic in entry.spec.topics}
+        return sorted(sources | self._parked.topics())
+
+    def lane_of(self, topic: str) -> str:
+        """Return the lane that a topic added at run time is read by."""
+        return MAIN_LANE if self._names.parked_table(topic) is None else PARKED_LANE
+
+    def parking(self) -> dict[str, Waiting]:
+        """Return what is parked of tables in this worker's partitions; from any thread."""
+        return waiting(self._shared.parked(), self._tables)
 
     def group_wait_seconds(self) -> float:
         """Return how long to gather: long only where the last transaction was wide."""
         return GATHER_SECONDS if self._wide else 0.0
+
+    async def starts(self, assignments: Sequence[Assignment]) -> Mapping[Assignment, int]:
+        """Leave all starts to Kafka's commit; know what is parked there, so that the status says so.
+
+        Raises:
+            SourceUnavailable: the broker does not answer.
+        """
+        shared = [each for each in assignments if self._is_shared(each.topic)]
+        if shared:
+            await self._shared.look(shared)
+        return {}
+
+    def _is_shared(self, topic: str) -> bool:
+        with suppress(TableStopped):  # tables that cannot share it: it is paused for that
+            readers = self._tables.of_topic(topic)
+            return readers is not None and readers.shared
+        return False
 
     async def tables_changed(self, changed: set[str]) -> None:
         """Make decoders anew for changed specs."""
@@ -130,29 +162,32 @@ class NormalizeStage(BaseStage):
                 self._contested.remove(topic)
                 await self._consumer.resume(topic)
         await self._ensure_known(changed)
+        await self._parked.look(changed)
 
     async def step(self, group: Group) -> None:
         """Write the group's changes, quarantine and offsets in one transaction."""
         runs = await self._uncontested(group.runs)
         # Looked up once: a spec that changes meanwhile would find runs whose chains are not known.
-        work = Attempt({topic: self._tables.of_topic(topic) for topic in by_topic(runs)})
+        readers = {topic: self._tables.of_topic(topic) for topic in by_topic(runs)}
+        work = Attempt(readers, self._outputs.parked(), self._refused)
         runs = await self._with_schemas(await self._with_chains(runs, work), work)
         if not runs:
             return
         runs = parted(runs, work.readers)
-        await self._ensure_read(runs, work)
+        await self._outputs.of_runs(runs, work.readers)
         failpoint("normalize.before_write")
         async with self.resyncs.alone:
             try:
                 report: WriteReport = await write_floors(
                     lambda: self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live)),
                     work.outputs,
-                    lambda floor: self._ensure({floor.output: Output([floor.source], self._ensured[floor.output])}),
+                    self._outputs.wanted,
                 )
             except TransactionAborted as exc:
                 await self._blame(exc, runs, work)
                 raise
             failpoint("normalize.after_write")
+            self._refused.clear()
             self._wide = report.partitions > GATHER_PARTITIONS
             self._settle(work)
         # Done before paused: a pause reads again from the first record that is not done, and these are written.
@@ -163,7 +198,9 @@ class NormalizeStage(BaseStage):
                 run: metadata_of(work.states[run.assignment]) for run in written if run.assignment in work.states
             },
         )
-        await self._stop_tables(work)
+        await self.stop_tables(work)
+        if new := self._parked.add(self._outputs.parked()):
+            await self._consumer.add_topics(PARKED_LANE, new)
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record in quarantine that no attempt could get through; its successors go on."""
@@ -197,26 +234,27 @@ class NormalizeStage(BaseStage):
         return runs
 
     async def _with_schemas(self, runs: Sequence[Run], work: Attempt) -> Sequence[Run]:
-        """Have the schemas of tables registered whose changes are Avro; where one is refused, pause its topic."""
-        refused: set[str] = set()
+        """Have the schemas of tables registered whose changes are Avro; have one parked, or paused, that is refused."""
+        waiting: set[str] = set()
         for topic in by_topic(runs):
             readers = work.readers[topic]
-            for entry in readers.entries.values() if readers is not None else ():
-                if entry.spec.output.format != "avro" or self._emitter.forms.is_known(entry):
-                    continue
-                try:
-                    await asyncio.to_thread(self._emitter.forms.of, entry)
-                except TableStopped as stop:
-                    self.last_error = stop
-                    refused.add(topic)
+            entries = readers.entries if readers is not None else {}
+            running = [entry for entry in entries.values() if entry.paused is None]
+            shared = len(entries) > 1
+            for table, stop in (await self._emitter.forms.register(running, once=shared)).items():
+                self.last_error = stop
+                if shared:
+                    self._refused[table] = stop
+                else:
+                    waiting.add(topic)
                     await self._consumer.pause(topic, stop)
-        return [run for run in runs if run.topic not in refused]
+        return [run for run in runs if run.topic not in waiting]
 
     async def _uncontested(self, runs: Sequence[Run]) -> Sequence[Run]:
         """Pause the topics of tables that cannot share them, until specs are mended; return the runs of the others.
 
-        So is a topic of several tables of which one is paused, and one that no table reads any more: its records may
-        not be passed over. Nothing is awaited after the last look.
+        So is one that no table reads any more: its records may not be passed over. Nothing is awaited after the last
+        look.
         """
         while found := {topic: stop for topic in by_topic(runs) if (stop := self._contest(topic)) is not None}:
             for topic, stop in found.items():
@@ -236,11 +274,7 @@ class NormalizeStage(BaseStage):
         if readers is None:  # its table was removed since: if it comes again, it goes on with them
             hint = "its table was removed; registered again, it goes on here"
             return TableStopped("unregistered", f"no table reads {topic} any more", hint=hint)
-        paused = [table for table, entry in readers.entries.items() if entry.paused]
-        if not paused or len(readers.entries) == 1:  # its topics are read no more as soon as it is paused
-            return None
-        message = f"{topic} also feeds {paused[0]}, which is paused"
-        return TableStopped("table_paused", message, hint=f"`headgate tables resume {paused[0]}`")
+        return None
 
     # ── one attempt, on the writer's thread ──
 
@@ -302,8 +336,10 @@ class NormalizeStage(BaseStage):
         for table, columns in work.unknown.items():
             self.unknown_columns.setdefault(table, set()).update(columns)
 
-    async def _stop_tables(self, work: Attempt) -> None:
+    async def stop_tables(self, work: Attempt) -> None:
         """Pause the tables that stopped, each partition at the record that stopped it; some go on by themselves."""
+        for stop in work.parked:
+            self.last_error = stop
         for assignment, stop in work.stops.items():
             await self._consumer.pause(assignment.topic, stop)
             if self._evolutions is not None and isinstance(stop, TableEvolves):
@@ -313,50 +349,28 @@ class NormalizeStage(BaseStage):
                 self.last_error = stop
 
     async def _blame(self, error: TransactionAborted, runs: Sequence[Run], work: Attempt) -> None:
-        """Pause the topics of the table whose output an abort named, and take their runs out of the group."""
-        table = self._table_of_output(error.topic)
+        """Have the table parked whose output an abort named; where it cannot be, pause its topics.
+
+        Their runs are taken out of the group.
+        """
+        topic = error.topic or ""
+        self._outputs.forget(topic)
+        parked = self._names.parked_table(topic)
+        table = self._names.table_of(topic) if topic.startswith(self._names.changes("")) else parked
+        stop = TableStopped("output_refused", f"{topic} refused a write: {error.message}", hint=error.hint)
         for run in reversed(runs):  # the first one of a partition is sought last
             readers = work.readers[run.topic]
-            if table is not None and readers is not None and table in readers.entries:
-                self._ensured.pop(self._names.changes(table), None)  # it may be gone, or smaller than it was
-                stop = TableStopped(
-                    "output_refused", f"{error.topic} refused a write: {error.message}", hint=error.hint
-                )
-                await self._consumer.pause(run.topic, stop)
-                await self._consumer.seek(run.assignment, run.first)
-
-    def _table_of_output(self, topic: str | None) -> str | None:
-        return None if topic is None or topic == self._names.quarantine else self._names.table_of(topic)
+            if table is None or readers is None or table not in readers.entries:
+                continue
+            if parked is None and len(readers.entries) > 1:
+                self._refused[table] = stop
+                continue
+            await self._consumer.pause(run.topic, stop)
+            await self._consumer.seek(run.assignment, run.first)
 
     async def _ensure_known(self, tables: set[str]) -> None:
-        """Make the outputs of tables whose topics are named, all at once, before their first record comes.
-
-        So the keys of their masks are known then.
-        """
+        """Make the outputs of tables, and read the keys of their masks, before their first record comes."""
         masked = [self._tables.unmasked(table) for table in tables if table in self._tables]
         if masked := [entry for entry in masked if entry.spec.is_masked]:
             await asyncio.to_thread(self._emitter.read_mask_keys, masked)
-        specs = [entry.spec for table in tables if (entry := self._tables.get(table)) is not None]
-        named = {spec.table: [topic for topic in spec.topics if not topic.startswith("^")] for spec in specs}
-        await self._ensure({self._names.changes(table): Output(topics) for table, topics in named.items() if topics})
-
-    async def _ensure_read(self, runs: Sequence[Run], work: Attempt) -> None:
-        """Make or enlarge what the runs need: an output has a partition for each of its origins."""
-        wanted: dict[str, Output] = {}
-        for run in runs:
-            readers = work.readers[run.topic]
-            for output in map(self._names.changes, readers.entries if readers is not None else ()):
-                if self._ensured.get(output, 0) <= run.partition:
-                    least = max(run.partition + 1, wanted[output].partitions if output in wanted else 0)
-                    wanted[output] = Output([run.topic], least)
-        await self._ensure(wanted)
-
-    async def _ensure_floors(self, output: str, sources: Collection[str]) -> int:
-        """Return how many partitions an output has now, that a floor is to stand in."""
-        return (await self._ensure({output: Output(sorted(sources), self._ensured.get(output, 0))}))[output]
-
-    async def _ensure(self, wanted: Mapping[str, Output]) -> Mapping[str, int]:
-        """Return how many partitions outputs have now; one whose sources may not be read is not made, and not told."""
-        if wanted:
-            self._ensured.update(await self._ensure_outputs(wanted))
-        return {output: self._ensured[output] for output in wanted if output in self._ensured}
+        await self._outputs.of_specs(entry.spec for table in tables if (entry := self._tables.get(table)) is not None)

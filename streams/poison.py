@@ -12,7 +12,7 @@ import msgspec
 from connectors.formats.base import Records
 from connectors.transport.chunk import Headers, Run
 from connectors.transport.transaction import Advance, Outbox
-from schemas.change import HEADER_FIRST_ORIGIN
+from schemas.change import HEADER_FIRST_ORIGIN, HEADER_MEMORY
 from schemas.config import Config
 from schemas.topics import TopicNames
 from sinks.quarantine import Seal, Suspect, quarantine_value, reason_of
@@ -58,8 +58,8 @@ def quarantined(  # noqa: PLR0913 - what an entry says, each by name
 ) -> bytes:
     """Return the entry of one record of `run`; a change of the contract keeps the origin that it had at first.
 
-    So does a redriven record, and it has its own headers again, so that it can be redriven once more. With a `seal`
-    nothing that the record holds is to be read there without a key.
+    So does a redriven or parked record, and it has its own headers again, so that it can be redriven once more. With a
+    `seal` nothing that the record holds is to be read there without a key.
     """
     value, headers = run.values()[index], list(run.headers(index) or ())
     read_at = (run.topic, generation, run.partition, run.offsets()[index])
@@ -67,7 +67,8 @@ def quarantined(  # noqa: PLR0913 - what an entry says, each by name
     redriven: Origin | None = None
     row = 0
     # Only on our own topics does a record say where it was read at first: a source's could name any place.
-    if run.topic == TopicNames(config.kafka.topic_prefix).redrive:
+    names = TopicNames(config.kafka.topic_prefix)
+    if run.topic == names.redrive or names.parked_table(run.topic) is not None:
         headers, origin = parted(headers)
         redriven = read_at
     elif run.topic.startswith(f"{config.kafka.topic_prefix}."):
@@ -114,12 +115,18 @@ class Quarantine:
 
 
 def parted(headers: Headers) -> tuple[Headers, Origin | None]:
-    """Return the headers that a redriven record had at first, and where it was read then; None if it does not say."""
+    """Return the headers that a redriven or parked record had at first, and where it was read then.
+
+    The second is None if it does not say.
+    """
     for at in range(len(headers) - 1, -1, -1):  # ours is the last of its name: a source may have one, too
         name, text = headers[at]
         if name == HEADER_FIRST_ORIGIN:
+            before = headers[:at]
+            if before and before[-1][0] == HEADER_MEMORY:  # it stands before, where a table was parked
+                before = before[:-1]
             try:
-                return [*headers[:at], *headers[at + 1 :]], msgspec.json.decode(text or b"", type=Origin)
+                return [*before, *headers[at + 1 :]], msgspec.json.decode(text or b"", type=Origin)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 break
     return headers, None

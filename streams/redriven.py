@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from connectors.formats.base import Decoder, Records
+from connectors.formats.base import Decoder
 from connectors.transport.chunk import Assignment, Group, Run
 from connectors.transport.transaction import Advance, Outbox
 from schemas.batch import Batch
@@ -30,18 +30,25 @@ from schemas.errors import (
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
-from streams.apart import Picked, decode_apart, decode_nameless, oldest_resent, too_old, without_old
+from streams.apart import (
+    Picked,
+    decode_apart,
+    decode_nameless,
+    oldest_resent,
+    side_by_side,
+    too_old,
+    without_old,
+)
 from streams.attempt import output_too_large, produce_changes
 from streams.avro_outputs import OutputForms
 from streams.chains import Chain, Chains
 from streams.decoders import Decoders
-from streams.epochs import epoch_at_origin
 from streams.evolutions import Evolutions
 from streams.evolving import EvolveFirst, ImpatientDecoder
 from streams.floors import write_floors
 from streams.mask_keys import mask_keys_of
 from streams.poison import Origin, parted, quarantined
-from streams.sealing import Opened, Sealing, closed, sealed_value
+from streams.sealing import Opened, Sealing, closed
 from streams.stage import BaseStage
 from streams.tables import Readers, TableDirectory
 
@@ -87,7 +94,7 @@ class RedriveLane:
         self._stage, self._evolutions = stage, evolutions
         self._forms = OutputForms(config, names)
         self._sealing = Sealing(mask_keys_of(config.masks))
-        self._last: tuple[Run, Records] | None = None
+        self._last: tuple[Run, Run | Opened] | None = None
         self._decoders, self._evolving = Decoders(config), Decoders(config, evolve=evolutions is not None)
         self._fixed: set[str] = set()  # tables that could not take up what the records of this group have
         self._ensured: dict[str, int] = {}
@@ -186,10 +193,10 @@ class RedriveLane:
             for entry in entries:
                 (by_table if named else nameless).setdefault(entry.spec.table, (entry, []))[1].append(index)
         for entry, indices in by_table.values():
-            for epoch, some in _side_by_side(records, indices, firsts, entry):
+            for epoch, some in side_by_side(records, indices, firsts, entry):
                 self._table(work, outbox, run, (entry, epoch), some, firsts)
         for entry, indices in nameless.values():
-            for _, some in _side_by_side(records, indices, firsts, entry):
+            for _, some in side_by_side(records, indices, firsts, entry):
                 self._nameless(work, outbox, run, entry, some)
 
     def _route(self, first: Origin | None, value: bytes | None) -> tuple[list[TableEntry], bool] | HeadgateError:
@@ -276,9 +283,8 @@ class RedriveLane:
         """Put one record back; `table` is the one that refused it, None where it has yet to be told."""
         first, records = parted(run.headers(index))[1], self._opened(run)
         table = table or self._table_of(first, records.values()[index])
-        sealed = sealed_value(run, index)
         readers = self._readers(first[0]) if first is not None else None
-        seal = self._sealing.of(readers, table) if sealed is None else lambda _: sealed
+        seal = self._sealing.of_read(records, index, readers, table)
         value = quarantined(
             self._config, records, error, stage=self._stage.name, table=table, at=self._clock(), index=index,
             generation=run.assignment.generation, seal=seal,
@@ -288,7 +294,7 @@ class RedriveLane:
         work.counts["redriven_in_vain"] += 1
         work.quarantined[table or "", reason_of(error)] += 1
 
-    def _opened(self, run: Run) -> Records:
+    def _opened(self, run: Run) -> Run | Opened:
         """Return a run's records with the sealed ones opened: once, however many of them go back."""
         if self._last is None or self._last[0] is not run:
             self._last = run, self._sealing.opened_run(run)
@@ -325,26 +331,3 @@ class RedriveLane:
         if error.topic is not None and error.topic.startswith(outputs):
             self._ensured.pop(error.topic, None)  # it may be gone, or smaller than it was
             self._refused.add(self._names.table_of(error.topic))
-
-
-def _side_by_side(
-    records: Records, indices: list[int], firsts: list[Origin | None], entry: TableEntry
-) -> Iterator[tuple[int, Picked]]:
-    """Yield those records together that once stood in one stream in this order: only so do they make one batch.
-
-    Those of one epoch of the table, which comes first.
-    """
-    some: list[int] = []
-    stream, offsets = ("", 0, 0), list[int]()
-    for index in indices:
-        first = firsts[index]
-        assert first is not None, "what has no first origin is of no table"
-        topic, generation, _, offset = first
-        here = (topic, generation, epoch_at_origin(entry, first))
-        if some and (stream != here or offset <= offsets[-1]):
-            yield stream[2], Picked(records, some, stream[0], offsets)
-            some, offsets = [], []
-        stream = here
-        some.append(index)
-        offsets.append(offset)
-    yield stream[2], Picked(records, some, stream[0], offsets)

@@ -146,8 +146,9 @@ def own_topic(config: Config, topic: str, *, partitions: int | None = None) -> T
         return _settings(config, partitions=1, days=None)
     if topic == names.status:
         return replace(_settings(config, partitions=1, days=STATUS_DAYS), compacted=True, overrides=_STATUS)
-    if topic in {names.quarantine, names.quarantine_settled, names.redrive}:  # what became of a record outlives it
-        number = (partitions or 1) if topic == names.redrive else 1
+    is_spread = topic == names.redrive or names.parked_table(topic) is not None
+    if is_spread or topic in {names.quarantine, names.quarantine_settled}:  # what became of a record outlives it
+        number = (partitions or 1) if is_spread else 1
         return _settings(config, partitions=number, days=config.kafka.quarantine_retention_hours / 24)
     if topic == names.alerts:
         return _settings(config, partitions=ALERTS_PARTITIONS, days=ALERTS_DAYS)

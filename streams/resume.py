@@ -89,7 +89,8 @@ async def take_up_again(
     """
     if before is None or entry.resumed <= before.resumed:
         return False
-    own = {names.changes(entry.spec.table), *(names.features(each.view) for each in entry.spec.features)}
+    table = entry.spec.table
+    own = {names.changes(table), names.parked(table), *(names.features(each.view) for each in entry.spec.features)}
     view = consumer.snapshot()
     assigned = {each.topic for each in view.partitions}
     mine = {topic for topic in assigned | set(view.paused_topics) if topic in own or reads(entry.spec, topic)}
@@ -100,8 +101,8 @@ async def take_up_again(
     topics = (stopped | decided_anew) & assigned
     if not topics:
         return bool(stopped)
-    log.info("taken_up_again", table=entry.spec.table, topics=sorted(topics)[:20])
-    subscribed = sorted(own & topics) or entry.spec.topics
+    log.info("taken_up_again", table=table, topics=sorted(topics)[:20])
+    subscribed = [*sorted(own & topics), *(entry.spec.topics if topics - own else ())]
     await consumer.remove_topics(subscribed)
     await _left(consumer, topics)
     await add_topics(subscribed)

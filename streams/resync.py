@@ -19,6 +19,7 @@ from streams.attempt import read_state
 from streams.chains import chains_of
 from streams.decide import Found, Start, decide, survey
 from streams.registration import open_admin
+from streams.resync_parked import parked_heads, parked_now, read_to
 from streams.resync_search import Begin, Progress, Search, reached
 from streams.resyncs import topics_of
 from streams.settings import is_embedded
@@ -76,8 +77,14 @@ def plan_resync(
         raise TableStopped("no_topic", f"{table} has no topic that is there", hint="is its connector running?")
     search, admin = Search(config, tables, tables[table], progress), open_admin(config)
     _check_whole(found, admin)
+    if heads := parked_heads(config, tables[table], found):
+        parked = parked_now(config, tables[table], found)
+        searched = read_to(found, heads)
+        found = read_to(found, {key: head for key, head in heads.items() if key in parked})
+    else:
+        searched = found
     begins = {}
-    for each in found:
+    for each in searched:
         wanted = where if not topics or each.topic in topics else None
         begins[each.topic] = _begin(each, wanted, search, admin)
     return planned(entry, found, begins, complete=complete)

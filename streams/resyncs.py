@@ -2,14 +2,15 @@
 
 Promise: the floor of an epoch is written by who has the first partition of the table's first topic, in one transaction
 with that partition's offset and the word that it was written. By then NORMALIZE has read, in every partition, what
-stood there when the snapshot's end was known: so its rows stand before the floor in each partition of the output.
+stood there when the snapshot's end was known, and all that was parked of the table: so its rows stand before the floor
+in each partition of the output.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
@@ -58,6 +59,9 @@ class Broker(Protocol):
 
     async def with_records(self, stretches: Mapping[Key, tuple[int, int]]) -> set[Key]:
         """Return those partitions that hold a record in a stretch, from its first offset up to its second."""
+
+
+_Seen = tuple[str, PartitionMemory]  # of which source topic, and what
 
 
 @dataclass(slots=True)
@@ -148,19 +152,26 @@ class Resyncs:
         self._open = {each.table: self._open.get(each.table) or _Open(each.entry.epoch) for each in led}
         if self._broker is None or not led:
             return
-        stands = await self._broker.stands(sorted({topic for each in led for topic in each.topics}))
+        asked = {topic for each in led for topic in (*each.topics, *self._parked(each))}
+        stands = await self._broker.stands(sorted(asked))
         states = {key: read_state(stand.state) for key, stand in stands.items()}
         kept = await self._chains.memories() if any(state.chained for state in states.values()) else {}
         failure: HeadgateError | None = None
         for each in led:
             theirs = {key: stand for key, stand in stands.items() if key[0] in each.topics}
-            memories = {key: _memory_of(each.table, key, theirs[key], states[key], kept) for key in theirs}
+            parked = {key: stand for key, stand in stands.items() if key[0] in self._parked(each)}
+            memories = [(key[0], _memory_of(each.table, key, theirs[key], states[key], kept)) for key in theirs]
+            memories += [seen for key, stand in parked.items() for seen in _memories_in(stand, kept.get(key, {}))]
             try:
-                await self._look_at(each, theirs, memories, self._broker)
+                await self._look_at(each, theirs, parked, memories, self._broker)
             except HeadgateError as error:  # another table's floor does not wait for this one's
                 failure = error
         if failure is not None:
             raise failure
+
+    def _parked(self, led: _Led) -> list[str]:
+        """Return the topic of what was parked of a table; none where it has its topics alone."""
+        return [self._names.parked(led.table)] if led.entry.spec.source_table is not None else []
 
     async def _led(self) -> list[_Led]:
         """Return the resyncs that are not complete and whose first partition this worker has."""
@@ -186,18 +197,20 @@ class Resyncs:
         return led
 
     async def _look_at(
-        self, led: _Led, stands: Mapping[Key, Stand], memories: Mapping[Key, PartitionMemory], broker: Broker
-    ) -> None:
+        self, led: _Led, stands: Mapping[Key, Stand], parked: Mapping[Key, Stand], memories: Sequence[_Seen],
+        broker: Broker,
+    ) -> None:  # fmt: skip
+        """Go on with one; `parked` are the partitions of what was parked of its table, `memories` what was seen."""
         entry = led.entry
         opened = self._open[led.table]
         if opened.epoch != entry.epoch:
             opened = self._open[led.table] = _Open(entry.epoch)
-        of_epoch = {key: each for key, each in memories.items() if each.epoch == entry.epoch}
-        ended = all(any(each.ended for (topic, _), each in of_epoch.items() if topic == name) for name in led.topics)
+        of_epoch = [(topic, each) for topic, each in memories if each.epoch == entry.epoch]
+        ended = all(any(each.ended for topic, each in of_epoch if topic == name) for name in led.topics)
         said = entry.resynced == entry.epoch
         opened.progress = {
             "epoch": entry.epoch,
-            "rows": sum(each.loaded for each in of_epoch.values()),
+            "rows": sum(each.loaded for _, each in of_epoch),
             "partitions": len(stands),
             "begun": sum(_has_begun(entry, key, stand) for key, stand in stands.items()),
             "snapshot": "declared" if said else "read" if ended else "open",
@@ -207,15 +220,19 @@ class Resyncs:
             return
         for key, stand in stands.items():
             opened.ends.setdefault(key, stand.end)
-        left = await self._left(entry, stands, opened.ends, broker)
+        left = await self._left(entry, stands, parked, opened.ends, broker)
         opened.progress["left"] = len(left)
         if not left and self._tables.get(led.table) is entry:
             await self._write(led)
 
     async def _left(
-        self, entry: TableEntry, stands: Mapping[Key, Stand], ends: Mapping[Key, int], broker: Broker
-    ) -> set[Key]:
-        """Return the partitions of which NORMALIZE has still to read what must stand before the floor."""
+        self, entry: TableEntry, stands: Mapping[Key, Stand], parked: Mapping[Key, Stand], ends: Mapping[Key, int],
+        broker: Broker,
+    ) -> set[Key]:  # fmt: skip
+        """Return the partitions of which NORMALIZE has still to read what must stand before the floor.
+
+        What is parked must all be read: it may have been put there only now.
+        """
         left, stretches = set[Key](), dict[Key, tuple[int, int]]()
         for key, stand in stands.items():
             start = start_of(entry, key[0])
@@ -225,6 +242,11 @@ class Resyncs:
                 left.add(key)
             elif stand.next < to:
                 stretches[key] = (stand.next, to)
+        for key, stand in parked.items():
+            if stand.end and (stand.next is None or stand.end - stand.next > MARKERS_MAX):
+                left.add(key)
+            elif stand.next is not None and stand.next < stand.end:
+                stretches[key] = (stand.next, stand.end)
         return left | await broker.with_records(stretches)
 
     async def _write(self, led: _Led) -> None:
@@ -284,6 +306,11 @@ def _memory_of(
         return state.memory
     generation, memory = kept.get(key, {}).get(table, (stand.generation, PartitionMemory()))
     return memory if generation == stand.generation else PartitionMemory()
+
+
+def _memories_in(stand: Stand, kept: Mapping[str, Remembered]) -> list[_Seen]:
+    """Return what is remembered in a partition of parked records, by the topics that they were read from."""
+    return [(topic, memory) for topic, (generation, memory) in kept.items() if generation == stand.generation]
 
 
 def _has_begun(entry: TableEntry, key: Key, stand: Stand) -> bool:

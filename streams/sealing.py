@@ -1,4 +1,6 @@
-"""Own bytes of records of tables with masks: sealed in quarantine and on the way back, opened for who has the key.
+"""Own bytes of records of tables with masks: sealed in quarantine, on the way back and where they are parked.
+
+Who has the key opens them.
 
 What is sealed is `HGS1`, name and id of the key with blanks between, and AES-256-GCM of `packed` bytes. Where a table
 with masks has no key, nothing of its records is kept: the source topic still has them.
@@ -11,19 +13,19 @@ from dataclasses import dataclass
 
 import msgspec
 
-from connectors.formats.base import Records
-from connectors.transport.chunk import Headers, Run
-from schemas.change import HEADER_FIRST_ORIGIN
+from connectors.transport.chunk import Assignment, Headers, Run
+from schemas.change import HEADER_FIRST_ORIGIN, HEADER_MEMORY
 from schemas.errors import ConfigurationError, PoisonRecord
 from schemas.table import TableSpec
-from sinks.quarantine import Packed, Quarantined, unpacked
+from sinks.quarantine import Packed, Quarantined, Seal, packed, unpacked
 from streams.mask_keys import MISSING, MaskKeys
 from streams.mask_values import Cipher
 from streams.tables import Readers
 
-HEADER_SEALED = "headgate.sealed"  # of a record on the redrive topic whose value is sealed
+HEADER_SEALED = "headgate.sealed"  # of a record that was redriven or parked, and whose value is sealed
 _MAGIC = b"HGS1"
 _PARTS = 4
+_OF_SEALED = ([HEADER_SEALED, HEADER_FIRST_ORIGIN], [HEADER_SEALED, HEADER_MEMORY, HEADER_FIRST_ORIGIN])
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,12 @@ class TableSeal:
         if self.cipher is None:
             return None
         return b" ".join([_MAGIC, self.name.encode(), self.cipher.id.encode(), self.cipher.sealed(clear)])
+
+    def record(self, value: bytes | None, key: bytes | None, headers: Headers) -> tuple[bytes, Headers]:
+        """Return the value and the headers of a record that holds another one's own bytes sealed; it has no key."""
+        sealed = self(packed(key, value, headers))
+        assert sealed is not None, "without a key nothing is kept"
+        return sealed, [(HEADER_SEALED, b"1")]
 
 
 class Sealing:
@@ -85,8 +93,13 @@ class Sealing:
             sealed=msgspec.UNSET,
         )
 
-    def opened_run(self, run: Run) -> Records:
-        """Return the records of a run of the redrive topic, with the sealed ones opened."""
+    def of_read(self, run: Run | Opened, index: int, readers: Readers | None, table: str | None) -> Seal | None:
+        """Return what seals one record of a run; one that is sealed already stays as it is."""
+        sealed = run.sealed(index) if isinstance(run, Opened) else None
+        return self.of(readers, table) if sealed is None else lambda _: sealed
+
+    def opened_run(self, run: Run) -> Run | Opened:
+        """Return the records of a run of the redrive topic, or of a parked one's, with the sealed ones opened."""
         sealed = {index: value for index in range(len(run)) if (value := sealed_value(run, index)) is not None}
         return Opened(run, {index: self._open(value) for index, value in sealed.items()}) if sealed else run
 
@@ -100,12 +113,21 @@ class Sealing:
 
 
 class Opened:
-    """Records of the redrive topic of which some were sealed; None in `opened` are those that no key opens."""
+    """Redriven or parked records of which some were sealed; None in `opened` are those that no key opens."""
 
     def __init__(self, run: Run, opened: dict[int, Packed | None]) -> None:
         """Keep both."""
         self.topic, self.partition = run.topic, run.partition
         self._run, self._opened = run, opened
+
+    @property
+    def assignment(self) -> Assignment:
+        """The partition that they were read from."""
+        return self._run.assignment
+
+    def sealed(self, index: int) -> bytes | None:
+        """Return the sealed bytes of a record, None where it was not sealed."""
+        return self._run.values()[index] if index in self._opened else None
 
     def is_closed(self, index: int) -> bool:
         """Tell whether a record is sealed with a key that is not there."""
@@ -124,13 +146,12 @@ class Opened:
         return self._run.offsets()
 
     def headers(self, index: int, /) -> Headers:
-        """Return the own headers of one record, and behind them what says where it was read at first."""
+        """Return the own headers of one record, and behind them ours, that say where it was read at first."""
         outer = list(self._run.headers(index))
         if index not in self._opened:
             return outer
         own = self._opened[index]
-        firsts = [each for each in outer if each[0] == HEADER_FIRST_ORIGIN]
-        return [*(own.headers if own is not None else ()), *firsts]
+        return [*(own.headers if own is not None else ()), *outer[1:]]
 
     def _part(self, index: int, outer: bytes | None, name: str) -> bytes | None:
         if index not in self._opened:
@@ -141,13 +162,12 @@ class Opened:
 
 
 def sealed_value(run: Run, index: int) -> bytes | None:
-    """Return the sealed bytes of a record of the redrive topic, None where it is not sealed.
+    """Return the sealed bytes of a record that was redriven or parked, None where it is not sealed.
 
-    A source's record may have such a header, too: ours stands right before that which says where it was read at first,
-    and that is the last of its name.
+    A source's record may have such a header, too: of ours there are no others than those that stand behind it.
     """
-    headers = run.headers(index)
-    if [name for name, _ in headers] != [HEADER_SEALED, HEADER_FIRST_ORIGIN]:
+    names = [name for name, _ in run.headers(index)]
+    if names not in _OF_SEALED:
         return None
     value = run.values()[index]
     return value if value is not None and value.startswith(_MAGIC + b" ") else None

@@ -2,26 +2,30 @@
 
 Promise: each table's changes, their order within the partition, and what is rejected of it are as if the table had the
 topic alone. `previous` and what a decoder remembers are kept by table in `headgate.normalize.previous`, written in the
-transaction of the changes. A record that stops its table stops the topic: nothing behind it goes out, of any table.
+transaction of the changes. What comes of a table that is paused, or behind a record that stopped it, is parked
+(parking.py): the others go on. Only where a table takes up what its records have does the topic wait, for a moment.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from connectors.formats.base import PartitionMemory
 from connectors.transport.chunk import Assignment, Run
 from connectors.transport.transaction import Outbox
 from schemas.batch import Decoded
-from schemas.errors import TableStopped
+from schemas.errors import ConfigurationError, TableStopped
 from schemas.table import TableEntry
+from schemas.topics import TopicNames
 from streams.apart import Once, Picked, decode_nameless
 from streams.attempt import Attempt, Emitter, PartitionState, state_of
-from streams.chains import Chain, Chains
+from streams.chains import Chain, Chains, Parked
 from streams.epochs import epoch_of
 from streams.evolving import TableEvolves
+from streams.parking import Parking
 from streams.tables import Readers, Split
 
 
@@ -37,9 +41,9 @@ class _Part(NamedTuple):
 class SharedTopics:
     """The part of the stage that works on them."""
 
-    def __init__(self, emitter: Emitter, chains: Chains) -> None:
-        """`chains` are those of the stage's main lane."""
-        self._emitter, self._chains = emitter, chains
+    def __init__(self, emitter: Emitter, chains: Chains, names: TopicNames, *, parked_bytes_max: int) -> None:
+        """`chains` are those of the stage's main lane; `parked_bytes_max` is for each table and partition."""
+        self._emitter, self._chains, self._names, self._bytes_max = emitter, chains, names, parked_bytes_max
 
     async def take_up(self, runs: Iterable[Run], work: Attempt) -> None:
         """Know the chains of those partitions that have them, before the first attempt.
@@ -50,6 +54,15 @@ class SharedTopics:
         """
         await self._chains.take_up({run.assignment for run in runs if is_chained(run, work)})
 
+    async def look(self, assignments: Iterable[Assignment]) -> None:
+        """Know what is parked in partitions before a record of them comes; where it cannot be read, their step says so.
+
+        Raises:
+            SourceUnavailable: the broker does not answer.
+        """
+        with suppress(ConfigurationError):
+            await self._chains.take_up(assignments)
+
     def run(self, work: Attempt, outbox: Outbox, readers: Readers, run: Run) -> None:
         """Write what one run becomes."""
         assignment, records = run.assignment, Once(run)
@@ -57,7 +70,8 @@ class SharedTopics:
         work.count("read", len(run))
         work.nexts[assignment] = run.next
         work.states[assignment] = PartitionState(chained=True)
-        parts, end = self._decoded(work, run, records, readers, split, chain)
+        parking = Parking(work, self._emitter, self._names, readers, chain, bytes_max=self._bytes_max)
+        parts, end = self._decoded(work, run, records, readers, split, chain, parking)
         for entry, some, decoded, memory in parts:
             table, batch = entry.spec.table, decoded.batch
             previous = chain.before(table, batch.offsets[0]) if batch else None
@@ -65,6 +79,7 @@ class SharedTopics:
             if memory is not None:
                 chain.remember(table, memory)
             self._emitter.account(work, outbox, table, run, decoded, some.indices)
+        parking.write(outbox, run, records, end)
         if nameless := _below(split.nameless, end):
             picked = Picked(records, nameless, run.topic)
             for some, decoded in decode_nameless(self._emitter.decoders.of(readers.first), picked):
@@ -91,14 +106,20 @@ class SharedTopics:
                 chain.take_over(state.table, state.previous, state.memory)
         return work.chains[assignment]
 
+    def parked(self) -> dict[str, list[Parked]]:
+        """Return what is parked in partitions that are this worker's, by table; from any thread."""
+        return self._chains.parked()
+
     def _decoded(
-        self, work: Attempt, run: Run, records: Once, readers: Readers, split: Split, chain: Chain
+        self, work: Attempt, run: Run, records: Once, readers: Readers, split: Split, chain: Chain, parking: Parking
     ) -> tuple[list[_Part], int]:
         """Return what each table's records say, and the index at which all of it ends: the first stop's, or the end.
 
         Where a table stops, the records before the stop are decoded again, so that no table knows what lies behind it.
         """
         end = len(run)
+        if (full := parking.take(split.by_table)) is not None:
+            end = self._stop(work, run, records, *full)
         while True:
             parts = [
                 part
@@ -109,9 +130,18 @@ class SharedTopics:
             stops = [(_stop_index(part), part) for part in parts if part.decoded.stop is not None]
             if not stops:
                 return parts, end
-            end, stopped = min(stops, key=lambda stop: stop[0])
-            work.stops[run.assignment] = _stop_of(stopped)
-            work.nexts[run.assignment] = records.offsets()[end]
+            first, stopped = min(stops, key=lambda stop: stop[0])
+            stop, table = _stop_of(stopped), stopped.entry.spec.table
+            behind = split.by_table[table][bisect_left(split.by_table[table], first) :]
+            if isinstance(stop, TableEvolves) or not parking.begin(table, stop, behind, split.by_table):
+                end = self._stop(work, run, records, first, stop)
+
+    @staticmethod
+    def _stop(work: Attempt, run: Run, records: Once, index: int, stop: TableStopped) -> int:
+        """Stop the topic at a record of the run, and return its index."""
+        work.stops[run.assignment] = stop
+        work.nexts[run.assignment] = records.offsets()[index]
+        return index
 
     def _parts(self, entry: TableEntry, run: Run, records: Picked, chain: Chain) -> Iterator[_Part]:
         """Yield one table's records decoded; what comes again apart, as without transactions it does after a crash.

@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from connectors.transport.chunk import by_topic
 from connectors.transport.snapshot import LaneView, PartitionView, TransportView
@@ -20,6 +20,9 @@ from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.stage import Stage
 from streams.tables import TableDirectory
+
+if TYPE_CHECKING:
+    from streams.parking import Waiting
 
 UNKNOWN_COLUMNS_SHOWN = 20
 RESOLVING = "resolving"  # a partition whose start is not known yet
@@ -47,9 +50,10 @@ class Standing:
 def status_of(at: Standing, *, now: float) -> dict[str, Any]:
     """Return the status of a stage process; the web server adds stage, instance, slot and pid."""
     paused = [entry for entry in at.tables.values() if entry.paused and at.name == "normalize"]
-    # The relay's topic is empty, and nobody's table; the redrive topic is of interest where something waits on it.
-    read = [each for each in at.view.partitions if each.topic not in {at.names.relay, at.names.redrive}]
-    waiting = [each for each in at.view.partitions if each.topic == at.names.redrive and (each.lag or each.paused)]
+    # The relay's topic is empty, and nobody's table; what was read before is of interest where something waits.
+    again = [each for each in at.view.partitions if _is_read_again(each.topic, at.names)]
+    read = [each for each in at.view.partitions if each.topic != at.names.relay and each not in again]
+    waiting = [each for each in again if each.lag or each.paused]
     under_way = UnderWay.of(at.stage)
     return {
         "stage": at.name,
@@ -64,13 +68,18 @@ def status_of(at: Standing, *, now: float) -> dict[str, Any]:
                 for topic, of in by_topic(sorted([*read, *waiting], key=_by_name)).items()
                 for table in _tables_of(topic, at.names, at.tables)
             ),
-            *map(paused_status, paused),
+            *(paused_status(entry, under_way.parking.get(entry.spec.table)) for entry in paused),
         ],
         "quarantined": count_rows(at.quarantined, "reason"),
         "emitted": count_rows(at.emitted, "operation"),
         "last_error": last_error(at, now),
         "counters": dict(at.counters),
     }
+
+
+def _is_read_again(topic: str, names: TopicNames) -> bool:
+    """Tell whether a topic holds records that were redriven or parked."""
+    return topic == names.redrive or names.parked_table(topic) is not None
 
 
 def count_rows(counts: Mapping[tuple[str, str], int], what: str) -> list[dict[str, Any]]:
@@ -107,16 +116,20 @@ def _by_name(partition: PartitionView) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class UnderWay:
-    """Tables whose views are filled, of which rows below a floor are taken away, and whose resync is not complete."""
+    """Tables whose views are filled, of which rows below a floor are taken away, whose resync is not complete.
+
+    And what is parked of those that wait beside others.
+    """
 
     filling: Mapping[str, Any]
     sweeping: Collection[str]
     resyncing: Mapping[str, Any]
+    parking: Mapping[str, Waiting]
 
     @classmethod
     def of(cls, stage: Stage) -> UnderWay:
         """Ask a stage once for all of its tables; one that does not know such a thing has none of it."""
-        return cls(*(getattr(stage, name, dict)() for name in ("filling", "sweeping", "resyncing")))
+        return cls(*(getattr(stage, name, dict)() for name in ("filling", "sweeping", "resyncing", "parking")))
 
 
 def table_status(
@@ -130,6 +143,7 @@ def table_status(
     newest = max((each.last_timestamp_ms for each in partitions), default=-1)
     paused = next((each for each in partitions if each.paused and each.paused != "its lane is full"), None)
     unknown = getattr(at.stage, "unknown_columns", {}).get(table, ())
+    parked = under_way.parking.get(table) if at.names.parked_table(partitions[0].topic) is None else None
     filling = under_way.filling.get(table)
     return {
         "table": table,
@@ -140,14 +154,29 @@ def table_status(
         "silence_seconds": min((each.idle_seconds for each in partitions), default=None),
         "oldest_unfinished_seconds": max((each.unfinished_age_seconds or 0.0 for each in partitions), default=0.0)
         or None,
-        "paused": paused.paused if paused else None,
-        "hint": _hint(paused, table) if paused else "",
+        **_paused(paused, parked, table),
         "unknown_columns": sorted(unknown)[:UNKNOWN_COLUMNS_SHOWN],
         "evolved": evolved_columns(at.tables.unmasked(table)) if at.name == "normalize" and table in at.tables else [],
         "pending": {"done": filling.done, "total": filling.total} if filling is not None else None,
+        "parked": parked_figures(parked),
         "sweeping": table in under_way.sweeping,
         "resync": under_way.resyncing.get(table),
     }
+
+
+def parked_figures(parked: Waiting | None) -> dict[str, int] | None:
+    """Return how much is parked of a table, None where nothing is."""
+    return None if parked is None else {"records": parked.records, "bytes": parked.bytes}
+
+
+def _paused(paused: PartitionView | None, parked: Waiting | None, table: str) -> dict[str, str | None]:
+    """Return why a table waits, and what to do: its topic does, or what comes of it is parked."""
+    if paused is not None:
+        return {"paused": paused.paused, "hint": _hint(paused, table)}
+    if parked is None:
+        return {"paused": None, "hint": ""}
+    again = f"`headgate tables resume {table}`; until then what comes of it is parked, and the others go on"
+    return {"paused": parked.reason or None, "hint": f"{parked.hint}; then {again}" if parked.hint else again}
 
 
 def _hint(paused: PartitionView, table: str) -> str:
@@ -158,8 +187,8 @@ def _hint(paused: PartitionView, table: str) -> str:
     return f"{paused.hint}; {again}" if paused.hint else again
 
 
-def paused_status(entry: TableEntry) -> dict[str, Any]:
-    """Return the row of a table that somebody paused: nothing of it is read."""
+def paused_status(entry: TableEntry, parked: Waiting | None = None) -> dict[str, Any]:
+    """Return the row of a table that somebody paused: nothing of it is read, or it is parked."""
     return {
         "table": entry.spec.table,
         "topic": ", ".join(entry.spec.topics),
@@ -174,6 +203,7 @@ def paused_status(entry: TableEntry) -> dict[str, Any]:
         "evolved": evolved_columns(entry),
         "pending": None,
         "sweeping": False,
+        "parked": parked_figures(parked),
         "resync": None,
     }
 
@@ -192,6 +222,8 @@ def _tables_of(topic: str, names: TopicNames, tables: TableDirectory) -> list[st
     """Return the tables that a topic is read for, but for those that are paused beside others; else its own name."""
     if topic.startswith(names.changes("")):
         return [names.table_of(topic)]
+    if (parked := names.parked_table(topic)) is not None:
+        return [parked]
     try:
         readers = tables.of_topic(topic)
     except TableStopped:  # several lay claim to it: it is paused, and the pause says so

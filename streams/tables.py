@@ -325,7 +325,7 @@ def check_topics(specs: Mapping[str, TableSpec], own_prefix: str) -> None:
     views = [view for spec in specs.values() for view in sorted(views_that_emit(spec))]
     emitted = [*map(names.features, views), *map(names.alerts_state, views)]
     emitted += [names.latest(table) for table, spec in tables.items() if spec.output.latest]
-    for topic in [*map(names.changes, tables), *emitted, *own, *waiting]:
+    for topic in [*map(names.changes, tables), *map(names.parked, tables), *emitted, *own, *waiting]:
         if caught := readers(topic):
             raise SpecMistake(
                 caught[0],

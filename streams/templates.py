@@ -42,20 +42,10 @@ class Templates:
     def __init__(self, config: Config, tables: TableDirectory) -> None:
         """Look at nothing yet; `tables` is followed by somebody else."""
         self._config, self._tables = config, tables
-        self._task: asyncio.Task[None] | None = None
         self._refused: dict[str, str] = {}  # topics of which nothing is made, and why
 
-    def begin(self) -> None:
-        """Look every few seconds, as long as there are templates, until `close`."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="templates")
-
-    async def close(self) -> None:
-        """Look no more; a look under way comes to nothing or to its end."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Look every few seconds, as long as there are templates, until this is cancelled."""
         administrator = Administrator(client_settings(self._config))
         while True:
             await asyncio.sleep(LOOK_SECONDS * (0.5 + random.random()))  # noqa: S311 - so that workers do not meet

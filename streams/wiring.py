@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ ALERTS_GATHER_SECONDS = 0.05  # an evaluation costs 6 ms however few the changes
 FEATURES_GROUP_RECORDS_MAX = 4_000  # where rows share entities these are seconds of work, done again after a kill
 LAKE_GROUP_RECORDS_MAX = 4_000  # what is read at once costs several times its bytes
 LAKE_LANE_SHARE = 4  # of a lane's bytes LAKE needs a quarter: it has a buffer of its own behind it
-REDRIVE_LANE_SHARE = 8  # of a lane's bytes: what is sent again is seldom much
+SMALL_LANE_SHARE = 8  # of a lane's bytes: what is sent again, or was parked, is seldom much
 NOTIFY_LANE_SHARE = 8  # of a lane's bytes, for each of the seven lanes in which alerts wait
 WIDE_GROUP_RECORDS_MAX = 64_000  # what a transaction over many output partitions gathers at most
 
@@ -121,7 +121,8 @@ def _warn(event: str, fields: Mapping[str, object]) -> None:
 def _normalize(parts: Parts) -> Wired:
     from streams.chains import chains_of
     from streams.evolutions import Evolutions
-    from streams.normalize import NormalizeStage, Output
+    from streams.normalize import NormalizeStage
+    from streams.output_topics import Output
     from streams.stands import NormalizeStands
     from streams.templates import Templates
 
@@ -143,9 +144,13 @@ def _normalize(parts: Parts) -> Wired:
 
     writer = writer_of(parts, transactional=transactional)
     evolutions = Evolutions(parts.slot, parts.tables, parts.consumer, lambda found: write_evolved(config, found))
+
+    async def exist(topics: Collection[str]) -> Collection[str]:
+        return await asyncio.to_thread(lambda: list(parts.admin.describe(topics)))
+
     stage = NormalizeStage(
         config, names=parts.names, tables=parts.tables, writer=writer, consumer=parts.consumer,
-        chains=chains_of(config), ensure_outputs=ensure_outputs, evolutions=evolutions,
+        chains=chains_of(config), ensure_outputs=ensure_outputs, evolutions=evolutions, exist=exist,
         broker=None if is_embedded(config) else NormalizeStands(config, parts.admin),
         templates=None if is_embedded(config) else Templates(config, parts.tables),
     )  # fmt: skip
@@ -156,17 +161,20 @@ def _normalize(parts: Parts) -> Wired:
     _lane(
         parts,
         stage,
+        topics=[topic for topic in stage.topics() if stage.lane_of(topic) == MAIN_LANE],
         group_records_max=group_records_max,
         group_wait=stage.group_wait_seconds,
         commits=not transactional,
         book=book_of(config, "normalize"),
         rereads=True,
+        starts=stage.starts,
     )
 
     async def ensure_sizes(sizes: Mapping[str, int]) -> Mapping[str, int]:
         return await ensure_outputs({name: Output([], size) for name, size in sizes.items()})
 
     _redrive(parts, stage, writer, ensure_sizes, evolutions)
+    _parked(parts, stage, writer, ensure_sizes)
     return Wired(stage)
 
 
@@ -178,22 +186,43 @@ def _redrive(
     from streams.chains import chains_of
     from streams.redriven import REDRIVE_LANE, RedriveLane
 
-    transactional, limits = is_transactional(parts.config), _limits(parts)
     lane = RedriveLane(
         parts.config, names=parts.names, tables=parts.tables, writer=writer, chains=chains_of(parts.config),
         ensure_outputs=ensure, stage=stage, evolutions=evolutions,
     )  # fmt: skip
+    _small_lane(parts, REDRIVE_LANE, [parts.names.redrive], lane)
+
+
+def _parked(
+    parts: Parts, stage: NormalizeStage, writer: Any, ensure: Callable[[Mapping[str, int]], Awaitable[Any]]
+) -> None:
+    """Give NORMALIZE the lane of what was parked; the stage adds its topics."""
+    from streams.chains import chains_of
+    from streams.parked import ParkedLane
+    from streams.parking import PARKED_LANE
+
+    lane = ParkedLane(
+        parts.config, names=parts.names, tables=parts.tables, writer=writer, consumer=parts.consumer,
+        chains=chains_of(parts.config), ensure_outputs=ensure, stage=stage, evolve=True,
+    )  # fmt: skip
+    _small_lane(parts, PARKED_LANE, [], lane, starts=lane.starts)
+
+
+def _small_lane(parts: Parts, name: str, topics: Sequence[str], lane: Any, **options: Any) -> None:
+    """Give NORMALIZE a lane of records that it read before, beside its main one."""
+    transactional, limits = is_transactional(parts.config), _limits(parts)
     parts.consumer.lane(
-        REDRIVE_LANE,
-        [parts.names.redrive],
+        name,
+        topics,
         lane.step,
         on_poison=lane.on_poison,
-        bytes_max=limits["bytes_max"] // REDRIVE_LANE_SHARE,
+        bytes_max=limits["bytes_max"] // SMALL_LANE_SHARE,
         group_records_max=limits["group_records_max"],
         commits=not transactional,
         transactional=transactional,
         book=book_of(parts.config, "normalize"),
-        goes_on=True,  # its topic is nobody's table: there is none to be asked for a decision
+        goes_on=True,  # its topics are nobody's source: there is none to be asked for a decision
+        **options,
     )
 
 

@@ -184,8 +184,9 @@ def _sum(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "hint": paused.get("hint", "") if paused else "",
         "unknown_columns": sorted({column for row in rows for column in row.get("unknown_columns") or ()}),
         "evolved": _evolved(rows),
-        "pending": _pending(rows),
+        "pending": _added(rows, "pending"),
         "sweeping": any(row.get("sweeping") for row in rows),
+        "parked": _added(rows, "parked"),
         "resync": next((row["resync"] for row in rows if row.get("resync")), None),  # one worker completes it
     }
 
@@ -196,10 +197,13 @@ def _evolved(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [found[name] for name in sorted(found)]
 
 
-def _pending(rows: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
-    """Return how far views are of which a part is still to be filled; None where all are complete."""
-    pending = [row["pending"] for row in rows if row.get("pending")]
-    return {name: sum(each[name] for each in pending) for name in ("done", "total")} if pending else None
+def _added(rows: Sequence[Mapping[str, Any]], what: str) -> dict[str, int] | None:
+    """Return the figures of `pending` or `parked`, added up; None where no row has any.
+
+    Pending are views of which a part is still to be filled, parked are records of a table that is paused beside others.
+    """
+    told = [row[what] for row in rows if row.get(what)]
+    return {name: sum(each[name] for each in told) for name in told[0]} if told else None
 
 
 def _over(fold: Any, rows: Sequence[Mapping[str, Any]], name: str) -> Any:

@@ -196,7 +196,7 @@ class TransactionalWriter:
         lost = [each.assignment for each in advances if each.assignment.lost]
         if lost:
             raise TransactionAborted(f"{lost[0]!r} left in the middle of a transaction", hint="its next owner does it")
-        offsets = [_offset(each) for each in advances]
+        offsets = [offset_of(each) for each in advances]
         if offsets:
             failpoint("transaction.before_offsets")
             self._until_known("offsets", lambda: self._send_offsets(offsets, metadata))
@@ -266,7 +266,8 @@ class TransactionalWriter:
             raise _fatal("a transaction could not be aborted", error.args[0]) from error
 
 
-def _offset(advance: Advance) -> TopicPartition:
+def offset_of(advance: Advance) -> TopicPartition:
+    """Return what is committed of an advance."""
     mine = advance.assignment
     text = CommitMetadata(mine.topic_id, mine.generation, advance.metadata).text()
     return TopicPartition(mine.topic, mine.partition, advance.next_offset, text)

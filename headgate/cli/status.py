@@ -176,7 +176,8 @@ def _quarantined_table(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 def _state_of(row: Mapping[str, Any]) -> Text:
     if row["paused"]:
-        return Text(f"paused: {shown(row['paused'])}", style="red")
+        parked = f", parked: {row['parked']['records']}" if row["parked"] else ""
+        return Text(f"paused: {shown(row['paused'])}{shown(parked)}", style="red")
     if pending := row["pending"]:
         return Text(shown(f"pending: {pending['done']} of {pending['total']}"), style="yellow")
     if row["resync"]:

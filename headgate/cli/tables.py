@@ -72,7 +72,10 @@ def pause(
     reason: Annotated[str, typer.Option(help="Why; `headgate status` shows it.")] = PAUSED_BY_HAND,
     config: ConfigOption = DEFAULT_FILE,
 ) -> None:
-    """Stop reading one table; the others go on. Its records wait in the source topic."""
+    """Stop one table; the others go on. Its records wait in the source topic; in one that others share they are parked.
+
+    Parked records stand on headgate.parked.TABLE, and flow beside the live ones once the table is resumed.
+    """
     settings = load_config(config, os.environ)
     entry = registered_entry_of(settings, table)
     if entry.paused is not None:
@@ -188,6 +191,7 @@ def describe(entry: TableEntry) -> dict[str, Any]:
         "resumed": entry.resumed,
         "paused": entry.paused,
         "template": spec.template,
+        "replay": None if entry.replay is None else entry.replay.model_dump(mode="json"),
         "applied_at": entry.applied_at,
         "applied_by": entry.applied_by,
     }
@@ -200,6 +204,8 @@ def _row(row: dict[str, Any]) -> list[Any]:
     state = f"paused: {row['paused']}" if row["paused"] else "runs"
     if row["template"]:
         state = f"makes {row['template']}"
+    if row["replay"]:
+        state += f", replay not through: {row['replay']['asked']}"
     lake = "yes" if row["lake"] else "no"
     key, topics, views, rules = (names(row[field]) for field in ("key", "topics", "views", "rules"))
     return [row["table"], topics, key, row["columns"], views, rules, lake, state]

@@ -23,6 +23,7 @@ from headgate.cli import (
     tables_lint,
     tables_plan,
     tables_remove,
+    tables_replay,
     tables_resync,
     tables_show,
     tenants,
@@ -70,6 +71,9 @@ tables.app.command("backfill", short_help="Have rows of a table read again.", ep
 )
 tables.app.command("resync", short_help="Take a table's rows anew.", epilog=tables_resync.EPILOG)(
     tables_resync.resync_table
+)
+tables.app.command("replay", short_help="Read a table's records again.", epilog=tables_replay.EPILOG)(
+    tables_replay.replay_table
 )
 tables.app.command("remove", short_help="Register a table no more.", epilog=tables_remove.REMOVE_EPILOG)(
     tables_remove.remove_table_verb

@@ -1,4 +1,7 @@
-"""One topic into which AWS DMS sends three tables: each comes out whole and in order, though a worker is killed."""
+"""One topic into which AWS DMS sends three tables: each comes out whole and in order, though a worker is killed.
+
+And though one of them is paused meanwhile: the others do not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from tests.integration.stages import WAIT_SECONDS, Installation, paused, run_until_killed, until
+from streams.app import Worker
+from tests.integration.stages import WAIT_SECONDS, Installation, run_until_killed, until, until_off_loop
 from tests.oracles.topic import Record, read_records
 from tests.services import Kafka
 from tests.workloads.dms_topic import control_record, dms_document, dms_record
@@ -45,7 +49,7 @@ def installation(kafka: Kafka, tmp_path: Path) -> Iterator[Installation]:
     made.make(PARTITIONS)
     yield made
     made.close()
-    made.admin.delete([f"{made.prefix}.changes.{table}" for table in TABLES[1:]])
+    made.admin.delete([f"{made.prefix}.{what}.{table}" for what in ("changes", "parked") for table in TABLES])
 
 
 class Task:
@@ -70,6 +74,11 @@ class Task:
             if self._chance.random() < 0.05:
                 self._put(self._chance.choice((control_record("bills"), dms_record("bills", self.at, {"id": 1}), None)))
         assert self._producer.flush(60) == 0, "every record was delivered"
+
+    def stray(self, table: str, row: int) -> None:
+        """Send a row of a load, which the source never sends after changes; nobody expects it."""
+        self._put(dms_record(table, self.at, {"id": row, "name": "stray"}, "load"), row % PARTITIONS)
+        assert self._producer.flush(60) == 0, "the record was delivered"
 
     def _send(self, table: str, row: int, op: str) -> None:
         self.at += 1
@@ -98,14 +107,30 @@ def contents(records: list[Record]) -> list[Any]:
     return [json.loads(record.value or b"") for record in records]
 
 
-def check_chain(records: list[Record]) -> None:
-    """Look that each change of a partition names the one before it, and lies where its origin does."""
-    last: dict[int, int] = {}
+def check_chain(records: list[Record]) -> Counter[str]:
+    """Look that each change of a stream names the one before it, and lies where its origin does; count by topic."""
+    last: dict[tuple[str, int], int] = {}
+    topics: Counter[str] = Counter()
     for record, change in zip(records, contents(records), strict=True):
-        _, generation, partition, offset = change["source"]["origin"]
+        topic, generation, partition, offset = change["source"]["origin"]
         assert (0, record.partition) == (generation, partition)
-        assert last.get(partition) == change["source"]["previous"]
-        last[partition] = offset
+        assert last.get((topic, partition)) == change["source"]["previous"]
+        last[topic, partition] = offset
+        topics[topic] += 1
+    return topics
+
+
+def named(records: list[Record]) -> Counter[tuple[int, int, str]]:
+    """Return how often each change is there, by what it says."""
+    return Counter(
+        (record.partition, int(change["after"]["id"]), change["after"]["name"])
+        for record, change in zip(records, contents(records), strict=True)
+    )
+
+
+def rows_of(worker: Worker, topic: str) -> dict[str, dict[str, Any]]:
+    """Return what the status says of a topic's tables."""
+    return {row["table"]: row for row in worker.host.status()["tables"] if row["topic"] == topic}
 
 
 async def test_three_tables_of_one_topic_come_out_whole_though_a_worker_is_killed(installation: Installation) -> None:
@@ -120,18 +145,72 @@ async def test_three_tables_of_one_topic_come_out_whole_though_a_worker_is_kille
     assert -signal.SIGKILL == await asyncio.to_thread(
         run_until_killed, installation, "transaction.before_commit=kill@7"
     )
-    async with installation.running("normalize") as workers:
+    async with installation.running("normalize"):
         for table in TABLES:
             records = await emitted(installation, table, task.sent[table].total())
             check_chain(records)
-            found = Counter(
-                (record.partition, int(change["after"]["id"]), change["after"]["name"])
-                for record, change in zip(records, contents(records), strict=True)
-            )
-            assert task.sent[table] == found, f"{table}, seed {seed}"
-        task.load(1)
-        task.change(0)
-        await until(lambda: paused(workers["normalize"]), "a load that comes after changes stops the topic")
-        rows = workers["normalize"].host.status()["tables"]
-        assert list(TABLES) == [row["table"] for row in rows]
-        assert {"patients: rows of a full load come after changes of the same table"} == {row["paused"] for row in rows}
+            assert task.sent[table] == named(records), f"{table}, seed {seed}"
+
+
+async def test_a_paused_table_is_parked_and_flows_beside_the_others_once_it_goes_on(installation: Installation) -> None:
+    """A worker is killed while it parks, and another while it reads what was parked: each change is there once."""
+    seed, topic = 20_261_127, installation.topic
+    parked = f"{installation.prefix}.parked.visits"
+    task = Task(installation, seed)
+    task.load(20)
+    async with installation.running("normalize") as workers:
+        assert 0 == await installation.verb("tables", "pause", "visits", "--reason", "maintenance")
+        await until(lambda: workers["normalize"].host.tables["visits"].paused, "the pause has reached the worker")
+        task.change(1_000)
+        await emitted(installation, "patients", task.sent["patients"].total())
+    task.change(2_000)
+    assert -signal.SIGKILL == await asyncio.to_thread(
+        run_until_killed, installation, "transaction.before_commit=kill@4"
+    )
+    async with installation.running("normalize") as workers:
+        task.change(300)
+        for table in ("patients", "wards"):
+            assert task.sent[table] == named(await emitted(installation, table, task.sent[table].total())), table
+
+        def counted() -> bool:
+            (row,) = [row for row in workers["normalize"].host.status()["tables"] if row["table"] == "visits"]
+            assert (topic, "maintenance", "headgate tables resume visits") == (row["topic"], row["paused"], row["hint"])
+            return len(read_records(installation.kafka, parked)) == (row["parked"] or {}).get("records")
+
+        await until_off_loop(counted, "what is parked is counted, also by another worker")
+    assert 0 == await installation.verb("tables", "resume", "visits")
+    task.change(500)
+    assert -signal.SIGKILL == await asyncio.to_thread(
+        run_until_killed, installation, "transaction.before_commit=kill@5"
+    )
+    async with installation.running("normalize") as workers:
+        records = await emitted(installation, "visits", task.sent["visits"].total())
+        assert task.sent["visits"] == named(records), f"seed {seed}"
+        topics = check_chain(records)
+        assert len(read_records(installation.kafka, parked)) == topics[parked] > 500
+        firsts = [change["source"]["first_origin"] for change in contents(records)]
+        assert topics[parked] == sum(first is not None and topic == first[0] for first in firsts)
+        await until(lambda: not rows_of(workers["normalize"], parked), "all that was parked has flowed")
+
+
+async def test_a_record_that_stops_its_table_stops_no_other(installation: Installation) -> None:
+    """What comes of it is parked, and waits, until somebody has resumed it; the status says why."""
+    task = Task(installation, 20_261_128)
+    task.load(3)
+    async with installation.running("normalize") as workers:
+        task.change(300)
+        await emitted(installation, "wards", task.sent["wards"].total())
+        before = task.sent["visits"].total()
+        task.stray("visits", 0)
+        task.change(300)
+        for table in ("patients", "wards"):
+            await emitted(installation, table, task.sent[table].total())
+
+        worker, parked = workers["normalize"], f"{installation.prefix}.parked.visits"
+        await until(lambda: rows_of(worker, parked).get("visits", {}).get("paused"), "what was parked waits as well")
+        rows = rows_of(worker, installation.topic)
+        assert [None, None] == [rows[table]["paused"] for table in ("patients", "wards")]
+        assert "source_read_anew: visits: rows of a full load come after changes" in rows["visits"]["paused"]
+        assert "headgate tables resume visits" in rows["visits"]["hint"]
+        assert 0 < rows["visits"]["parked"]["records"]
+        assert before < len(await emitted(installation, "visits", before + 1)), "its other partitions go on"

@@ -50,10 +50,13 @@ def _without_topic(change: Any) -> Any:
 def test_each_table_gets_what_a_topic_of_its_own_would_give(
     records: list[tuple[str, str, int]], cuts: set[int], restarts: set[int], aborts: set[int]
 ) -> None:
-    """Up to the record that stops one of them; over runs, restarts and attempts that were aborted."""
+    """Also one that a record stops: what comes of it from there on is parked, and the others go on.
+
+    Over runs, restarts and attempts that were aborted.
+    """
     values = [_value(table, kind, row, at) for at, (table, kind, row) in enumerate(records)]
     shared = Shared(*(dms_spec(table, TOPIC) for table in TABLES))
-    mine, read = partition(), 0
+    mine = partition()
     for begin, some in _pieces(values, cuts | restarts | aborts):
         if begin in restarts:
             mine = shared.restarted(mine)
@@ -63,30 +66,25 @@ def test_each_table_gets_what_a_topic_of_its_own_would_give(
             with pytest.raises(TransactionAborted):
                 shared.step(run)
         shared.step(run)
-        read = shared.writer.advances[-1].next_offset
-        if shared.consumer.paused:
-            break
 
     alone = Shared(*(dms_spec(table, ALONE[table], source_table=None) for table in TABLES))
+    stopped: dict[str, list[int]] = {}
     for table in TABLES:
-        offsets = [at for at in range(read) if records[at][0] == table and records[at][1] != "nothing"]
+        offsets = [at for at, (named, kind, _) in enumerate(records) if named == table and kind != "nothing"]
         if offsets:
             messages = [Message(at, None, values[at]) for at in offsets]
             alone.step(Run(Assignment("main", ALONE[table], 0), messages))
+            done = alone.writer.advances[-1].next_offset
+            stopped[table] = [at for at in offsets if at >= done]
 
-    assert {} == alone.consumer.paused, "what stops a table alone stops it here"
+    assert {} == shared.consumer.paused
+    assert {ALONE[table] for table, left in stopped.items() if left} == set(alone.consumer.paused)
     for table in TABLES:
         assert list(map(_without_topic, alone.changes(table))) == list(map(_without_topic, shared.changes(table)))
+        assert stopped.get(table, []) == [at for at in shared.parked_offsets(table) if records[at][1] != "nothing"]
     assert _aside(alone) == _aside(shared)
-    assert read == len(values) or _reads_anew(records[: read + 1])
 
 
 def _aside(shared: Shared) -> list[tuple[str, str, int]]:
     """Return what is in quarantine, but for what is of no table."""
     return sorted((each.table, each.reason, each.origin[3]) for each in shared.quarantined() if each.table is not None)
-
-
-def _reads_anew(records: list[tuple[str, str, int]]) -> bool:
-    """Tell whether the last record is of a load that comes after changes of its table."""
-    *before, (table, kind, _) = records
-    return kind == "load" and any((table, change) in {one[:2] for one in before} for change in KINDS[1:5])

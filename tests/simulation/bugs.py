@@ -15,7 +15,7 @@ from pyiceberg.table.update import AssertTableUUID
 
 from connectors.transport.chunk import Group
 from connectors.transport.partition import Partition
-from connectors.transport.transaction import TransactionalWriter, _offset
+from connectors.transport.transaction import TransactionalWriter, offset_of
 from connectors.transport.window import Window
 from sinks.lake import commit as commit_module
 from sinks.lake.commit import LakeTable
@@ -125,7 +125,7 @@ def _fencing_comes_too_late() -> AbstractContextManager[Any]:
         producer = self._producer
         assert producer is not None
         metadata = self._consumer.group_metadata_now(fresh=True)
-        offsets = [_offset(each) for each in advances]
+        offsets = [offset_of(each) for each in advances]
         self._until_known("offsets", lambda: producer.send_offsets_to_transaction(offsets, metadata, 1.0))
         self._until_known("commit", lambda: producer.commit_transaction(1.0))
 
@@ -139,7 +139,7 @@ def _offsets_in_a_second_transaction() -> AbstractContextManager[Any]:
     def commit(self: TransactionalWriter, advances: Sequence[Any], metadata: Any) -> None:
         producer = self._producer
         assert producer is not None
-        offsets = [_offset(each) for each in advances]
+        offsets = [offset_of(each) for each in advances]
         self._until_known("commit", lambda: producer.commit_transaction(1.0))
         self._begin()
         self._until_known("offsets", lambda: producer.send_offsets_to_transaction(offsets, metadata, 1.0))

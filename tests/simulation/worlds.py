@@ -17,7 +17,8 @@ from sinks.redis.layout import Layout
 from streams.chains import Chains
 from streams.features import FeaturesStage
 from streams.lake import LakeStage
-from streams.normalize import NormalizeStage, Output
+from streams.normalize import NormalizeStage
+from streams.output_topics import Output
 from tests.simulation.broker import Entry, Key, Transaction, Violation
 from tests.simulation.iceberg import Catalogue
 from tests.simulation.redis import UNAVAILABLE, Redis, Said, winner

@@ -76,6 +76,7 @@ class Consumer:
         self.sought: list[tuple[Assignment, int]] = []
         self.handed_out: list[Run] = []
         self.at: dict[Assignment, int] = {}  # where each assignment reads on
+        self.added: dict[str, set[str]] = {}  # topics by lane
 
     @property
     def seeks(self) -> list[tuple[int, int]]:
@@ -123,6 +124,10 @@ class Consumer:
     async def resume(self, topic: str) -> None:
         """Forget the pause."""
         del self.paused[topic]
+
+    async def add_topics(self, lane: str, topics: Iterable[str]) -> None:
+        """Note the topics."""
+        self.added.setdefault(lane, set()).update(topics)
 
     async def give_up(self, runs: Iterable[Run]) -> None:
         """Lose the runs, and read their partitions again from their first unfinished offset."""

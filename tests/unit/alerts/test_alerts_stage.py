@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from connectors.transport.chunk import Assignment, Group, Run
+from connectors.transport.chunk import Assignment, Group, Headers, Run
 from schemas.config import Config
 from schemas.errors import PoisonRecord, SinkUnavailable
 from schemas.rule import alert_id
@@ -199,6 +199,15 @@ async def test_snapshots_and_replays_and_floors_fire_nothing() -> None:
     assert [] == alerts
     assert 1 == bench.stage.counters()["replays_ignored"]
     assert 2 == len(bench.consumer.done_runs)
+
+
+async def test_a_replay_fires_where_somebody_asked_for_it() -> None:
+    """Under the ids of before, so that a receiver knows them again."""
+    live, again = Bench(entry(BIG)), Bench(entry(BIG))
+    asked: Headers = [("headgate.replay", b"true"), ("headgate.into", b"features,lake,alerts")]
+
+    assert await live.step(live.run(value(4))) == await again.step(again.run(value(4), headers=asked))
+    assert 1 == len(again.alerts())
 
 
 async def test_an_old_alert_is_marked_late() -> None:

@@ -87,7 +87,7 @@ def topic_row(topic: str, config: Config) -> list[str]:
     names = TopicNames()
     if topic in {names.changes("<table>"), names.features("<view>")}:
         days = f"`kafka.changes_retention_hours` ({days})"
-    if topic in {names.quarantine, names.quarantine_settled, names.redrive}:
+    if topic in {names.quarantine, names.quarantine_settled, names.redrive, names.parked("<table>")}:
         days = f"`kafka.quarantine_retention_hours` ({days})"
     cleanup = made.config()["cleanup.policy"].replace(",", " and ")
     spread = "8, or fewer that divide `redis.buckets`"
@@ -284,7 +284,7 @@ def test_the_table_of_topics_is_what_the_code_makes() -> None:
     config, names = Config(), TopicNames()
     waiting = f"{names.alerts_retry_prefix}<destination>.<delay>s"
     by_need = [names.changes("<table>"), names.features("<view>"), names.relay, names.alerts_state("<view>"), waiting]
-    by_need.append(names.latest("<table>"))
+    by_need += [names.latest("<table>"), names.parked("<table>")]
     made = sorted([*own_topics(config), *by_need])
 
     found = [row[:3] for row in rows(ROOT / "docs" / "topics.md", "topic")]

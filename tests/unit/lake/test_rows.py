@@ -10,12 +10,13 @@ import pytest
 
 from connectors.contract import ContractReader
 from connectors.contract_wire import ChangeReader
+from connectors.transport.chunk import Headers, Run
 from schemas.change import Height
 from schemas.config import LimitsConfig
 from sinks.lake import table as lake
 from sinks.lake.rows import ROWS_READ, commit_dates
 from streams.lake_buffer import new_rows, read_runs
-from tests.unit.fakes import assignment_of, run_of
+from tests.unit.fakes import Message, assignment_of, run_of
 from tests.unit.lake.changes import INGESTED, TOPIC, change, deletion, encoded, rows_of, spec_of
 
 
@@ -148,3 +149,22 @@ def test_of_a_floor_that_every_partition_has_the_lake_takes_that_of_its_origin()
     assert [(7, "update", 1), (9, "floor", None)] == [
         (row[lake.OFFSET], row[lake.OP], row["id"]) for row in second.to_pylist()
     ]
+
+
+def test_of_a_replay_for_others_the_lake_takes_nothing() -> None:
+    """One that is for it, or says nothing, is taken; and so is what is no replay, in whatever generation."""
+    spec = spec_of()
+    reader = ContractReader(spec, rows=ROWS_READ)
+    headers: list[Headers] = [
+        [("headgate.replay", b"true"), ("headgate.into", b"features")],
+        [("headgate.replay", b"true"), ("headgate.into", b"lake,alerts")],
+        [("headgate.replay", b"true")],
+        [],
+    ]
+    values = [encoded([change(n, 1, source={"origin": [TOPIC, 1, 0, n]})])[0] for n in range(4)]
+    messages = [Message(n, None, value, said) for n, (value, said) in enumerate(zip(values, headers, strict=True), 1)]
+
+    runs = [Run(assignment_of(), [Message(0, None, None), *messages])]
+    (rows,) = read_runs(spec, reader, runs, INGESTED, changes=ChangeReader(None, LimitsConfig()))
+
+    assert [1, 2, 3] == rows.column(lake.OFFSET).to_pylist()

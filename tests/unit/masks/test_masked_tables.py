@@ -21,7 +21,8 @@ from sinks.quarantine import Quarantined, read_quarantined
 from streams.chains import Chains
 from streams.mask_keys import mask_keys_of
 from streams.mask_values import hashed, id_of
-from streams.normalize import NormalizeStage, Output
+from streams.normalize import NormalizeStage
+from streams.output_topics import Output
 from streams.redriven import RedriveLane
 from streams.sealing import HEADER_SEALED, Sealing
 from streams.stage import BaseStage

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from connectors.transport.chunk import Assignment, Group, Run
+from schemas.change import HEADER_FIRST_ORIGIN
 from schemas.config import read_config
 from schemas.errors import HeadgateError
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from sinks.quarantine import Quarantined, read_quarantined
 from streams.chains import Chains
-from streams.normalize import NormalizeStage, Output
+from streams.normalize import NormalizeStage
+from streams.output_topics import Output
 from streams.tables import TableDirectory
 from tests.unit.fakes import Consumer, Record, Writer
 from tests.unit.streams.dms_specs import dms_spec
@@ -32,6 +35,7 @@ class Shared:
         self.writer, self.consumer = Writer(*failures), Consumer()
         self.kept: dict[bytes, bytes] = {}
         self.ensured: list[dict[str, int]] = []
+        self.there: set[str] = set()  # topics that others have made
         self._config = read_config(config, name="c")
         self.stage = self.made()
 
@@ -42,9 +46,13 @@ class Shared:
             self.ensured.append({topic: output.partitions for topic, output in wanted.items()})
             return {topic: output.partitions for topic, output in wanted.items()}
 
+        async def exist(topics: Collection[str]) -> Collection[str]:
+            return self.there & set(topics)
+
         return NormalizeStage(
             self._config, names=NAMES, tables=self.tables, writer=self.writer, consumer=self.consumer,
-            chains=Chains(NAMES.normalize_previous, lambda: self.kept), ensure_outputs=ensure, clock=lambda: 1.0,
+            chains=Chains(NAMES.normalize_previous, lambda: self.kept), ensure_outputs=ensure, exist=exist,
+            clock=lambda: 1.0,
         )  # fmt: skip
 
     def step(self, *runs: Run) -> None:
@@ -78,6 +86,14 @@ class Shared:
     def chain(self, table: str) -> list[tuple[int | None, int]]:
         """Return `previous` and the origin offset of each change of a table."""
         return [(each["source"]["previous"], each["source"]["origin"][3]) for each in self.changes(table)]
+
+    def parked(self, table: str) -> list[Record]:
+        """Return what was parked of a table."""
+        return self.of(NAMES.parked(table))
+
+    def parked_offsets(self, table: str) -> list[int]:
+        """Return at which offsets of the topic what was parked of a table was read."""
+        return [json.loads(each.headers[HEADER_FIRST_ORIGIN] or b"")[3] for each in self.parked(table)]
 
     def quarantined(self) -> list[Quarantined]:
         """Return what is in quarantine."""

@@ -17,7 +17,8 @@ from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.chains import Chains
 from streams.floors import floor_of_epoch, pieces
-from streams.normalize import NormalizeStage, Output
+from streams.normalize import NormalizeStage
+from streams.output_topics import Output
 from streams.tables import TableDirectory
 from tests.unit.fakes import Consumer, Message, Record, Writer
 from tests.unit.streams import test_redriven as redriven

@@ -17,7 +17,8 @@ from schemas.output import Output as OutputSpec
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.chains import Chains
-from streams.normalize import NormalizeStage, Output
+from streams.normalize import NormalizeStage
+from streams.output_topics import Output
 from streams.tables import TableDirectory
 from tests.services.registry import SchemaRegistry
 from tests.unit.fakes import Consumer, Message, Writer

@@ -65,6 +65,14 @@ def _view(topic: str, *, stopped: bool) -> PartitionView:
             Transport({"headgate.features.visits": True, "headgate.changes.patients": False}), ASKED,
             [("remove", ["headgate.features.visits"]), ("add", ["headgate.features.visits"])],
         ),
+        (
+            Transport({"headgate.parked.patients": True, "a": True}), ASKED,
+            [("remove", ["headgate.parked.patients", "a", "^b.*"]), ("add", ["headgate.parked.patients", "a", "^b.*"])],
+        ),
+        (
+            Transport({"headgate.parked.patients": True, "a": False}), ASKED,
+            [("remove", ["headgate.parked.patients"]), ("add", ["headgate.parked.patients"])],
+        ),
         (Transport({"a": False, "x": True}), ASKED, []),  # nothing of it is in trouble here
         (Transport({"a": True}), ENTRY, []),  # nobody asked
         (Transport({}, paused=["a"]), ASKED, []),  # paused, and not this worker's now

@@ -23,14 +23,15 @@ from schemas.table import Decision, TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.chains import Chains
 from streams.final_rows import FinalRows
-from streams.normalize import NormalizeStage, Output
+from streams.normalize import NormalizeStage
+from streams.output_topics import Output
 from streams.resyncs import MARKERS_MAX, Stand
 from streams.tables import TableDirectory
 from tests.unit.fakes import Consumer, Message, Record, Writer
 from tests.unit.formats.captures import records
 from tests.unit.streams.test_normalize import SPEC, TOPIC, _event, _key
 
-OUTPUT = "headgate.changes.patients"
+OUTPUT, PARKED = "headgate.changes.patients", "headgate.parked.patients"
 BEGINS = {0: 12, 1: 20}
 
 
@@ -83,6 +84,7 @@ class Bench:
         )
         self.parts = [self._assigned(number) for number in BEGINS]
         self.ends: dict[int, int] = {}
+        self.parked: dict[int, tuple[int | None, int]] = {}  # of what is parked, where it was read to, and its end
         self.holes: set[Key] = set()  # partitions whose last offsets are markers
         self.asked_for_records: list[Mapping[Key, tuple[int, int]]] = []
 
@@ -98,8 +100,8 @@ class Bench:
 
     async def stands(self, topics: Collection[str]) -> Mapping[Key, Stand]:
         """Return what was committed last of each partition."""
-        assert [TOPIC] == list(topics)
-        found = {}
+        assert {TOPIC} <= set(topics) <= {TOPIC, PARKED}
+        found = {(PARKED, number): Stand("p", 0, at, "", end) for number, (at, end) in self.parked.items()}
         for part in self.parts:
             last = next((each for each in reversed(self.writer.advances) if each.assignment is part), None)
             at, text = (part.start, part.metadata) if last is None else (last.next_offset, last.metadata)
@@ -344,6 +346,30 @@ def test_in_a_shared_topic_each_table_has_its_own_epochs_and_floors() -> None:
     assert ["0000 insert", "0000 insert", "0001 snapshot", "0001 snapshot"] == bench.positions()[:4]
     assert (2, "0001 insert") == (len(bench.floors()), bench.positions()[-1])
     assert {} == bench.consumer.paused
+
+
+def test_the_floor_waits_for_what_is_parked_of_the_table() -> None:
+    """Rows of the snapshot may be among it; that it has ended may have been seen there alone."""
+    bench = Bench(spec=f"{SPEC}source_table: public.patients\n")
+    bench.step(0, 10, _event(1, 1), _event(2, 2), snapshot_row(1))
+    bench.step(1, 20, snapshot_row(2))
+    seen = {"generation": 0, "previous": 4, "memory": {"epoch": 1, "loaded": 3, "ended": True}, "v": 1}
+    bench.parked = {0: (None, 5), 1: (None, 0)}
+    assert "open" == bench.look()["snapshot"]
+    bench.kept[json.dumps([PARKED, 0, TOPIC]).encode()] = json.dumps(seen).encode()
+
+    waits = [bench.look()]
+    bench.parked = {0: (4, 5), 1: (None, 0)}
+    waits.append(bench.look())
+    bench.parked = {0: (5 - MARKERS_MAX, 6), 1: (None, 0)}
+    waits.append(bench.look())
+    assert [("read", 1)] * 3 == [(each["snapshot"], each["left"]) for each in waits]
+    assert [] == bench.floors()
+    bench.parked = {0: (5, 6), 1: (None, 0)}
+    bench.holes = {(PARKED, 0)}
+    bench.look()
+
+    assert 2 == len(bench.floors())
 
 
 def test_the_capture_of_a_lost_slot_comes_to_the_rows_of_its_source() -> None:

@@ -90,38 +90,9 @@ def test_what_is_remembered_of_each_table_outlives_the_worker() -> None:
     b = shared.restarted(a)
     shared.step(run_of(b, 11, [_load(V), _record(V, 2), _load(P), _record(V, 3)]))
 
-    assert "source_read_anew" == shared.consumer.paused[TOPIC].reason
-    assert shared.consumer.paused[TOPIC].message.startswith("patients: ")
-    assert [(None, 11), (11, 12)] == shared.chain(V)
-    assert [11, 13] == [each.next_offset for each in shared.writer.advances]
-
-
-def test_a_stop_of_one_table_stops_the_topic_there_and_nothing_behind_it_goes_out() -> None:
-    """Of whichever table, and in whichever run; what stands before it is written, and done."""
-    shared, a = Shared(), partition()
-    first = shared.consumer.run(a, 10, [_record(P, 1), _record(V, 2), _load(P), _record(V, 3), _load(V), b"{"])
-    second = shared.consumer.run(a, 16, [_record(V, 4)])
-
-    shared.step(first, second)
-
-    assert ([(None, 10)], [(None, 11)]) == (shared.chain(P), shared.chain(V))
-    assert [] == shared.quarantined()
-    assert [(10, 12)] == [(run.first, run.next) for run in shared.consumer.done_runs]
-    assert "source_read_anew" == shared.consumer.paused[TOPIC].reason
-    assert [12] == [each.next_offset for each in shared.writer.advances]
-
-
-def test_the_first_stop_counts_even_if_a_later_one_is_of_a_table_that_comes_first() -> None:
-    """What a table decoded behind the stop is decoded again once the topic goes on."""
-    shared, a = Shared(), partition()
-    values = [_record(V, 1), _record(P, 2), _load(V), _record(P, 3), _load(P)]
-
-    shared.step(run_of(a, 10, values))
-    b = shared.restarted(a)
-    shared.step(run_of(b, 12, [_record(V, 4), *values[3:4]]))
-
-    assert [(None, 11), (11, 13)] == shared.chain(P)
-    assert [(None, 10), (10, 12)] == shared.chain(V)
+    assert [13] == shared.parked_offsets(P)
+    assert [(None, 11), (11, 12), (12, 14)] == shared.chain(V)
+    assert [11, 15] == [each.next_offset for each in shared.writer.advances]
 
 
 @pytest.mark.parametrize(("policy", "aside"), [("ignore", 0), ("quarantine", 2)])
@@ -195,7 +166,7 @@ def test_behind_a_gap_the_chain_of_every_table_breaks() -> None:
 
     assert [(None, 10), (None, 50)] == shared.chain(P)
     assert [(None, 11), (None, 51)] == shared.chain(V)
-    assert "source_read_anew" == shared.consumer.paused[TOPIC].reason
+    assert [52] == shared.parked_offsets(V)
 
 
 def test_a_topic_that_gets_a_second_table_keeps_the_chain_of_the_first() -> None:
@@ -228,35 +199,6 @@ def test_one_table_alone_takes_no_more_than_its_records() -> None:
 
     assert [(None, 11)] == shared.chain(V)
     assert 1 == shared.stage.counters()["skipped_unregistered"]
-
-
-def test_a_topic_of_which_one_table_is_paused_is_not_read() -> None:
-    """Its records may not be passed over; the topic goes on once the table does."""
-    shared, a = Shared(), partition()
-    shared.apply(dms_spec(V, TOPIC), paused="maintenance")
-    held = shared.consumer.run(a, 10, [_record(P, 1)])
-
-    shared.step(held)
-
-    assert ("table_paused", True) == (shared.consumer.paused[TOPIC].reason, held.lost)
-    shared.apply(dms_spec(V, TOPIC))
-    shared.step(run_of(a, 10, [_record(P, 1)]))
-    assert ({}, [(None, 10)]) == (shared.consumer.paused, shared.chain(P))
-
-
-def test_an_abort_that_names_the_output_of_one_table_pauses_its_topics() -> None:
-    """Others, which do not feed it, go on."""
-    aborted = TransactionAborted("aborted", topic=NAMES.changes(V))
-    other = dms_spec("bills", "other", source_table=None)
-    shared = Shared(dms_spec(P, TOPIC), dms_spec(V, TOPIC), other, failures=[aborted])
-
-    with pytest.raises(TransactionAborted):
-        shared.step(
-            run_of(partition(), 10, [_record(P, 1)]), run_of(Assignment("main", "other", 0), 5, [_record("bills", 1)])
-        )
-
-    assert [TOPIC] == list(shared.consumer.paused)
-    assert [(0, 10)] == shared.consumer.seeks
 
 
 def test_what_comes_again_without_transactions_stops_nothing_and_leads_back_into_the_chain() -> None:

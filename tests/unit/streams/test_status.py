@@ -15,6 +15,7 @@ from schemas.evolution import Evolved, Found
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from schemas.types import parse_type
+from streams.parking import Waiting
 from streams.stage import BaseStage
 from streams.status import Standing, status_of
 from streams.tables import TableDirectory
@@ -260,3 +261,45 @@ def test_a_topic_of_several_tables_has_a_row_for_each() -> None:
     assert [("patients", "task", 5, None), ("visits", "task", 5, None), ("wards", "task", None, "maintenance")] == [
         (row["table"], row["topic"], row["lag"], row["paused"]) for row in rows
     ]
+
+
+def test_what_is_parked_of_a_paused_table_is_counted() -> None:
+    """In the row of the pause; what was parked is of interest as long as something waits there."""
+    entries = {"patients": TableEntry(spec=dms_spec("patients", "task"))}
+    entries["wards"] = TableEntry(spec=dms_spec("wards", "task"), paused="maintenance")
+    quiet, waits = _partition(topic="headgate.parked.patients", lag=0), _partition(topic="headgate.parked.wards")
+    standing = _standing(
+        _partition(topic="task"), quiet, waits, name="normalize", tables=TableDirectory(entries), stage=Parking()
+    )
+
+    rows = status_of(standing, now=NOW)["tables"]
+
+    assert [
+        ("wards", "headgate.parked.wards", 5, None, None),
+        ("patients", "task", 5, None, None),
+        ("wards", "task", None, "maintenance", {"records": 7, "bytes": 900}),
+    ] == [(row["table"], row["topic"], row["lag"], row["paused"], row["parked"]) for row in rows]
+
+
+def test_a_table_that_a_record_stopped_beside_others_says_why_and_what_to_do() -> None:
+    """Though its topic is read on."""
+    stopped = Waiting(1, 80, "truncate: the table was truncated at its source", "run resync")
+    tables = TableDirectory({"wards": TableEntry(spec=dms_spec("wards", "task"))})
+    standing = _standing(_partition(topic="task"), name="normalize", tables=tables, stage=Parking({"wards": stopped}))
+
+    (row,) = status_of(standing, now=NOW)["tables"]
+
+    assert (stopped.reason, {"records": 1, "bytes": 80}) == (row["paused"], row["parked"])
+    assert row["hint"].startswith("run resync; then `headgate tables resume wards`")
+
+
+class Parking(Stage):
+    """A stage that has parked something."""
+
+    def __init__(self, parked: dict[str, Waiting] | None = None) -> None:
+        super().__init__()
+        self._parked = parked or {"wards": Waiting(7, 900)}
+
+    def parking(self) -> dict[str, Waiting]:
+        """Return it."""
+        return self._parked

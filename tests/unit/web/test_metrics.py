@@ -48,6 +48,7 @@ def test_every_metric_of_the_table_is_served() -> None:
         "silence_seconds": 1,
         "oldest_unfinished_seconds": 1,
         "paused": "x",
+        "parked": {"records": 1, "bytes": 80},
     }
     error = {"kind": "bug", "message": "m", "hint": "", "at": "2026-11-20T00:00:00+00:00"}
     held = ["buffered_rows", "buffered_bytes", "outbox_entries", "outbox_bytes"]
@@ -100,6 +101,14 @@ def test_a_table_of_several_topics_is_one_series() -> None:
     seen = samples(status(rows))
 
     assert (seen["headgate_lag_records", "t"], seen["headgate_freshness_seconds", "t"]) == (3, 5)
+
+
+def test_what_is_parked_is_shown_in_records() -> None:
+    """Bytes are in the status."""
+    seen = samples(status([{"table": "t", "parked": {"records": 3, "bytes": 900}}, {"table": "u", "parked": None}]))
+
+    assert 3 == seen["headgate_parked_records", "t"]
+    assert ("headgate_parked_records", "u") not in seen
 
 
 def test_what_is_not_known_is_not_shown() -> None:

@@ -1,0 +1,132 @@
+"""A table replayed while it runs: killed and gone on with, in part and whole; the ends stay, no alert comes again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headgate.cli.codes import ExitCode
+from schemas.change import HEADER_INTO, HEADER_REPLAY
+from schemas.config import read_config
+from streams.registration import load_tables
+from streams.workers import read_workers
+from tests.integration.stages import ROOT, Installation, filled, until, until_off_loop
+from tests.oracles.topic import read_records
+from tests.services import Kafka, RedisServer
+
+# Faust makes a consumer that it never starts, with an event loop that nobody closes.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+    pytest.mark.usefixtures("collected"),
+]
+
+ROWS = 200
+SECONDS = 120
+
+
+@pytest.fixture
+def installation(kafka: Kafka, redis_server: RedisServer, tmp_path: Path) -> Iterator[Installation]:
+    """A table of rows in four partitions, in transactions of a few records."""
+    with filled(kafka, redis_server, tmp_path, rows=ROWS) as made:
+        with made.file.open("a") as file:
+            file.write("limits: {chunk_records_max: 20, group_records_max: 20}\n")
+        made.config = read_config(made.file.read_text(), name="headgate.yaml")
+        yield made
+
+
+def replay(installation: Installation, *arguments: str, failpoints: str = "") -> subprocess.Popen[str]:
+    """Begin `headgate tables replay patients` in a process of its own."""
+    command = [sys.executable, "-m", "headgate", "tables", "replay", "patients", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HEADGATE_FAILPOINTS": failpoints}
+    return subprocess.Popen(
+        [*command, "--config", str(installation.file), "--json"], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+async def ended(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
+    """Wait for its end; return its exit code and what it printed."""
+    out, err = await asyncio.to_thread(process.communicate, timeout=SECONDS)
+    sys.stderr.write(err)
+    return process.returncode, json.loads(out) if out else {}
+
+
+def generations(installation: Installation) -> Counter[int]:
+    """Return how many changes stand on the output topic, by the generation in which they were read."""
+    records = read_records(installation.kafka, installation.output)
+    return Counter(json.loads(record.value or b"")["source"]["origin"][1] for record in records)
+
+
+async def passed(installation: Installation, alerts: int) -> None:
+    """Insert a row in each partition, and wait until its alert stands behind all that was replayed."""
+    installation.fill(4)
+    await until_off_loop(lambda: len(installation.alerts()) >= alerts + 4, "the alerts of new rows")
+    assert alerts + 4 == len(installation.alerts())
+
+
+async def test_a_replay_that_was_killed_goes_on_and_changes_nothing(installation: Installation) -> None:
+    """Of everything, then of a part for one stage alone, then one that is stopped in good order."""
+    async with installation.running("normalize", "features", "alerts", "lake") as workers:
+        await installation.emitted(ROWS)
+        await until_off_loop(lambda: len(installation.alerts()) == ROWS, "an alert for each row")
+        await until_off_loop(lambda: installation.lake()[0] == ROWS, "each row is in the lake")
+        before = [await asyncio.to_thread(installation.view, row) for row in range(0, ROWS, 20)]
+
+        assert ExitCode.USAGE == await installation.verb("tables", "replay", "patients")
+        assert ExitCode.USAGE == await installation.verb("tables", "replay", "patients", "--from", "0", "--into", "x")
+        assert ExitCode.CONFIGURATION == await installation.verb("tables", "replay", "patients", "--from", "x")
+        assert ExitCode.FOUND == await installation.verb("tables", "replay", "patients", "--from", "99")
+        assert ExitCode.OK == await installation.verb("tables", "replay", "patients", "--from", "9", "--dry-run")
+        killed = replay(installation, "--from", "earliest", failpoints="replay.after_write=kill@3")
+        assert -signal.SIGKILL == (await ended(killed))[0]
+        written = generations(installation)[1]
+        assert 0 < written < ROWS
+        assert ExitCode.FOUND == (await ended(replay(installation, "--from", "0=1")))[0], "another one is not through"
+        code, said = await ended(replay(installation, "--from", "earliest"))
+
+        assert (ExitCode.OK, True, ROWS - written, 0) == (code, said["through"], said["emitted"], said["left"])
+        await installation.emitted(2 * ROWS)
+        assert {0: ROWS, 1: ROWS} == generations(installation)
+        await passed(installation, ROWS)
+        await until_off_loop(lambda: installation.lake()[0] == 2 * ROWS + 4, "the lake has both generations")
+        assert installation.lake()[1].ok
+        assert before == [await asyncio.to_thread(installation.view, row) for row in range(0, ROWS, 20)]
+        assert ROWS + 4 == installation.features()
+        entry = load_tables(installation.config)["patients"]
+        assert (None, 1, False) == (entry.replay, entry.generation, entry.replayed_apart)
+
+        code, said = await ended(replay(installation, "--from", "45", "--into", "features"))
+        assert (ExitCode.OK, 24, 2) == (code, said["emitted"], said["generation"])  # offsets 45 to 50 of four
+        headers = [dict(each.headers) for each in read_records(installation.kafka, installation.output)]
+        assert 24 == sum(each.get(HEADER_INTO) == b"features" for each in headers)
+        assert ROWS + 24 == sum(each.get(HEADER_REPLAY) == b"true" for each in headers)
+        await passed(installation, ROWS + 4)
+        await until_off_loop(lambda: installation.lake()[0] == 2 * ROWS + 8, "the lake has only what is for it")
+
+        slow = replay(installation, "--from", "earliest", "--rate", "20")
+        await until(lambda: _lag_of_replay(installation) is not None, "the status tells of it")
+        slow.send_signal(signal.SIGINT)
+        code, said = await ended(slow)
+        assert (ExitCode.INTERRUPTED, False) == (code, said["through"])
+        assert 0 < said["left"] < ROWS + 8
+        assert _lag_of_replay(installation) is None
+        code, again = await ended(replay(installation))
+        assert (ExitCode.OK, ROWS + 8) == (code, said["emitted"] + again["emitted"])
+        assert {0: ROWS + 8, 1: ROWS, 2: 24, 3: ROWS + 8} == generations(installation)
+        assert [] == [row["paused"] for row in workers["normalize"].host.status()["tables"] if row["paused"]]
+
+
+def _lag_of_replay(installation: Installation) -> int | None:
+    """Return how much is left by what the replay says of itself, None where there is none."""
+    workers = [each for each in read_workers(installation.config) if each.stage == "replay"]
+    return sum(row["lag"] for row in workers[0].status["tables"]) if workers else None

@@ -29,6 +29,8 @@ class Removed(Strict):
     decisions: dict[str, Decision] = {}
     epochs: dict[str, list[EpochStart]] = {}
     resynced: Annotated[int, Field(ge=0, le=EPOCH_MAX)] = 0
+    resumed: Annotated[int, Field(ge=0)] = 0
+    replayed_apart: bool = False
     mask_keys: dict[str, str] = {}
     removed_at: str = ""
     removed_by: Annotated[str, Field(max_length=APPLIED_BY_CHARACTERS_MAX)] = ""
@@ -53,6 +55,8 @@ class Removed(Strict):
             decisions=self.decisions,
             epochs=self.epochs,
             resynced=self.resynced,
+            resumed=self.resumed,
+            replayed_apart=self.replayed_apart,
             mask_keys=self.mask_keys,
         )
 
@@ -67,6 +71,8 @@ def removed_of(entry: TableEntry, *, at: str, by: str) -> Removed:
         decisions=entry.decisions,
         epochs=entry.epochs,
         resynced=entry.resynced,
+        resumed=entry.resumed,
+        replayed_apart=entry.replayed_apart,
         mask_keys=entry.mask_keys,
         removed_at=at,
         removed_by=by,

@@ -17,7 +17,7 @@ from typing import Any
 from schemas.config import Config
 from schemas.errors import SourceUnavailable, TableStopped
 from schemas.removed import removed_of
-from schemas.table import TableEntry
+from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from sinks.redis.rows import view_id
 from streams.door import open_door
@@ -33,14 +33,19 @@ _LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a table has: views (`<name>.<version>`) in Redis, an output topic and a lake table, if they are there."""
+    """What a table has: views (`<name>.<version>`) in Redis, topics that are there, and a table in the lake.
+
+    `of_views` are topics of its views: their updates, what rules remember of them, and latest rows. `subjects` are
+    those of a schema registry, which stay whatever is asked for. `versions` stand beside the table and go on.
+    """
 
     table: str
     views: tuple[str, ...]
-    output: str
-    output_is_there: bool
+    of_views: tuple[str, ...]
+    outputs: tuple[str, ...]  # its changes, and what was parked of it
     lake: str | None
-    versions: tuple[str, ...]  # tables that stand beside it and go on
+    subjects: tuple[str, ...]
+    versions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +64,33 @@ def left_of(config: Config, entry: TableEntry) -> Left:
     Raises:
         SourceUnavailable: Kafka does not answer.
     """
-    spec, output = entry.spec, TopicNames(config.kafka.topic_prefix).changes(entry.spec.table)
+    spec, names = entry.spec, TopicNames(config.kafka.topic_prefix)
+    if spec.template is not None:
+        return Left(spec.table, (), (), (), None, (), ())
     others = look_at_tables(config).registered
+    outputs, of_views = _outputs(spec, names), _topics_of_views(spec, names)
+    there = open_admin(config).describe([*outputs, *of_views], allowed_only=True)
+    is_avro = spec.output.format == "avro"
     return Left(
         spec.table,
         tuple(sorted(map(view_id, spec.features))),
-        output,
-        output in open_admin(config).describe([output], allowed_only=True),
-        f"{config.lake.namespace}.{spec.table}" if spec.lake.enabled and spec.template is None else None,
+        tuple(topic for topic in of_views if topic in there),
+        tuple(topic for topic in outputs if topic in there),
+        f"{config.lake.namespace}.{spec.table}" if spec.lake.enabled else None,
+        tuple(f"{outputs[0]}-{side}" for side in ("key", "value")) if is_avro else (),
         tuple(sorted(name for name, other in others.items() if other.spec.beside == spec.table)),
     )
+
+
+def _outputs(spec: TableSpec, names: TopicNames) -> list[str]:
+    """Return the topics that NORMALIZE writes of a table."""
+    return [names.changes(spec.table), names.parked(spec.table)]
+
+
+def _topics_of_views(spec: TableSpec, names: TopicNames) -> list[str]:
+    """Return the topics that may be of a table's views, and of its latest rows."""
+    views = sorted({view.view for view in spec.features})
+    return [*map(names.features, views), *map(names.alerts_state, views), names.latest(spec.table)]
 
 
 def remove_table(
@@ -77,11 +99,12 @@ def remove_table(
 ) -> Removal:  # fmt: skip
     """Register a table no more, and return once that stands; then take away what is asked for, of `KINDS`.
 
-    `redis` are its views' rows, and the topics of their updates, `output` is its output topic, `lake` its table in the
-    lake. `waiting` is called before it is waited for the workers.
+    `redis` are its views' rows, and the topics of their updates and of latest rows, `output` is its output topic, and
+    that of what was parked of it, `lake` its table in the lake. `waiting` is called before workers are waited for.
 
     Raises:
-        TableStopped: it is not registered, or somebody else has written meanwhile; nothing was removed.
+        TableStopped: it is not registered, a replay of it is not through, or somebody else has written meanwhile;
+            nothing was removed.
         ConfigurationError: its entry cannot be read, or others share a topic only as long as it is there.
         SourceUnavailable, SinkUnavailable: something does not answer. It is registered no more; what it left stays.
     """
@@ -95,6 +118,12 @@ def remove_table(
     if entry is None:
         hint = "`headgate tables list` shows which are"
         raise TableStopped("unregistered", f"no table {table!r} is registered", hint=hint)
+    if entry.replay is not None:
+        raise TableStopped(
+            "replaying",
+            f"a replay of {table} is not through",
+            hint=f"let it end, or give it up: `headgate tables replay {table} --cancel`",
+        )
     rest = {name: other.spec for name, other in door.tables.registered.items() if name != table}
     check_topics(rest, config.kafka.topic_prefix)
     at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -121,8 +150,10 @@ def _take_away(config: Config, entry: TableEntry, taking: Collection[str]) -> Re
 
         dropped = drop_table(config.lake, entry.spec.table)
     if "output" in taking:
-        topics.append(TopicNames(config.kafka.topic_prefix).changes(entry.spec.table))
-        open_admin(config).delete(topics[-1:])
+        admin, names = open_admin(config), TopicNames(config.kafka.topic_prefix)
+        outputs = list(admin.describe(_outputs(entry.spec, names), allowed_only=True))
+        admin.delete(outputs)
+        topics += outputs
     return Removal(entry.spec.table, keys, tuple(topics), dropped)
 
 

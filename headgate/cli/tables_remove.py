@@ -38,8 +38,12 @@ REMOVE_EPILOG = epilog(
 def remove_table_verb(
     table: TableArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what would be done.")] = False,
-    redis: Annotated[bool, typer.Option("--redis", help="Take its views' rows in Redis away as well.")] = False,
-    output: Annotated[bool, typer.Option("--output", help="Delete its output topic as well.")] = False,
+    redis: Annotated[
+        bool, typer.Option("--redis", help="Take its views' rows in Redis and their topics away as well.")
+    ] = False,
+    output: Annotated[
+        bool, typer.Option("--output", help="Delete its output topic, and what was parked of it, as well.")
+    ] = False,
     lake: Annotated[bool, typer.Option("--lake", help="Drop its table in the lake with its files as well.")] = False,
     config: ConfigOption = DEFAULT_FILE,
     as_json: JsonOption = False,
@@ -65,8 +69,9 @@ def remove_table_verb(
                 "table": table,
                 "removed": yes,
                 "views": list(left.views),
-                "output": left.output if left.output_is_there else None,
+                "topics": {"redis": list(left.of_views), "output": list(left.outputs)},
                 "lake": left.lake,
+                "subjects": list(left.subjects),
                 "keys_removed": removal.keys,
                 "topics_removed": list(removal.topics),
                 "lake_dropped": removal.dropped,
@@ -95,10 +100,12 @@ def lines_of(left: Left, taking: Collection[str], *, done: bool) -> list[str]:
     lines = [f"{left.table} {goes}: workers read it no more"]
     if left.views:
         lines.append(f"redis: {', '.join(left.views)} {said('redis')}")
-    if left.output_is_there:
-        lines.append(f"topic: {left.output} {said('output')}")
+    lines += [f"topic: {topic} {said('redis')}" for topic in left.of_views]
+    lines += [f"topic: {topic} {said('output')}" for topic in left.outputs]
     if left.lake is not None:
         lines.append(f"lake: {left.lake} {said('lake')}, if rows ever came")
+    if left.subjects:
+        lines.append(f"registry: {', '.join(left.subjects)} {stays}")
     if left.versions:
         lines.append(f"beside it, and going on: {', '.join(left.versions)}")
     return lines if done else [*lines, "nothing was done; --yes does it"]

@@ -51,17 +51,20 @@ def test_a_removal_says_what_goes_and_what_stays(*, done: bool, last: str) -> No
     left = Left(
         "visits",
         ("visit.1",),
-        "headgate.changes.visits",
-        output_is_there=True,
-        lake="l.visits",
-        versions=("visits_v2",),
+        ("headgate.latest.visits",),
+        ("headgate.changes.visits", "headgate.parked.visits"),
+        "l.visits",
+        ("headgate.changes.visits-key", "headgate.changes.visits-value"),
+        ("visits_v2",),
     )
 
     lines = lines_of_removal(left, ["redis"], done=done)
 
     goes, stays = ("is removed", "stays") if done else ("would be removed", "would stay")
     assert [f"visits {goes}: workers read it no more", f"redis: visit.1 {goes}"] == lines[:2]
-    assert f"topic: headgate.changes.visits {stays}" == lines[2]
+    assert [f"topic: headgate.{each}" for each in (f"latest.visits {goes}", f"changes.visits {stays}")] == lines[2:4]
+    assert f"topic: headgate.parked.visits {stays}" == lines[4]
+    assert f"registry: headgate.changes.visits-key, headgate.changes.visits-value {stays}" == lines[6]
     assert lines[-1].startswith(last)
 
 

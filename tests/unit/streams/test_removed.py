@@ -39,6 +39,17 @@ def test_registered_again_its_versions_rise_and_its_epoch_stays() -> None:
     assert (None, "now", "ben") == (entry.paused, entry.applied_at, entry.applied_by)
 
 
+def test_what_the_verbs_keep_of_a_table_stays() -> None:
+    """All of it: a resume that counted anew would not be heard, and other mask keys would make other tokens."""
+    of_the_spec = {"spec", "schema_version", "applied_at", "applied_by", "rules_from", "v"}
+    ends_with_it = {"paused", "replay"}  # a replay has to be through before
+
+    assert TableEntry.model_fields.keys() - of_the_spec - ends_with_it <= type(REMOVED).model_fields.keys()
+    kept = {"resumed": 7, "mask_keys": {"k": "id"}, "resynced": 3, "epoch": 3, "replayed_apart": True}
+    again = removed_of(ENTRY.model_copy(update=kept), at="", by="").entry(SPEC)
+    assert kept == {name: getattr(again, name) for name in kept}
+
+
 def test_what_workers_found_counts_as_versions_that_there_were() -> None:
     """They wrote changes by them."""
     tables = TableDirectory({"patients": ENTRY})

@@ -60,6 +60,7 @@ class ParkedLane:
         self._names, self._tables, self._writer, self._consumer = names, tables, writer, consumer
         self._chains, self._ensure_outputs, self._stage = chains, ensure_outputs, stage
         self._emitter = Emitter(config, names=names, stage=stage.name, clock=clock, evolve=evolve)
+        self.sealing = self._emitter.sealing
         self._ensured: dict[str, int] = {}
 
     async def starts(self, assignments: Sequence[Assignment]) -> Mapping[Assignment, int]:
@@ -74,7 +75,7 @@ class ParkedLane:
             return
         await self._take_up(runs)
         await self._ensure(runs, entries)
-        opened = {run: self._emitter.sealing.opened_run(run) for run in runs}
+        opened = {run: self.sealing.opened_run(run) for run in runs}
         work = Attempt({topic: Readers([entry]) for topic, entry in entries.items()})
         try:
             await write_floors(
@@ -99,7 +100,7 @@ class ParkedLane:
 
         def put(outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
             for one in runs:
-                self._emitter.quarantine(work, outbox, self._emitter.sealing.opened_run(one), 0, error, table)
+                self._emitter.quarantine(work, outbox, self.sealing.opened_run(one), 0, error, table)
             return [Advance(one.assignment, one.next) for one in runs]
 
         await self._writer.write([run], put)

@@ -75,7 +75,7 @@ def plan_resync(
         raise TableStopped("no_such_topic", f"{table} has no topic {missing[0]}", hint=f"topics are {known}")
     if not found:
         raise TableStopped("no_topic", f"{table} has no topic that is there", hint="is its connector running?")
-    search, admin = Search(config, tables, tables[table], progress), open_admin(config)
+    search, admin = Search(config, tables, tables.unmasked(table), progress), open_admin(config)
     _check_whole(found, admin)
     if heads := parked_heads(config, tables[table], found):
         parked = parked_now(config, tables[table], found)

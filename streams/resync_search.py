@@ -17,6 +17,7 @@ from connectors.transport.chunk import Assignment, Headers
 from connectors.transport.scan import Scanned, scan_between
 from schemas.config import Config
 from schemas.errors import TableStopped
+from schemas.mask import Masks
 from schemas.table import TableEntry
 from streams.apart import Picked
 from streams.attempt import read_state
@@ -87,12 +88,21 @@ def reached(mine: Assignment) -> int:
     return max(at or 0, mine.low)
 
 
+def _as_sent(entry: TableEntry) -> TableEntry:
+    """Return a table's entry without its masks: positions alone are looked at, and that needs no key."""
+    spec = entry.spec
+    if not spec.is_masked:
+        return entry
+    columns = {name: column.model_copy(update={"mask": None}) for name, column in spec.columns.items()}
+    return entry.model_copy(update={"spec": spec.model_copy(update={"columns": columns, "masks": Masks()})})
+
+
 class Search:
     """Looks for the new snapshot of one table."""
 
     def __init__(self, config: Config, tables: TableDirectory, entry: TableEntry, progress: Progress) -> None:
         """Connect when first asked; `progress` hears how many records were read."""
-        self._config, self._tables, self._entry, self._progress = config, tables, entry, progress
+        self._config, self._tables, self._entry, self._progress = config, tables, _as_sent(entry), progress
         self._client, self._admin = client_settings(config), open_admin(config)
         self._decoders = Decoders(config)
         self._read = 0

@@ -348,30 +348,6 @@ def test_in_a_shared_topic_each_table_has_its_own_epochs_and_floors() -> None:
     assert {} == bench.consumer.paused
 
 
-def test_the_floor_waits_for_what_is_parked_of_the_table() -> None:
-    """Rows of the snapshot may be among it; that it has ended may have been seen there alone."""
-    bench = Bench(spec=f"{SPEC}source_table: public.patients\n")
-    bench.step(0, 10, _event(1, 1), _event(2, 2), snapshot_row(1))
-    bench.step(1, 20, snapshot_row(2))
-    seen = {"generation": 0, "previous": 4, "memory": {"epoch": 1, "loaded": 3, "ended": True}, "v": 1}
-    bench.parked = {0: (None, 5), 1: (None, 0)}
-    assert "open" == bench.look()["snapshot"]
-    bench.kept[json.dumps([PARKED, 0, TOPIC]).encode()] = json.dumps(seen).encode()
-
-    waits = [bench.look()]
-    bench.parked = {0: (4, 5), 1: (None, 0)}
-    waits.append(bench.look())
-    bench.parked = {0: (5 - MARKERS_MAX, 6), 1: (None, 0)}
-    waits.append(bench.look())
-    assert [("read", 1)] * 3 == [(each["snapshot"], each["left"]) for each in waits]
-    assert [] == bench.floors()
-    bench.parked = {0: (5, 6), 1: (None, 0)}
-    bench.holes = {(PARKED, 0)}
-    bench.look()
-
-    assert 2 == len(bench.floors())
-
-
 def test_the_capture_of_a_lost_slot_comes_to_the_rows_of_its_source() -> None:
     """Row 1 was deleted before the slot was lost, row 4 after it: no record says the latter."""
     captured = [each for each in records("pg-new-slot-new-snapshot") if each["topic"].endswith(".public.t")]

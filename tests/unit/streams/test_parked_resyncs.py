@@ -1,0 +1,50 @@
+"""Resyncs of a table of which something is parked: where its records were read to, and what the floor waits for."""
+
+from __future__ import annotations
+
+import json
+
+from connectors.transport.chunk import Assignment
+from streams.decide import Found
+from streams.resync_parked import read_to
+from streams.resync_search import reached
+from streams.resyncs import MARKERS_MAX
+from tests.unit.streams.test_normalize import SPEC, TOPIC, _event
+from tests.unit.streams.test_resyncs import PARKED, Bench, snapshot_row
+
+
+def test_the_floor_waits_for_what_is_parked_of_the_table() -> None:
+    """Rows of the snapshot may be among it; that it has ended may have been seen there alone."""
+    bench = Bench(spec=f"{SPEC}source_table: public.patients\n")
+    bench.step(0, 10, _event(1, 1), _event(2, 2), snapshot_row(1))
+    bench.step(1, 20, snapshot_row(2))
+    seen = {"generation": 0, "previous": 4, "memory": {"epoch": 1, "loaded": 3, "ended": True}, "v": 1}
+    bench.parked = {0: (None, 5), 1: (None, 0)}
+    assert "open" == bench.look()["snapshot"]
+    bench.kept[json.dumps([PARKED, 0, TOPIC]).encode()] = json.dumps(seen).encode()
+
+    waits = [bench.look()]
+    bench.parked = {0: (4, 5), 1: (None, 0)}
+    waits.append(bench.look())
+    bench.parked = {0: (5 - MARKERS_MAX, 6), 1: (None, 0)}
+    waits.append(bench.look())
+    assert [("read", 1)] * 3 == [(each["snapshot"], each["left"]) for each in waits]
+    assert [] == bench.floors()
+    bench.parked = {0: (5, 6), 1: (None, 0)}
+    bench.holes = {(PARKED, 0)}
+    bench.look()
+
+    assert 2 == len(bench.floors())
+
+
+def test_a_table_was_read_to_the_first_of_its_records_that_is_parked() -> None:
+    """However far the group is; what it found is left as it was."""
+    parts = {number: Assignment("", TOPIC, number) for number in range(4)}
+    for number, committed in ((0, 50), (1, 50), (2, None), (3, 20)):
+        parts[number].committed, parts[number].low = committed, 5
+    found = Found(TOPIC, "id", parts)
+
+    (before,) = read_to([found], {(TOPIC, 0): 30, (TOPIC, 2): 7, (TOPIC, 3): 30, ("other", 1): 3})
+
+    assert [30, 50, 5, 20] == [reached(before.partitions[number]) for number in range(4)]
+    assert [50, 50, 5, 20] == [reached(found.partitions[number]) for number in range(4)]

@@ -256,14 +256,14 @@ class FeaturesStage:
         lost = False
         try:
             for pieces in rounds(runs, self._rows_max(runs)):
-                for gatherer, behind in self._gather(pieces):
-                    alone = gatherer.handover is not None  # its steps, and what comes behind it, are in this order
-                    while flying and (alone or len(flying) >= ROUNDS_IN_FLIGHT):
-                        lost |= await flying.pop(0)
-                    flying.append(self._store.write(gatherer, behind))
-                    await asyncio.sleep(0)  # hands the round to the socket before the next one is decoded
-                    if alone:
-                        lost |= await flying.pop(0)
+                gatherers, behind = self._gather(pieces)
+                alone = gatherers[0].handover is not None  # its steps, and what comes behind it, are in this order
+                while flying and (alone or len(flying) >= ROUNDS_IN_FLIGHT):
+                    lost |= await flying.pop(0)
+                flying.append(self._store.write(gatherers, behind))
+                await asyncio.sleep(0)  # hands the round to the socket before the next one is decoded
+                if alone:
+                    lost |= await flying.pop(0)
             while flying:
                 lost |= await flying.pop(0)
         finally:
@@ -277,11 +277,8 @@ class FeaturesStage:
         widest = max((reader.arguments for reader in readers), default=1)
         return max(1, min(ROUND_ROWS, ROUND_ARGUMENTS // widest))
 
-    def _gather(self, pieces: Sequence[Piece]) -> list[tuple[Gatherer, dict[str, int]]]:
-        """Decode a round: its rows by bucket, and the offset behind it for each field.
-
-        It is several where a key changes twice, and then the offsets are behind the last.
-        """
+    def _gather(self, pieces: Sequence[Piece]) -> tuple[list[Gatherer], dict[str, int]]:
+        """Decode a round: its rows, in parts where a key changes twice, and the offset behind it for each field."""
         gatherers = [self._store.gatherer()]
         behind: dict[str, int] = {}
         for piece in pieces:
@@ -291,7 +288,7 @@ class FeaturesStage:
                 if self._places.stands_by(piece.run):
                     behind.update(dict.fromkeys(self._fields(piece.run.assignment), piece.next))
         failpoint("features.after_decode")
-        return [*((gatherer, {}) for gatherer in gatherers[:-1]), (gatherers[-1], behind)]
+        return gatherers, behind
 
     def _gather_piece(self, gatherers: list[Gatherer], reader: TableRows, piece: Piece) -> None:
         entry = self._tables.get(self._names.table_of(piece.run.topic))

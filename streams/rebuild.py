@@ -248,7 +248,7 @@ class Rebuild:
         for plan in fill.reader.plans:
             plan.loading = True
         raise_floors(gatherer, fill.reader, floor)
-        await self._store.write(gatherer, {})
+        await self._store.write([gatherer], {})
 
     async def _send_batch(self, batch: LatestBatch, fill: _Fill) -> int:
         """Send one batch and return once Redis has it; return how many changes that were."""
@@ -264,7 +264,7 @@ class Rebuild:
                 if any(place.losses != losses for place, losses in fill.began.items()):
                     raise SinkUnavailable("Redis lost something meanwhile", hint="the rebuild begins again")
                 sent += len(batch.values[part])
-                flying.append(self._store.write(gatherer, {}))
+                flying.append(self._store.write([gatherer], {}))
                 await asyncio.sleep(0)  # live changes have their turn
                 if len(flying) >= ROUNDS_IN_FLIGHT:
                     await flying.pop(0)

@@ -72,7 +72,8 @@ def generate(
     """Generate the contract of one table: what subscribers and their tools need to know of its output topic.
 
     That is an AsyncAPI 3 and an ODCS 3.1 document, JSON Schemas (draft 2020-12) and Avro schemas of the change and of
-    its key, and consumers to begin with in Python and Java. The same table gives the same files.
+    its key, and consumers to begin with in Python and Java; with `output: {latest_schema: true}` the settings of a sink
+    of Kafka Connect, too. The same table gives the same files.
     """
     from headgate.cli.tables import tables_with
     from headgate.contracts.documents import as_yaml, documents, files
@@ -80,10 +81,8 @@ def generate(
     from schemas.topics import TopicNames
 
     settings = load_config(config, os.environ)
-    (contract,) = contracts_of(
-        [table], lambda name: tables_with(settings, name), TopicNames(settings.kafka.topic_prefix)
-    )
-    made = documents(contract, settings.kafka)
+    (named,) = contracts_of([table], lambda name: tables_with(settings, name), TopicNames(settings.kafka.topic_prefix))
+    contract, made = named.contract, documents(named.contract, settings.kafka, spec=named.spec)
     if out is not None:
         count = _write(out, files(contract.table, made))
         say(f"{count} files of {contract.table}, version {contract.schema_version}, are in {out}")
@@ -146,7 +145,7 @@ def diff(
         return tables_with(load_config(config, os.environ), table)
 
     before, after = contracts_of([old, new], running, TopicNames())
-    found = compare(before, after)
+    found = compare(before.contract, after.contract)
     broken = incompatible(found)
     if as_json:
         print_json({"compatible": not broken, "differences": [_described(each) for each in found]})

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from connectors.connect_sink import jdbc_sink_settings
 from headgate.contracts.asyncapi import asyncapi_document
 from headgate.contracts.odcs import odcs_document
 from headgate.contracts.samples import samples
@@ -16,10 +17,15 @@ from schemas.contract import Contract
 from schemas.contract_avro import avro_key_schema, avro_value_schema
 from schemas.contract_schema import key_schema, value_schema
 from schemas.shown import shown_yaml
+from schemas.table import TableSpec
+from schemas.topics import TopicNames
 
 
-def documents(contract: Contract, kafka: KafkaConfig) -> dict[str, Any]:
-    """Return the documents by what they are; what stands in them depends on nothing else."""
+def documents(contract: Contract, kafka: KafkaConfig, *, spec: TableSpec | None = None) -> dict[str, Any]:
+    """Return the documents by what they are; what stands in them depends on nothing else.
+
+    The settings of a sink of Kafka Connect are there for the `spec` of a table whose latest topic such a sink reads.
+    """
     return {
         "asyncapi": asyncapi_document(contract, kafka),
         "odcs": odcs_document(contract, kafka),
@@ -27,13 +33,19 @@ def documents(contract: Contract, kafka: KafkaConfig) -> dict[str, Any]:
         "keySchema": key_schema(contract),
         "avroValueSchema": avro_value_schema(contract),
         "avroKeySchema": avro_key_schema(contract),
+        "jdbcSink": None if spec is None else _jdbc_sink(spec, kafka),
         "samples": samples(contract, kafka.bootstrap),
     }
 
 
+def _jdbc_sink(spec: TableSpec, kafka: KafkaConfig) -> dict[str, str] | None:
+    topic = TopicNames(kafka.topic_prefix).latest(spec.table)
+    return jdbc_sink_settings(spec, topic=topic) if spec.output.latest_schema else None
+
+
 def files(table: str, made: Mapping[str, Any]) -> dict[str, str]:
-    """Return what goes into which file; a table without a key has no Avro schema of it."""
-    avro_key = made["avroKeySchema"]
+    """Return what goes into which file; a table without a key has no Avro schema of it, and few have a sink."""
+    avro_key, sink = made["avroKeySchema"], made["jdbcSink"]
     return {
         f"{table}.asyncapi.yaml": as_yaml(made["asyncapi"]),
         f"{table}.odcs.yaml": as_yaml(made["odcs"]),
@@ -41,6 +53,7 @@ def files(table: str, made: Mapping[str, Any]) -> dict[str, str]:
         f"{table}.key.schema.json": _as_json(made["keySchema"]),
         f"{table}.value.avsc": _as_json(made["avroValueSchema"]),
         **({} if avro_key is None else {f"{table}.key.avsc": _as_json(avro_key)}),
+        **({} if sink is None else {f"{table}.jdbc-sink.json": _as_json(sink)}),
         **{f"{table}.{name}": text for name, text in made["samples"].items()},
     }
 

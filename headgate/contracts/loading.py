@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,17 @@ def is_file(name: str) -> bool:
     return os.sep in name or Path(name).suffix in _SPECS | _CONTRACTS
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What somebody named: its contract, and the spec that this is of, as it runs; None for a contract's file."""
+
+    contract: Contract
+    spec: TableSpec | None = None
+
+
 def contracts_of(
     arguments: Sequence[str], tables_with: Callable[[str], TableDirectory], topics: TopicNames
-) -> list[Contract]:
+) -> list[Named]:
     """Return the contracts that files and tables have, in their order.
 
     `tables_with` returns the registered tables, of which the one asked for is one; it is called for tables alone. A
@@ -46,12 +55,12 @@ def contracts_of(
     ]
 
 
-def _of_file(path: Path, beside: TableDirectory | None, topics: TopicNames) -> Contract:
+def _of_file(path: Path, beside: TableDirectory | None, topics: TopicNames) -> Named:
     try:
         with path.open("rb") as file:
             data = file.read(CONTRACT_BYTES_MAX + 1)
         if path.suffix in _CONTRACTS:
-            return read_contract(data, name=str(path))
+            return Named(read_contract(data, name=str(path)))
         spec = read_document(data.decode(), TableSpec, name=str(path))
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(
@@ -62,6 +71,6 @@ def _of_file(path: Path, beside: TableDirectory | None, topics: TopicNames) -> C
     return _of_entry(entry if beside is None else in_force(entry, beside.evolved(spec.table).values()), topics)
 
 
-def _of_entry(entry: TableEntry, topics: TopicNames) -> Contract:
-    topic = topics.changes(entry.spec.table)
-    return contract_of(masked_spec(entry.spec), topic=topic, schema_version=entry.schema_version)
+def _of_entry(entry: TableEntry, topics: TopicNames) -> Named:
+    spec, topic = masked_spec(entry.spec), topics.changes(entry.spec.table)
+    return Named(contract_of(spec, topic=topic, schema_version=entry.schema_version), spec)

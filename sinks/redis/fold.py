@@ -7,7 +7,7 @@ the same hash as applying all of them one by one, in any order (tests/property/t
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 from zlib import crc32
@@ -229,6 +229,17 @@ class Gatherer:
             else:
                 section.latest[row[0]] = row
         self.rows += len(rows)
+
+
+def touched_by(gatherers: Iterable[Gatherer]) -> dict[int, set[str]]:
+    """Return, by bucket, what the parts of a round have rows of, the rows behind changes of keys with them."""
+    touched: dict[int, set[str]] = {}
+    for gatherer in gatherers:
+        leaving = () if gatherer.handover is None else (gatherer.handover.leaving,)
+        for part in (gatherer, *leaving):
+            for bucket, views in chain(part.told(shares=False).items(), part.told(shares=True).items()):
+                touched.setdefault(bucket, set()).update(views)
+    return touched
 
 
 def _at(say: Callable[[int], T], places: Sequence[int]) -> Callable[[int], T]:

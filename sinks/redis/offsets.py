@@ -6,10 +6,12 @@ it still holds what we last saw, so a bucket that fell back, or lost the field, 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
-from sinks.redis.layout import offset_text, read_offset
+from sinks.redis.layout import offset_text, read_offset, view_of
 from sinks.redis.ledger import Move, Refused
+
+Moves = dict[int, list[Move]]  # by bucket
 
 
 class Mark:
@@ -56,6 +58,21 @@ class OffsetBook:
     def keep(self, fields: Container[str]) -> None:
         """Drop all fields but these: they are no longer ours."""
         self.marks = {field: mark for field, mark in self.marks.items() if field in fields}
+
+    def marks_of(self, behind: Mapping[str, int]) -> dict[Mark, int]:
+        """Return the marks of fields, each with the offset that was given for it; fields that are not ours are not."""
+        return {mark: offset for field, offset in behind.items() if (mark := self.marks.get(field)) is not None}
+
+    def moves_of(self, touched: Mapping[int, Collection[str]], marks: Mapping[Mark, int]) -> Moves:
+        """Return the moves of the buckets in which a view has rows, and count on them."""
+        moves: Moves = {}
+        for bucket, views in touched.items():
+            for mark, offset in marks.items():
+                ours = self.marks.get(mark.field) is mark  # else it has left, or fell back meanwhile
+                move = mark.move(bucket, offset) if ours and view_of(mark.field) in views else None
+                if move is not None:
+                    moves.setdefault(bucket, []).append(move)
+        return moves
 
     def arrived(self, bucket: int, moves: Iterable[Move]) -> None:
         """Note moves that Redis has answered, before `refused` of the same answer."""

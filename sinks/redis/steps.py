@@ -65,12 +65,16 @@ async def rank_rows(exchange: Exchange, layout: Layout) -> None:
 
 
 def _by_view(keys: Iterable[bytes]) -> dict[tuple[bytes, bytes], list[bytes]]:
-    """Return the entities of ledgers by bucket (what every key of it begins with) and view."""
+    """Return the entities of ledgers by bucket (what every key of it begins with) and view.
+
+    A pattern of SCAN also finds keys of other kinds whose entities hold what it looks for (layout.py).
+    """
     found: dict[tuple[bytes, bytes], list[bytes]] = {}
     for key in keys:
         base, end, rest = key.partition(b"}:")
-        _, view, entity = rest.split(b":", 2)
-        found.setdefault((base + end, view), []).append(entity)
+        kind, view, entity = rest.split(b":", 2)
+        if kind == ENTITY.encode():
+            found.setdefault((base + end, view), []).append(entity)
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from schemas.config import MIB, RedisConfig
@@ -17,11 +17,11 @@ from schemas.errors import OutboxFull, SinkUnavailable
 from schemas.failpoints import failpoint
 from sinks.redis.floor import ViewFloor
 from sinks.redis.floor_sweep import FloorSweep, read_floors
-from sinks.redis.fold import Gatherer, Section
-from sinks.redis.handover import Gift, HandOver, Send, gifts_of, give, hand_over, note
-from sinks.redis.layout import offset_text, read_offset, view_of
-from sinks.redis.ledger import Applied, Arguments, Call, Ledger, Move, OutboxTerms, commands
-from sinks.redis.offsets import Mark, OffsetBook, lowest
+from sinks.redis.fold import Gatherer, Section, touched_by
+from sinks.redis.handover import Gift, Send, gifts_of, give, hand_over, note
+from sinks.redis.layout import offset_text, read_offset
+from sinks.redis.ledger import Applied, Arguments, Call, Ledger, OutboxTerms, commands
+from sinks.redis.offsets import Mark, Moves, OffsetBook, lowest
 from sinks.redis.rows import TableRows, ViewPlan
 from sinks.redis.sharing import tellings
 from sinks.redis.standing import Standings
@@ -34,7 +34,6 @@ COUNTS = (
 )  # fmt: skip
 CROWDED_SECONDS = 0.2  # until a sweep looks again whether the relay has made room
 
-Moves = dict[int, list[Move]]
 Fallen = dict[str, int]  # field → the offset to go back to
 
 
@@ -191,24 +190,41 @@ class FeatureStore:
         """Return an empty gatherer for the rows of one round."""
         return Gatherer(self._ledger.layout, self._config.row_bytes_max, self._emitted_row_bytes_max)
 
-    def write(self, gatherer: Gatherer, behind: Mapping[str, int]) -> asyncio.Task[bool]:
-        """Begin to send a round, and with it the offsets behind it; the task tells whether Redis has lost something.
+    def write(self, gatherers: Sequence[Gatherer], behind: Mapping[str, int]) -> asyncio.Task[bool]:
+        """Begin to send a round, and the offsets behind it; the task tells whether Redis has lost something.
 
         Moves are counted on here and sent in the order of these calls, so this is no coroutine. A round in which keys
-        change counts on them later: let nothing else be under way.
+        change counts on them later: let nothing else be under way. Only such a round has more than one gatherer.
         """
-        if gatherer.handover is not None:
-            return asyncio.create_task(self._write_moving(gatherer, gatherer.handover, behind))
-        return self._write(gatherer, behind)
+        marks = self._book.marks_of(behind)
+        if all(gatherer.handover is None for gatherer in gatherers):
+            (gatherer,) = gatherers
+            return self._write(gatherer, marks)
+        return asyncio.create_task(self._write_moving(gatherers, marks))
 
-    async def _write_moving(self, gatherer: Gatherer, handover: HandOver, behind: Mapping[str, int]) -> bool:
-        """Write the rows, hand over what new keys take from old ones, and then write what was put behind that."""
-        opened = self._ledger.wire.opened
-        lost = await self._write(gatherer, {})
-        self.counts["handed_over"] += await hand_over(self._sender(opened), self._ledger.layout, handover)
+    async def _write_moving(self, gatherers: Sequence[Gatherer], marks: Mapping[Mark, int]) -> bool:
+        """Write rows, hand over what new keys take from old ones, write what was put behind that; then move offsets.
+
+        They move wherever a part had rows: a table whose keys stay has none in the last part, and a loss of those that
+        it had in the first would not show.
+        """
+        opened, lost = self._ledger.wire.opened, False
+        for gatherer in gatherers:
+            lost |= await self._write_part(gatherer, opened)
+            if (handover := gatherer.handover) is not None:
+                self.counts["handed_over"] += await hand_over(self._sender(opened), self._ledger.layout, handover)
+                lost |= await self._write_part(handover.leaving, opened)
+        self._stay_on(opened)
+        moves = self._book.moves_of(touched_by(gatherers), marks)
+        return await self._send({}, moves) or lost
+
+    def _write_part(self, part: Gatherer, opened: int) -> asyncio.Task[bool]:
+        self._stay_on(opened)
+        return self._write(part, {})
+
+    def _stay_on(self, opened: int) -> None:
         if self.connection != opened:
             raise SinkUnavailable("the connection to Redis is lost", hint="the rows are sent again")
-        return await self._write(handover.leaving, behind) or lost
 
     async def give(self, gifts: Sequence[Gift], plans: Mapping[str, ViewPlan], *, opened: int) -> None:
         """Give rows what is theirs from old keys, on the connection of that number.
@@ -241,12 +257,11 @@ class FeatureStore:
             plans = {section.plan.id: section.plan for section in found if isinstance(section, Section)}
             await self.give(gifts_of(applied.handed), plans, opened=opened)
 
-    def _write(self, gatherer: Gatherer, behind: Mapping[str, int]) -> asyncio.Task[bool]:
+    def _write(self, gatherer: Gatherer, marks: Mapping[Mark, int]) -> asyncio.Task[bool]:
         self.counts["rows"] += gatherer.rows
-        marks = {mark: offset for field, offset in behind.items() if (mark := self._book.marks.get(field)) is not None}
         sections, sharing = gatherer.told(shares=False), gatherer.told(shares=True)
         self.counts["floors"] += len(gatherer.floors)
-        plain = self._send(sections, self._moves(sections, marks))
+        plain = self._send(sections, self._book.moves_of(sections, marks))
         if not sharing:
             return plain
         plans = {section.plan.id: section.plan for views in gatherer.sharing.values() for section in views.values()}
@@ -267,26 +282,14 @@ class FeatureStore:
             plain.cancel()
             raise
         async with self._sharing:  # one round after the other: a later one must not move offsets over an earlier one
-            if not self._ledger.wire.is_open or self._ledger.wire.opened != opened:
-                raise SinkUnavailable("the connection to Redis is lost", hint="the rows are sent again")
+            self._stay_on(opened)
             calls = self._calls(sharing, {})
             applied = await self._exchange(calls, {}, opened)
             await self._pass_on(applied, sharing, opened)
             failpoint("features.before_entities")
             entities = tellings(self._ledger.layout, applied.told, plans)
             touched = {b: {*sharing.get(b, ()), *entities.get(b, ())} for b in {*sharing, *entities}}
-            return await self._send(entities, self._moves(touched, marks)) or lost
-
-    def _moves(self, touched: Mapping[int, Collection[str]], marks: Mapping[Mark, int]) -> Moves:
-        """Return the moves of the buckets in which a view has rows, and count on them."""
-        moves: Moves = {}
-        for bucket, views in touched.items():
-            for mark, offset in marks.items():
-                ours = self._book.marks.get(mark.field) is mark  # else it has left, or fell back meanwhile
-                move = mark.move(bucket, offset) if ours and view_of(mark.field) in views else None
-                if move is not None:
-                    moves.setdefault(bucket, []).append(move)
-        return moves
+            return await self._send(entities, self._book.moves_of(touched, marks)) or lost
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

@@ -6,13 +6,14 @@ python -m tests.bench --events 1000000 --rounds 3 --rows normalize,features
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from schemas.topics import TopicNames
 from sinks.redis.layout import Layout
 from streams.apply import apply_folder
 from tests.bench.events import Make, bench_spec, fill
-from tests.bench.families import FAMILIES, Family
+from tests.bench.families import FAMILIES, JSON, Family
 from tests.bench.latency import RATE, measure
 from tests.bench.measure import (
     DEADLINE_SECONDS,
@@ -47,7 +48,7 @@ TOPIC = "bench.public.results"
 PARTITIONS = 4
 WIDE_TABLES = 150
 STAGES = ("normalize", "features", "alerts", "lake")
-ROWS = ("yardstick", "hand", "stock", *STAGES, *FAMILIES, "updates", "latency", "together", "wide")
+ROWS = ("yardstick", "hand", "stock", *STAGES, *FAMILIES, "updates", "latency", "together", "wide", "mixed")
 YARDSTICK = "consume + orjson.loads"
 TUNED = "the same, tuned to fetch as ours does"
 PASSING = "consume + msgspec that skips the block"
@@ -267,17 +268,26 @@ class Bench:
 
     def wide(self) -> list[Figure]:
         """NORMALIZE over 150 tables of four partitions."""
-        topics = [f"wide.public.t{n}" for n in range(WIDE_TABLES)]
+        return self._tables("wide", [JSON])
+
+    def mixed(self) -> list[Figure]:
+        """The same, where the tables have the six formats in turn."""
+        return self._tables("mixed", [JSON, *FAMILIES.values()])
+
+    def _tables(self, name: str, families: Sequence[Family]) -> list[Figure]:
+        turns = zip(range(WIDE_TABLES), itertools.cycle(families), strict=False)
+        tables = [replace(family, topic=f"{name}.public.t{number}") for number, family in turns]
         if self.round == 0:
-            self._create(dict.fromkeys(topics, PARTITIONS))
-            for topic in topics:
-                fill(self.kafka.address, topic, self.events // WIDE_TABLES)
-        prefix = group = f"w{self.round}"
-        path = self.configure(prefix, group, [bench_spec(f"t{n}", topic) for n, topic in enumerate(topics)])
-        progress = Progress(
-            self.kafka.address, f"{group}-normalize", [(t, p) for t in topics for p in range(PARTITIONS)]
+            self._create({family.topic: PARTITIONS for family in tables})
+            for family in tables:
+                fill(self.kafka.address, family.topic, self.events // WIDE_TABLES, make=self._make(family))
+        group = f"{name}{self.round}"
+        path = self.configure(
+            group, group, [family.spec(f"t{number}", family.topic) for number, family in enumerate(tables)]
         )
-        return [self._run(f"NORMALIZE, {WIDE_TABLES} tables", ["--stage", "normalize"], path, [progress])]
+        partitions = [(family.topic, number) for family in tables for number in range(PARTITIONS)]
+        progress = Progress(self.kafka.address, f"{group}-normalize", partitions)
+        return [self._run(f"NORMALIZE, {WIDE_TABLES} tables, {name}", ["--stage", "normalize"], path, [progress])]
 
 
 def table(figures: list[Figure]) -> str:
@@ -318,7 +328,7 @@ def main() -> None:
         bench = Bench(services, folder, events=options.events)
         rows: dict[str, Callable[[], list[Figure]]] = {
             "yardstick": bench.yardstick, "hand": bench.hand, "stock": bench.stock, "together": bench.together,
-            "latency": bench.latency, "wide": bench.wide, "updates": bench.updates,
+            "latency": bench.latency, "wide": bench.wide, "mixed": bench.mixed, "updates": bench.updates,
             **{name: lambda family=family: bench.family(family) for name, family in FAMILIES.items()},  # type: ignore[misc]
             **{stage: lambda stage=stage: bench.stage(stage) for stage in STAGES},  # type: ignore[misc]
         }  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from schemas.table import TableSpec
 from tests.bench.dms_events import dms_events, dms_spec
-from tests.bench.events import Make
+from tests.bench.events import Make, bench_spec, events
 from tests.bench.other_events import maxwell_events, maxwell_spec, mongodb_events, mongodb_spec
 from tests.bench.schema_events import AvroEvents, avro_spec, block_events, block_spec
 
@@ -22,6 +22,7 @@ class Family:
     make: Make
 
 
+JSON = Family("json", "bench.public.results", bench_spec, events)
 FAMILIES = {
     family.name: family
     for family in (

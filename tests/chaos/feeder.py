@@ -46,6 +46,10 @@ class Feeder:
         self._thread.join()
         self.check()
 
+    def set_pace(self, per_second: float) -> None:
+        """Make so many changes a second from now on."""
+        self._seconds = 1 / per_second
+
     def release(self) -> None:
         """Let it end once all changes are made."""
         self._released.set()

@@ -241,7 +241,7 @@ async def _write(store: FeatureStore, values: list[bytes]) -> None:
     gatherer = store.gatherer()
     for at in gatherer.add(TIMED, TIMED.decode(values), lambda i: f"id|0|{i}", value_bytes_max=900):
         raise_floors(gatherer, TIMED, values[at])
-    await store.write(gatherer, {})
+    await store.write([gatherer], {})
 
 
 def _tombstones(server: Server, ledger: Ledger, view: str) -> set[int]:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from connectors.transport.chunk import Group
 from schemas.errors import PoisonRecord
 from schemas.table import Decision, TableEntry
 from tests.integration.features_worker import SPEC, Worker, expected, history
+from tests.property.handovers import COLUMNS, Source, encoded
+from tests.property.handovers import SPEC as MOVING
 from tests.services import RedisServer, until
+from tests.unit.fakes import assignment_of
 from tests.unit.features.changes import change
 
 Make = Callable[..., Worker]
@@ -167,10 +172,46 @@ async def test_another_life_of_its_topic_is_gone_on_with_once_somebody_says_so(w
     assert expected(1_200) == await anew.rows()
 
 
-async def lose(one: Worker, server: RedisServer) -> None:
-    """Break the worker's connection to a Redis that then holds nothing of it."""
+async def test_a_loss_shows_in_a_table_whose_rows_came_beside_a_change_of_a_key(
+    worker: Make, redis_server: RedisServer
+) -> None:
+    """Redis comes back as it was before the round: what was behind the change of the key was of another table."""
+    moves = Source()
+    moves.put(1, dict.fromkeys(COLUMNS, "a"))
+    moves.move(1, 2, {"name": "moved"})
+    one, notes = worker(history(1_000)), assignment_of("headgate.changes.notes")
+    one.tables["notes"] = TableEntry(spec=MOVING.model_copy(update={"table": "notes", "features": MOVING.features[2:]}))
+    await one.begin()
+    await one.stage.starts([notes])
+    await one.read(0, 900)
+    backup = contents(one, redis_server)
+    group = Group(
+        [one.consumer.run(one.assignment, 900, one.log[900:]), one.consumer.run(notes, 0, encoded(moves.changes))],
+        one.consumer,
+    )
+    await one.stage.step(group)
+    assert not group.unanswered()
+
+    await lose(one, redis_server, backup)
+    await one.stage.starts([])
+    await one.read_until_done(min(offset for assignment, offset in one.consumer.sought if assignment is one.assignment))
+
+    assert expected(1_000) == await one.rows()
+
+
+def contents(one: Worker, server: RedisServer) -> dict[bytes, bytes]:
+    """Return what Redis holds of the worker's installation, as it dumps it."""
+    with server.client() as client:
+        return {key: client.dump(key) for key in client.scan_iter(match=f"{one.config.redis.key_prefix}:*")}
+
+
+async def lose(one: Worker, server: RedisServer, backup: Mapping[bytes, bytes] = MappingProxyType({})) -> None:
+    """Break the worker's connection to a Redis that then holds of it what `backup` has: nothing."""
     await one.stage._store._ledger.close()  # noqa: SLF001
     delete_all(one, server)
+    with server.client() as client:
+        for key, dumped in backup.items():
+            client.restore(key, 0, dumped)
 
 
 def delete_all(one: Worker, server: RedisServer) -> None:

@@ -191,6 +191,8 @@ async def check_contract(made: Installation) -> None:
         assert ExitCode.OK == await made.verb("contract", f"ward-3.{table}", "--out", str(out))
     channels = yaml.safe_load((out / "ward-3.patients.asyncapi.yaml").read_text())["channels"]
     assert {f"{made.prefix}.changes.ward-3.patients"} == {channel["address"] for channel in channels.values()}
+    sink = json.loads((out / "ward-3.visits.jdbc-sink.json").read_text())
+    assert f"{made.prefix}.latest.ward-3.visits" == sink["topics"]
     contract = out / "ward-3.patients.value.schema.json"
 
     def read() -> list[Any]:

@@ -16,8 +16,7 @@ from connectors.transport.settings import ClientSettings
 from connectors.transport.topics import TopicAdmin, TopicSettings
 from schemas.table import TableSpec
 from schemas.types import ColumnType, Kind
-from tests.bench.events import bench_spec, events
-from tests.bench.families import FAMILIES
+from tests.bench.families import FAMILIES, JSON, Family
 from tests.bench.schema_events import AvroEvents
 from tests.unit.formats import captures, event_cases
 
@@ -50,7 +49,13 @@ class ManyTopic:
 
 def many_topics(count: int, prefix: str) -> list[ManyTopic]:
     """Return `count` topics, of each family in turn; their names begin with `prefix`."""
-    families = [*map(_generated, ("json", *FAMILIES)), _captured(_FLAT), _captured(_ENVELOPES), _events(), _clouds()]
+    families = [
+        *map(_generated, (JSON, *FAMILIES.values())),
+        _captured(_FLAT),
+        _captured(_ENVELOPES),
+        _events(),
+        _clouds(),
+    ]
     turns = itertools.cycle(families)
     return [next(turns)(f"{prefix}{number:03d}") for number in range(count)]
 
@@ -65,15 +70,13 @@ def avro_schemas() -> dict[str, str]:
 _Make = Callable[[str], ManyTopic]
 
 
-def _generated(family: str) -> _Make:
+def _generated(family: Family) -> _Make:
     """Return the maker of topics of the bench's rows in a format; a connector has a server's name and a table's."""
-    spec_of, make = (bench_spec, events) if family == "json" else (FAMILIES[family].spec, FAMILIES[family].make)
 
     def made(name: str) -> ManyTopic:
         topic = f"{name}.public.results"
-        return ManyTopic(
-            topic, family, spec_of("results", topic), lambda n: ((key, value) for key, value, _ in make(n, topic))
-        )
+        rows = lambda n: ((key, value) for key, value, _ in family.make(n, topic))  # noqa: E731
+        return ManyTopic(topic, family.name, family.spec("results", topic), rows)
 
     return made
 

@@ -1,8 +1,8 @@
 """Memory over time: all five stages at half of their speed, and whether any of them grows by 1 % an hour or more.
 
-First it measures what the five can take together on this machine, in an installation of its own; then a fresh one gets
-half of that, or what --per-second says: a steady load over the same keys again and again. Of each worker memory,
-threads and open files are taken every five seconds; what comes within the warm-up does not count.
+First it measures what steady stream the five can take together on this machine, in an installation of its own; then a
+fresh one gets half of that, or what --per-second says: a load over the same keys again and again. Of each worker
+memory, threads and open files are taken every five seconds; what comes within the warm-up does not count.
 
     python -m tests.proof.memory --minutes 30                                 # half of what this machine can take
     python -m tests.proof.memory --minutes 240 --per-second 1500 --seed 7     # a pace of one's own, and a seed again
@@ -33,12 +33,11 @@ from tests.chaos.tables import Key
 from tests.proof.by_hand import parser_of, services_of_its_own
 from tests.proof.sizes import EDGE_SAMPLES, Report, Sizes
 from tests.proof.slope import Growth
+from tests.proof.steady import FIRST_PER_SECOND, climb
 from tests.services import Kafka, RedisServer
 from tests.workloads.webhook import Webhook
 
 KEYS_MAX = 12_000  # of each table
-PACE_CHANGES = 150_000
-AT_ONCE_PER_SECOND = 1e6  # faster than anything
 SHARE = 0.5
 SAMPLE_SECONDS = 5.0
 SAY_SECONDS = 60.0
@@ -77,7 +76,7 @@ def prove(
     pace = None
     if per_second is None:
         pace = pace_of(kafka, redis, folder / "pace", say, seed)
-        say(f"all five stages together take {pace:,.0f} changes/s")
+        say(f"all five stages together take a steady {pace:,.0f} changes/s")
         redis.flush()
         per_second = pace * SHARE
     say(f"seed {seed}: {per_second:,.0f} changes/s for {seconds / 60:g} minutes")
@@ -98,17 +97,16 @@ def prove(
 
 
 def pace_of(kafka: Kafka, redis: RedisServer, folder: Path, say: Say, seed: int) -> float:
-    """Return how many changes a second all stages take together: from the first to all of them at their ends."""
-    ended: list[float] = []
+    """Return how many changes a second all stages take together of a steady stream."""
     plan = Plan(
-        "pace", PACE_CHANGES, 0, _plant_nothing, per_second=AT_ONCE_PER_SECOND, keys_max=KEYS_MAX, warm_seconds=0.0,
-        drain_seconds=DRAIN_SECONDS, overrides={"lake": LAKE}, afterwards=lambda _: ended.append(time.monotonic()),
+        "pace", 1, 0, _plant_nothing, per_second=FIRST_PER_SECOND, slower=1.0, keys_max=KEYS_MAX, warm_seconds=5.0,
+        drain_seconds=DRAIN_SECONDS, overrides={"lake": LAKE},
     )  # fmt: skip
     stand = Stand(plan, seed, folder, kafka, redis, say, source_type=SameKeys, webhook_type=Forgetful)
     with stand.running():
-        began = time.monotonic()
-        stand.feeder.release()
-    return stand.source.made / (ended[0] - began)
+        pace = climb(stand, say)
+    assert pace > 0, f"this machine does not take {FIRST_PER_SECOND:,.0f} changes/s: name a pace with --per-second"
+    return pace
 
 
 def _plant_nothing(stand: Stand) -> None:

@@ -20,8 +20,8 @@ from connectors.transport.window import Window
 from sinks.lake import commit as commit_module
 from sinks.lake.commit import LakeTable
 from sinks.redis.ledger import Refused
-from sinks.redis.offsets import OffsetBook
-from sinks.redis.store import Fallen, FeatureStore, Moves
+from sinks.redis.offsets import Moves, OffsetBook
+from sinks.redis.store import Fallen, FeatureStore
 from streams.attempt import Attempt
 from streams.features import FeaturesStage
 from streams.normalize import NormalizeStage

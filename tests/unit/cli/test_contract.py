@@ -73,6 +73,7 @@ def test_documents_go_to_stdout_as_json_or_the_one_that_people_read(
         "keySchema",
         "avroValueSchema",
         "avroKeySchema",
+        "jdbcSink",
         "samples",
     } == made.keys()
 
@@ -162,8 +163,8 @@ def test_a_spec_is_compared_as_it_would_run_beside_a_table() -> None:
 
     (table,) = contracts_of(["patients"], lambda _: tables, TopicNames("clinic"))
 
-    assert (3, "clinic.changes.patients") == (table.schema_version, table.topic)
-    assert ["id", "name", "visits", "note"] == list(table.columns)
+    assert (3, "clinic.changes.patients") == (table.contract.schema_version, table.contract.topic)
+    assert ["id", "name", "visits", "note"] == list(table.contract.columns)
 
 
 def test_a_file_beside_a_running_table_has_what_was_found(tmp_path: Path) -> None:
@@ -180,5 +181,5 @@ def test_a_file_beside_a_running_table_has_what_was_found(tmp_path: Path) -> Non
     _, beside = contracts_of(["patients", file], lambda _: tables, TopicNames())
     (alone,) = contracts_of([file], lambda _: tables, TopicNames())
 
-    assert ["id", "name", "visits", "note"] == list(beside.columns)
-    assert ["id", "name", "visits"] == list(alone.columns)
+    assert ["id", "name", "visits", "note"] == list(beside.contract.columns)
+    assert ["id", "name", "visits"] == list(alone.contract.columns)

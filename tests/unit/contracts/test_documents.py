@@ -15,8 +15,9 @@ from headgate.contracts.asyncapi import asyncapi_document
 from headgate.contracts.documents import documents, files
 from headgate.contracts.odcs import odcs_document
 from schemas.config import Config, KafkaConfig
-from schemas.contract import Contract, read_contract
+from schemas.contract import Contract, contract_of, read_contract
 from schemas.contract_schema import key_schema, value_schema
+from schemas.table import TableSpec
 from tests.unit.contracts.made import OUTPUT, ROW, contract, typed
 from tests.unit.contracts.test_avro import HOSTILE
 
@@ -238,3 +239,17 @@ def test_the_same_contract_gives_the_same_files() -> None:
     assert names == made.keys()
     assert names - {"t.key.avsc"} == files("t", documents(contract({"a": "int"}, []), KafkaConfig())).keys()
     assert all(OUTPUT in text for name, text in made.items() if name.endswith((".yaml", "kafka.py", ".java")))
+
+
+def test_a_sink_of_kafka_connect_has_its_settings_where_it_can_read_the_table() -> None:
+    """Of the latest topic of this installation; other tables have no such file."""
+    spec = {"table": "t", "topics": ["a"], "key": ["id"], "columns": {"id": "long"}}
+    kafka = KafkaConfig(topic_prefix="clinic")
+
+    def written(**output: bool) -> dict[str, str]:
+        table = TableSpec.model_validate(spec | {"output": output})
+        return files("t", documents(contract_of(table), kafka, spec=table))
+
+    assert "t.jdbc-sink.json" not in written()
+    assert "t.jdbc-sink.json" not in written(latest=True)
+    assert "clinic.latest.t" == json.loads(written(latest=True, latest_schema=True)["t.jdbc-sink.json"])["topics"]

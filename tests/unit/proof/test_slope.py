@@ -9,6 +9,7 @@ import pytest
 
 from tests.proof.sizes import Report, Sample, row_of
 from tests.proof.slope import Growth, slope_of
+from tests.proof.steady import LOOK_SECONDS, keeps_up
 
 MIB = 1024 * 1024
 SECONDS_BETWEEN, MEAN = 5.0, 250.0
@@ -165,3 +166,16 @@ def test_a_row_says_what_a_worker_held() -> None:
     assert (3, 3) == (row.lag_median, row.lag_max)
     assert MEAN < row.first_mb < row.median_mb < row.last_mb
     assert all(text in row.line() for text in ("lake", "+10.00", "20-21", "GROWS"))
+
+
+@pytest.mark.parametrize(("taken", "expected"), [(1.0, True), (0.98, True), (0.9, False), (0.5, False)])
+@pytest.mark.parametrize("commit_seconds", [0, 5])
+def test_a_stage_that_takes_less_than_comes_falls_behind(taken: float, commit_seconds: int, *, expected: bool) -> None:
+    """Also where it commits from time to time, so that it is behind by what came since."""
+    pace = 2_000
+    lags = [
+        round(pace * (second * (1 - taken) + (second % commit_seconds if commit_seconds else 0)))
+        for second in range(int(LOOK_SECONDS))
+    ]
+
+    assert expected is keeps_up(lags, pace)

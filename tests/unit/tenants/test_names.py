@@ -20,6 +20,7 @@ from streams.apply import check_specs
 from streams.latest_views import with_latest_view
 from streams.rule_views import with_own_views
 from streams.rules import RuleEngine
+from streams.specs import SpecMistakes
 from streams.tenants import check_names
 from tests.unit.streams.test_apply import CONFIG
 from tests.unit.tenants.hostile import HOSTILE
@@ -183,6 +184,26 @@ def test_names_that_kafka_takes_for_one_are_refused() -> None:
 
     with pytest.raises(ConfigurationError, match=r"acme\.patients and acme_patients differ by dots and underscores"):
         check_names({spec.table: spec for spec in specs})
+
+
+def test_each_tenants_mistake_is_told_where_others_of_its_template_are_right() -> None:
+    """Specs of one template are compiled once: what is like one that is right is not what is otherwise."""
+    wrong = [{"rule": "renamed", "kind": "change", "of": "nmae", "view": "patient"}]
+    rules = {"acme": None, "zeta": None, "beta": wrong, "gamma": wrong}
+    specs = [
+        spec_of(tenant=name, topics=[name], **({} if other is None else {"rules": other}))
+        for name, other in rules.items()
+    ]
+    by_table = {spec.table: spec for spec in specs}
+
+    with pytest.raises(SpecMistakes) as told:
+        check_specs(by_table, CONFIG)
+
+    assert ["beta.patients", "gamma.patients"] == [mistake.table for mistake in told.value.mistakes]
+    right = {name: spec for name, spec in by_table.items() if name[0] in "az"}
+    complete = check_specs(right, CONFIG)
+    assert complete == check_specs(complete, CONFIG)
+    assert [2, 2] == [len(spec.features) for spec in complete.values()]
 
 
 def test_tenants_of_the_same_tables_do_not_clash() -> None:

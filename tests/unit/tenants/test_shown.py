@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+from collections.abc import Sequence
 from html.parser import HTMLParser
+from typing import Any
 
 import duckdb
 import pytest
@@ -24,6 +26,7 @@ from schemas.shown import shown
 from schemas.table import TableEntry, TableSpec
 from sinks.lake.quoting import literal, quoted
 from sinks.redis.layout import Layout
+from sinks.redis.steps import rank_rows
 from streams.logs import TEXT_MAX, configure_logs
 from streams.page import page
 from streams.workers import WorkerState
@@ -140,3 +143,21 @@ def test_a_scan_finds_the_keys_of_its_view_alone() -> None:
     others += [layout.values("acme.person.11", "1").encode(), layout.ledger("r", "acme.person.1", "1").encode()]
 
     assert own == layout.of_view([*others, *own], "fez", "acme.person.1")
+
+
+async def test_a_step_of_the_layout_takes_no_row_for_an_entity() -> None:
+    """However its entity is called: a scan for entities finds it as well."""
+    layout, asked = Layout("hg", 4), list[Sequence[Any]]()
+    own = layout.ledger("e", "acme.person.1", "7")
+
+    async def exchange(commands: Sequence[Sequence[Any]]) -> list[Any]:
+        if commands[0][0] == "SCAN":
+            return [[b"0", [own.encode(), layout.values("zeta.person.1", "x}:e:acme.person.1:7").encode()]]]
+        asked.extend(commands)
+        return [1] * len(commands)
+
+    await rank_rows(exchange, layout)
+    (call,) = asked
+
+    assert own.encode() in call
+    assert not any(b"zeta" in part for part in call if isinstance(part, bytes))

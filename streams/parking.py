@@ -179,7 +179,7 @@ def _no_key(entry: TableEntry) -> TableStopped:
     table, name = entry.spec.table, entry.spec.masks.key
     return TableStopped(
         MISSING,
-        f"{table} is paused, its columns have masks, and there is no mask key {name!r} to seal its records with",
+        f"{table} waits, its columns have masks, and there is no mask key {name!r} to seal its records with",
         hint=f"name one under masks.keys and start the workers again, or `headgate tables resume {table}`",
     )
 

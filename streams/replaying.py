@@ -72,7 +72,6 @@ class Replaying:
         self._names, self._admin = TopicNames(config.kafka.topic_prefix), open_admin(config)
         self._output = self._names.changes(self.table)
         self._readers = Readers([entry])
-        self._by_topic = dict.fromkeys(replay.topics, self._readers)
         self._emitter = Emitter(
             config, names=self._names, stage="normalize", clock=clock, marks=_marks(replay),
             generation_of=lambda run: replay.topics[run.topic].generation,
@@ -214,7 +213,8 @@ class Replaying:
 
     async def _step(self, group: Group) -> None:
         """Write the changes of a group, what is put aside, and where the group stands, in one transaction."""
-        work, runs = Attempt(self._by_topic), parted(group.runs, self._by_topic)
+        work = self.begun()
+        runs = parted(group.runs, work.readers)
         failpoint("replay.before_write")
         try:
             report = await write_floors(
@@ -238,7 +238,7 @@ class Replaying:
 
     async def _on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record in quarantine that no attempt could get through; its successors go on."""
-        work = Attempt(self._by_topic)
+        work = self.begun()
 
         def put(outbox: Outbox, live: Sequence[Run]) -> list[Advance]:
             for one in live:
@@ -264,6 +264,10 @@ class Replaying:
         self.quarantined.update(work.quarantined)
 
     # ── one attempt, on the writer's thread ──
+
+    def begun(self) -> Attempt:
+        """Return what attempts at a group are counted in; it knows of which table the records are."""
+        return Attempt(dict.fromkeys(self.replay.topics, self._readers))
 
     def attempt(self, work: Attempt, outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
         """Write what runs become, and return where the group stands behind them.

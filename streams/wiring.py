@@ -17,7 +17,7 @@ from connectors.transport.transaction import TransactionalWriter
 from schemas.config import Config
 from schemas.errors import BugError
 from schemas.topics import TopicNames
-from streams.loads import add_lanes, limit_of
+from streams.loads import BESIDE_LIVE_RECORDS_MAX, add_lanes, limit_of
 from streams.memory import map_large_pieces
 from streams.poison import Quarantine
 from streams.registration import ensure_fixed_topics, own_topic, write_evolved
@@ -209,7 +209,7 @@ def _parked(
 
 
 def _small_lane(parts: Parts, name: str, topics: Sequence[str], lane: Any, **options: Any) -> None:
-    """Give NORMALIZE a lane of records that it read before, beside its main one."""
+    """Give NORMALIZE a lane of records that it read before, beside its main one; a live change waits for one group."""
     transactional, limits = is_transactional(parts.config), _limits(parts)
     parts.consumer.lane(
         name,
@@ -217,7 +217,7 @@ def _small_lane(parts: Parts, name: str, topics: Sequence[str], lane: Any, **opt
         lane.step,
         on_poison=lane.on_poison,
         bytes_max=limits["bytes_max"] // SMALL_LANE_SHARE,
-        group_records_max=limits["group_records_max"],
+        group_records_max=min(limits["group_records_max"], BESIDE_LIVE_RECORDS_MAX),
         commits=not transactional,
         transactional=transactional,
         book=book_of(parts.config, "normalize"),

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from connectors.transport.chunk import Assignment, Group, Run
-from schemas.config import Config
 from schemas.errors import TransactionAborted
 from schemas.evolution import Evolved
 from sinks.quarantine import read_quarantined
 from streams.chains import Chains
 from streams.evolutions import Evolutions
 from streams.parked import ParkedLane
+from tests.services.registry import SchemaRegistry
 from tests.unit.fakes import Message, Record, run_of
 from tests.unit.streams.dms_specs import dms_spec
 from tests.unit.streams.shared_topic import NAMES, TOPIC, Shared, partition
@@ -48,7 +48,7 @@ class Bench(Shared):
             return wanted
 
         return ParkedLane(
-            Config(), names=NAMES, tables=self.tables, writer=self.writer, consumer=self.consumer, stage=self.stage,
+            self._config, names=NAMES, tables=self.tables, writer=self.writer, consumer=self.consumer, stage=self.stage,
             chains=Chains(NAMES.normalize_previous, lambda: self.kept), ensure_outputs=ensure, evolve=True,
             clock=lambda: 1.0,
         )  # fmt: skip
@@ -220,6 +220,32 @@ def test_an_output_that_refuses_holds_up_what_was_parked_of_its_table() -> None:
         bench.read(_parked(), 0, records)
 
     assert ("output_refused", [(0, 0)]) == (bench.consumer.paused[PARKED].reason, bench.consumer.seeks)
+
+
+def test_a_table_whose_schema_the_registry_refuses_is_parked_and_waits_there_as_well() -> None:
+    """The others of its topic go on; with its schemas taken, and resumed, its changes are Avro."""
+    with SchemaRegistry() as registry:
+        bench, subject = Bench(config=f"registry: {{urls: ['{registry.url}']}}"), f"{NAMES.changes(V)}-value"
+        spec = dms_spec(V, TOPIC, output={"format": "avro"})
+        bench.apply(spec)
+        registry.register(subject, '"string"')
+        registry.refusals[subject] = "it is another type"
+
+        bench.step(run_of(partition(), 10, [_record(1, table=P), _record(2)]))
+        bench.step(run_of(partition(), 12, [_record(3, table=P), _record(4)]))
+        records = bench.parked(V)
+        bench.read(_parked(), 0, records)
+        assert ([(None, 10), (10, 12)], [11, 13]) == (bench.chain(P), bench.parked_offsets(V))
+        assert [(PARKED, "schema_incompatible")] == [(at, stop.reason) for at, stop in bench.consumer.paused.items()]
+        assert bench.stage.parking()[V].reason.startswith("schema_incompatible")
+        assert [] == bench.of(NAMES.changes(V))
+        registry.refusals.clear()
+        bench.apply(spec, resumed=1)
+        asyncio.run(bench.consumer.resume(PARKED))
+        bench.read(_parked(), 0, records)
+        bench.step(run_of(partition(), 14, [_record(5)]))
+
+    assert [b"\x00"] * 3 == [each.value[:1] for each in bench.of(NAMES.changes(V))]
 
 
 def test_what_is_of_no_table_any_more_is_left_where_it_is() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from connectors.transport.chunk import Assignment, Run
 from connectors.transport.producer import Outbox
-from schemas.config import Config
+from schemas.config import Config, read_config
+from schemas.epoch import EpochStart
 from schemas.replay import Replay, ReplayedTopic
 from schemas.table import TableEntry
 from sinks.quarantine import read_quarantined
 from streams.attempt import Attempt, metadata_of
+from streams.epochs import parted
 from streams.replay_status import status_of_replay
 from streams.replaying import Replaying
 from tests.unit.fakes import Record, run_of
@@ -29,14 +32,14 @@ def _record(table: str, at: int, op: str = "update", **row: Any) -> bytes:
 class Bench:
     """A replay of the visits, which share their topic; its live generation is 2."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, entry: TableEntry | None = None, config: Config | None = None, **changes: Any) -> None:
         topics = {TOPIC: ReplayedTopic(id="id", generation=2, ranges={0: (10, 20), 3: (0, 5)})}
         replay = Replay(generation=7, asked="text", at="2026-11-21T12:00:00Z", topics=topics)
-        entry = TableEntry(spec=dms_spec(V, TOPIC))
-        self.replaying = Replaying(Config(), entry, replay.model_copy(update=changes), clock=lambda: 1.0)
+        entry, config = entry or TableEntry(spec=dms_spec(V, TOPIC)), config or Config()
+        self.replaying = Replaying(config, entry, replay.model_copy(update=changes), clock=lambda: 1.0)
         self.records: list[Record] = []
         self.mine = Assignment("replay", TOPIC, 0)
-        self.mine.generation = 7
+        self.mine.generation, self.mine.topic_id = 7, "id"
 
     def attempt(self, run: Run) -> Attempt:
         """Return what one attempt at a run comes to."""
@@ -44,8 +47,8 @@ class Bench:
         def note(topic: str, value: bytes, key: bytes | None, partition: int, *rest: Any) -> None:
             self.records.append(Record(topic, partition, key, value, dict(rest[-1]) if rest else {}))
 
-        work = Attempt()
-        advances = self.replaying.attempt(work, Outbox(note, 2**20), [run])
+        work = self.replaying.begun()
+        advances = self.replaying.attempt(work, Outbox(note, 2**20), parted([run], work.readers))
         assert [work.nexts[self.mine]] == [each.next_offset for each in advances]
         self.mine.state = work.states[self.mine]
         return work
@@ -100,6 +103,32 @@ def test_a_bad_record_is_in_quarantine_under_the_origin_that_it_had() -> None:
 
     (entry,) = [read_quarantined(each.value) for each in bench.records if each.topic == NAMES.quarantine]
     assert ("bad_type", V, (TOPIC, 2, 0, 11)) == (entry.reason, entry.table, tuple(entry.origin))
+
+
+def test_records_have_the_epochs_that_they_had() -> None:
+    """What was read of the life before a resync stays of that, and is below its floor; its loads stop nothing."""
+    start = EpochStart(epoch=1, topic_id="id", generation=0, offsets={0: 12})
+    bench = Bench(TableEntry(spec=dms_spec(V, TOPIC), epoch=1, epochs={TOPIC: [start]}))
+
+    work = bench.attempt(run_of(bench.mine, 10, [_record(V, 8), _record(V, 9), _record(V, 0, "load"), _record(V, 1)]))
+
+    assert ["0000", "0000", "0001", "0001"] == [each.content["position"][:4] for each in bench.records]
+    assert ({}, 14) == (work.stops, work.nexts[bench.mine])
+
+
+def test_of_a_table_with_masks_a_replay_shows_what_the_masks_leave(tmp_path: Path) -> None:
+    """What it cannot read is sealed."""
+    (tmp_path / "key").write_text("k" * 32)
+    config = read_config(f"masks: {{keys: {{default: 'file:{tmp_path / 'key'}'}}}}", name="c")
+    columns = {"id": "long", "name": {"type": "string", "mask": "hash"}}
+    bench = Bench(TableEntry(spec=dms_spec(V, TOPIC, columns=columns)), config)
+
+    bench.attempt(run_of(bench.mine, 10, [_record(V, 1, name="canary"), _record(V, 2, id="canary")]))
+
+    (bad,) = [read_quarantined(each.value) for each in bench.records if each.topic == NAMES.quarantine]
+    assert ("bad_type", None, True) == (bad.reason, bad.value, bad.is_whole)
+    assert [64] == [len(each.content["after"]["name"]) for each in bench.records if each.topic == NAMES.changes(V)]
+    assert [] == [each for each in bench.records if b"canary" in each.value]
 
 
 def test_a_replay_tells_of_itself_like_a_worker() -> None:

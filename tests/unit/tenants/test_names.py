@@ -52,6 +52,7 @@ def test_a_tenant_sets_the_names_of_its_table_and_its_views() -> None:
     assert "acme.patients" == spec.table
     assert ["acme.patient"] == [view.view for view in spec.features]
     assert "headgate.changes.acme.patients" == names.changes(spec.table)
+    assert "headgate.parked.acme.patients" == names.parked(spec.table)
     assert {"acme.patient", view_of(spec, spec.rules[1])} == views_that_emit(spec)
     assert view_of(spec, spec.rules[1]).startswith("acme.rule-moved-")
 

@@ -99,6 +99,29 @@ async def test_a_running_fleet_takes_up_tables_beside_others_and_gone_and_back(h
         assert {b"1": 80, b"2": 20} == {version: versions.count(version) for version in versions}
 
 
+async def test_a_table_that_is_removed_and_added_again_at_once_lacks_no_row(here: Installation) -> None:
+    """Whatever workers had fetched of it at that moment, while rows flow."""
+    folder, flows = str(here.folder / "tables"), True
+
+    def feed() -> None:
+        while flows:
+            here.fill(50)
+
+    async with here.running("normalize", "normalize"):
+        feeding = asyncio.create_task(asyncio.to_thread(feed))
+        try:
+            for _ in range(3):
+                before = len(of(here, "patients"))
+                await until_off_loop(lambda before=before: len(of(here, "patients")) > before + 100, "rows flow")  # type: ignore[misc]
+                assert 0 == await here.verb("tables", "remove", "patients", "--yes")
+                assert 0 == await here.verb("tables", "apply", folder, "--yes")
+        finally:
+            flows = False
+            await feeding
+
+        await here.emitted(here.rows)
+
+
 def test_the_same_files_write_nothing_and_who_applied_is_remembered(here: Installation) -> None:
     """Whoever applies them."""
     (made,) = apply_folder(here.config, here.folder / "tables", by="ann@ward")
@@ -187,17 +210,47 @@ def test_mistakes_are_said_in_the_plan(here: Installation, capsys: pytest.Captur
     }
     assert ExitCode.FOUND == code
     assert f"did you mean {here.topic}?" == said["slipped", "topic_missing"]["hint"]
-    assert "9 of the last 9 records would go to quarantine" in said["keyless", "bad_key"]["what"]
+    assert "12 of 12 records that were looked at would go to quarantine" in said["keyless", "bad_key"]["what"]
     assert said["ours", "own_topic"]["refuses"]
     assert "also catches" in shown.err
     assert not any(table == "patients" for table, _ in said)
 
 
+def test_what_masks_and_environments_want_is_said_in_the_plan(
+    here: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mask key that is missing, at its file; an overlay that is laid over the files, in plan and apply."""
+    folder, config = str(here.folder / "tables"), str(here.file)
+    environment = here.folder / "tables" / "env"
+    environment.mkdir()
+    (environment / "prod.yaml").write_text("tables: {patients: {unknown_columns: quarantine}}\n")
+    write_spec(
+        here,
+        "masked",
+        topics=[f"{here.topic}-masked"],
+        columns={"id": "long", "name": {"type": "string", "mask": "hash"}},
+    )
+
+    assert ExitCode.CONFIGURATION == entry.run(["tables", "plan", folder, "--config", config])
+    assert "masked: the configuration has no mask key 'default'" in capsys.readouterr().err
+    (here.folder / "tables" / "masked.yaml").unlink()
+    assert 0 == entry.run(["tables", "apply", folder, "--env", "prod", "--yes", "--config", config])
+    assert "quarantine" == here.registered().unknown_columns
+    assert 0 == entry.run(["tables", "plan", folder, "--env", "prod", "--config", config])
+    assert "0 added, 0 changed, 1 unchanged" in capsys.readouterr().out
+    assert 0 == entry.run(["tables", "plan", folder, "--config", config])
+    assert "0 added, 1 changed, 0 unchanged" in capsys.readouterr().out
+
+
 async def test_a_topic_that_a_template_catches_becomes_a_table_of_a_running_fleet(here: Installation) -> None:
-    """With what its first records show; removed, it is not made again, though others still are."""
-    pattern, own, topics = f"^{here.prefix}-ward_([0-9]+)$", here.topic, [f"{here.prefix}-ward_{n}" for n in (7, 8)]
-    template = {"table": "wards", "template": "ward_{1}", "topics": [pattern], "key": ["id"], "columns": {"id": "int"}}
-    (here.folder / "tables" / "wards.yaml").write_text(json.dumps(template))
+    """The tenant's that the topic names, with what its first records show; removed, it is not made again."""
+    pattern = f"^{here.prefix}-(ward-[0-9]+)[.](rows)$"
+    own, topics = here.topic, [f"{here.prefix}-ward-{n}.rows" for n in (7, 8)]
+    template = {
+        "table": "of-wards", "tenant": "{1}", "template": "{2}", "topics": [pattern],
+        "key": ["id"], "columns": {"id": "int"},
+    }  # fmt: skip
+    (here.folder / "tables" / "of-wards.yaml").write_text(json.dumps(template))
 
     def comes(topic: str) -> None:
         here.admin.ensure(topic, TopicSettings(partitions=2))
@@ -207,19 +260,18 @@ async def test_a_topic_that_a_template_catches_becomes_a_table_of_a_running_flee
 
     async with here.running("normalize", "normalize") as workers:
         comes(topics[0])
-        await taken_up(workers, {"patients", "ward_7"})
-        await until_off_loop(lambda: len(of(here, "ward_7")) == 10, "its rows flow")
+        await taken_up(workers, {"patients", "ward-7.rows"})
+        await until_off_loop(lambda: len(of(here, "ward-7.rows")) == 10, "its rows flow")
 
         tables = await asyncio.to_thread(load_tables, here.config)
-        assert {"id": "int", "name": "string"} == {
-            name: str(column.type) for name, column in tables["ward_7"].spec.columns.items()
-        }
-        assert "template wards" == tables["ward_7"].applied_by
-        assert 0 == await here.verb("tables", "remove", "ward_7", "--yes")
+        made = tables["ward-7.rows"]
+        assert {"id": "int", "name": "string"} == {name: str(each.type) for name, each in made.spec.columns.items()}
+        assert ("ward-7", "template of-wards") == (made.spec.tenant, made.applied_by)
+        assert 0 == await here.verb("tables", "remove", "ward-7.rows", "--yes")
         await taken_up(workers, {"patients"})
         comes(topics[1])
-        await taken_up(workers, {"patients", "ward_8"})
-    here.admin.delete([*topics, *(f"{here.prefix}.changes.ward_{n}" for n in (7, 8))])
+        await taken_up(workers, {"patients", "ward-8.rows"})
+    here.admin.delete([*topics, *(f"{here.prefix}.changes.ward-{n}.rows" for n in (7, 8))])
 
 
 async def test_what_a_removed_table_has_goes_if_it_is_asked_to_and_comes_back_with_the_table(

@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,29 @@ GONE = "t002"  # is removed and comes back
 def document(table: str, topic: str, **more: Any) -> dict[str, Any]:
     """Return a table's spec."""
     return {"table": table, "topics": [topic], "key": ["id"], "columns": COLUMNS, "lake": {"enabled": False}, **more}
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a verb ended with: its exit code, how long it took, what it printed, and what it said beside that."""
+
+    code: int
+    seconds: float
+    told: str
+    said: str
+
+
+def tables_verb(installation: Installation, *words: str) -> Done:
+    """Run `headgate tables …` of an installation."""
+    command = [sys.executable, "-P", str(ROOT / "headgate" / "__main__.py"), "tables", *words]
+    began = time.monotonic()
+    done = subprocess.run(
+        [*command, "--config", "headgate.yaml"], cwd=installation.folder, check=False, capture_output=True,
+        text=True, timeout=DEADLINE_SECONDS,
+    )  # fmt: skip
+    seconds = time.monotonic() - began
+    print(f"headgate tables {' '.join(words)}: {done.returncode} after {seconds:.1f} s", flush=True)
+    return Done(done.returncode, seconds, done.stdout, done.stderr)
 
 
 class Source:
@@ -88,15 +112,8 @@ class Bench:
 
     def verb(self, *words: str) -> tuple[int, float, str]:
         """Run `headgate tables …`; return exit code, seconds and what it printed."""
-        command = [sys.executable, "-P", str(ROOT / "headgate" / "__main__.py"), "tables", *words]
-        began = time.monotonic()
-        done = subprocess.run(
-            [*command, "--config", "headgate.yaml"], cwd=self.installation.folder, check=False, capture_output=True,
-            text=True, timeout=DEADLINE_SECONDS,
-        )  # fmt: skip
-        seconds = time.monotonic() - began
-        print(f"headgate tables {' '.join(words)}: {done.returncode} after {seconds:.1f} s", flush=True)
-        return done.returncode, seconds, done.stdout + done.stderr
+        done = tables_verb(self.installation, *words)
+        return done.code, done.seconds, done.told + done.said
 
     def write(self, table: str, **more: Any) -> None:
         """Write a table's spec."""
@@ -191,7 +208,7 @@ def changed(bench: Bench, names: Sequence[str], rows: int) -> list[Verdict]:
     fewer = {name: column for name, column in COLUMNS.items() if name != "visits"}
     bench.write(LATE, columns=fewer)
     code, _, said = bench.verb("apply", "tables", "--yes")
-    if code != 1 or "column_dropped: visits" not in said or "beside" not in said:
+    if code != 1 or "column_removed: visits" not in said or "beside" not in said:
         verdict.differ(f"a dropped column: exit code {code}, {said[:200]}")
     bench.write(LATE)
     known = bench.source.count(LATE)

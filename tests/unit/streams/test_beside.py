@@ -69,6 +69,21 @@ def test_the_old_one_goes_on_without_a_gap_when_the_new_one_comes_and_when_it_st
     assert [(None, 11), (11, 12), (12, 13)] == shared.chain("patients_v2")
 
 
+def test_the_old_one_goes_on_while_the_new_one_is_paused() -> None:
+    """What comes of the new one meanwhile is parked, all of it."""
+    new = _alone("patients_v2", beside="patients")
+    shared, a = Shared(OLD, new), partition()
+    shared.apply(new, paused="being mended")
+
+    shared.step(run_of(a, 10, [_record(1), _record(2)]))
+    shared.apply(new, resumed=1)
+    shared.step(run_of(a, 12, [_record(3)]))
+
+    assert [(None, 10), (10, 11), (11, 12)] == shared.chain("patients")
+    assert ([10, 11], [(None, 12)]) == (shared.parked_offsets("patients_v2"), shared.chain("patients_v2"))
+    assert ([], {}) == (shared.parked("patients"), shared.consumer.paused)
+
+
 def test_tables_of_a_shared_topic_have_others_beside_them() -> None:
     """Those that say their `source_table`."""
     beside = dms_spec("visits_v2", TOPIC, source_table="clinic.visits", beside="visits")

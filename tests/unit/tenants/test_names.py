@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.document import read_document
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, TableStopped
 from schemas.feature import View
 from schemas.output import latest_view_name
 from schemas.table import TableEntry, TableSpec, view_of, views_that_emit
@@ -21,7 +21,7 @@ from streams.latest_views import with_latest_view
 from streams.rule_views import with_own_views
 from streams.rules import RuleEngine
 from streams.specs import SpecMistakes
-from streams.tenants import check_names
+from streams.tenants import check_names, check_tenants_stay
 from tests.unit.streams.test_apply import CONFIG
 from tests.unit.tenants.hostile import HOSTILE
 
@@ -214,3 +214,24 @@ def test_tenants_of_the_same_tables_do_not_clash() -> None:
     complete = check_specs({spec.table: spec for spec in specs}, CONFIG)
 
     assert 8 == len({view.view for spec in complete.values() for view in spec.features})
+
+
+def _registered(*specs: TableSpec) -> dict[str, TableEntry]:
+    return {spec.table: TableEntry(spec=spec) for spec in specs}
+
+
+@pytest.mark.parametrize(("before", "after"), [("acme", "beta"), ("acme", None), (None, "acme")])
+def test_a_table_that_another_tenant_would_have_is_another_table(before: str | None, after: str | None) -> None:
+    """Topics, keys and folders all have other names: readers would wait for ever where nothing comes any more."""
+    plain = {"features": None, "rules": None}
+    old, new = spec_of(tenant=before, **plain), spec_of(tenant=after, **plain)
+
+    with pytest.raises(TableStopped, match="under another tenant: tenant_changed") as caught:
+        check_tenants_stay({new.table: new}, _registered(old))
+
+    assert f"beside: {old.table}" in caught.value.hint
+    beside = spec_of(tenant=after, beside=old.table, **plain)
+    check_tenants_stay({beside.table: beside}, _registered(old))
+    check_tenants_stay({old.table: old}, _registered(old))
+    other = spec_of(tenant=after, topics=["elsewhere"], **plain)
+    check_tenants_stay({other.table: other}, _registered(old))

@@ -130,8 +130,10 @@ def said_of_change(table: str, before: TableEntry | None, after: TableEntry | No
         what = "was added"
     elif before.spec != after.spec:
         what = "was changed"
-    else:
+    elif (before.paused, before.resumed) != (after.paused, after.resumed):
         return f"{table} was {'paused' if after.paused else 'resumed'}"
+    else:
+        return f"{table} was replayed, resynced or decided about"
     by = f" by {after.applied_by}" if after.applied_by else ""
     return f"{table} {what}{by}{f' at {after.applied_at}' if after.applied_at else ''}"
 

@@ -143,7 +143,7 @@ def _begin(settings: Config, registered: TableEntry, replay: Replay) -> None:
     """Have it known before its first change is written: whoever reads one knows the generation."""
     apart = registered.replayed_apart or not {"features", "lake"} <= {*replay.into}
     update = {"replay": replay, "generation": replay.generation, "replayed_apart": apart}
-    _write(settings, registered.model_copy(update=update))
+    _write(settings, registered, **update)
 
 
 def _another_is_unfinished(table: str, replay: Replay) -> TableStopped:
@@ -154,10 +154,10 @@ def _another_is_unfinished(table: str, replay: Replay) -> TableStopped:
     )
 
 
-def _write(settings: Config, entry: TableEntry) -> None:
+def _write(settings: Config, before: TableEntry, **update: Any) -> None:
     from streams.registration import write_entry
 
-    write_entry(settings, entry)
+    write_entry(settings, before.model_copy(update=update), before=before)
 
 
 def _cancel(settings: Config, entry: TableEntry) -> int:
@@ -166,7 +166,7 @@ def _cancel(settings: Config, entry: TableEntry) -> int:
     if entry.replay is None:
         say(f"no replay of {table} was broken off")
         return ExitCode.OK
-    _write(settings, entry.model_copy(update={"replay": None}))
+    _write(settings, entry, replay=None)
     teller = _teller(settings, table, dict)
     teller.end(None)
     say(f"the replay of {table} is given up; what it has emitted stays, and changes nothing that was right")
@@ -200,7 +200,7 @@ def _run(settings: Config, entry: TableEntry, replay: Replay, *, rate: int | Non
     if through:
         registered = tables_with(settings, table).registered[table]
         if registered.replay is not None and registered.replay.generation == replay.generation:
-            _write(settings, registered.model_copy(update={"replay": None}))
+            _write(settings, registered, replay=None)
     _print_outcome(replaying, as_json=as_json, through=through)
     return ExitCode.OK if through else ExitCode.INTERRUPTED
 

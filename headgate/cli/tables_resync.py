@@ -71,7 +71,7 @@ def resync_table(
     entry = tables.registered[table]
     if complete and start is None and is_under_way(settings, entry):
         if not dry_run:
-            write_entry(settings, declared(entry))
+            write_entry(settings, declared(entry), before=entry)
         if as_json:
             print_json({"table": table, "epoch": entry.epoch, "complete": True, "written": not dry_run, "topics": []})
         say(f"the snapshot of epoch {entry.epoch} of {table} is complete: what it does not hold is deleted")
@@ -89,7 +89,7 @@ def resync_table(
         say(f"{table} is being resynced to epoch {entry.epoch}, and no other new snapshot was found")
         return
     if not dry_run:
-        write_entry(settings, plan.entry)
+        write_entry(settings, plan.entry, before=entry)
     if as_json:
         print_json(_document(plan, written=not dry_run))
     else:

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AclOperation, NewTopic
 
 from connectors.transport.answers import ANSWER_SECONDS, Administrator, translated
 from connectors.transport.hearing import NOT_ALLOWED
-from connectors.transport.topics import TopicSettings
+from connectors.transport.topics import TopicSettings, in_requests
 
 _UNKNOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001 - its public name
 _THERE = frozenset({KafkaError.TOPIC_ALREADY_EXISTS})
@@ -67,11 +67,13 @@ def refused_topics(admin: Administrator, wanted: Mapping[str, TopicSettings]) ->
     Raises:
         SourceUnavailable: the broker does not answer.
     """
+    return {name: why for some in in_requests(wanted) for name, why in _refused(admin, some).items()}
+
+
+def _refused(admin: Administrator, wanted: Mapping[str, TopicSettings]) -> dict[str, str]:
     asked = [
         NewTopic(name, each.partitions, each.replication_factor, config=each.config()) for name, each in wanted.items()
     ]
-    if not asked:
-        return {}
     futures = admin.ask(lambda c: c.create_topics(asked, validate_only=True, request_timeout=ANSWER_SECONDS))
     found = {}
     for name, future in futures.items():

@@ -221,6 +221,14 @@ def entry_of(settings: Config, table: str) -> TableEntry:
     return tables_with(settings, table).unmasked(table)
 
 
+def entry_or_template(settings: Config, table: str) -> TableEntry:
+    """Return a table as it runs, or a template; raises what `entry_of` does."""
+    from streams.registration import load_tables
+
+    template = load_tables(settings).templates.get(table)
+    return template if template is not None else entry_of(settings, table)
+
+
 def registered_entry_of(settings: Config, table: str) -> TableEntry:
     """Return a table as people applied it, so that it may be written again; raises what `entry_of` does."""
     return tables_with(settings, table).registered[table]

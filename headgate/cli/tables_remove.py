@@ -10,14 +10,12 @@ import typer
 from headgate.cli.codes import ExitCode, epilog
 from headgate.cli.printing import print_json, say
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
-from headgate.cli.tables import TableArgument, entry_of
+from headgate.cli.tables import TableArgument, entry_or_template
 from headgate.cli.tables_plan import this_user
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from schemas.config import Config
-    from schemas.table import TableEntry
     from streams.remove import Left
 
 REMOVE_EPILOG = epilog(
@@ -57,7 +55,7 @@ def remove_table_verb(
 
     settings = load_config(config, os.environ)
     taking = [kind for kind, asked in {"redis": redis, "output": output, "lake": lake}.items() if asked]
-    left, removal = left_of(settings, _entry_of(settings, table)), Removal(table)
+    left, removal = left_of(settings, entry_or_template(settings, table)), Removal(table)
     if yes:
         removal = remove_table(
             settings, table, by=this_user(), taking=taking,
@@ -80,14 +78,6 @@ def remove_table_verb(
         return
     for line in lines_of(left, taking, done=yes):
         say(line)
-
-
-def _entry_of(settings: Config, table: str) -> TableEntry:
-    """Return a table as it runs, or a template."""
-    from streams.registration import load_tables
-
-    template = load_tables(settings).templates.get(table)
-    return template if template is not None else entry_of(settings, table)
 
 
 def lines_of(left: Left, taking: Collection[str], *, done: bool) -> list[str]:

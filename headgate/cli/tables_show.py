@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from headgate.cli.codes import ExitCode, epilog
 from headgate.cli.printing import print_json, print_table, say
 from headgate.cli.settings import DEFAULT_FILE, ConfigOption, JsonOption, load_config
-from headgate.cli.tables import TableArgument, describe, entry_of
+from headgate.cli.tables import TableArgument, describe, entry_of, entry_or_template
+from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schemas.config import Config
     from schemas.table import TableEntry
 
 _CODES = {
@@ -21,7 +28,11 @@ _CODES = {
     ExitCode.UNAVAILABLE: "Kafka does not answer",
 }
 SHOW_EPILOG = epilog(["headgate tables show patients", "headgate tables show patients --json"], _CODES)
-EXPORT_EPILOG = epilog(["headgate tables export patients > tables/patients.yaml"], _CODES)
+EXPORT_EPILOG = epilog(
+    ["headgate tables export patients > tables/patients.yaml", "headgate tables export --out tables/"],
+    {**_CODES, ExitCode.CONFIGURATION: "the configuration is not right, or files of the folder say something else"},
+)
+FILES_SHOWN = 20
 
 
 def show_table(table: TableArgument, config: ConfigOption = DEFAULT_FILE, as_json: JsonOption = False) -> None:
@@ -41,10 +52,73 @@ def show_table(table: TableArgument, config: ConfigOption = DEFAULT_FILE, as_jso
         say(f"version {entry.schema_version}; `headgate tables export {table}` prints the spec with what was found")
 
 
-def export_table(table: TableArgument, config: ConfigOption = DEFAULT_FILE) -> None:
-    """Print the spec of one table as YAML, with the columns that were found, for whoever keeps it in a repository."""
-    sys.stdout.write(as_yaml(entry_of(load_config(config, os.environ), table)))
-    sys.stdout.flush()
+def export_table(
+    table: Annotated[
+        str | None, typer.Argument(metavar="TABLE", help="The table's name; left out, all of them, with --out.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a file of each table that no file of this folder has yet."),
+    ] = None,
+    config: ConfigOption = DEFAULT_FILE,
+) -> None:
+    """Print the spec of a table as YAML, with the columns that were found, for whoever keeps it in a repository.
+
+    With --out all tables, and templates, get files in a folder. No file that is there is changed: one that says
+    something else is named, and nothing is written.
+    """
+    if table is None and out is None:
+        raise typer.BadParameter("name a TABLE, or a folder for all of them with --out")
+    settings = load_config(config, os.environ)
+    if out is None:
+        assert table is not None, "one of them was named"
+        sys.stdout.write(as_yaml(entry_or_template(settings, table)))
+        sys.stdout.flush()
+        return
+    entries = _all_entries(settings) if table is None else [entry_or_template(settings, table)]
+    files = files_for(entries, out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            path.write_text(text, "utf-8")
+    except OSError as exc:
+        raise ConfigurationError(f"{out} cannot be written to: {exc}", hint="name another folder with --out") from exc
+    say(f"{len(files)} specs written to {out}, {len(entries) - len(files)} were there")
+
+
+def _all_entries(settings: Config) -> list[TableEntry]:
+    from streams.registration import load_tables
+
+    tables = load_tables(settings)
+    return [*tables.templates.values(), *(tables.unmasked(table) for table in sorted(tables))]
+
+
+def files_for(entries: Sequence[TableEntry], folder: Path) -> dict[Path, str]:
+    """Return the files that a folder lacks of these tables: their paths and texts.
+
+    Raises:
+        ConfigurationError: a file has one of the tables and says something else, or cannot be read.
+    """
+    from schemas.document import read_document
+    from schemas.table import TableSpec
+    from streams.specs import read_specs, spec_files
+
+    known = read_specs(folder) if folder.is_dir() and spec_files(folder) else None
+    files, differing = {}, []
+    for entry in entries:
+        table, text = entry.spec.table, as_yaml(entry)
+        path = folder / f"{table}.yaml"
+        if known is None or table not in known:
+            files[path] = text
+        elif known[table] != read_document(text, TableSpec, name=str(path)):
+            differing.append(str(known.file(table)))
+    if differing:
+        more = f" and {len(differing) - FILES_SHOWN} more" if len(differing) > FILES_SHOWN else ""
+        raise ConfigurationError(
+            f"{', '.join(differing[:FILES_SHOWN])}{more}: what runs is not what these files say; nothing was written",
+            hint="`headgate tables plan DIR` shows the difference; move the files away, or name another folder",
+        )
+    return files
 
 
 def columns_of(entry: TableEntry) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -99,37 +100,45 @@ async def test_a_running_fleet_takes_up_tables_beside_others_and_gone_and_back(h
         assert {b"1": 80, b"2": 20} == {version: versions.count(version) for version in versions}
 
 
-async def test_a_table_that_is_removed_and_added_again_at_once_lacks_no_row(here: Installation) -> None:
-    """Whatever workers had fetched of it at that moment, while rows flow."""
-    folder, flows = str(here.folder / "tables"), True
+async def test_a_table_that_is_removed_and_added_again_at_once_lacks_no_row(
+    kafka: Kafka, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Whatever workers had fetched of it at that moment, at any of its ends, while rows flow."""
+    here = Installation(kafka.address, redis_server.address, tmp_path)
+    here.make()
+    folder, enough = str(here.folder / "tables"), threading.Event()
 
     def feed() -> None:
-        while flows:
-            here.fill(50)
+        while not enough.wait(0.02):
+            here.fill(20)
 
-    async with here.running("normalize", "normalize"):
+    async with here.running("normalize", "features", "lake"):
         feeding = asyncio.create_task(asyncio.to_thread(feed))
         try:
-            for _ in range(3):
-                before = len(of(here, "patients"))
-                await until_off_loop(lambda before=before: len(of(here, "patients")) > before + 100, "rows flow")  # type: ignore[misc]
+            for rows in (100, 300, 500):
+                await until_off_loop(lambda rows=rows: len(of(here, "patients")) > rows, "rows flow")  # type: ignore[misc]
                 assert 0 == await here.verb("tables", "remove", "patients", "--yes")
                 assert 0 == await here.verb("tables", "apply", folder, "--yes")
         finally:
-            flows = False
+            enough.set()
             await feeding
 
         await here.emitted(here.rows)
+        await until_off_loop(lambda: (here.features(), here.lake()[0]) == (here.rows, here.rows), "all ends have all")
+    here.close()
 
 
 def test_the_same_files_write_nothing_and_who_applied_is_remembered(here: Installation) -> None:
-    """Whoever applies them."""
+    """Whoever applies them; so it is with those that are exported."""
     (made,) = apply_folder(here.config, here.folder / "tables", by="ann@ward")
     end = end_of_tables(here)
 
     (again,) = apply_folder(here.config, here.folder / "tables", by="ben@ward")
+    assert 0 == entry.run(["tables", "export", "--out", str(here.folder / "out"), "--config", str(here.file)])
+    (exported,) = apply_folder(here.config, here.folder / "out", by="eve@ward")
 
-    assert ("added", "unchanged", end) == (made.action, again.action, end_of_tables(here))
+    assert ("added", "unchanged", "unchanged") == (made.action, again.action, exported.action)
+    assert end == end_of_tables(here)
     assert "ann@ward" == load_tables(here.config)["patients"].applied_by
 
 

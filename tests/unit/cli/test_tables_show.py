@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from headgate.cli.tables_show import as_yaml, columns_of
+from pathlib import Path
+
+import pytest
+
+from headgate.cli.tables_show import as_yaml, columns_of, files_for
 from schemas.document import read_document
+from schemas.errors import ConfigurationError
 from schemas.evolution import Evolved, Found, in_force
 from schemas.table import TableEntry, TableSpec
 from schemas.types import parse_type
@@ -19,6 +24,13 @@ columns: {id: int, count: int, amount: {type: 'decimal(6,2)', encoding: number}}
 type_changes: new_column
 unknown_columns: add
 rules: [{rule: risen, kind: change, of: count, when: op = 'update'}]
+"""
+WARDS = """
+table: beds
+tenant: ward-3
+topics: [ward-3.public.beds]
+key: [id]
+columns: {id: int}
 """
 AT = "2026-11-26T14:00:00Z"
 
@@ -49,6 +61,20 @@ def test_each_column_says_what_it_was_and_since_when_it_is_not() -> None:
         "amount__text": ("string", "rest_of(amount)", None, [], AT),
         "note": ("string", "any", None, [], AT),
     } == rows
+
+
+def test_a_folder_gets_the_specs_that_it_lacks_and_no_file_is_changed(tmp_path: Path) -> None:
+    """Read back they are what runs; one that says something else is named, and nothing is written then."""
+    entries = [evolved_entry(without_rules()), TableEntry(spec=read_document(WARDS, TableSpec, name="wards"))]
+    files = files_for(entries, tmp_path / "tables")
+    assert [tmp_path / "tables" / name for name in ("visits.yaml", "ward-3.beds.yaml")] == list(files)
+    (tmp_path / "tables" / "own").mkdir(parents=True)
+    (tmp_path / "tables" / "own" / "any.yaml").write_text(next(iter(files.values())))
+
+    assert [tmp_path / "tables" / "ward-3.beds.yaml"] == list(files_for(entries, tmp_path / "tables"))
+    (tmp_path / "tables" / "own" / "any.yaml").write_text(without_rules())
+    with pytest.raises(ConfigurationError, match=r"any[.]yaml: what runs is not what these files say"):
+        files_for(entries, tmp_path / "tables")
 
 
 def test_what_is_exported_is_the_spec_in_force() -> None:

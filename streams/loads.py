@@ -72,7 +72,10 @@ class LoadShare:
         return min(BESIDE_LIVE_RECORDS_MAX, most) if self._clock() - self._seen_at < LIVE_SECONDS else most
 
 
-def add_lanes(consumer: Consumer, topics: Sequence[str], step: Any, options: Mapping[str, Any]) -> None:
+def add_lanes(
+    consumer: Consumer, topics: Sequence[str], step: Any, options: Mapping[str, Any], *,
+    clock: Callable[[], float] = monotonic,
+) -> None:  # fmt: skip
     """Give topics a lane, and beside it one for those of their partitions that are far behind.
 
     `options` are those of one lane, whose bytes the two share.
@@ -85,7 +88,7 @@ def add_lanes(consumer: Consumer, topics: Sequence[str], step: Any, options: Map
     live = consumer.lane(MAIN_LANE, topics, step, **{**shared, "bytes_max": live_bytes, "loads": LOADS_LANE})
     limits = {
         "bytes_max": max(bytes_max - live_bytes, 1),
-        "group_records_max": LoadShare(live, options["group_records_max"]).records_max,
+        "group_records_max": LoadShare(live, options["group_records_max"], clock).records_max,
     }
     consumer.lane(LOADS_LANE, [], step, **{**shared, **limits})
 

@@ -69,6 +69,10 @@ def _head_is_end() -> AbstractContextManager[Any]:
     return patch.object(Window, "head", property(lambda self: self.end))
 
 
+def _lane_changed_in_work() -> AbstractContextManager[Any]:
+    return patch.object(Partition, "holds_nothing", property(lambda _: True))
+
+
 def _lake_done_when_taken() -> AbstractContextManager[Any]:
     return patch.object(Group, "taken", Group.done)
 
@@ -199,4 +203,5 @@ BUGS = (
     Bug("a revocation does not wait, nor is it seen", "normalize", 100, _fencing_comes_too_late, _LATE),
     Bug("offsets go with a second transaction", "normalize", 50, _offsets_in_a_second_transaction),
     Bug("what an aborted attempt remembered is kept", "normalize", 100, _state_kept_of_what_was_aborted),
+    Bug("a partition changes its lane while it is worked on", "normalize", 100, _lane_changed_in_work),
 )

@@ -16,6 +16,8 @@ from typing import Any
 from unittest.mock import patch
 
 from connectors.transport import lane as lane_module
+from connectors.transport import loads as loads_module
+from connectors.transport import partition as partition_module
 from connectors.transport import partitions as partitions_module
 from connectors.transport import poll as poll_module
 from connectors.transport import service as service_module
@@ -37,6 +39,9 @@ from sinks.lake import sink as sink_module
 from sinks.redis import ledger as ledger_module
 from streams import features as features_module
 from streams import lake as lake_stage_module
+from streams.lake import LakeStage
+from streams.loads import add_lanes
+from streams.stage import MAIN_LANE
 from tests.simulation import iceberg
 from tests.simulation.broker import Broker
 from tests.simulation.kafka import Consumer, Lookups, Message, Producer
@@ -44,7 +49,10 @@ from tests.simulation.loop import PROCESS, Event, Pool, Process, block, in_threa
 from tests.simulation.network import Network
 from tests.simulation.redis import Redis
 
+LANE_BYTES_MAX = 16 * 1024 * 1024
 _LEAVE_SECONDS = 5.0
+# When a partition changes its lane: here a dozen records are many.
+LOADS = {"FAR_BEHIND_RECORDS": 8, "NEAR_RECORDS": 2, "STAY_SECONDS": 0.5}
 
 
 @dataclass(slots=True)
@@ -102,9 +110,8 @@ class Service(ConsumerService):
         self._routes.add(name, list(topics))
         ladder = Ladder(name, step, self, on_poison=settings.on_poison, report=self._tell, jitter=self._random.random)
         lane = self.lanes[name] = Lane(name, settings, ladder, self._partitions.lock)
-        self._partitions.add_lane(
-            name, settings.bytes_max, commits=settings.commits, transactional=settings.transactional
-        )
+        kinds: dict[str, Any] = {each: getattr(settings, each) for each in ("commits", "transactional", "loads")}
+        self._partitions.add_lane(name, settings.bytes_max, **kinds)
         return lane
 
     async def on_start(self) -> None:
@@ -193,7 +200,10 @@ class Worker(Process):
     async def _live(self, settings: ConsumerSettings, make: MakeStage, topics: list[str]) -> None:
         service = Service(self, settings)
         stage, options = make(self, service)
-        service.lane("main", topics, stage.step, **options)
+        if isinstance(stage, LakeStage):
+            service.lane(MAIN_LANE, topics, stage.step, **options)
+        else:
+            add_lanes(service, topics, stage.step, {"bytes_max": LANE_BYTES_MAX, **options}, clock=now)
         await _opened(stage)
         self._service = service
         if not self.stopping:
@@ -256,7 +266,9 @@ def installed() -> ExitStack:
         return iceberg.Table(catalogue, spec)
 
     put(poll_module, Consumer=consumer, Message=Message, monotonic=now, threading=threading)
-    put(partitions_module, Message=Message, monotonic=now)
+    put(partitions_module, monotonic=now)
+    put(partition_module, Fetched=Message)
+    put(loads_module, **LOADS)
     put(lane_module, monotonic=now)
     put(watch_module, monotonic=now)
     put(service_module, monotonic=now)

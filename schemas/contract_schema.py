@@ -152,7 +152,7 @@ def _source(origin: dict[str, Any]) -> dict[str, Any]:
         "tx": {"type": ["string", "null"]},
         "snapshot": {"type": "boolean"},
         "origin": origin,
-        "first_origin": _or_null(origin, "Of a change that was in quarantine: where it was read at first."),
+        "first_origin": _or_null(origin, "Of a change that was in quarantine or parked: where it was read at first."),
         "previous": {
             "type": ["integer", "null"],
             "minimum": 0,

@@ -14,6 +14,7 @@ from connectors.transport.chunk import Assignment
 from connectors.transport.history import Key
 from connectors.transport.scan import scan_between
 from schemas.config import Config
+from schemas.errors import SourceUnavailable
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.chains import chains_of
@@ -28,7 +29,7 @@ def parked_heads(config: Config, entry: TableEntry, found: Sequence[Found]) -> d
     """Return where the first record stands that is parked and not read yet, by source topic and partition.
 
     Raises:
-        SourceUnavailable: Kafka does not answer.
+        SourceUnavailable: Kafka does not answer, or a transaction is open where it was read to.
     """
     topic, admin = TopicNames(config.kafka.topic_prefix).parked(entry.spec.table), open_admin(config)
     said = admin.describe([topic], allowed_only=True).get(topic) if entry.spec.source_table is not None else None
@@ -38,8 +39,12 @@ def parked_heads(config: Config, entry: TableEntry, found: Sequence[Found]) -> d
     read = admin.committed_now(group_of(config, "normalize"), keys)
     stretches = {}
     for key, (low, high) in admin.watermarks_now(keys).items():
-        at = read[key].offset if key in read else None
-        stretches[key[1]] = (max(at or 0, low), high)
+        if key not in read:  # from its beginning on it would tell of records that were read long ago
+            raise SourceUnavailable(
+                f"where NORMALIZE stands in {topic} is not known now",
+                hint="a worker has a transaction open, or one that died left it: run it again in a moment",
+            )
+        stretches[key[1]] = (max(read[key].offset or 0, low), high)
     generations = {each.topic: {n: mine.generation for n, mine in each.partitions.items()} for each in found}
     heads: dict[Key, int] = {}
     enough: set[int] = set()

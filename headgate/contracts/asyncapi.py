@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.change import HEADER_REPLAY, HEADER_SCHEMA_VERSION, HEADER_TABLE
+from schemas.change import HEADER_INTO, HEADER_REPLAY, HEADER_SCHEMA_VERSION, HEADER_TABLE
 from schemas.config import KafkaConfig
 from schemas.contract import KEYWORD, Contract
 from schemas.contract_schema import change_schema, origin_schema, parts_schemas
@@ -92,6 +92,7 @@ def _message(contract: Contract) -> dict[str, Any]:
                 HEADER_TABLE: {"const": contract.table},
                 HEADER_SCHEMA_VERSION: {"type": "string", "description": "The version of the table's columns."},
                 HEADER_REPLAY: {"type": "string", "description": "There on a replay only."},
+                HEADER_INTO: {"type": "string", "description": "Of a replay that is not for all stages: for which."},
             },
             "required": [HEADER_TABLE, HEADER_SCHEMA_VERSION],
         },

@@ -93,7 +93,9 @@ def _properties(contract: Contract) -> Iterable[dict[str, Any]]:
 def _source() -> list[dict[str, Any]]:
     anything = {"logicalType": "string", "physicalType": "text or number"}
     origin = _property("origin", "array", "Topic, generation, partition and offset: the identity.", required=True)
-    first = _property("first_origin", "array", "Of a change that was in quarantine: where it was read at first.")
+    first = _property(
+        "first_origin", "array", "Of a change that was in quarantine or parked: where it was read at first."
+    )
     return [
         _property("connector", "string", "What captured the change.", required=True),
         _property("name", "string", "The source's name.", required=True),

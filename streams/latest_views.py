@@ -56,7 +56,8 @@ def check_latest(config: Config, entries: Mapping[str, TableEntry], specs: Mappi
         if _key_form(masked_spec(wanted[table])) != _key_form(masked_spec(before[table])):
             raise ConfigurationError(
                 f"{table}: output: records of {names.latest(table)} would have other keys than those that are there",
-                hint=f"apply it without `latest` first, then `headgate features forget {latest_view_name(table)}`",
+                hint="apply it without `latest` first, with --force, then `headgate features forget "
+                f"{latest_view_name(table)}`",
             )
 
 

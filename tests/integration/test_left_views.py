@@ -112,7 +112,7 @@ async def test_a_latest_topic_of_before_is_cleared_before_there_is_another(
         await until_off_loop(lambda: rows_on(installation, topic) == ROWS, "all rows are on it")
     assert {"cleanup.policy": "compact"}.items() <= installation.admin.config(topic).items()
     installation.spec(**without)
-    await asyncio.to_thread(apply_folder, installation.config, folder)
+    await asyncio.to_thread(apply_folder, installation.config, folder, force=True)
 
     assert f"{view} (1 in Redis, 1 topics)" in await seen(installation, capsys)
     installation.spec(**without, output={"latest": True})

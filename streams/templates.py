@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 
 import structlog
@@ -30,8 +31,9 @@ from streams.tables import TableDirectory
 from streams.template_tables import Standing, standing, table_of, wanted_tables
 
 LOOK_SECONDS = 2.0
+AGAIN_SECONDS = 60.0  # until one of which nothing could be made is looked at again: that shuts out people who apply
 BOUNDS = SampleBounds(records_max=1_000, seconds_max=5.0)  # of each topic, and of all of one look
-TOPICS_AT_ONCE_MAX = 50
+TOPICS_AT_ONCE_MAX = 200
 
 log = structlog.get_logger("streams.templates")
 
@@ -39,10 +41,11 @@ log = structlog.get_logger("streams.templates")
 class Templates:
     """The looks of one worker at the topics that come."""
 
-    def __init__(self, config: Config, tables: TableDirectory) -> None:
+    def __init__(self, config: Config, tables: TableDirectory, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Look at nothing yet; `tables` is followed by somebody else."""
-        self._config, self._tables = config, tables
-        self._refused: dict[str, str] = {}  # topics of which nothing is made, and why
+        self._config, self._tables, self._clock = config, tables, clock
+        self._refused: dict[str, str] = {}  # topics of which nothing was made, and why
+        self._again: dict[str, float] = {}  # not before then a topic is looked at again
 
     async def run(self) -> None:
         """Look every few seconds, as long as there are templates, until this is cancelled."""
@@ -64,8 +67,7 @@ class Templates:
     def _look(self, administrator: Administrator, at: Standing) -> list[str]:
         """Make the tables of topics that came, and return their names; blocks."""
         wanted = wanted_tables(at, topics_below(administrator, ""), self._config.kafka.topic_prefix)
-        new = [topic for topic in sorted(wanted) if topic not in self._refused]
-        some = [*new, *sorted(wanted.keys() - set(new))][:TOPICS_AT_ONCE_MAX]  # what makes nothing keeps nobody waiting
+        some = self.due(wanted)
         if not some:
             return []
         records = self._records(some)
@@ -81,6 +83,14 @@ class Templates:
                 templates[named.table] = template
         return self._register(specs, templates) if specs else []
 
+    def due(self, topics: Iterable[str]) -> list[str]:
+        """Return those that are looked at now: at first the new ones, then those not looked at for longest."""
+        now, never = self._clock(), float("-inf")
+        due = sorted((at, topic) for topic in topics if (at := self._again.get(topic, never)) <= now)
+        some = [topic for _, topic in due[:TOPICS_AT_ONCE_MAX]]
+        self._again |= dict.fromkeys(some, now)
+        return some
+
     def _records(self, topics: list[str]) -> dict[str, list[OneRecord]]:
         """Return records of the topics that have any."""
         found: defaultdict[str, list[OneRecord]] = defaultdict(list)
@@ -91,7 +101,8 @@ class Templates:
         return found
 
     def _refuse(self, topic: str, error: HeadgateError) -> None:
-        """Say once of a topic why nothing is made of it."""
+        """Say once of a topic why nothing is made of it, and leave it alone for a while."""
+        self._again[topic] = self._clock() + AGAIN_SECONDS
         if self._refused.get(topic) != error.message:
             self._refused[topic] = error.message
             log.warning("template_makes_nothing", topic=topic, error=error.message, hint=error.hint)
@@ -100,14 +111,14 @@ class Templates:
         door = open_door(self._config)
         taken = door.tables.registered.keys() | door.tables.removed.keys()
         new = {table: spec for table, spec in specs.items() if table not in taken}
-        entries = self._entries(new, door.tables)
+        entries = self.entries_of(new, door.tables) if new else []
         door.write(
             entry.model_copy(update={"applied_by": f"template {templates[entry.spec.table].spec.table}"})
             for entry in entries
         )
         return sorted(entry.spec.table for entry in entries)
 
-    def _entries(self, specs: Mapping[str, TableSpec], tables: TableDirectory) -> list[TableEntry]:
+    def entries_of(self, specs: Mapping[str, TableSpec], tables: TableDirectory) -> list[TableEntry]:
         """Return the entries of specs; one that is not right, alone or beside the others, keeps none waiting."""
         try:
             return prepared(self._config, specs, tables).entries
@@ -118,7 +129,7 @@ class Templates:
         found = list[TableEntry]()
         known = TableDirectory(tables.registered)
         for table, spec in specs.items():
-            made = self._entries({table: spec}, known)
+            made = self.entries_of({table: spec}, known)
             known = TableDirectory({**known.registered, **{entry.spec.table: entry for entry in made}})
             found += made
         return found

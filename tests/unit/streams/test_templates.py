@@ -14,7 +14,9 @@ from schemas.table import TableEntry, TableSpec
 from schemas.template import Named, named_by
 from streams.tables import TableDirectory, check_topics
 from streams.template_tables import check_template, standing, table_of, wanted_tables
+from streams.templates import AGAIN_SECONDS, TOPICS_AT_ONCE_MAX, Templates
 from tests.unit.streams.changing import envelope
+from tests.unit.streams.test_apply import CONFIG
 
 PATTERN = r"^clinic[.]public[.]visits_([0-9a-z]+)$"
 TEMPLATE = TableSpec.model_validate(
@@ -192,6 +194,33 @@ def test_columns_that_the_template_does_not_name_have_the_mask_of_unknown_ones()
     mask = made.columns["note"].mask
     assert mask is not None
     assert (None, "hash") == (made.columns["id"].mask, mask.how)
+
+
+def test_topics_that_have_no_rows_keep_nobody_waiting() -> None:
+    """New ones go first, then those that were not looked at for longest; what makes nothing is left alone a while."""
+    now = 100.0
+    looks = Templates(CONFIG, _directory(), clock=lambda: now)
+    topics = [f"t{number:03d}" for number in range(TOPICS_AT_ONCE_MAX + 10)]
+
+    first, second = looks.due(topics), looks.due(topics)
+    assert topics[:TOPICS_AT_ONCE_MAX] == first
+    assert topics[TOPICS_AT_ONCE_MAX:] == second[:10]
+    bad = TableSpec.model_validate({**_table("bad", "t000").model_dump(), "start": "latest"})
+    assert [] == looks.entries_of({"bad": bad}, _directory())
+    now += 1
+    assert "t000" not in looks.due(["t000", "t001"])
+    now += AGAIN_SECONDS
+    assert ["t000"] == looks.due(["t000"])
+
+
+def test_a_table_that_is_not_right_keeps_no_other_waiting() -> None:
+    """Whether it is so by itself, or beside the others."""
+    bad = TableSpec.model_validate({**_table("bad", "t1").model_dump(), "start": "latest"})
+    specs = {"bad": bad, "good": _table("good", "t2"), "twin": _table("twin", "t2"), "late": _table("late", "t3")}
+
+    made = Templates(CONFIG, _directory()).entries_of(specs, _directory())
+
+    assert ["good", "late"] == [entry.spec.table for entry in made]
 
 
 def test_a_spec_without_it_is_written_as_older_releases_read_it() -> None:

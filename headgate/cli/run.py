@@ -29,7 +29,7 @@ EPILOG = epilog(
     ],
     {
         ExitCode.OK: "stopped by SIGTERM or Ctrl-C, everything finished or given back",
-        ExitCode.FOUND: "stopped, but a worker had failed or had to be ended by force",
+        ExitCode.FOUND: "stopped, but a worker had failed or had to be ended by force; or --apply was refused",
         ExitCode.CONFIGURATION: "the configuration is not right, or the slot is held by another process",
         ExitCode.UNAVAILABLE: "the stage could not go on without risk, or --apply found no Kafka: start it again",
     },

@@ -58,7 +58,7 @@ def list_tenants(config: ConfigOption = DEFAULT_FILE, as_json: JsonOption = Fals
             "headgate tenants add ward-3 --template templates",
             "headgate tenants add ward-3 ward-4 --template templates --into tables --apply",
         ],
-        _CODES,
+        {**_CODES, ExitCode.FOUND: "a change that --apply would make is refused, or others have applied meanwhile"},
     ),
 )
 def add(

@@ -193,7 +193,7 @@ def register_sink(connect: Connect, name: str, settings: Mapping[str, str]) -> C
 
 def _register(connector: Connector, settings: Mapping[str, str]) -> None:
     connect, path = connector.connect, f"/connectors/{connector.name}/config"
-    connect.request("PUT", path, {**settings, "topic.prefix": connector.prefix, "tasks.max": "1"})
+    connect.request("PUT", path, {"topic.prefix": connector.prefix, "tasks.max": "1", **settings})
 
 
 def _settings(tables: Sequence[str], partitions: int) -> dict[str, str]:

@@ -194,7 +194,8 @@ async def test_a_paused_table_is_parked_and_flows_beside_the_others_once_it_goes
 
 
 async def test_a_record_that_stops_its_table_stops_no_other(installation: Installation) -> None:
-    """What comes of it is parked, and waits, until somebody has resumed it; the status says why."""
+    """What comes of it is parked, and waits, until somebody has settled it; the status says why."""
+    kafka = installation.kafka
     task = Task(installation, 20_261_128)
     task.load(3)
     async with installation.running("normalize") as workers:
@@ -214,3 +215,12 @@ async def test_a_record_that_stops_its_table_stops_no_other(installation: Instal
         assert "headgate tables resume visits" in rows["visits"]["hint"]
         assert 0 < rows["visits"]["parked"]["records"]
         assert before < len(await emitted(installation, "visits", before + 1)), "its other partitions go on"
+
+        assert 0 == await installation.verb("tables", "resync", "visits")
+        output = f"{installation.prefix}.changes.visits"
+        await until_off_loop(
+            lambda: PARTITIONS == sum(b'"op":"floor"' in (each.value or b"") for each in read_records(kafka, output)),
+            "the table has gone on in a new epoch, and its load is through",
+        )
+        await until(lambda: not rows_of(worker, parked), "what was parked has flowed")
+        assert [None] * 3 == [row["paused"] for row in rows_of(worker, installation.topic).values()]

@@ -109,7 +109,7 @@ async def moved_everywhere(made: Installation) -> None:
     wards = [{"home"}] * 2
     await until_off_loop(lambda: wards == [{row["ward"] for row in latest(made, t)} for t in tables], "the moves")
     assert [2 * ROWS] * 2 == [count(made, f"changes.ward-3.{table}") for table in tables]
-    await until_off_loop(lambda: len(set(made.alerts())) == 2 * ROWS, "an alert of each move")
+    await until_off_loop(lambda: len(set(made.alerts())) == 4 * ROWS, "an alert of each row that came, or moved")
     await until_off_loop(lambda: count(made, "quarantine") == 1, "what cannot be read")
 
 

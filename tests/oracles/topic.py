@@ -95,8 +95,8 @@ def _read(consumer: Any, partitions: list[Any], timeout_ms: int) -> list[Record]
     return sorted(records, key=lambda record: (record.partition, record.offset))
 
 
-def to_change(shape: Shape, record: Record) -> Change:
-    """Read a value of the contract.
+def to_change(shape: Shape, record: Record, *, position_digits: int = 0) -> Change:
+    """Read a value of the contract; `position_digits` are those of a format whose connector has other ones, too.
 
     Raises:
         WrongForm: a field too many, too few, or in another form than docs/contract.md says.
@@ -107,7 +107,7 @@ def to_change(shape: Shape, record: Record) -> Change:
         raise WrongForm(f"fields are {sorted(value)} and {sorted(value['source'])}")
     if value["op"] not in _OPS:
         raise WrongForm(f"op is {value['op']!r}")
-    wide = _POSITION_DIGITS.get(value["source"]["connector"], len(value["position"]))
+    wide = position_digits or _POSITION_DIGITS.get(value["source"]["connector"], len(value["position"]))
     if not (len(value["position"]) == wide and value["position"].isdigit()):
         raise WrongForm(f"position is {value['position']!r}")
     from_contract("timestamptz", value["ts"])

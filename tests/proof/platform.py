@@ -151,7 +151,8 @@ def came_out(platform: Platform) -> Iterator[Verdict]:
             lambda topic=topic, rejected=rejected, known=known: _all_of(platform, topic, known.records - len(rejected)),  # type: ignore[misc]
             f"{platform.output(topic)} has its rows", deadline_seconds=DEADLINE_SECONDS, poll_seconds=1.0,
         )  # fmt: skip
-        changes = [to_change(shape, record) for record in records]
+        digits = len(json.loads(records[0].value or b"{}")["position"])
+        changes = [to_change(shape, record, position_digits=digits) for record in records]
         yield check_streams(changes, name=topic, repeats_allowed=True)
         emitted = {change.origin[:4] for change in changes}
         yield check_conservation(

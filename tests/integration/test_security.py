@@ -336,17 +336,26 @@ def test_a_client_that_speaks_no_tls_is_told_so(
 
 
 def test_a_stage_without_a_right_ends_and_names_it(
-    secured: Secured, write_config: Callable[..., Path], run_headgate: Callable[..., Running], tmp_path: Path
+    secured: Secured,
+    write_config: Callable[..., Path],
+    run_headgate: Callable[..., Running],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Its transactional id, its group; both with exit code 3, so that the supervisor tries it seldom."""
-    tables = apply_tables(tmp_path / "tables", patients="town.patients")
+    """Its transactional id, its group; both with exit code 3, so that the supervisor tries it seldom. So does apply."""
+    _, folder = apply_tables(tmp_path / "tables", patients="town.patients")
+    apply = ["tables", "apply", folder, "--yes", "--config"]
+    assert entry.run([*apply, str(write_config(secured.way("PLAIN")))]) == ExitCode.OK
     runs = {}
     for prefix in ("noid", "nogroup"):
         config = write_config({**secured.way("PLAIN"), "group_prefix": prefix})
         own = config.rename(tmp_path / f"{prefix}.yaml")
-        runs[prefix] = run_headgate(own, "--stage", "normalize", "--instance", prefix, *tables)
+        runs[prefix] = run_headgate(own, "--stage", "normalize", "--instance", prefix)
 
     codes = [run.process.wait(60) for run in runs.values()]
+    capfd.readouterr()
+    assert entry.run([*apply, str(tmp_path / "noid.yaml")]) == ExitCode.CONFIGURATION
+    assert "error: transactional id noid-tables: " in capfd.readouterr().err
 
     assert [ExitCode.CONFIGURATION] * 2 == codes, [run.log[-2000:] for run in runs.values()]
     assert "transactional id noid-normalize-noid-0" in runs["noid"].log

@@ -112,14 +112,14 @@ class Run:
         """Its configuration."""
         return read_config((self.installation.folder / "headgate.yaml").read_text(), name="headgate.yaml")
 
-    def apply(self, *documents: Mapping[str, Any]) -> None:
-        """Apply specs, as `headgate run --apply` does it, while all stages run."""
+    def apply(self, *documents: Mapping[str, Any], force: bool = False) -> None:
+        """Apply specs while all stages run, with `force` also what their readers have to be told of."""
         with self._apply:
             folder = self.installation.folder / "tables"
             for each in documents:
                 (folder / f"{each['table']}.yaml").write_text(yaml.safe_dump(each, sort_keys=False))
                 self.shapes[each["table"]] = Shape.of(dict(each))
-            apply_folder(self.config, folder)
+            apply_folder(self.config, folder, force=force)
 
     def flow(self, writer: Writer, rows: int) -> None:
         """Write rows and change schemas; then the specs are brought up to date, and rows flow on."""
@@ -128,7 +128,8 @@ class Run:
             print(f"{source.name}: {writer.rows:,} rows, then {change.table}: {change.what}", flush=True)
             if change.creates:
                 self.apply(document(source, TABLES[change.table], last=False))
-        self.apply(*(document(source, table, last=True) for table in TABLES.values()))
+        # The key has become wider, and so have the keys of the records.
+        self.apply(*(document(source, table, last=True) for table in TABLES.values()), force=True)
         print(f"{source.name}: {writer.rows:,} rows, then the last specs are applied", flush=True)
         writer.write(rows // 20)
         writer.touch_silent()

@@ -29,8 +29,8 @@ def jdbc_sink_settings(
 ) -> dict[str, str]:
     """Return the settings of a sink that reads `topic`, the table's latest topic, in the form of Connect's REST API.
 
-    `table` is the name in the database, that of the spec unless told otherwise. A topic has eight partitions, or as
-    many as fewer divide the buckets: more tasks than that have nothing to do.
+    `table` is the name in the database; unless told otherwise that of the spec, with an underscore for each dot. A
+    topic has eight partitions, or as many as fewer divide the buckets: more tasks than that have nothing to do.
 
     Raises:
         ConfigurationError: the table has no latest topic, or one without the schema block that the sink needs.
@@ -47,7 +47,8 @@ def jdbc_sink_settings(
         "connection.url": url,
         "connection.username": username,
         "connection.password": password,
-        "collection.name.format": table or spec.table,
+        # The sink takes what stands before a dot for a schema: a tenant's table has one behind the tenant.
+        "collection.name.format": table or spec.table.replace(".", "_"),
         "quote.identifiers": "true",
         "insert.mode": "upsert",
         "delete.enabled": "true",

@@ -71,6 +71,15 @@ def test_a_sink_is_told_the_key_and_the_table() -> None:
     assert all(isinstance(value, str) for value in settings.values())
 
 
+def test_a_tenants_table_is_no_table_of_a_schema_in_the_sinks_database() -> None:
+    """Which it would be with the dot of its name."""
+    settings = jdbc_sink_settings(
+        spec(table="ward-3.visits", tenant="ward-3", output={"latest": True, "latest_schema": True}), topic="x"
+    )
+
+    assert "ward-3_visits" == settings["collection.name.format"]
+
+
 @pytest.mark.parametrize("output", [{}, {"latest": True}])
 def test_a_sink_without_a_schema_block_is_refused(output: dict[str, bool]) -> None:
     """It would write nothing, or fail at its first record."""

@@ -230,3 +230,12 @@ def changes(secured: Secured, prefix: str) -> tuple[list[int], int]:
 def no_secret_in(text: str) -> bool:
     """Whether a text is free of all our secrets."""
     return "s3cret" not in text
+
+
+def first_answer(reader: Consumer) -> str:
+    """Return the first value that a consumer gets, or the name of the error."""
+    deadline = time.monotonic() + 60
+    while (message := reader.poll(1.0)) is None:
+        assert time.monotonic() < deadline, "no answer came"
+    error = message.error()
+    return error.name() if error is not None else (message.value() or b"").decode()

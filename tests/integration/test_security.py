@@ -29,6 +29,7 @@ from tests.integration.secured import (
     Secured,
     changes,
     finish,
+    first_answer,
     let_in,
     no_secret_in,
     produce_patient,
@@ -395,12 +396,3 @@ def test_a_tenants_reader_reads_its_own_topics_alone(secured: Secured) -> None:
         reader.close()
 
     assert ["acme", "TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED"] == list(answers.values())
-
-
-def first_answer(reader: Consumer) -> str:
-    """Return the first value that a consumer gets, or the name of the error."""
-    deadline = time.monotonic() + 60
-    while (message := reader.poll(1.0)) is None:
-        assert time.monotonic() < deadline, "no answer came"
-    error = message.error()
-    return error.name() if error is not None else (message.value() or b"").decode()

@@ -17,6 +17,10 @@ from schemas.position import EPOCH_MAX
 from schemas.table import APPLIED_BY_CHARACTERS_MAX, Decision, TableEntry, TableSpec
 
 _PREFIX = "removed/"
+# What a table that is registered again takes over as it was; these stand under the same names in its entry.
+_AS_IT_WAS = (
+    "epoch", "generation", "decisions", "epochs", "resynced", "resumed", "replayed_apart", "mask_keys",
+)  # fmt: skip
 
 
 class Removed(Strict):
@@ -50,14 +54,7 @@ class Removed(Strict):
         return TableEntry(
             spec=spec,
             schema_version=self.schema_version + 1,
-            epoch=self.epoch,
-            generation=self.generation,
-            decisions=self.decisions,
-            epochs=self.epochs,
-            resynced=self.resynced,
-            resumed=self.resumed,
-            replayed_apart=self.replayed_apart,
-            mask_keys=self.mask_keys,
+            **{name: getattr(self, name) for name in _AS_IT_WAS},
         )
 
 
@@ -66,14 +63,7 @@ def removed_of(entry: TableEntry, *, at: str, by: str) -> Removed:
     return Removed(
         table=entry.spec.table,
         schema_version=entry.schema_version,
-        epoch=entry.epoch,
-        generation=entry.generation,
-        decisions=entry.decisions,
-        epochs=entry.epochs,
-        resynced=entry.resynced,
-        resumed=entry.resumed,
-        replayed_apart=entry.replayed_apart,
-        mask_keys=entry.mask_keys,
+        **{name: getattr(entry, name) for name in _AS_IT_WAS},
         removed_at=at,
         removed_by=by,
     )

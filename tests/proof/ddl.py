@@ -175,11 +175,7 @@ def prove(
                     done.result()
             wait_quiet(installation, records=sum(w.records for w in writers), deadline_seconds=QUIET_SECONDS)
             print(f"quiet after {time.monotonic() - began:.1f} s", flush=True)
-            again = Verdict("no worker was started again", {"workers": len(first)})
-            for worker, pid in processes(installation).items():
-                if pid != first.get(worker, pid):
-                    again.differ(f"{worker} is another process")
-            again.at_least("workers", len(SHARED))
+            again = same_workers(installation, first, at_least=len(SHARED))
             verdicts = look(run)
             installation.stop()
             return [again, *verdicts]
@@ -188,6 +184,16 @@ def prove(
 def processes(installation: Installation) -> dict[str, int]:
     """Return the process of each worker, by its name."""
     return {path.stem: json.loads(path.read_bytes())["pid"] for path in installation.state_folder.glob("*.json")}
+
+
+def same_workers(installation: Installation, before: Mapping[str, int], *, at_least: int) -> Verdict:
+    """Check that each worker is the process that it was, and that there are so many."""
+    verdict, now = Verdict("no worker was started again", {"workers": len(before)}), processes(installation)
+    for worker in sorted(before.keys() | now.keys()):
+        if before.get(worker) != now.get(worker):
+            verdict.differ(f"{worker} is another process")
+    verdict.at_least("workers", at_least)
+    return verdict
 
 
 def look(run: Run) -> list[Verdict]:

@@ -31,7 +31,7 @@ from streams.specs import Specs, read_specs
 from tests.oracles import Shape, Verdict, check_conservation, check_streams, read_records, require, to_change
 from tests.oracles.topic import Record
 from tests.proof.by_hand import parser_of, services_of_its_own
-from tests.proof.ddl import processes
+from tests.proof.ddl import processes, same_workers
 from tests.proof.infer import formats_of, tell
 from tests.proof.many_topics import ManyTopic, avro_schemas, edits, fill_topics, many_topics
 from tests.proof.registration import tables_verb
@@ -95,10 +95,7 @@ def prove(
             schemas = registry_of(read_config(f"registry: {{urls: ['{registry.url}']}}", name="config").registry)
             platform = Platform(installation, topics, schemas)
             verdicts = [registered(platform, prefix, seconds), *came_out(platform)]
-            again = Verdict("no worker was started again", {"workers": len(before)})
-            if processes(installation) != before:
-                again.differ("a worker is another process")
-            again.at_least("workers", WORKERS)
+            again = same_workers(installation, before, at_least=WORKERS)
             installation.stop()
             return [*verdicts, again]
 

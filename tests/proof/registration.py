@@ -27,7 +27,7 @@ from schemas.errors import SourceUnavailable
 from tests.oracles import Shape, Verdict, check_streams, read_records, require, to_change
 from tests.oracles.topic import Record
 from tests.proof.by_hand import parser_of, services_of_its_own
-from tests.proof.ddl import processes
+from tests.proof.ddl import processes, same_workers
 from tests.services import Kafka, RedisServer, wait_until
 from tests.unit.streams.changing import envelope
 from tests.workloads.installation import ROOT, SECRET, Installation
@@ -164,10 +164,7 @@ def prove(kafka: Kafka, redis: RedisServer, folder: Path, *, tables: int, rows: 
         verdicts = [registered(bench, names), *changed(bench, names, rows)]
         verdicts += [came_out(bench, name, rows=source.count(name)) for name in names]
         verdicts.append(quarantine(bench))
-        again = Verdict("no worker was started again", {"workers": len(before)})
-        if processes(installation) != before:
-            again.differ("a worker is another process")
-        again.at_least("workers", WORKERS)
+        again = same_workers(installation, before, at_least=WORKERS)
         installation.stop()
         return [*verdicts, again]
 

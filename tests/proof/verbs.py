@@ -30,7 +30,7 @@ from connectors.transport.topics import TopicAdmin, TopicSettings
 from tests.oracles import Shape, Verdict, ViewShape, check_latest, read_lake, read_stored, require
 from tests.oracles.features import check_view
 from tests.proof.by_hand import parser_of, services_of_its_own
-from tests.proof.ddl import processes
+from tests.proof.ddl import processes, same_workers
 from tests.proof.end_to_end import RealParts
 from tests.proof.registration import WORKERS, Bench, Source, came_out, document
 from tests.services import PostgresConnector, register_postgres_connector, wait_until
@@ -193,7 +193,7 @@ def prove(parts: RealParts, folder: Path, *, tables: int, per_second: float, see
                 *equal(stand, shape),
                 *undisturbed(stand, others),
                 *whole(stand, others),
-                same(installation, before),
+                same_workers(installation, before, at_least=WORKERS),
             ]
         finally:
             stand.connector.delete()
@@ -300,15 +300,6 @@ def freshness(installation: Installation, tables: Sequence[str]) -> list[tuple[f
             found.append((said, message.timestamp()[1] - said * 1000))
     consumer.close()
     return found
-
-
-def same(installation: Installation, before: dict[str, int]) -> Verdict:
-    """Check that no worker was started again."""
-    verdict = Verdict("no worker was started again", {"workers": len(before)})
-    if processes(installation) != before:
-        verdict.differ("a worker is another process")
-    verdict.at_least("workers", WORKERS)
-    return verdict
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

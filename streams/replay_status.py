@@ -34,8 +34,13 @@ def status_of_replay(replaying: Replaying, started_at: str) -> dict[str, Any]:
     }
 
 
+def waiting(replaying: Replaying) -> str:
+    """Say which stage it waits for, or nothing."""
+    return f"waits for {replaying.pace.waits_for} to read on" if replaying.pace.waits_for else ""
+
+
 def _rows(replaying: Replaying) -> list[dict[str, Any]]:
-    rows = []
+    rows, hint = [], waiting(replaying)
     for topic, ranges in by_topic(replaying.ranges()).items():
         total = sum(end - first for first, end in replaying.replay.topics[topic].ranges.values())
         left = sum(each.left for each in ranges)
@@ -45,7 +50,7 @@ def _rows(replaying: Replaying) -> list[dict[str, Any]]:
             "partitions": len(ranges),
             "lag": left,
             "pending": {"done": total - left, "total": total},
-            "hint": "",
+            "hint": hint,
             "unknown_columns": [],
             "evolved": [],
             "sweeping": False,

@@ -18,10 +18,12 @@ import structlog
 
 from connectors.transport.chunk import Assignment, Group, Run
 from connectors.transport.commit_metadata import read_commit_metadata
+from connectors.transport.group_offsets import Standing
 from connectors.transport.ladder import Ladder
 from connectors.transport.producer import PlainWriter, WriteReport
 from connectors.transport.ranges import Range, RangeReader
 from connectors.transport.resolve import Committed
+from connectors.transport.topics import TopicAdmin
 from connectors.transport.transaction import Advance, Outbox, TransactionalWriter
 from schemas.batch import Batch, some_of
 from schemas.change import HEADER_INTO, HEADER_REPLAY
@@ -37,6 +39,7 @@ from streams.epochs import epoch_of, parted
 from streams.floors import PartitionsWanted, write_floors
 from streams.registration import open_admin, own_topic
 from streams.replay import OPEN_SECONDS_MAX
+from streams.replay_pace import STAGES, Followers, Pace
 from streams.settings import client_settings, group_of, is_transactional, producer_settings
 from streams.tables import Readers
 
@@ -68,9 +71,10 @@ class Replaying:
         self.counts: Counter[str] = Counter()
         self.quarantined: Counter[tuple[str, str]] = Counter()
         self.stopped: TableStopped | None = None
-        self._config, self._entry, self._rate_max = config, entry, rate_max
+        self._config, self._entry = config, entry
         self._names, self._admin = TopicNames(config.kafka.topic_prefix), open_admin(config)
         self._output = self._names.changes(self.table)
+        self.pace = Pace(_followers(config, self._admin), rate_max, time.monotonic)
         self._readers = Readers([entry])
         self._emitter = Emitter(
             config, names=self._names, stage="normalize", clock=clock, marks=_marks(replay),
@@ -115,29 +119,23 @@ class Replaying:
             return not self.left
         finally:
             await self._writer.close()
+            await asyncio.to_thread(self.pace.close)
             if self._reader is not None:
                 await asyncio.to_thread(self._reader.close)
 
     async def _read(self, reader: RangeReader, stopping: asyncio.Event) -> None:
-        began, read, most = time.monotonic(), 0, min(READ_RECORDS, self._config.limits.group_records_max)
-        while reader.left and not stopping.is_set():
+        most = min(READ_RECORDS, self._config.limits.group_records_max)
+        outputs = [(self._output, number) for number in sorted({each.assignment.partition for each in reader.ranges()})]
+        while reader.left:
+            await self.pace.next(stopping, outputs, most)
+            if stopping.is_set():
+                return
             runs = await asyncio.to_thread(reader.read, most)
             if runs:
                 await self._ladder.climb(runs)
             if self.stopped is not None:
                 raise self.stopped
-            read += sum(map(len, runs))
-            await self._pace(stopping, began, read)
-
-    async def _pace(self, stopping: asyncio.Event, began: float, read: int) -> None:
-        """Wait until no more than the rate has been read, or somebody wants it stopped."""
-        ahead = 0.0 if self._rate_max is None else read / self._rate_max - (time.monotonic() - began)
-        if ahead > 0:
-            try:
-                async with asyncio.timeout(ahead):
-                    await stopping.wait()
-            except TimeoutError:
-                return
+            self.pace.took(sum(map(len, runs)))
 
     # ── where it stands ──
 
@@ -325,6 +323,12 @@ def _marks(replay: Replay) -> list[tuple[str, bytes | None]]:
     if sorted(replay.into) != ["features", "lake"]:
         marks.append((HEADER_INTO, ",".join([*replay.into] or ["topic"]).encode()))
     return marks
+
+
+def _followers(config: Config, admin: TopicAdmin) -> Followers:
+    client = client_settings(config)
+    stages = {stage: Standing(client, group_of(config, stage)) for stage in STAGES}
+    return Followers(admin.watermarks_now, stages, time.monotonic)
 
 
 def _report(event: str, fields: Mapping[str, object]) -> None:

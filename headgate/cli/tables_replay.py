@@ -238,6 +238,8 @@ async def _watched(settings: Config, replaying: Replaying) -> bool:
 
 async def _tell(replaying: Replaying, teller: Teller) -> None:
     """Tell others every few seconds how far it is, and people on a terminal every second."""
+    from streams.replay_status import waiting
+
     told = -_STATUS_SECONDS
     while True:
         begun = bool(replaying.ranges())
@@ -246,7 +248,8 @@ async def _tell(replaying: Replaying, teller: Teller) -> None:
             teller.tell()
         if begun and sys.stderr.isatty():
             total = replaying.replay.total
-            say(f"{total - replaying.left} of {total} offsets, {replaying.counts['emitted']} changes")
+            done = f"{total - replaying.left} of {total} offsets, {replaying.counts['emitted']} changes"
+            say("; ".join(filter(None, [done, waiting(replaying)])))
         await asyncio.sleep(_TELL_SECONDS)
 
 

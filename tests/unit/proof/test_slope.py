@@ -169,8 +169,10 @@ def test_a_row_says_what_a_worker_held() -> None:
 
 
 @pytest.mark.parametrize(("taken", "expected"), [(1.0, True), (0.98, True), (0.9, False), (0.5, False)])
-@pytest.mark.parametrize("commit_seconds", [0, 5])
-def test_a_stage_that_takes_less_than_comes_falls_behind(taken: float, commit_seconds: int, *, expected: bool) -> None:
+@pytest.mark.parametrize("commit_seconds", [0, 5, 5.7])
+def test_a_stage_that_takes_less_than_comes_falls_behind(
+    taken: float, commit_seconds: float, *, expected: bool
+) -> None:
     """Also where it commits from time to time, so that it is behind by what came since."""
     pace = 2_000
     lags = [

@@ -32,6 +32,7 @@ from streams.door import open_door
 from streams.latest_views import check_latest, with_latest_view
 from streams.mask_keys import mask_keys_of, pinned_for
 from streams.plan import Action, Plan, TablePlan, check_as_planned, plan_table
+from streams.plan_masks import notices_of_masks
 from streams.registration import look_at_tables, open_admin
 from streams.rule_starts import rules_from, starts_now, topics_to_ask
 from streams.rule_views import check_rules, with_own_views
@@ -304,7 +305,9 @@ def _plan_of(change: TableChange, entry: TableEntry, tables: TableDirectory) -> 
 
 def _look(config: Config, complete: Mapping[str, TableSpec], plan: Plan, *, sample: bool) -> None:
     """Add to a plan what the broker says."""
-    seen = look_at_sources(config, complete, [each.table for each in plan.changes], sample=sample)
+    changed = [each.table for each in plan.changes]
+    seen = look_at_sources(config, complete, changed, sample=sample)
+    seen.notices += notices_of_masks(complete, changed, mask_keys_of(config.masks).names)
     for each in plan.changes:
         each.made = seen.made.get(each.table, {})
         each.foreseen = seen.foreseen.get(each.table, {})

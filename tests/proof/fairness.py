@@ -3,6 +3,7 @@
     python -m tests.proof.fairness --rows 1000000                     # another tenant's table is loaded beside them
     python -m tests.proof.fairness --flood 20000 --seconds 60         # another one brings so many changes a second
     python -m tests.proof.fairness --flood 2000 --limit 100000        # and more bytes a second than it may
+    python -m tests.proof.fairness --replay 1000000                   # its own table is replayed beside them
     python -m tests.proof.fairness --seconds 30                       # nothing beside them: what there is to compare
 
 Measured is the time from the producer of a live change to the subscriber of its table's topic, and to that of its
@@ -19,11 +20,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, Producer
 
 from connectors.transport.settings import ClientSettings
 from connectors.transport.topics import TopicAdmin, TopicSettings
+from schemas.change import HEADER_REPLAY
 from tests.proof.by_hand import services_of_its_own
 from tests.proof.workers_by_hand import Workers, change, workers_in
 from tests.services import Kafka, RedisServer
@@ -34,6 +37,9 @@ LIVE_PER_SECOND = 20.0
 QUIET_SECONDS = 600.0
 TOPICS = ("headgate.changes.calm.visits", "headgate.features.calm.visits")
 FILLER = "x" * 60
+FIRST_LIVE = 10**8  # below it are the keys of rows that are loaded
+HEARD_SECONDS = 3.0  # until workers know of what was written last
+LOADED = 0.0  # when rows were sent of which nobody measures how fresh they are
 
 
 @dataclass(slots=True)
@@ -56,31 +62,38 @@ class Watch:
         consumer.subscribe([f"^{self.topic.replace('.', '[.]')}$"])
         while not self.stopping:
             message = consumer.poll(0.2)
-            if message is not None and message.error() is None:
+            if message is not None and message.error() is None and not is_replayed(message.headers()):
                 after = json.loads(message.value() or b"")["after"]
                 sent = (after.get("values") or after)["sent"]
+                if float(sent) == LOADED:
+                    continue
                 self.heard += 1
                 self.ages[round(float(sent) * 1e6)] = time.time() - float(sent)
         consumer.close()
 
 
-class Busy:
-    """The other tenant: rows that lie there before, and a flood of more."""
+def is_replayed(headers: Any) -> bool:
+    """Say whether a change with these headers is one of a replay."""
+    return HEADER_REPLAY in dict(headers or ())
 
-    def __init__(self, bootstrap: str) -> None:
-        self.rows, self.stopping = 0, False
+
+class Busy:
+    """A tenant, the other one if none is named: rows that lie there before, and a flood of more."""
+
+    def __init__(self, bootstrap: str, tenant: str = "busy") -> None:
+        self.rows, self.stopping, self._tenant = 0, False, tenant
         settings = {"linger.ms": 20, "compression.type": "lz4", "queue.buffering.max.messages": 500_000}
         self._producer = Producer({"bootstrap.servers": bootstrap, **settings})
 
     def load(self, rows: int) -> None:
         """Write so many rows."""
-        template = change("visits", 10**9, {"name": FILLER, "sent": 0.0})
+        template = change("visits", 10**9, {"name": FILLER, "sent": LOADED})
         for _ in range(rows):
             row, self.rows = self.rows, self.rows + 1
             value, key = template.replace(b"1000000000", b"%d" % row), b'{"id":%d}' % row
             while True:
                 try:
-                    self._producer.produce("busy.visits", value, key, row % PARTITIONS["busy"])
+                    self._producer.produce(f"{self._tenant}.visits", value, key, row % PARTITIONS[self._tenant])
                     break
                 except BufferError:
                     self._producer.poll(0.1)
@@ -144,9 +157,14 @@ def run(
     live = Live(kafka.address)
     until(lambda: live.send() and all(watch.heard for watch in watches), "the first live change", pause=0.3)
     print(f"the first live change was everywhere {time.monotonic() - began:.1f} s after the start", flush=True)
+    replay = Replay(workers, kafka.address, options.replay) if options.replay else None
     measured, loaded = live.sent, dict.fromkeys(STAGES, 0.0)
     started, looked = time.monotonic(), 0.0
-    while (now := time.monotonic()) - started < options.seconds or (options.rows and not all(loaded.values())):
+    while (
+        (now := time.monotonic()) - started < options.seconds
+        or (options.rows and not all(loaded.values()))
+        or (replay is not None and replay.is_alive())
+    ):
         assert now - started < max(options.seconds, QUIET_SECONDS), f"the load is not through: {loaded}"
         live.send()
         time.sleep(1 / options.per_second)
@@ -155,6 +173,8 @@ def run(
             for stage in [stage for stage in STAGES if not loaded[stage] and is_through(workers, stage, options.rows)]:
                 loaded[stage] = now - began
     busy.stopping = True
+    if replay is not None:
+        replay.say()
     until(lambda: all(len(watch.ages) >= live.sent for watch in watches), "all live changes")
     for watch in watches:
         assert live.sent == watch.heard == len(watch.ages), f"{watch.topic}: {watch.heard} of {live.sent}"
@@ -166,6 +186,34 @@ def run(
     print(f"{busy.rows:,} rows of the busy tenant through after {time.monotonic() - began:.0f} s")
 
 
+class Replay(threading.Thread):
+    """A replay of the calm tenant's table, of so many rows that both stages have taken; it has begun."""
+
+    def __init__(self, workers: Workers, bootstrap: str, rows: int) -> None:
+        super().__init__()
+        self._workers, self._said = workers, ""
+        Busy(bootstrap, "calm").load(rows)
+        time.sleep(HEARD_SECONDS)
+        until(lambda: all(lag_of(workers, stage, "calm.") == 0 for stage in STAGES), "the rows to be replayed")
+        self.start()
+
+    def run(self) -> None:
+        """Run the verb to its end."""
+        said, seconds, _ = self._workers.verb("tables", "replay", "calm.visits", "--from", "earliest", "--json")
+        emitted = json.loads(said)["emitted"]
+        self._said = f"{emitted:,} changes of it replayed in {seconds:.0f} s ({emitted / seconds:,.0f}/s)"
+
+    def say(self) -> None:
+        """Print how long it took.
+
+        Raises:
+            AssertionError: it did not come to its end.
+        """
+        self.join()
+        assert self._said, "the replay failed"
+        print(self._said, flush=True)
+
+
 class Live:
     """The calm tenant: each change says when it was sent."""
 
@@ -175,7 +223,7 @@ class Live:
 
     def send(self) -> bool:
         """Send one change, and return when it was delivered."""
-        row, self.sent = self.sent, self.sent + 1
+        row, self.sent = FIRST_LIVE + self.sent, self.sent + 1
         value = change("visits", row, {"name": f"n{row}", "sent": time.time()})
         self._producer.produce("calm.visits", value, b'{"id":%d}' % row, row % PARTITIONS["calm"])
         return self._producer.flush(30) == 0
@@ -216,6 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.prog = "python -m tests.proof.fairness"
     parser.add_argument("--rows", type=int, default=0, help="of the busy tenant, there before the workers start")
+    parser.add_argument("--replay", type=int, default=0, help="rows of the calm tenant's own table, replayed meanwhile")
     parser.add_argument("--flood", type=float, default=0.0, help="rows a second that it brings meanwhile")
     parser.add_argument("--limit", type=int, help="limits.tenant_bytes_per_second")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long at least (%(default)g)")

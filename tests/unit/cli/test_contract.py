@@ -103,6 +103,17 @@ def test_two_files_are_compared_without_a_configuration(tmp_path: Path, capsys: 
     assert "error: not compatible: column_removed, type_narrowed\nhint: " in shown.err
 
 
+def test_a_table_that_becomes_avro_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two specs, and of a contract that was generated before it and one that is to come."""
+    old, new = spec(tmp_path, "old.yaml"), spec(tmp_path, "new.yaml", output={"format": "avro"})
+
+    assert entry.run(["contract", "diff", old, new]) == ExitCode.FOUND
+    shown = capsys.readouterr()
+    assert "format_changed" in shown.out
+    assert "error: not compatible: format_changed\n" in shown.err
+    assert entry.run(["contract", "diff", new, new]) == ExitCode.OK
+
+
 def test_a_comparison_as_json_names_every_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """For CI: rule, column, what it was and is, and whether it may be."""
     old, new = spec(tmp_path, "old.yaml"), spec(tmp_path, "new.yaml", key=[], columns={"id": "long", "name": "string"})

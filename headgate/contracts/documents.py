@@ -41,7 +41,7 @@ def documents(
         "avroValueSchema": avro_value_schema(contract),
         "avroKeySchema": avro_key_schema(contract),
         "jdbcSink": None if spec is None else _jdbc_sink(spec, kafka),
-        "samples": samples(contract, kafka.bootstrap),
+        "samples": samples(contract, kafka.bootstrap, registry),
     }
 
 

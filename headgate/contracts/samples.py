@@ -24,13 +24,17 @@ SAMPLES = {
 }
 REGISTRY_URL = "http://127.0.0.1:8081"  # where the configuration has none, as for a spec that is not applied yet
 
-_PYTHON_JSON = {"needs": "", "first": "", "more": "", "shown": "", "reading": "", "read": "json.loads"}
-_PYTHON_AVRO = {
+_JSON = {
+    **dict.fromkeys(("needs", "first", "more", "shown", "reading", "argument", "who"), ""),
+    "read": "json.loads",
+}
+_AVRO = {
     "needs": " fastavro",
     "first": "import functools\n",
     "more": "from io import BytesIO\nfrom urllib.request import urlopen\n\nimport fastavro",
     "shown": ", default=str",
     "read": "read",
+    "who": ",\nand who asks the registry is said by its `registry`",
 }
 
 
@@ -47,9 +51,10 @@ def samples(contract: Contract, bootstrap: str, registry: RegistryConfig | None 
         "registry": json.dumps(address),
     }
     if contract.format == "avro":
-        words |= {**_PYTHON_AVRO, "reading": _filled("avro_reading.py.template", words)}
+        argument = f'    registry=os.environ.get("SCHEMA_REGISTRY_URL", {words["registry"]}),\n'
+        words |= {**_AVRO, "argument": argument, "reading": _filled("avro_reading.py.template", words)}
     else:
-        words |= _PYTHON_JSON
+        words |= _JSON
     return {name: _filled(template, words) for name, template in SAMPLES.items()}
 
 

@@ -94,7 +94,7 @@ def test_the_registry_is_named_where_it_is_asked_and_no_secret_of_it_is() -> Non
     config = RegistryConfig.model_validate(
         {"urls": ["https://registry:8081/api/"], "username": "u", "password": "CANARY"}
     )
-    for name in PYTHON:
+    for name in [*PYTHON, "headgate_client.py"]:
         assert '"SCHEMA_REGISTRY_URL", "https://registry:8081/api")' in samples(avro(), "b:1", config)[name]
         assert '"http://127.0.0.1:8081"' in samples(avro(), "b:1")[name]
     texts = [*samples(avro(), "b:1", config).values(), *samples(contract(), "b:1", config).values()]

@@ -3,12 +3,13 @@
 Promise: each runs as it is, against a broker and a registry without TLS, prints every change once as a line of JSON,
 and says on stderr where one is missing. `tests/integration/test_contract_samples.py` runs them all.
 
-Whether changes are JSON or Avro, only how a value is read differs: what stands in their place in a template.
+Whether changes are JSON or Avro, only how a value is read differs: `forms.toml` has what stands there for either.
 """
 
 from __future__ import annotations
 
 import json
+import tomllib
 from importlib.resources import files
 from string import Template
 
@@ -24,19 +25,6 @@ SAMPLES = {
 }
 REGISTRY_URL = "http://127.0.0.1:8081"  # where the configuration has none, as for a spec that is not applied yet
 
-_JSON = {
-    **dict.fromkeys(("needs", "first", "more", "shown", "reading", "argument", "who"), ""),
-    "read": "json.loads",
-}
-_AVRO = {
-    "needs": " fastavro",
-    "first": "import functools\n",
-    "more": "from io import BytesIO\nfrom urllib.request import urlopen\n\nimport fastavro",
-    "shown": ", default=str",
-    "read": "read",
-    "who": ",\nand who asks the registry is said by its `registry`",
-}
-
 
 def samples(contract: Contract, bootstrap: str, registry: RegistryConfig | None = None) -> dict[str, str]:
     """Return the programs by their file names, for one table, the broker that clients begin with, and the registry."""
@@ -50,14 +38,15 @@ def samples(contract: Contract, bootstrap: str, registry: RegistryConfig | None 
         "schema": json.dumps(f"{contract.table}.value.schema.json"),
         "registry": json.dumps(address),
     }
-    if contract.format == "avro":
-        argument = f'    registry=os.environ.get("SCHEMA_REGISTRY_URL", {words["registry"]}),\n'
-        words |= {**_AVRO, "argument": argument, "reading": _filled("avro_reading.py.template", words)}
-    else:
-        words |= _JSON
-    return {name: _filled(template, words) for name, template in SAMPLES.items()}
+    words |= {name: Template(text).substitute(words) for name, text in _form(contract).items()}
+    return {name: Template(_text(template)).substitute(words) for name, template in SAMPLES.items()}
 
 
-def _filled(template: str, words: dict[str, str]) -> str:
-    text = (files("headgate.contracts") / "samples" / template).read_text("utf-8")
-    return Template(text).substitute(words)
+def _form(contract: Contract) -> dict[str, str]:
+    """Return what stands in the templates for the form of a table's changes."""
+    forms = tomllib.loads(_text("forms.toml"))
+    return {**dict.fromkeys(forms["avro"], ""), **forms[contract.format]}
+
+
+def _text(name: str) -> str:
+    return (files("headgate.contracts") / "samples" / name).read_text("utf-8")

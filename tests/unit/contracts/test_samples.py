@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from connectors.contract_wire import ChangeWriter
-from headgate.contracts.samples import samples
+from headgate.contracts.samples import SAMPLES, samples
 from schemas.config import RegistryConfig
 from schemas.contract import Contract
 from schemas.contract_avro import avro_key_schema, avro_value_schema
@@ -20,7 +20,8 @@ from tests.services.registry import SchemaRegistry
 from tests.unit.contracts.made import contract, typed
 
 PYTHON = ["kafka_python.py", "confluent_kafka.py"]
-RULE = "        if place <= highest.get(stream, []): return\n"
+# What a line has that differs: what is to be installed, who asks, how a value is read and how it is shown.
+DIFFER = ["pip install", "Needs kafka-clients", "settings` of `changes`", "json.loads", "JSON.readTree", "json.dumps"]
 
 
 def avro() -> Contract:
@@ -78,15 +79,17 @@ def test_a_sample_reads_a_change_as_avro_and_as_json(name: str) -> None:
     assert (["c_string"], ["c_int"]) == (found[0]["unavailable"], found[0]["absent"])
 
 
-@pytest.mark.parametrize("name", PYTHON)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_only_how_a_value_is_read_differs(name: str) -> None:
     """The rule, the consumer and the loop are line by line those of the sample that reads JSON."""
     json_lines, avro_lines = (samples(made, "b:1")[name].splitlines() for made in (contract(), avro()))
     gone = [line for line in json_lines if line not in avro_lines]
 
-    assert RULE in samples(avro(), "b:1")[name]
-    assert all("json.loads" in line or "json.dumps" in line or "pip install" in line for line in gone), gone
-    assert 3 == len(gone)
+    assert all(any(word in line for word in DIFFER) for line in gone), gone
+    assert len(gone) < 4
+    assert [line for line in json_lines if "highest" in line.lower()] == [
+        line for line in avro_lines if "highest" in line.lower()
+    ]
 
 
 def test_the_registry_is_named_where_it_is_asked_and_no_secret_of_it_is() -> None:
@@ -94,7 +97,7 @@ def test_the_registry_is_named_where_it_is_asked_and_no_secret_of_it_is() -> Non
     config = RegistryConfig.model_validate(
         {"urls": ["https://registry:8081/api/"], "username": "u", "password": "CANARY"}
     )
-    for name in [*PYTHON, "headgate_client.py"]:
+    for name in SAMPLES:
         assert '"SCHEMA_REGISTRY_URL", "https://registry:8081/api")' in samples(avro(), "b:1", config)[name]
         assert '"http://127.0.0.1:8081"' in samples(avro(), "b:1")[name]
     texts = [*samples(avro(), "b:1", config).values(), *samples(contract(), "b:1", config).values()]

@@ -7,9 +7,8 @@ otherwise (`1` comes back as `1.0` where the column is a float). Readers of outp
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Mapping, Sequence
-from decimal import Context, Decimal
+from collections.abc import Mapping, Sequence
+from decimal import Context
 from io import BytesIO
 from typing import Any
 
@@ -20,21 +19,18 @@ from connectors.contract_rows import read_column, read_timestamp
 from connectors.formats.avro import AvroDecoder
 from connectors.formats.avro_schema import Type, bare, resolved
 from connectors.formats.reasons import Rejection
-from connectors.formats.temporal import date_text, time_text, timestamp_text
 from connectors.wire import Framing, SchemaId, Schemas, part
 from schemas.config import LimitsConfig
 from schemas.contract import Contract
-from schemas.contract_avro import COLUMN, TYPE, avro_key_schema, avro_value_schema, field_of
+from schemas.contract_avro import avro_key_schema, avro_value_schema, field_of
+from schemas.contract_avro_values import KEYS, ORIGINS, Columns, change_from, columns_of
 from schemas.errors import PoisonRecord
-from schemas.types import ColumnType, Kind, parse_type
+from schemas.types import ColumnType, Kind
 
 FRAME = b"\x00"
 _FRAMING = Framing()
 _HINT = "is another writer on the topic?"
 _ROWS = ("before", "after")
-_KEYS = ("key", "old_key", "new_key")
-_ORIGINS = ("origin", "first_origin")
-_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 _EXACT = Context(prec=100)  # Python's own would round a decimal of 38 digits
 
@@ -69,11 +65,11 @@ class ChangeWriter:
         source = change["source"]
         return {
             **change,
-            **{name: _to_fields(change[name], self._key) for name in _KEYS},
+            **{name: _to_fields(change[name], self._key) for name in KEYS},
             **{name: _to_fields(change[name], self._columns) for name in _ROWS},
             "ts": read_timestamp(change["ts"]),
             "absent": absent,
-            "source": {"rows": 1, **source, **{name: _origin_of(source[name]) for name in _ORIGINS}},
+            "source": {"rows": 1, **source, **{name: _origin_of(source[name]) for name in ORIGINS}},
         }
 
 
@@ -128,19 +124,7 @@ class _Form:
 
     def as_json(self, payload: bytes) -> bytes:
         """Return the change that a payload holds."""
-        change = self._decoder.decode(payload)
-        gone = {*change["unavailable"], *change.pop("absent")}
-        for name in _KEYS:
-            change[name] = _from_fields(change[name], self._key, frozenset())
-        change["before"] = _from_fields(change["before"], self._columns, frozenset())
-        change["after"] = _from_fields(change["after"], self._columns, gone)
-        change["ts"] = timestamp_text(change["ts"]) + "Z"
-        source = change["source"]
-        for name in _ORIGINS:
-            source[name] = _origin_from(source[name])
-        if source["rows"] == 1:
-            del source["rows"]
-        return _encode(change)
+        return _encode(change_from(self._decoder.decode(payload), self._columns, self._key))
 
 
 def _parsed(schema: dict[str, Any]) -> Any:
@@ -162,13 +146,6 @@ def _origin_of(origin: Sequence[Any] | None) -> dict[str, Any] | None:
         return None
     topic, generation, partition, offset, *row = origin
     return {"topic": topic, "generation": generation, "partition": partition, "offset": offset, "row": [*row, 0][0]}
-
-
-def _origin_from(origin: Mapping[str, Any] | None) -> list[Any] | None:
-    if origin is None:
-        return None
-    found = [origin[name] for name in ("topic", "generation", "partition", "offset")]
-    return [*found, origin["row"]] if origin["row"] else found
 
 
 # ── columns ──
@@ -194,47 +171,7 @@ def _to_avro(value: Any, column: ColumnType) -> Any:
     return value
 
 
-def _columns_of(node: Type) -> dict[str, tuple[str, ColumnType]]:
-    """Return the columns of a row's or a key's type: by field, its column and the column's type."""
+def _columns_of(node: Type) -> Columns:
+    """Return the columns of a row's or a key's type."""
     (record,) = [branch for branch in node.branches if branch.kind == "record"]
-    return {
-        field.name: (str(field.raw.get(COLUMN, field.name)), parse_type(str(field.raw[TYPE])))
-        for field in record.fields
-    }
-
-
-def _from_fields(
-    row: Mapping[str, Any] | None, columns: Mapping[str, tuple[str, ColumnType]], gone: frozenset[str] | set[str]
-) -> dict[str, Any] | None:
-    if row is None:
-        return None
-    return {name: _from_avro(row[field], type_) for field, (name, type_) in columns.items() if name not in gone}
-
-
-def _from_avro(value: Any, column: ColumnType) -> Any:
-    if value is None:
-        return None
-    if column.kind is Kind.LIST:
-        assert column.element is not None, "a list has an element"
-        element = column.element
-        return [_from_avro(item, element) for item in value]
-    if column.kind is Kind.DECIMAL:
-        return f"{_EXACT.scaleb(Decimal(int.from_bytes(value, 'big', signed=True)), -column.scale):f}"
-    read = _FROM_AVRO.get(column.kind)
-    return value if read is None else read(value)
-
-
-def _float(value: float) -> Any:
-    return _NOT_FINITE.get(str(value), value)
-
-
-_FROM_AVRO: dict[Kind, Callable[[Any], Any]] = {
-    Kind.LONG: str,
-    Kind.FLOAT: _float,
-    Kind.DOUBLE: _float,
-    Kind.DATE: date_text,
-    Kind.TIME: time_text,
-    Kind.TIMESTAMP: timestamp_text,
-    Kind.TIMESTAMPTZ: lambda micros: f"{timestamp_text(micros)}Z",
-    Kind.BINARY: lambda raw: base64.b64encode(raw).decode(),
-}
+    return columns_of(field.raw for field in record.fields)

@@ -21,7 +21,7 @@ table whose spec said `type_changes: text` before is another matter: that any of
 Whatever is compatible between contracts only adds columns and widens types, and both are orders: a contract that is
 compatible with the one before it is compatible with all before that. A property test says so.
 
-Two specs say more than their contracts: where the rows come from, in what order, and in which form they are written.
+Two specs say more than their contracts: where the rows come from, in what order, and what is written beside changes.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class CompatibilityRule(StrEnum):
     TYPE_WIDENED = "type_widened"
     TYPE_NARROWED = "type_narrowed"
     TYPE_BECAME_TEXT = "type_became_text"
-    TYPE_BECAME_TEXT_AS_SAID = "type_became_text_as_said"
     TYPE_CHANGED = "type_changed"
-    # Told by specs, not by contracts alone.
     FORMAT_CHANGED = "format_changed"
+    # Told by specs, not by contracts alone.
+    TYPE_BECAME_TEXT_AS_SAID = "type_became_text_as_said"
     HEADERS_ADDED = "headers_added"
     HEADERS_REMOVED = "headers_removed"
     LATEST_ADDED = "latest_added"
@@ -192,6 +192,8 @@ def _of_the_table(old: Contract, new: Contract) -> Iterator[Difference]:
         yield Difference(CompatibilityRule.TABLE_RENAMED, None, old.table, new.table)
     if old.key != new.key:
         yield Difference(CompatibilityRule.KEY_CHANGED, None, _names(old.key), _names(new.key))
+    if old.format != new.format:
+        yield Difference(CompatibilityRule.FORMAT_CHANGED, None, old.format, new.format)
     if old.before != new.before:
         rule = CompatibilityRule.BEFORE_ADDED if new.before else CompatibilityRule.BEFORE_REMOVED
         yield Difference(rule, None, _given(before=old.before), _given(before=new.before))
@@ -284,8 +286,6 @@ def _of_source(old: TableSpec, new: TableSpec) -> Iterator[Difference]:
 
 def _of_output(old: TableSpec, new: TableSpec) -> Iterator[Difference]:
     before, after = old.output, new.output
-    if before.format != after.format:
-        yield Difference(CompatibilityRule.FORMAT_CHANGED, None, before.format, after.format)
     if before.cloud_events != after.cloud_events:
         added = after.cloud_events
         rule = CompatibilityRule.HEADERS_ADDED if added else CompatibilityRule.HEADERS_REMOVED

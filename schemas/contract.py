@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -24,12 +24,15 @@ KEYWORD = "x-headgate"  # where a contract stands in its JSON Schema
 CONTRACT_BYTES_MAX = 8 * 1024 * 1024
 _FROM = "`headgate contract TABLE --out DIR` writes it as TABLE.value.schema.json"
 
+Format = Literal["json", "avro"]
+
 
 @dataclass(frozen=True, slots=True)
 class Contract:
     """A table as its subscribers see it. `before` says whether changes carry the row as it was.
 
-    `schema_version` is the version of its columns, which each change names in its header `headgate.schema`.
+    `schema_version` is the version of its columns, which each change names in its header `headgate.schema`. `format`
+    is the form in which changes are written: a topic may have older ones in the other.
     """
 
     table: str
@@ -38,6 +41,7 @@ class Contract:
     columns: Mapping[str, ColumnType]
     schema_version: int = 1
     before: bool = False
+    format: Format = "json"
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON has it; `read_contract` takes it back."""
@@ -49,13 +53,22 @@ class Contract:
             "key": list(self.key),
             "columns": {name: str(type_) for name, type_ in self.columns.items()},
             "before": self.before,
+            "format": self.format,
         }
 
 
 def contract_of(spec: TableSpec, *, topic: str = "", schema_version: int = 1) -> Contract:
     """Return the contract of a table by its spec, as it runs: with what workers found of its columns."""
     columns = {name: column.type for name, column in spec.columns.items()}
-    return Contract(spec.table, topic, tuple(spec.key), columns, schema_version, before=spec.before == "full")
+    return Contract(
+        spec.table,
+        topic,
+        tuple(spec.key),
+        columns,
+        schema_version,
+        before=spec.before == "full",
+        format=spec.output.format,
+    )
 
 
 class _Document(msgspec.Struct, rename="camel"):
@@ -65,6 +78,7 @@ class _Document(msgspec.Struct, rename="camel"):
     key: tuple[str, ...]
     columns: dict[str, str]
     before: bool = False
+    format: Format = "json"  # files of before it was said are of tables that were
 
 
 class _Schema(msgspec.Struct):
@@ -101,5 +115,11 @@ def _checked(document: _Document, name: str) -> Contract:
     if absent := [column for column in document.key if column not in columns]:
         raise ConfigurationError(f"{name}: no such key column: {', '.join(absent)}", hint=_FROM)
     return Contract(
-        document.table, document.topic, document.key, columns, document.schema_version, before=document.before
+        document.table,
+        document.topic,
+        document.key,
+        columns,
+        document.schema_version,
+        before=document.before,
+        format=document.format,
     )

@@ -20,19 +20,16 @@ import pyarrow.compute as pc
 
 from connectors.formats.reasons import Rejection
 from connectors.formats.texts import arrow_lines
+from schemas import moments
+from schemas.moments import CYCLE_DAYS, CYCLE_YEARS, EPOCH_ORDINAL, YEAR_1_DAYS, YEAR_9999_DAYS
 
-DAY_US = 86_400_000_000
+DAY_US = moments.DAY_US
 _DAYS_MIN = -2_440_588  # 4713 BC, the first day of PostgreSQL
 _DAYS_MAX = 2_145_042_905  # 5874897-12-31, its last
 _MICROS_MIN = _DAYS_MIN * DAY_US
 # Infinity: the highest number of 64 bits, or in older connectors that of milliseconds, whatever the unit is.
 _MICROS_MAX = 9_223_372_036_825_200_000 - 1
 INFINITE = frozenset({(1 << 63) - 1, -(1 << 63)})  # of nanoseconds, too, whose 64 bits end within ordinary years
-_YEAR_1_DAYS = -719_162
-_YEAR_9999_DAYS = 2_932_896
-_EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
-_CYCLE_DAYS, _CYCLE_YEARS = 146_097, 400  # the Gregorian calendar repeats
-_YEAR_DIGITS_MAX = 9_999
 
 _DATE = r"([+-]?\d{4,9})-(\d\d)-(\d\d)"
 _TIME = r"(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?"
@@ -46,29 +43,21 @@ def date_text(days: int) -> str:
     """Return the date that lies `days` after 1970-01-01."""
     if not _DAYS_MIN <= days <= _DAYS_MAX:
         raise Rejection("out_of_range")
-    if _YEAR_1_DAYS <= days <= _YEAR_9999_DAYS:
-        return dt.date.fromordinal(days + _EPOCH_ORDINAL).isoformat()
-    cycles = (days - _YEAR_1_DAYS) // _CYCLE_DAYS
-    near = dt.date.fromordinal(days - cycles * _CYCLE_DAYS + _EPOCH_ORDINAL)
-    year = near.year + cycles * _CYCLE_YEARS
-    digits = f"{year:+05d}" if year < 0 or year > _YEAR_DIGITS_MAX else f"{year:04d}"
-    return f"{digits}-{near.month:02d}-{near.day:02d}"
+    return moments.date_text(days)
 
 
 def time_text(micros: int) -> str:
     """Return the time of day that lies `micros` after midnight; 24:00 has no form."""
     if not 0 <= micros < DAY_US:
         raise Rejection("out_of_range")
-    seconds, fraction = divmod(micros, 1_000_000)
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{fraction:06d}"
+    return moments.time_text(micros)
 
 
 def timestamp_text(micros: int) -> str:
     """Return the timestamp without zone that lies `micros` after 1970-01-01T00:00:00."""
     if not _MICROS_MIN <= micros <= _MICROS_MAX:
         raise Rejection("out_of_range")
-    days, rest = divmod(micros, DAY_US)
-    return f"{date_text(days)}T{time_text(rest)}"
+    return moments.timestamp_text(micros)
 
 
 def nanos_text(nanos: int) -> str:
@@ -80,7 +69,7 @@ def nanos_text(nanos: int) -> str:
 
 def datetime_text(micros: int) -> str:
     """Return `timestamp_text` of the years 1 to 9999; others are out of range."""
-    if not _YEAR_1_DAYS <= micros // DAY_US <= _YEAR_9999_DAYS:
+    if not YEAR_1_DAYS <= micros // DAY_US <= YEAR_9999_DAYS:
         raise Rejection("out_of_range")
     return timestamp_text(micros)
 
@@ -118,12 +107,12 @@ def _days(year: str, month: str, day: str) -> int:
 
 def days_since_epoch(year: int, month: int, day: int) -> int:
     """Return the days since 1970-01-01 of a day of any year; year 0 is 1 BC."""
-    cycles, near = divmod(year - 1, _CYCLE_YEARS)
+    cycles, near = divmod(year - 1, CYCLE_YEARS)
     try:
         ordinal = dt.date(near + 1, month, day).toordinal()
     except (ValueError, OverflowError):
         raise Rejection("bad_type") from None
-    return ordinal - _EPOCH_ORDINAL + cycles * _CYCLE_DAYS
+    return ordinal - EPOCH_ORDINAL + cycles * CYCLE_DAYS
 
 
 def _time(hour: str, minute: str, second: str | None, fraction: str | None) -> int:
@@ -153,7 +142,7 @@ def date_column(values: list[int]) -> list[str]:
 
 def days_column(days: Any) -> list[str]:
     """Return dates of an Arrow array of days since 1970, 32 bits each; of ordinary years only."""
-    _within(days, _YEAR_1_DAYS, _YEAR_9999_DAYS)
+    _within(days, YEAR_1_DAYS, YEAR_9999_DAYS)
     return arrow_lines(days.view(pa.date32()).cast(pa.string())).split("\n")
 
 
@@ -194,7 +183,7 @@ def zoned_column(values: list[str]) -> list[str]:
 
 def micros_column(micros: Any, suffix: str) -> list[str]:
     """Return timestamps of an Arrow array of microseconds since 1970, each with `suffix`; of ordinary years only."""
-    _within(micros, _YEAR_1_DAYS * DAY_US, (_YEAR_9999_DAYS + 1) * DAY_US - 1)
+    _within(micros, YEAR_1_DAYS * DAY_US, (YEAR_9999_DAYS + 1) * DAY_US - 1)
     texts = micros.view(pa.timestamp("us")).cast(pa.string())  # with a zone this cast is five times as slow
     lines = arrow_lines(texts, suffix)
     assert len(lines) + 1 == (27 + len(suffix)) * len(texts), "four digits of year and six of fraction"

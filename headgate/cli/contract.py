@@ -82,7 +82,8 @@ def generate(
 
     settings = load_config(config, os.environ)
     (named,) = contracts_of([table], lambda name: tables_with(settings, name), TopicNames(settings.kafka.topic_prefix))
-    contract, made = named.contract, documents(named.contract, settings.kafka, spec=named.spec)
+    contract = named.contract
+    made = documents(contract, settings.kafka, registry=settings.registry, spec=named.spec)
     if out is not None:
         count = _write(out, files(contract.table, made))
         say(f"{count} files of {contract.table}, version {contract.schema_version}, are in {out}")

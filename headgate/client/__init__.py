@@ -10,7 +10,8 @@ with changes("patients.value.schema.json", bootstrap="127.0.0.1:9092", group="bi
 ```
 
 The file is the table's contract, which `headgate contract patients --out DIR` writes. Importing this needs
-confluent-kafka and msgspec, and loads nothing else of Headgate than its words.
+confluent-kafka and msgspec, and loads nothing else of Headgate than its words. Changes in Avro are read with
+`registry="https://host:8081"`, which needs fastavro, too.
 
 Promise: what `for` gives is what the subscriber's rule of docs/contract.md leaves. Repeats are dropped; where something
 is missing, `on_gap` hears of it, or `GapFound` is raised; floors and tombstones are given as what they are. Nothing is
@@ -24,6 +25,7 @@ HeadgateError
 ├── CommitRefused        the group has given the partitions to others; what was not committed comes again
 ├── NotInGroup           without a group there is nowhere to commit to
 ├── SourceUnavailable    Kafka does not answer
+├── RegistryUnavailable  the schema registry does not answer; iterate on once it does
 └── ConfigurationError   what was asked for cannot be
 ```
 """
@@ -34,7 +36,7 @@ from headgate.client.errors import CommitRefused, ContractMismatch, GapFound, No
 from headgate.client.events import Change, Event, Floor, Gap, Origin, Tombstone
 from headgate.client.stream import Changes, changes
 from schemas.contract import Contract, read_contract
-from schemas.errors import ConfigurationError, HeadgateError, SourceUnavailable
+from schemas.errors import ConfigurationError, HeadgateError, RegistryUnavailable, SourceUnavailable
 
 __all__ = [
     "Change",
@@ -51,6 +53,7 @@ __all__ = [
     "NotInGroup",
     "Origin",
     "PlaceLost",
+    "RegistryUnavailable",
     "SourceUnavailable",
     "Tombstone",
     "changes",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -12,7 +12,12 @@ from headgate.client.values import DoesNotFit, RowReader, read_moment
 from schemas.change import HEADER_REPLAY, HEADER_SCHEMA_VERSION, ChangeValue, Operation
 from schemas.contract import Contract
 
+if TYPE_CHECKING:
+    from headgate.client.avro import AvroReader
+
+FRAME = b"\x00"  # what is Avro begins with it, and no JSON does
 _OFFSETS_END = 2**63
+_REGISTRY = "give registry=, the address of the schema registry that Headgate's configuration names"
 _decode = msgspec.json.Decoder(ChangeValue).decode
 
 
@@ -41,9 +46,9 @@ class Record(Protocol):
 class EventDecoder:
     """Decodes the records of one table's topic by its contract."""
 
-    def __init__(self, contract: Contract) -> None:
-        """Know the columns of `contract`."""
-        self._contract = contract
+    def __init__(self, contract: Contract, avro: AvroReader | None = None) -> None:
+        """Know the columns of `contract`; `avro` reads what is Avro, and beside it all may be JSON."""
+        self._contract, self._avro = contract, avro
         self._rows = RowReader(contract.columns)
 
     def decode(self, record: Record) -> Event:
@@ -51,31 +56,30 @@ class EventDecoder:
 
         Raises:
             ContractMismatch: it is no change of this contract.
+            RegistryUnavailable: it is Avro, and its schema cannot be had now.
         """
         headers: dict[str, bytes | None] = dict(record.headers() or ())
         version = _version(headers.get(HEADER_SCHEMA_VERSION))
         try:
             return self._event(record, headers, version)
         except DoesNotFit as exc:
-            raise self._mismatch(record, str(exc), version) from None
+            raise self._mismatch(record, str(exc), version, hint=exc.hint) from None
         except (ValueError, TypeError, RecursionError, msgspec.MsgspecError) as exc:
             # Its text may hold a piece of the value, which no error of ours carries.
             raise self._mismatch(record, f"no change of the contract ({type(exc).__name__})", version) from None
 
-    def _mismatch(self, record: Record, why: str, version: int | None) -> ContractMismatch:
+    def _mismatch(self, record: Record, why: str, version: int | None, *, hint: str = "") -> ContractMismatch:
         where = f"{record.topic()} partition {record.partition()} offset {record.offset()}"
-        known = self._contract.schema_version
-        return ContractMismatch(where, why, table=self._contract.table, known=known, found=version)
+        table, known = self._contract.table, self._contract.schema_version
+        return ContractMismatch(where, why, table=table, known=known, found=version, hint=hint)
 
     def _event(self, record: Record, headers: dict[str, bytes | None], version: int | None) -> Event:
         partition, offset = int(record.partition() or 0), int(record.offset() or 0)
         read, data = self._rows.read, record.value()
         if data is None:
             key = record.key()
-            return Tombstone(
-                key=None if key is None else read(msgspec.json.decode(key)), partition=partition, offset=offset
-            )
-        value = _decode(data)
+            return Tombstone(key=None if key is None else read(self._key(key)), partition=partition, offset=offset)
+        value = self._value(data)
         source = value.source
         origin = _origin(source.origin)
         if value.op == Operation.FLOOR:
@@ -107,6 +111,19 @@ class EventDecoder:
             partition=partition,
             offset=offset,
         )
+
+    def _value(self, data: bytes) -> ChangeValue:
+        if data[:1] != FRAME:
+            return _decode(data)
+        return msgspec.convert(self._reader().change(data), ChangeValue)
+
+    def _key(self, data: bytes) -> Any:
+        return msgspec.json.decode(data) if data[:1] != FRAME else self._reader().key(data)
+
+    def _reader(self) -> AvroReader:
+        if self._avro is None:
+            raise DoesNotFit("it is Avro, and no schema registry was named", hint=_REGISTRY)
+        return self._avro
 
 
 def _origin(elements: tuple[str | int, ...]) -> Origin:

@@ -22,14 +22,14 @@ class GapFound(TableStopped):
 class ContractMismatch(SchemaMismatch):
     """A value is not what the contract says; the change was not given, and comes again."""
 
-    def __init__(self, where: str, why: str, *, table: str, known: int, found: int | None) -> None:
-        """Say where, and by which versions of the table's columns the contract and the change are."""
+    def __init__(self, where: str, why: str, *, table: str, known: int, found: int | None, hint: str = "") -> None:
+        """Say where, and by which versions of the table's columns the contract and the change are; or give a `hint`."""
         newer = found is not None and found > known
-        hint = (
+        hint = hint or (
             f"the change is of version {found}, the contract of {known}: take the newer one, "
             f"`headgate contract {table} --out DIR`"
             if newer
-            else "only Headgate writes JSON of this contract to the topic; is it the right one, and its output JSON?"
+            else "only Headgate writes changes of this contract to the topic; is it the right one?"
         )
         super().__init__("contract_mismatch", f"{where}: {why}", hint=hint)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from confluent_kafka import Message
 
@@ -23,6 +23,9 @@ from headgate.client.reading import Reading
 from headgate.client.rule import Told, read_place
 from schemas.contract import Contract, read_contract
 from schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from headgate.client.avro import AvroReader
 
 Start = Literal["earliest", "latest"]
 OnGap = Callable[[Gap], None]
@@ -40,6 +43,7 @@ def changes(  # noqa: PLR0913 - each is another thing that a subscriber may say
     idle_seconds: float | None = None,
     topic: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    registry: str | Mapping[str, Any] | None = None,
 ) -> Changes:
     """Return the changes of one table, from where the group stands, or from `start`. Nothing is read yet.
 
@@ -58,12 +62,16 @@ def changes(  # noqa: PLR0913 - each is another thing that a subscriber may say
         idle_seconds: end the iteration when nothing came for so long, which may be taken up again; None: wait for ever.
         topic: the output topic, where it is not the contract's.
         settings: more settings of librdkafka, such as those of TLS and SASL.
+        registry: the schema registry, for changes in Avro: its address, or the settings that `registry` of Headgate's
+            configuration has. With it both forms are read, for a topic may have both.
 
     Raises:
-        ConfigurationError: the contract or a place cannot be read, or a setting is one that the promise depends on.
+        ConfigurationError: the contract or a place cannot be read, a setting is one that the promise depends on, or the
+            table's changes are Avro and no registry was named.
     """
     if not isinstance(contract, Contract):
         contract = _contract_in(Path(contract))
+    avro = _avro_reader(contract, registry)
     name = topic or contract.topic
     if not name:
         raise ConfigurationError("the contract names no topic", hint="name it with topic=")
@@ -81,7 +89,21 @@ def changes(  # noqa: PLR0913 - each is another thing that a subscriber may say
         places=places,
         settings=settings or {},
     )
-    return Changes(contract, reading, on_gap=on_gap, idle_seconds=idle_seconds)
+    return Changes(contract, reading, on_gap=on_gap, idle_seconds=idle_seconds, avro=avro)
+
+
+def _avro_reader(contract: Contract, registry: str | Mapping[str, Any] | None) -> AvroReader | None:
+    if registry is None:
+        if contract.format == "avro":
+            raise ConfigurationError(
+                f"the changes of {contract.table} are Avro, and no schema registry was named",
+                hint="give registry=, the address of the one that Headgate's configuration names",
+            )
+        return None
+    from headgate.client.avro import AvroReader  # noqa: PLC0415 - fastavro and HTTP are for those who need them
+    from headgate.client.registry import Registry  # noqa: PLC0415
+
+    return AvroReader(Registry(registry))
 
 
 def _contract_in(path: Path) -> Contract:
@@ -103,13 +125,19 @@ class Changes:
     """
 
     def __init__(
-        self, contract: Contract, reading: Reading, *, on_gap: OnGap | None, idle_seconds: float | None
+        self,
+        contract: Contract,
+        reading: Reading,
+        *,
+        on_gap: OnGap | None,
+        idle_seconds: float | None,
+        avro: AvroReader | None = None,
     ) -> None:
-        """Give what `reading` reads, by `contract`."""
+        """Give what `reading` reads, by `contract`; `avro` reads what is no JSON."""
         self.contract = contract
         self.repeats = 0  # how many changes the rule dropped
         self._reading, self._on_gap, self._idle_seconds = reading, on_gap, idle_seconds
-        self._decoder = EventDecoder(contract)
+        self._decoder = EventDecoder(contract, avro)
         self._buffer: deque[Message] = deque()
         self._told: tuple[int, int] | None = None  # partition and offset of the change whose gap was raised
 
@@ -130,6 +158,7 @@ class Changes:
         Raises:
             GapFound: something is missing before it. The next call returns it.
             ContractMismatch: it is not what the contract says. The next call tries it again.
+            RegistryUnavailable: the schema of a change in Avro cannot be had now. The next call tries it again.
             PlaceLost, SourceUnavailable, ConfigurationError: reading cannot go on.
         """
         while True:

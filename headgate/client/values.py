@@ -25,7 +25,12 @@ Reader = Callable[[Any], Any]
 
 
 class DoesNotFit(Exception):
-    """A value is not of its column's type; the text names the column."""
+    """A value is not of its column's type; the text names the column, and `hint` what helps where that is known."""
+
+    def __init__(self, why: str, *, hint: str = "") -> None:
+        """Say why."""
+        super().__init__(why)
+        self.hint = hint
 
 
 class RowReader:

@@ -12,7 +12,7 @@ from connectors.connect_sink import jdbc_sink_settings
 from headgate.contracts.asyncapi import asyncapi_document
 from headgate.contracts.odcs import odcs_document
 from headgate.contracts.samples import samples
-from schemas.config import KafkaConfig
+from schemas.config import KafkaConfig, RegistryConfig
 from schemas.contract import Contract
 from schemas.contract_avro import avro_key_schema, avro_value_schema
 from schemas.contract_schema import key_schema, value_schema
@@ -21,20 +21,27 @@ from schemas.table import TableSpec
 from schemas.topics import TopicNames
 
 
-def documents(contract: Contract, kafka: KafkaConfig, *, spec: TableSpec | None = None) -> dict[str, Any]:
+def documents(
+    contract: Contract,
+    kafka: KafkaConfig,
+    *,
+    registry: RegistryConfig | None = None,
+    spec: TableSpec | None = None,
+) -> dict[str, Any]:
     """Return the documents by what they are; what stands in them depends on nothing else.
 
-    The settings of a sink of Kafka Connect are there for the `spec` of a table whose latest topic such a sink reads.
+    The address of the `registry` is there for a table whose changes are Avro, and no secret of it; the settings of a
+    sink of Kafka Connect are for the `spec` of a table whose latest topic such a sink reads.
     """
     return {
-        "asyncapi": asyncapi_document(contract, kafka),
+        "asyncapi": asyncapi_document(contract, kafka, registry),
         "odcs": odcs_document(contract, kafka),
         "valueSchema": value_schema(contract),
         "keySchema": key_schema(contract),
         "avroValueSchema": avro_value_schema(contract),
         "avroKeySchema": avro_key_schema(contract),
         "jdbcSink": None if spec is None else _jdbc_sink(spec, kafka),
-        "samples": samples(contract, kafka.bootstrap),
+        "samples": samples(contract, kafka.bootstrap, registry),
     }
 
 

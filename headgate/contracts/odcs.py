@@ -45,7 +45,7 @@ def odcs_document(contract: Contract, kafka: KafkaConfig) -> dict[str, Any]:
             "usage": RULE,
             "limitations": "A column may be null, unavailable (named in `unavailable`) or absent: three things.",
         },
-        "servers": [{"server": "kafka", "type": "kafka", "host": kafka.bootstrap, "format": "json"}],
+        "servers": [{"server": "kafka", "type": "kafka", "host": kafka.bootstrap, "format": contract.format}],
         "schema": [_object(contract)],
         "slaProperties": [_retention(kafka)],
         "customProperties": [{"property": "headgateContract", "value": contract.document()}],
@@ -87,26 +87,39 @@ def _properties(contract: Contract) -> Iterable[dict[str, Any]]:
     yield _property("ts", "timestamp", "The source's commit time, UTC; never for order.", required=True)
     names = {"logicalType": "string", "physicalType": "string"}
     yield {**_property("unavailable", "array", "Columns that the source did not send.", required=True), "items": names}
-    yield {**_property("source", "object", "Where the change comes from.", required=True), "properties": _source()}
+    if contract.format == "avro":
+        absent = _property("absent", "array", "Columns that the change does not have.", required=True)
+        yield {**absent, "items": names}
+    source = _source(contract)
+    yield {**_property("source", "object", "Where the change comes from.", required=True), "properties": source}
 
 
-def _source() -> list[dict[str, Any]]:
-    anything = {"logicalType": "string", "physicalType": "text or number"}
-    origin = _property("origin", "array", "Topic, generation, partition and offset: the identity.", required=True)
-    first = _property(
-        "first_origin", "array", "Of a change that was in quarantine or parked: where it was read at first."
-    )
+def _source(contract: Contract) -> list[dict[str, Any]]:
+    kind, parts = _origin(contract)
+    origin = _property("origin", kind, "Topic, generation, partition and offset: the identity.", required=True)
+    first = _property("first_origin", kind, "Of a change that was in quarantine or parked: where it was read at first.")
     return [
         _property("connector", "string", "What captured the change.", required=True),
         _property("name", "string", "The source's name.", required=True),
         _property("table", "string", "The table's name in its source.", required=True),
         _property("tx", "string", "The transaction."),
         _property("snapshot", "boolean", "Whether the row was read, not changed.", required=True),
-        {**origin, "items": anything},
-        {**first, "items": anything},
+        {**origin, **parts},
+        {**first, **parts},
         _property("previous", "integer", "The origin offset of the change before it in the same stream."),
         _property("rows", "integer", "How many changes the record made, where more than one."),
     ]
+
+
+def _origin(contract: Contract) -> tuple[str, dict[str, Any]]:
+    """Return what an origin is, and of what: an array in JSON, a record in Avro."""
+    if contract.format == "json":
+        return "array", {"items": {"logicalType": "string", "physicalType": "text or number"}}
+    numbers = [
+        _property(name, "integer", f"Its {name}.", required=True) for name in ("generation", "partition", "offset")
+    ]
+    row = _property("row", "integer", "Which change of its record it is, from 0 on.", required=True)
+    return "object", {"properties": [_property("topic", "string", "Its topic.", required=True), *numbers, row]}
 
 
 def _property(name: str, logical: str, description: str, *, required: bool = False) -> dict[str, Any]:

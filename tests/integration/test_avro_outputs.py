@@ -13,7 +13,9 @@ import fastavro
 import pytest
 
 from headgate.cli.codes import ExitCode
+from headgate.client import Change, changes
 from schemas.config import read_config
+from schemas.contract import contract_of
 from schemas.errors import TableStopped
 from streams.apply import apply_folder
 from tests.integration.stages import COLUMNS, Installation, filled, until_off_loop
@@ -65,6 +67,16 @@ def read_by_avro(registry: SchemaRegistry, value: bytes) -> dict[str, Any]:
     return dict(found)
 
 
+def given_to_a_subscriber(installation: Installation, registry: SchemaRegistry, count: int) -> dict[int, str]:
+    """Return the rows of the first changes that our client is given, by its table's contract."""
+    contract = contract_of(installation.registered(), topic=installation.output)
+    assert contract.format == "avro"
+    with changes(contract, bootstrap=installation.config.kafka.bootstrap, registry=registry.url) as stream:
+        found = [next(stream) for _ in range(count)]
+    rows = [each.after for each in found if isinstance(each, Change) and each.after is not None]
+    return {row["id"]: row["name"] for row in rows}
+
+
 async def test_a_table_that_becomes_avro_goes_on_at_every_end(
     installation: Installation, registry: SchemaRegistry, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +92,8 @@ async def test_a_table_that_becomes_avro_goes_on_at_every_end(
     assert [ROWS, ROWS] == [sum(value.startswith(mark) for value in values) for mark in (b"{", b"\x00")]
     rows = [read_by_avro(registry, value)["after"] for value in values if value.startswith(b"\x00")]
     assert [{"id": n, "name": f"n{n}"} for n in range(ROWS, 2 * ROWS)] == sorted(rows, key=lambda row: row["id"])
+    given = await asyncio.to_thread(given_to_a_subscriber, installation, registry, 2 * ROWS)
+    assert {n: f"n{n}" for n in range(2 * ROWS)} == given
     assert (await asyncio.to_thread(installation.view, ROWS)).row is not None
     assert installation.lake()[1].ok
     subject = f"{installation.output}-value"

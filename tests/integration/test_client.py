@@ -23,15 +23,18 @@ from headgate.client import (
     GapFound,
     NotInGroup,
     PlaceLost,
+    RegistryUnavailable,
     SourceUnavailable,
     Tombstone,
     changes,
     reading,
 )
+from headgate.client import registry as asking
 from schemas.contract import KEYWORD
-from tests.integration.subscribing import PARTITIONS, by_partition, contract, plant, position, records, write
+from tests.integration.subscribing import PARTITIONS, as_avro, by_partition, contract, plant, position, records, write
 from tests.integration.transport_processes import Bench
 from tests.services import wait_until
+from tests.services.registry import SchemaRegistry
 
 
 @pytest.fixture
@@ -78,6 +81,49 @@ def test_each_change_is_given_once_and_typed(bench: Bench, topic: str) -> None:
     row = first.after or {}
     assert ({"id": 0}, Decimal("70.50"), ["a", None]) == (first.key, row["weight"], row["tags"])
     assert 1 == first.schema_version
+
+
+def test_changes_that_become_avro_are_given_as_those_in_json(bench: Bench, topic: str) -> None:
+    """Each once, over both forms, and typed alike: what a topic in JSON alone gives."""
+    other, found = bench.topic("changes.other", PARTITIONS), list[list[Event]]()
+    with SchemaRegistry() as registry:
+        given = plant(bench.bootstrap, topic, as_avro(registry, topic))
+        assert given == plant(bench.bootstrap, other)
+        for made in (contract(topic, "avro"), contract(other)):
+            with changes(made, bootstrap=bench.bootstrap, on_gap=lambda _: None, registry=registry.url) as stream:
+                found.append(take(stream, sum(map(len, given.values()))))
+        asked = len(registry.asked)
+
+    # The two topics have the same records at the same offsets, but for their form.
+    of_avro, of_json = ({(each.partition, each.offset): each for each in events} for events in found)
+    assert given == by_partition(positions(found[0]))
+    assert of_json == of_avro
+    assert 1 == asked, "the schema of all values is one"
+
+
+def test_a_registry_that_is_away_is_told_and_gone_on_with_where_it_is_back(
+    bench: Bench, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change that could not be read is the next one still; what was committed meanwhile is what was given."""
+    monkeypatch.setattr(asking, "PAUSES_SECONDS", (0.0,))
+    name = group()
+    with SchemaRegistry() as registry:
+        write(bench.bootstrap, topic, fresh(0, 2))
+        write(bench.bootstrap, topic, fresh(0, 2, first=4), written=as_avro(registry, topic))
+        registry.kill()
+        with changes(contract(topic), bootstrap=bench.bootstrap, group=name, registry=registry.url) as stream:
+            events = take(stream, 2)
+            for _ in range(2):
+                with pytest.raises(RegistryUnavailable, match="does not answer"):
+                    next(stream)
+            stream.commit()
+            registry.start()
+            events += take(stream, 1)
+        with changes(contract(topic), bootstrap=bench.bootstrap, group=name, registry=registry.url) as stream:
+            events += take(stream, 2)
+
+    expected = [position(0, offset) for offset in (0, 2, 4, 4, 6)]
+    assert expected == positions(events)
 
 
 def test_a_gap_is_raised_and_can_be_gone_over(bench: Bench, topic: str) -> None:

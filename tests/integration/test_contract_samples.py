@@ -7,18 +7,23 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headgate.contracts.documents import documents, files
 from headgate.contracts.samples import SAMPLES
-from schemas.config import KafkaConfig
-from tests.integration.subscribing import PARTITIONS, by_partition, contract, plant
+from schemas.config import KafkaConfig, RegistryConfig
+from schemas.contract import Format
+from tests.integration.subscribing import PARTITIONS, as_avro, by_partition, contract, plant
 from tests.integration.transport_processes import ROOT, Bench
 from tests.services import wait_until
 from tests.services.jars import jars
 from tests.services.java import BRIEF
+from tests.services.registry import SchemaRegistry
 from tests.services.system import require_program
 
 SECONDS = 90.0
@@ -27,7 +32,8 @@ SECONDS = 90.0
 def command(file: Path) -> list[str]:
     """Return how a sample is started; Java compiles it first."""
     if file.suffix == ".java":
-        return [require_program("java"), "-Xmx128m", *BRIEF, "-cp", f"{jars('kafka')}/*", str(file)]
+        libraries = os.pathsep.join(f"{jars(name)}/*" for name in ("kafka", "avro"))
+        return [require_program("java"), "-Xmx128m", *BRIEF, "-cp", libraries, str(file)]
     return [sys.executable, str(file)]
 
 
@@ -37,17 +43,24 @@ def lines(file: Path) -> list[str]:
 
 
 @pytest.fixture
-def given(bench: Bench, tmp_path: Path) -> dict[int, list[str]]:
-    """The samples of a table, and its topic; what a subscriber must be given of it, by partition."""
-    topic = bench.topic("changes.patients", PARTITIONS)
-    for name, text in files("patients", documents(contract(topic), KafkaConfig(bootstrap=bench.bootstrap))).items():
-        (tmp_path / name).write_text(text, "utf-8")
-    return plant(bench.bootstrap, topic)
+def registry() -> Iterator[SchemaRegistry]:
+    """A registry without schemas."""
+    with SchemaRegistry() as running:
+        yield running
 
 
+@pytest.mark.parametrize("form", ["json", "avro"])
 @pytest.mark.timeout(240)
-def test_each_sample_is_given_each_change_once(given: dict[int, list[str]], bench: Bench, tmp_path: Path) -> None:
-    """In order per partition, with the floors, without what was aborted; and says on stderr what is missing."""
+def test_each_sample_is_given_each_change_once(
+    bench: Bench, tmp_path: Path, registry: SchemaRegistry, form: Format
+) -> None:
+    """In order per partition, with the floors, without what was aborted; and says on stderr what is missing.
+
+    A table whose changes became Avro has JSON first on its topic; the registry is found where the configuration has it.
+    """
+    topic = bench.topic("changes.patients", PARTITIONS)
+    generated(bench, registry, topic, form, tmp_path)
+    given = plant(bench.bootstrap, topic, as_avro(registry, topic) if form == "avro" else None)
     count = sum(map(len, given.values()))
     for name in SAMPLES:
         file = tmp_path / f"patients.{name}"
@@ -65,6 +78,25 @@ def test_each_sample_is_given_each_change_once(given: dict[int, list[str]], benc
             return len(lines(out)) >= count
 
         wait_until(enough, f"{name} printed {count} lines", deadline_seconds=SECONDS)
-        assert given == by_partition(json.loads(line)["position"] for line in lines(out)), name
+        printed_lines = [json.loads(line) for line in lines(out)]
+        assert given == by_partition(line["position"] for line in printed_lines), name
         (missing,) = (line for line in lines(err) if line.startswith("missing: "))
         assert re.search(r"behind .*8.* comes .*12", missing), f"{name}: the change between was never written"
+        assert_rows(name, printed_lines)
+
+
+def generated(bench: Bench, registry: SchemaRegistry, topic: str, form: Format, folder: Path) -> None:
+    """Write the files of the table's contract, as `headgate contract` does."""
+    kafka, asked = KafkaConfig(bootstrap=bench.bootstrap), RegistryConfig(urls=[registry.url])
+    for name, text in files("patients", documents(contract(topic, form), kafka, registry=asked)).items():
+        (folder / name).write_text(text, "utf-8")
+
+
+def assert_rows(name: str, printed: list[dict[str, Any]]) -> None:
+    """Compare what was printed of rows: values that every form and language writes alike."""
+    rows = [line["after"] for line in printed if line["op"] != "floor"]
+    assert {"update"} == {line["op"] for line in printed} - {"floor"}, name
+    assert all(row["name"] == row["note"].replace("note", "name") for row in rows), name
+    assert {"70.5"} == {str(Decimal(str(row["weight"])).normalize()) for row in rows}, name
+    assert all(row["tags"] == ["a", None] for row in rows), name
+    assert all(str(line["key"]["id"]) == str(line["after"]["id"]) for line in printed if line["op"] != "floor"), name

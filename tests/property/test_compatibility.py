@@ -22,7 +22,10 @@ NAMES = ["a", "b", "c c", "d"]
 types = st.sampled_from([parse_type(text) for chain in CHAINS for text in chain])
 columns = st.dictionaries(st.sampled_from(NAMES), types, min_size=1)
 contracts = st.builds(
-    lambda found, before: Contract("t", "headgate.changes.t", (), found, before=before), columns, st.booleans()
+    lambda found, before, form: Contract("t", "headgate.changes.t", (), found, before=before, format=form),
+    columns,
+    st.booleans(),
+    st.sampled_from(("json", "avro")),
 )
 
 
@@ -41,7 +44,8 @@ def steps(draw: st.DrawFn, count: int) -> list[Contract]:
         kept = {name: draw(st.sampled_from(wider(type_))) for name, type_ in last.columns.items()}
         more = {name: type_ for name, type_ in draw(columns).items() if name not in kept}
         before = last.before or draw(st.booleans())
-        found.append(Contract("t", last.topic, (), {**kept, **more}, last.schema_version + 1, before=before))
+        version, form = last.schema_version + 1, last.format
+        found.append(Contract("t", last.topic, (), {**kept, **more}, version, before=before, format=form))
     return found
 
 

@@ -7,13 +7,13 @@ from tests.services.system import ADDRESS_VARIABLES, docker_answers
 
 
 def main() -> None:
-    """Fetch each set whose service neither the environment nor Docker gives."""
+    """Fetch each set whose service neither the environment nor Docker gives, and what programs of the tests need."""
     for name in SETS:
-        service = "kafka" if name == "kafka" else "connect"
-        if docker_answers() or os.environ.get(ADDRESS_VARIABLES[service]):
+        service = {"kafka": "kafka", "avro": None}.get(name, "connect")
+        if service and (docker_answers() or os.environ.get(ADDRESS_VARIABLES[service])):
             continue
         folder = jars(name)
-        print(f"{name} {version(name if name in PLUGINS else 'kafka')}: {len(list(folder.iterdir()))} jars")
+        print(f"{name} {version(name if name in {*PLUGINS, 'avro'} else 'kafka')}: {len(list(folder.iterdir()))} jars")
 
 
 if __name__ == "__main__":

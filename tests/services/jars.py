@@ -1,4 +1,4 @@
-"""The jars of Kafka, Kafka Connect and Debezium: fetched once by Maven, kept in the user's cache folder.
+"""The jars of Kafka, Kafka Connect, Debezium and Avro: fetched once by Maven, kept in the user's cache folder.
 
 A folder is named after its list of requirements, so that a changed version is a new folder, and appears by one rename,
 so that an interrupted fetch leaves nothing half.
@@ -16,7 +16,7 @@ from tests.services.system import require_program
 
 POMS = Path(__file__).parent / "poms"
 PLUGINS = ("debezium", "debezium-mariadb", "debezium-jdbc")  # one folder each below a worker's plugin path
-SETS = ("kafka", "connect", *PLUGINS)
+SETS = ("kafka", "connect", *PLUGINS, "avro")
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 FETCH_SECONDS = 600
 
@@ -28,7 +28,7 @@ def cache_folder() -> Path:
 
 
 def version(name: str) -> str:
-    """The version of "kafka" or of a plugin that the tests run."""
+    """The version of "kafka", of "avro" or of a plugin that the tests run."""
     pom = POMS / f"{name}.xml"
     found = ET.parse(pom).find(f".//{{*}}{name}.version")  # noqa: S314  a file of ours
     assert found is not None, f"{pom} names a version"

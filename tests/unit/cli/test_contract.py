@@ -11,6 +11,7 @@ import yaml
 from headgate.cli import main as entry
 from headgate.cli.codes import ExitCode
 from headgate.contracts.loading import contracts_of
+from headgate.contracts.samples import SAMPLES
 from schemas.evolution import Evolved, Found
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
@@ -54,6 +55,22 @@ def test_all_documents_are_written_into_a_folder(
     )
     assert '"kafka:9092"' in first["patients.Subscriber.java"]
     assert "10 files of patients, version 1, are in" in capsys.readouterr().err
+
+
+def test_the_registry_of_the_configuration_is_named_for_a_table_in_avro(tmp_path: Path, config: str) -> None:
+    """In its AsyncAPI document and in its samples; who asks is written nowhere."""
+    with Path(config).open("a") as file:
+        file.write("registry: {urls: ['https://registry:8081'], username: headgate, password: CANARY}\n")
+    for name, output in (("json", {}), ("avro", {"format": "avro"})):
+        table = spec(tmp_path, f"{name}.yaml", output=output)
+        assert entry.run(["contract", table, "--out", str(tmp_path / name), "--config", config]) == ExitCode.OK
+
+    texts = {name: {file.name: file.read_text() for file in (tmp_path / name).iterdir()} for name in ("json", "avro")}
+    assert texts["json"].keys() == texts["avro"].keys()
+    assert set() == {name for name, text in texts["json"].items() if "registry:8081" in text}
+    named = {name for name, text in texts["avro"].items() if "https://registry:8081" in text}
+    assert {f"patients.{name}" for name in ("asyncapi.yaml", *SAMPLES)} == named
+    assert not any("CANARY" in text for text in texts["avro"].values())
 
 
 def test_documents_go_to_stdout_as_json_or_the_one_that_people_read(
@@ -101,6 +118,17 @@ def test_two_files_are_compared_without_a_configuration(tmp_path: Path, capsys: 
     shown = capsys.readouterr()
     assert "type_narrowed" in shown.out
     assert "error: not compatible: column_removed, type_narrowed\nhint: " in shown.err
+
+
+def test_a_table_that_becomes_avro_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two specs, and of a contract that was generated before it and one that is to come."""
+    old, new = spec(tmp_path, "old.yaml"), spec(tmp_path, "new.yaml", output={"format": "avro"})
+
+    assert entry.run(["contract", "diff", old, new]) == ExitCode.FOUND
+    shown = capsys.readouterr()
+    assert "format_changed" in shown.out
+    assert "error: not compatible: format_changed\n" in shown.err
+    assert entry.run(["contract", "diff", new, new]) == ExitCode.OK
 
 
 def test_a_comparison_as_json_names_every_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

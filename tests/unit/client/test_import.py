@@ -20,6 +20,9 @@ HEAVY = [
     "rich",
     "typer",
     "kafka",
+    "fastavro",
+    "urllib3",
+    "http.client",
 ]
 OURS = ["connectors", "sinks", "streams", "headgate.cli"]
 

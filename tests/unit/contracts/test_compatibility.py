@@ -94,6 +94,18 @@ def test_the_row_as_it_was_and_the_tables_name_are_of_the_contract() -> None:
     assert [("before_removed", "given", "null")] == [(each.rule.value, each.old, each.new) for each in removed]
 
 
+@pytest.mark.parametrize(("one", "other"), [("json", "avro"), ("avro", "json")])
+def test_another_form_of_changes_is_told_by_contracts_and_by_specs_once(one: str, other: str) -> None:
+    """Whatever else differs: no reader of the one reads the other."""
+    old, new = {"format": one}, {"format": other}
+
+    found = compare(contract(output=old), contract(output=new))
+
+    assert [("format_changed", None, one, other)] == [(e.rule.value, e.column, e.old, e.new) for e in found]
+    assert found == incompatible(found)
+    assert found == differences(spec_of(output=old), spec_of(output=new))
+
+
 def test_how_a_table_is_read_is_not_of_the_contract() -> None:
     """Topics, wire, encodings and policies may change under the subscribers: specs say so, contracts do not."""
     old = spec_of()

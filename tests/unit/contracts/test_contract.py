@@ -28,6 +28,24 @@ def test_a_contract_is_read_back_from_its_document() -> None:
     assert made == read_contract(json.dumps({KEYWORD: made.document()}).encode(), name="t.json")
 
 
+def test_the_form_of_changes_is_of_the_contract() -> None:
+    """JSON, unless the table's spec says otherwise; a file of before it was said is of a table in JSON."""
+    avro = contract(output={"format": "avro"})
+    unsaid = contract().document()
+    del unsaid["format"]
+
+    assert ("json", "avro") == (contract().format, avro.format)
+    assert avro == read_contract(json.dumps({KEYWORD: avro.document()}).encode(), name="t.json")
+    assert contract() == read_contract(json.dumps({KEYWORD: unsaid}).encode(), name="t.json")
+
+
+def test_what_a_later_release_says_more_is_passed_over() -> None:
+    """As releases before it pass over the form: the version of the file stays what it is."""
+    document = contract().document() | {"later": {"more": 1}}
+
+    assert contract() == read_contract(json.dumps({KEYWORD: document}).encode(), name="t.json")
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -54,6 +72,7 @@ def test_what_is_no_contract_is_refused(data: bytes, said: str) -> None:
         ({"columns": {"id": "list<" * 20_000 + "int" + ">" * 20_000}}, "nested too deep"),
         ({"key": ["nope"]}, "no such key column: nope"),
         ({"schemaVersion": "3"}, "cannot be read"),
+        ({"format": "protobuf"}, "cannot be read"),
         ({"table": None}, "cannot be read"),
     ],
 )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import jsonschema_rs
 import pytest
 import yaml
@@ -14,8 +16,9 @@ import yaml
 from headgate.contracts.asyncapi import asyncapi_document
 from headgate.contracts.documents import documents, files
 from headgate.contracts.odcs import odcs_document
-from schemas.config import Config, KafkaConfig
+from schemas.config import Config, KafkaConfig, RegistryConfig
 from schemas.contract import Contract, contract_of, read_contract
+from schemas.contract_avro import avro_key_schema, avro_value_schema
 from schemas.contract_schema import key_schema, value_schema
 from schemas.table import TableSpec
 from tests.unit.contracts.made import OUTPUT, ROW, contract, typed
@@ -28,12 +31,14 @@ BROKERS = [
     {"bootstrap": "kafka-1:9092, kafka-2:9092", "tls": {}, "sasl": SASL, "changes_retention_hours": 5},
     {"sasl": {"mechanism": "OAUTHBEARER", "token_endpoint_url": "https://id", "client_id": "a", "client_secret": "b"}},
 ]
+REGISTRY = RegistryConfig.model_validate({"urls": ["http://registry-1:8081/api", "http://b"], "token": "CANARY"})
 CONTRACTS = {
     "all types": contract(before="full"),
     "no key": contract({"a": "int"}, []),
     "several key columns": contract({"a": "int", "b": "uuid", "c": "list<list<date>>"}, ["b", "a"]),
     "hostile names": contract({"id": "long", **dict.fromkeys(HOSTILE, "string")}, ["id"], table="a-b.2.c"),
 }
+CONTRACTS |= {f"{name}, Avro": replace(made, format="avro") for name, made in CONTRACTS.items()}
 
 
 @functools.cache
@@ -56,11 +61,14 @@ def judge_of(schema: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("made", CONTRACTS.values(), ids=CONTRACTS.keys())
+@pytest.mark.parametrize("registry", [None, REGISTRY], ids=["alone", "with a registry"])
 @pytest.mark.parametrize("broker", BROKERS)
-def test_the_asyncapi_document_is_one_of_its_standard(made: Contract, broker: dict[str, Any]) -> None:
+def test_the_asyncapi_document_is_one_of_its_standard(
+    made: Contract, broker: dict[str, Any], registry: RegistryConfig | None
+) -> None:
     """Whatever the table and the broker are; read back from the YAML that is written."""
     kafka = KafkaConfig.model_validate(broker)
-    text = files("t", documents(made, kafka))["t.asyncapi.yaml"]
+    text = files("t", documents(made, kafka, registry=registry))["t.asyncapi.yaml"]
 
     assert [] == faults(validator("asyncapi-3.0.0.json"), yaml.safe_load(text))
     assert "CANARY" not in text
@@ -95,6 +103,81 @@ def test_brokers_and_how_to_reach_them_are_in_the_asyncapi_document() -> None:
     assert {"kafka-secure"} == {each["protocol"] for each in servers.values()}
     assert {"sasl": {"type": "scramSha512"}} == document["components"]["securitySchemes"]
     assert 5 * 3_600_000 == document["channels"]["changes"]["bindings"]["kafka"]["topicConfiguration"]["retention.ms"]
+
+
+def test_the_asyncapi_document_of_changes_in_avro_says_so() -> None:
+    """Its payload and key are the schemas of the registry, which its servers name; a JSON table has nothing of it."""
+    avro = contract(output={"format": "avro"})
+    document = asyncapi_document(avro, KafkaConfig(), REGISTRY)
+    message, binding = _said_of_avro(document)
+
+    assert "application/avro" == document["defaultContentType"] == message["contentType"]
+    payload = document["components"]["schemas"]["change"]
+    assert "application/vnd.apache.avro;version=1.9.0" == payload["schemaFormat"]
+    assert avro_value_schema(avro) == payload["schema"]
+    assert avro_key_schema(avro) == binding["key"]
+    assert ("payload", "confluent") == (binding["schemaIdLocation"], binding["schemaIdPayloadEncoding"])
+    (server,) = document["servers"].values()
+    asked = server["bindings"]["kafka"]
+    assert ("http://registry-1:8081/api", "confluent") == (asked["schemaRegistryUrl"], asked["schemaRegistryVendor"])
+    assert "registry-1" not in str(asyncapi_document(contract(), KafkaConfig(), REGISTRY))
+
+
+def test_without_a_registry_no_document_says_how_its_ids_are_written() -> None:
+    """The binding forbids it, where no server names one."""
+    document = asyncapi_document(contract(output={"format": "avro"}), KafkaConfig())
+    _, binding = _said_of_avro(document)
+
+    assert {"key", "bindingVersion"} == binding.keys()
+    assert all("bindings" not in server for server in document["servers"].values())
+
+
+def _said_of_avro(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the message of a document, and what its binding says."""
+    message = document["components"]["messages"]["change"]
+    return message, message["bindings"]["kafka"]
+
+
+def test_a_broken_schema_in_avro_is_found() -> None:
+    """The validator looks into payload and key, not only at what stands around them."""
+    for place in ("payload", "key"):
+        document = asyncapi_document(contract(output={"format": "avro"}), KafkaConfig(), REGISTRY)
+        schemas = {
+            "payload": document["components"]["schemas"]["change"]["schema"],
+            "key": _said_of_avro(document)[1]["key"],
+        }
+        schemas[place]["fields"][0]["name"] = "no name"
+
+        assert [] != faults(validator("asyncapi-3.0.0.json"), document), place
+
+
+def test_the_odcs_document_names_the_form_of_changes() -> None:
+    """With the fields that only Avro has: what is absent, and the parts of an origin."""
+
+    def said(made: Contract) -> tuple[str, set[str], str]:
+        document = odcs_document(made, KafkaConfig())
+        properties = {each["name"]: each for each in document["schema"][0]["properties"]}
+        source = {each["name"]: each for each in properties["source"]["properties"]}
+        return document["servers"][0]["format"], properties.keys() & {"absent"}, source["origin"]["logicalType"]
+
+    assert ("json", set(), "array") == said(contract())
+    assert ("avro", {"absent"}, "object") == said(contract(output={"format": "avro"}))
+
+
+def test_the_odcs_document_has_the_fields_of_the_schema_in_avro() -> None:
+    """All of them, each once, and of `source` and an origin too."""
+    avro = contract(output={"format": "avro"})
+    (described,) = odcs_document(avro, KafkaConfig())["schema"]
+    parsed: Any = fastavro.parse_schema(avro_value_schema(avro))
+
+    def names(fields: list[dict[str, Any]]) -> dict[str, Any]:
+        return {each["name"]: each for each in fields}
+
+    own, ours = names(parsed["fields"]), names(described["properties"])
+    assert own.keys() == ours.keys()
+    own, ours = names(own["source"]["type"]["fields"]), names(ours["source"]["properties"])
+    assert own.keys() == ours.keys()
+    assert names(own["origin"]["type"]["fields"]).keys() == names(ours["origin"]["properties"]).keys()
 
 
 def test_the_schema_of_the_asyncapi_document_judges_a_change() -> None:

@@ -9,11 +9,12 @@ from tests.services.system import ADDRESS_VARIABLES, docker_answers
 def main() -> None:
     """Fetch each set whose service neither the environment nor Docker gives."""
     for name in SETS:
-        service = "kafka" if name == "kafka" else "connect"
+        service = {"kafka": "kafka", "apicurio": "registry"}.get(name, "connect")
         if docker_answers() or os.environ.get(ADDRESS_VARIABLES[service]):
             continue
         folder = jars(name)
-        print(f"{name} {version(name if name in PLUGINS else 'kafka')}: {len(list(folder.iterdir()))} jars")
+        own = name in {*PLUGINS, "apicurio"}
+        print(f"{name} {version(name if own else 'kafka')}: {len(list(folder.rglob('*.jar')))} jars")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ chaos: $(VENV)/.test-ready services ## Faults under load, a verdict line each; S
 system-packages: ## Install what the tests' services need (or say the command)
 	$(PYTHON) -P tests/services/system.py
 
-services: $(VENV)/.test-ready ## Fetch the jars of Kafka, Connect and Debezium into the user's cache
+services: $(VENV)/.test-ready ## Fetch the jars of Kafka, Connect, Debezium and Apicurio into the user's cache
 	$(BIN)/python -m tests.services
 
 clean: ## Remove the virtual environment and the caches of tools

@@ -18,7 +18,7 @@ def notices_of_masks(
     of_several = {spec.beside for spec in specs.values()} - {None}
     for table in sorted(wanted):
         spec = specs[table]
-        if spec.beside in specs:
+        if spec.beside is not None and spec.beside in specs:
             yield from _left_out(spec, specs[spec.beside])
         if spec.is_masked and spec.template is None and spec.masks.key not in keys:
             yield _no_seal(spec, shared=spec.source_table is not None or bool({spec.beside, table} & of_several))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.services import S3, Connect, Kafka, MariaDB, Postgres, RedisServer, Services
+from tests.services import S3, Apicurio, Connect, Kafka, MariaDB, Postgres, RedisServer, Services
 from tests.services.waiting import process_number
 from tests.spread import WholeFiles, waits_longest_first
 
@@ -126,6 +126,12 @@ def connect(services: Services, kafka: Kafka) -> Connect:
 def s3(services: Services) -> S3:
     """The S3 server that tests share: a bucket of your own, please."""
     return services.s3()
+
+
+@pytest.fixture(scope="session")
+def apicurio(services: Services) -> Apicurio:
+    """The schema registry that tests share: subjects of your own, please."""
+    return services.registry()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from connectors.formats.reasons import Rejection
 from connectors.registry.http import DENIED, Answer, Client, strange
+from connectors.registry.known import kind_of
 from connectors.wire import IdKind, Registered, SchemaId
 from schemas.config import RegistryConfig
 
@@ -79,7 +80,9 @@ def apicurio(client: Client, schema_id: SchemaId, config: RegistryConfig) -> Reg
         return _of_apicurio(client, path, content, f"a schema that {schema_id} refers to")
 
     others = _in_order(main, needs, ask, client.urls[0])
-    return Registered(main["kind"] or "AVRO", main["schema"], tuple(other["schema"] for other in others))
+    return Registered(
+        main["kind"] or kind_of(main["schema"]), main["schema"], tuple(other["schema"] for other in others)
+    )
 
 
 def _of_apicurio(client: Client, path: str, content: str, what: str) -> dict[str, Any]:

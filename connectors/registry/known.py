@@ -55,7 +55,12 @@ def _registered(schema: Any) -> Registered:
     if isinstance(schema, dict) and isinstance(schema.get("schema"), str) and "type" not in schema:
         return Registered(str(schema.get("schemaType", "AVRO")), schema["schema"])
     text = schema if _is_text(schema) else json.dumps(schema)
-    return Registered("JSON" if _is_json_schema(text) else "AVRO", text)
+    return Registered(kind_of(text), text)
+
+
+def kind_of(text: str) -> str:
+    """Return which kind a schema is of that comes without a word of it, as they do from Apicurio's own API."""
+    return "JSON" if _is_json_schema(text) else "AVRO"
 
 
 def _is_text(schema: Any) -> bool:

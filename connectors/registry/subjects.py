@@ -6,6 +6,8 @@ that itself, at `refusal` without writing anything, and again at `register`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -13,12 +15,14 @@ import msgspec
 
 from connectors.registry.http import CONFLICT, DENIED, OK, Answer, Client, strange
 from schemas.config import RegistryConfig
+from schemas.contract_avro import COLUMN, TYPE
 from schemas.errors import ConfigurationError, TableStopped
 
 COMPATIBILITY = "FULL_TRANSITIVE"
 REASON = "schema_incompatible"
 _REASONS_SHOWN = 3
 _NO_SUBJECT = range(40400, 40500)
+_JAVA_CLASS = re.compile(r"^(?:\w+\.)+\w+: ")  # what Apicurio's messages begin with
 
 
 class Subjects:
@@ -51,7 +55,7 @@ class Subjects:
         compatible = document.get("is_compatible") if isinstance(document, dict) else None
         if answer.status != OK or not isinstance(compatible, bool):
             raise strange(answer.url, f"asked whether {subject} takes a schema it answers {answer.status}")
-        return None if compatible else _told(document)
+        return None if compatible else self._why(subject, schema, document)
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
         """Have a subject hold a schema, and return the schema's id; one that is there already has the id that it had.
@@ -66,8 +70,21 @@ class Subjects:
             raise strange(told.url, f"asked to keep {subject} {COMPATIBILITY} it answers {told.status}")
         answer = self._client.send("POST", f"/subjects/{name}/versions", {"schema": _text(schema)})
         if answer.status == CONFLICT:
-            raise incompatible(subject, _told(answer.document()))
+            raise incompatible(subject, self._why(subject, schema, answer.document()))
         return _id(answer, subject)
+
+    def _why(self, subject: str, schema: dict[str, Any], said: Any) -> str:
+        """Return why a subject does not take a schema: the columns that became others, and what the registry says.
+
+        Apicurio says it of fields by their numbers, and its version 3 says nothing to who only asks.
+        """
+        answer = self._client.get(f"/subjects/{quote(subject, safe='')}/versions/latest")
+        document = answer.document()
+        text = document.get("schema") if answer.status == OK and isinstance(document, dict) else None
+        there, here = dict(_columns(_schema(text))), dict(_columns(schema))
+        others = [name for name in here if name in there and there[name][0] != here[name][0]]
+        columns = [f"column {name} is {there[name][1]} there and {here[name][1]} here" for name in others]
+        return "; ".join([*columns[:_REASONS_SHOWN], *_told(said)]) or "it does not say why"
 
     def close(self) -> None:
         """Close the connections."""
@@ -101,8 +118,28 @@ def _id(answer: Answer, subject: str) -> int:
     return found
 
 
-def _told(document: Any) -> str:
+def _told(document: Any) -> list[str]:
     """Return what a registry says of two schemas, which holds names and types and no value."""
     found = document if isinstance(document, dict) else {}
-    messages = found.get("messages") or [found.get("message") or "it does not say why"]
-    return "; ".join(str(each)[:300] for each in messages[:_REASONS_SHOWN])
+    messages = found.get("messages") or [found.get("message") or found.get("reason")]
+    return [_JAVA_CLASS.sub("", str(each))[:300] for each in messages[:_REASONS_SHOWN] if each]
+
+
+def _schema(text: Any) -> Any:
+    try:
+        return msgspec.json.decode(text) if isinstance(text, str) else None
+    except (msgspec.DecodeError, RecursionError):  # a subject may hold what others registered
+        return None
+
+
+def _columns(schema: Any) -> Iterator[tuple[str, tuple[Any, str]]]:
+    """Return the columns of one of our schemas, each with its type in Avro and its own."""
+    if isinstance(schema, list):
+        for each in schema:
+            yield from _columns(each)
+    elif isinstance(schema, dict) and isinstance(schema.get("fields"), list):
+        for field in schema["fields"]:
+            if isinstance(field, dict):
+                if TYPE in field:
+                    yield str(field.get(COLUMN, field.get("name"))), (field.get("type"), str(field[TYPE]))
+                yield from _columns(field.get("type"))

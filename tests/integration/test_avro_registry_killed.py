@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.one_table import OneTable, one_table
 from tests.integration.stages import until, until_off_loop
-from tests.services import Kafka, RedisServer
+from tests.services import Apicurio, Kafka, RedisServer
 from tests.services.registry import SchemaRegistry
 from tests.workloads.avro_customers import (
     DOCUMENT,
@@ -41,7 +41,7 @@ ROWS, PARTITIONS, DENIED = 400, 4, 999
 class Source:
     """A source of customers; `rows` is what it holds, `changes` how many it made that can be read."""
 
-    def __init__(self, table: OneTable, registry: SchemaRegistry) -> None:
+    def __init__(self, table: OneTable, registry: SchemaRegistry | Apicurio) -> None:
         self._table, self._registry, self._chance = table, registry, random.Random(7)
         self._numbers: dict[str, int] = {}
         self._lsn, self.changes = 0, 0

@@ -1,4 +1,4 @@
-"""Real services for tests: Kafka, Kafka Connect with Debezium, PostgreSQL, MariaDB, Redis and an S3 server.
+"""Real services for tests: Kafka, Kafka Connect with Debezium, PostgreSQL, MariaDB, Redis, S3 and a schema registry.
 
 Where each comes from, in this order: an address in the environment; a container, where a Docker daemon answers; a
 server started from what the machine's package managers provide. A test never skips for want of a service: it fails with
@@ -8,6 +8,7 @@ Promise: whoever starts a service here gets it answering, on a port of its own, 
 process ends, in whatever way, its services end too.
 """
 
+from tests.services.apicurio import Apicurio
 from tests.services.certificates import Authority, Certificate
 from tests.services.connect import Connect
 from tests.services.debezium import (
@@ -29,6 +30,7 @@ from tests.services.waiting import until, wait_until
 
 __all__ = [
     "S3",
+    "Apicurio",
     "Authority",
     "Certificate",
     "Connect",

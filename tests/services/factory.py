@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from tests.services.apicurio import Apicurio
 from tests.services.connect import Connect
 from tests.services.kafka import Kafka, Listener
 from tests.services.mariadb import MariaDB
@@ -85,6 +86,14 @@ class Services:
         if docker_answers():
             return self._start(S3.container())
         return self._start(S3.native(self._new_folder("s3")))
+
+    def registry(self, *, private: bool = False) -> Apicurio:
+        """A schema registry that answers; the environment's may know schemas of others."""
+        if not private and (address := given_address("registry")):
+            return Apicurio(address, None).start()
+        if docker_answers():
+            return self._start(Apicurio.container())
+        return self._start(Apicurio.native(self._new_folder("registry"), brief=self._brief))
 
     def log_tails(self) -> str:
         """The end of the log of every service that was started here."""

@@ -1,4 +1,4 @@
-"""The jars of Kafka, Kafka Connect, Debezium and Avro: fetched once by Maven, kept in the user's cache folder.
+"""The jars of Kafka, Connect, Debezium, Apicurio and Avro: fetched once by Maven, kept in the user's cache folder.
 
 A folder is named after its list of requirements, so that a changed version is a new folder, and appears by one rename,
 so that an interrupted fetch leaves nothing half.
@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -16,7 +17,7 @@ from tests.services.system import require_program
 
 POMS = Path(__file__).parent / "poms"
 PLUGINS = ("debezium", "debezium-mariadb", "debezium-jdbc")  # one folder each below a worker's plugin path
-SETS = ("kafka", "connect", *PLUGINS, "avro")
+SETS = ("kafka", "connect", *PLUGINS, "apicurio", "avro")
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 FETCH_SECONDS = 600
 
@@ -28,7 +29,7 @@ def cache_folder() -> Path:
 
 
 def version(name: str) -> str:
-    """The version of "kafka", of "avro" or of a plugin that the tests run."""
+    """The version of "kafka", "apicurio", "avro" or a plugin that the tests run."""
     pom = POMS / f"{name}.xml"
     found = ET.parse(pom).find(f".//{{*}}{name}.version")  # noqa: S314  a file of ours
     assert found is not None, f"{pom} names a version"
@@ -37,7 +38,7 @@ def version(name: str) -> str:
 
 
 def jars(name: str) -> Path:
-    """The folder with the jars of one set, fetched first if they are not there.
+    """The folder with the jars of one set, fetched first if they are not there; what comes packed is unpacked.
 
     Raises:
         MissingProgram: Maven is not installed.
@@ -66,5 +67,9 @@ def _fetch(pom: Path, folder: Path) -> None:
         if run.returncode or not libs.exists():
             said = (run.stdout + run.stderr)[-2000:]
             raise RuntimeError(f"Maven could not fetch the jars of {pom.name}; is its repository reachable?\n{said}")
+        for archive in libs.glob("*.tar.gz"):
+            with tarfile.open(archive) as packed:
+                packed.extractall(libs, filter="data")
+            archive.unlink()
         if not folder.exists():  # another test process may have been faster
             shutil.move(libs, folder)

@@ -18,6 +18,7 @@ ADDRESS_VARIABLES = {
     "mariadb": "HEADGATE_TEST_MARIADB",
     "connect": "HEADGATE_TEST_CONNECT",
     "s3": "HEADGATE_TEST_S3",
+    "registry": "HEADGATE_TEST_REGISTRY",
 }
 PACKAGES = {
     "kafka": ["default-jre-headless", "maven", "openssl"],  # openssl makes the certificates of a secured broker
@@ -25,6 +26,7 @@ PACKAGES = {
     "postgres": ["postgresql"],
     "mariadb": ["mariadb-server"],
     "connect": ["default-jre-headless", "maven"],
+    "registry": ["default-jre-headless", "maven"],
     "s3": [],  # rclone comes with the test requirements
 }
 

@@ -105,6 +105,18 @@ def test_apicurio_has_two_numbers(server: SchemaRegistry, ids: str, kind: IdKind
     assert f"/apis/registry/v3{path}" == server.asked[0].path
 
 
+@pytest.mark.parametrize("path", ["/apis/registry/v2", "/apis/registry/v3"])
+def test_a_schema_that_comes_without_its_kind_is_known_by_itself(path: str) -> None:
+    """As Apicurio's come; where it names the kind, that holds."""
+    json_schema = json.dumps({"type": "object", "properties": {"id": {"type": "integer"}}})
+    with SchemaRegistry(like="apicurio 2") as server:
+        server.register("t-value", TEXT)
+        server.register("j-value", json_schema, kind="JSON")
+        found = [client(server, path, api="apicurio").schema(number(n)) for n in (1, 2)]
+
+    assert [Registered("AVRO", TEXT), Registered("JSON", json_schema)] == found
+
+
 @pytest.mark.parametrize(
     ("path", "api"), [("", "confluent"), ("/apis/registry/v2", "apicurio"), ("/apis/registry/v3", "apicurio")]
 )

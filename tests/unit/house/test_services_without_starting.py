@@ -38,11 +38,12 @@ def test_a_bare_machine_needs_every_package() -> None:
 
 @pytest.mark.usefixtures("bare_machine")
 def test_a_service_with_an_address_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kafka's jars need Java, unless both that run on it are given."""
+    """Kafka's jars need Java, unless all that run on it are given."""
     monkeypatch.setenv("HEADGATE_TEST_KAFKA", "broker:9092")
     monkeypatch.setenv("HEADGATE_TEST_REDIS", "redis://cache:6379/0")
     still = system.missing_packages()
     monkeypatch.setenv("HEADGATE_TEST_CONNECT", "http://connect:8083")
+    monkeypatch.setenv("HEADGATE_TEST_REGISTRY", "http://registry:8080")
 
     assert ["default-jre-headless", "mariadb-server", "maven", "postgresql"] == still
     assert ["mariadb-server", "postgresql"] == system.missing_packages()

@@ -4,13 +4,12 @@ import http.client
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from tests.services.container import Container
 from tests.services.jars import jars, version
 from tests.services.java import java_command
-from tests.services.runner import NativeProcess, Runner
-from tests.services.service import Service
+from tests.services.runner import NativeProcess
+from tests.services.service import WebService
 from tests.services.waiting import free_port
 
 IMAGE = "apicurio/apicurio-registry-mem"
@@ -18,18 +17,13 @@ MAIN_CLASS = "io.quarkus.runner.GeneratedMain"
 CONFLUENT, APICURIO = "/apis/ccompat/v7", "/apis/registry/v2"
 
 
-class Apicurio(Service):
+class Apicurio(WebService):
     """One registry. A restart keeps its port and its schemas, and so does a kill."""
 
     name = "registry"
     ready_seconds = 90.0
-
-    def __init__(self, address: str, runner: Runner | None) -> None:
-        super().__init__(runner)
-        parts = urlsplit(address)
-        assert parts.hostname, f"{self.name}: http://host:port is wanted"
-        self._host = parts.hostname
-        self._port = parts.port or 8080
+    own_port = 8080
+    call_seconds = 30.0
 
     @classmethod
     def native(cls, folder: Path, *, brief: bool = False) -> "Apicurio":
@@ -55,11 +49,6 @@ class Apicurio(Service):
         return cls(f"http://127.0.0.1:{port}", Container("registry", image, environment=settings(port, Path("/tmp"))))  # noqa: S108  the container's own
 
     @property
-    def address(self) -> str:
-        """`http://host:port`."""
-        return f"http://{self._host}:{self._port}"
-
-    @property
     def url(self) -> str:
         """The address of Confluent's API."""
         return self.address + CONFLUENT
@@ -82,14 +71,8 @@ class Apicurio(Service):
         Raises:
             OSError: there was no answer.
         """
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=30)
-        try:
-            body = None if document is None else json.dumps(document)
-            connection.request(method, CONFLUENT + path, body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            return response.status, json.loads(response.read() or b"null")
-        finally:
-            connection.close()
+        status, content = self.call(method, CONFLUENT + path, document)
+        return status, json.loads(content or b"null")
 
 
 def settings(port: int, folder: Path) -> dict[str, str]:

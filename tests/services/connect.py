@@ -8,13 +8,12 @@ import http.client
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from tests.services.container import Container, image
 from tests.services.jars import PLUGINS, jars
 from tests.services.java import java_command
-from tests.services.runner import NativeProcess, Runner
-from tests.services.service import Service
+from tests.services.runner import NativeProcess
+from tests.services.service import WebService
 from tests.services.waiting import free_port
 
 # docker-compose.yml has them too, and a test compares. Values come without the schema block, as the bench's do.
@@ -43,18 +42,12 @@ class ConnectRefused(Exception):
     """Connect answered a request with an error; the message is its own."""
 
 
-class Connect(Service):
+class Connect(WebService):
     """One worker. A restart keeps its port, its connectors and their offsets."""
 
     name = "connect"
     ready_seconds = 90.0
-
-    def __init__(self, address: str, runner: Runner | None) -> None:
-        super().__init__(runner)
-        parts = urlsplit(address)
-        assert parts.hostname, f"{self.name}: http://host:port is wanted"
-        self._host = parts.hostname
-        self._port = parts.port or 8083
+    own_port = 8083
 
     @classmethod
     def native(cls, folder: Path, kafka_address: str, *, brief: bool = False) -> "Connect":
@@ -89,11 +82,6 @@ class Connect(Service):
         container = Container("connect", image("connect"), environment=environment)
         return cls(f"http://127.0.0.1:{port}", container)
 
-    @property
-    def address(self) -> str:
-        """`http://host:port` of its REST interface."""
-        return f"http://{self._host}:{self._port}"
-
     def answers(self) -> bool:
         """Whether it has joined its group and lists its connectors."""
         try:
@@ -109,16 +97,9 @@ class Connect(Service):
             ConnectRefused: the answer was an error.
             OSError: there was no answer.
         """
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=60)
-        try:
-            text = None if body is None else json.dumps(body)
-            connection.request(method, path, text, {"Content-Type": "application/json", "Accept": "application/json"})
-            response = connection.getresponse()
-            content = response.read()
-        finally:
-            connection.close()
-        if response.status >= http.HTTPStatus.BAD_REQUEST:
-            raise ConnectRefused(f"{method} {path}: {response.status}: {content.decode(errors='replace')}")
+        status, content = self.call(method, path, body)
+        if status >= http.HTTPStatus.BAD_REQUEST:
+            raise ConnectRefused(f"{method} {path}: {status}: {content.decode(errors='replace')}")
         return json.loads(content) if content else None
 
 

@@ -1,7 +1,9 @@
 """What every service of the tests can do, however it runs."""
 
+import http.client
+import json
 import time
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from tests.services.runner import Runner, ServiceFailed
@@ -95,6 +97,41 @@ class Service:
         """End it for good and forget its data, if it is ours."""
         if self._runner is not None:
             self._runner.close()
+
+
+class WebService(Service):
+    """A server at `http://host:port`; where the address leaves the port out, it is `own_port`."""
+
+    own_port = 0
+    call_seconds = 60.0
+
+    def __init__(self, address: str, runner: Runner | None) -> None:
+        """Be at `address`."""
+        super().__init__(runner)
+        parts = urlsplit(address)
+        assert parts.hostname, f"{self.name}: http://host:port is wanted"
+        self._host = parts.hostname
+        self._port = parts.port or self.own_port
+
+    @property
+    def address(self) -> str:
+        """`http://host:port`."""
+        return f"http://{self._host}:{self._port}"
+
+    def call(self, method: str, path: str, document: Any = None) -> tuple[int, bytes]:
+        """One call with a document of JSON, or without: status and body of the answer.
+
+        Raises:
+            OSError: there was no answer.
+        """
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=self.call_seconds)
+        try:
+            body = None if document is None else json.dumps(document)
+            connection.request(method, path, body, {"Content-Type": "application/json", "Accept": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
 
 
 class DatabaseServer(Service):

@@ -8,7 +8,6 @@ otherwise (`1` comes back as `1.0` where the column is a float). Readers of outp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Context
 from io import BytesIO
 from typing import Any
 
@@ -23,7 +22,7 @@ from connectors.wire import Framing, SchemaId, Schemas, part
 from schemas.config import LimitsConfig
 from schemas.contract import Contract
 from schemas.contract_avro import avro_key_schema, avro_value_schema, field_of
-from schemas.contract_avro_values import KEYS, ORIGINS, Columns, change_from, columns_of
+from schemas.contract_avro_values import EXACT, KEYS, ORIGINS, Columns, change_from, columns_of
 from schemas.errors import PoisonRecord
 from schemas.types import ColumnType, Kind
 
@@ -31,8 +30,6 @@ FRAME = b"\x00"
 _FRAMING = Framing()
 _HINT = "is another writer on the topic?"
 _ROWS = ("before", "after")
-
-_EXACT = Context(prec=100)  # Python's own would round a decimal of 38 digits
 
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
@@ -162,7 +159,7 @@ def _to_avro(value: Any, column: ColumnType) -> Any:
     if value is None:
         return None
     if column.kind is Kind.DECIMAL:
-        number = int(_EXACT.scaleb(value, column.scale))
+        number = int(EXACT.scaleb(value, column.scale))
         return number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True)
     if column.kind is Kind.LIST:
         assert column.element is not None, "a list has an element"

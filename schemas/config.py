@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 
 from schemas.document import Strict, read_document
 from schemas.mask import KeyName
+from schemas.web_address import is_web_address
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -173,7 +174,7 @@ class RegistryConfig(Strict):
     @field_validator("urls")
     @classmethod
     def _addresses(cls, value: list[str]) -> list[str]:
-        if not all(_is_web_address(url) for url in value):
+        if not all(is_web_address(url) for url in value):
             raise ValueError("each is an address such as https://host:8081; a user and password are keys of their own")
         return value
 
@@ -186,16 +187,6 @@ class RegistryConfig(Strict):
         if (self.tls.certificate_file is None) != (self.tls.key_file is None):
             raise ValueError("tls: certificate_file and key_file go together")
         return self
-
-
-def _is_web_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:  # its text may repeat a password
-        return False
-    plain = parts.username is None and not parts.query and not parts.fragment
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and plain
 
 
 Reference = Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+)$", max_length=2_000)]

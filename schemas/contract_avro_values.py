@@ -21,7 +21,7 @@ Columns = Mapping[str, tuple[str, ColumnType]]  # by field: its column, and the 
 KEYS = ("key", "old_key", "new_key")
 ORIGINS = ("origin", "first_origin")
 _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-_EXACT = Context(prec=100)  # Python's own would round a decimal of 38 digits
+EXACT = Context(prec=100)  # Python's own would round a decimal of 38 digits
 
 
 def columns_of(fields: Iterable[Mapping[str, Any]]) -> Columns:
@@ -82,7 +82,7 @@ def _value_from(value: Any, column: ColumnType) -> Any:
         element = column.element
         return [_value_from(item, element) for item in value]
     if column.kind is Kind.DECIMAL:
-        return f"{_EXACT.scaleb(Decimal(int.from_bytes(value, 'big', signed=True)), -column.scale):f}"
+        return f"{EXACT.scaleb(Decimal(int.from_bytes(value, 'big', signed=True)), -column.scale):f}"
     read = _FORMS.get(column.kind)
     return value if read is None else read(value)
 

@@ -21,6 +21,7 @@ import msgspec
 
 from headgate.client.values import DoesNotFit
 from schemas.errors import ConfigurationError, RegistryUnavailable
+from schemas.web_address import is_web_address
 
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 PAUSES_SECONDS = (0.1, 0.3, 0.0)  # behind each round of the addresses; what waits then is whoever reads
@@ -153,25 +154,13 @@ def settings_of(said: str | Mapping[str, Any]) -> Settings:
         found = msgspec.convert(given, Settings)
     except msgspec.ValidationError as exc:  # its text names what is wrong, and no value
         raise ConfigurationError(f"registry: {exc}", hint=_HINT) from None
-    if not found.urls or not all(map(_is_web_address, found.urls)):
+    if not found.urls or not all(url.isascii() and url.isprintable() and is_web_address(url) for url in found.urls):
         raise ConfigurationError("registry: an address is none, such as https://host:8081", hint=_HINT)
     if (found.username is None) != (found.password is None) or (found.username and found.token):
         raise ConfigurationError("registry: it takes a username with its password, or a token", hint=_HINT)
     if found.token is not None and not (found.token.isascii() and found.token.isprintable()):
         raise ConfigurationError("registry: the token has characters that none has", hint=_HINT)
     return found
-
-
-def _is_web_address(url: str) -> bool:
-    if not (url.isascii() and url.isprintable()):
-        return False
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:  # its text may repeat a password
-        return False
-    plain = parts.username is None and not parts.query and not parts.fragment
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and plain
 
 
 def _who(settings: Settings) -> dict[str, str]:

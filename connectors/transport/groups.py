@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, TopicPartition
 
 from connectors.transport.answers import ANSWER_SECONDS, Administrator, translated
 from connectors.transport.commit_metadata import CommitMetadata
@@ -69,6 +69,20 @@ def members_of(admin: Administrator, groups: Iterable[str]) -> dict[str, int]:
         return {}
     asked = admin.ask(lambda client: client.describe_consumer_groups(names, request_timeout=ANSWER_SECONDS))
     return {name: len(admin.result(future, f"group {name}").members) for name, future in asked.items()}
+
+
+def divided(admin: Administrator, group: str) -> frozenset[str] | None:
+    """Return the topics of which a member of the group has a partition; None while the group is dividing them.
+
+    Raises:
+        SourceUnavailable: the broker does not answer.
+        ConfigurationError: it refuses to.
+    """
+    asked = admin.ask(lambda client: client.describe_consumer_groups([group], request_timeout=ANSWER_SECONDS))
+    said = admin.result(asked[group], f"group {group}")
+    if said.state != ConsumerGroupState.STABLE:
+        return None
+    return frozenset(part.topic for member in said.members for part in member.assignment.topic_partitions)
 
 
 def delete_group(admin: Administrator, group: str) -> None:

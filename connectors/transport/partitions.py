@@ -6,6 +6,7 @@ dropped, never both.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable, Mapping
 from itertools import zip_longest
@@ -62,6 +63,7 @@ class Partitions:
         self.broker_away = False  # no broker of the cluster answers
         self.broker_says = ""  # why one does not let us in
         self.troubled_at: float | None = None  # when a topic or broker last was in trouble
+        self.assigned_at = math.inf  # when the group last gave us something, or nothing
 
     def add_lane(
         self, lane: str, bytes_max: int, *, commits: bool, transactional: bool = False, goes_on: bool = False,
@@ -128,6 +130,7 @@ class Partitions:
         if places:
             consumer.pause(places)
         self._by_key.update({each.key: each for each in added})
+        self.assigned_at = now
         failpoint("rebalance.assigned")
         return [each.assignment for each in added]
 

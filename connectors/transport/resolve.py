@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +53,19 @@ class Lookups(Protocol):
 
     async def watermarks(self, keys: Iterable[Key]) -> Mapping[Key, tuple[int, int]]:
         """Return the first and the next offset of each log."""
+        ...
+
+
+class Membership(Lookups, Protocol):
+    """What is asked of the broker about the members of a group too."""
+
+    async def divided(self, group: str) -> AbstractSet[str] | None:
+        """Return the topics of which a member of the group has a partition; None while it is dividing them.
+
+        Raises:
+            SourceUnavailable: the broker does not answer.
+            ConfigurationError: it refuses to.
+        """
         ...
 
 

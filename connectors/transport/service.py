@@ -25,7 +25,7 @@ from connectors.transport.ladder import Ladder, Step, describe
 from connectors.transport.lane import Lane, LaneSettings
 from connectors.transport.partitions import Partitions
 from connectors.transport.poll import PollThread
-from connectors.transport.resolve import Lookups, Resolver
+from connectors.transport.resolve import Membership, Resolver
 from connectors.transport.routes import Routes
 from connectors.transport.settings import ConsumerSettings
 from connectors.transport.snapshot import TransportView, view_lanes, view_partition
@@ -104,7 +104,7 @@ class ConsumerService(Service):
         app: StageApp,
         settings: ConsumerSettings,
         *,
-        topic_admin: Lookups,
+        topic_admin: Membership,
         on_event: OnEvent | None = None,
         exit_seconds_max: float | None = None,
         **options: Any,
@@ -125,7 +125,7 @@ class ConsumerService(Service):
         self._partitions = Partitions(self._routes, incremental=settings.incremental)
         steps = (partial(self._take, PollThread.commit_first_starts), partial(self._take, PollThread.begin_at))
         self._resolver = Resolver(settings, topic_admin, *steps, self._tell)
-        self._watch = Watch(settings, self._tell)
+        self._watch = Watch(settings, self._tell, membership=topic_admin)
         self._channels: dict[str, Any] = {}
         self._poller = PollThread(settings, self._routes, self._partitions, self)
         self._suspected = asyncio.Event()

@@ -29,6 +29,7 @@ from confluent_kafka.admin import (
 
 from connectors.transport.answers import ANSWER_SECONDS, Administrator, answer_to, translated
 from connectors.transport.group_offsets import STABLE_SECONDS, committed, committed_apart
+from connectors.transport.groups import divided
 from connectors.transport.hearing import made
 from connectors.transport.resolve import Committed
 from connectors.transport.settings import ClientSettings
@@ -286,6 +287,10 @@ class TopicAdmin:
     async def committed(self, group: str, keys: Iterable[Key]) -> Mapping[Key, Committed]:
         """As `committed_now`, for the event loop."""
         return await asyncio.to_thread(self.committed_now, group, list(keys))
+
+    async def divided(self, group: str) -> frozenset[str] | None:
+        """As `groups.divided`, for the event loop."""
+        return await asyncio.to_thread(divided, self._admin, group)
 
 
 class EmbeddedTopics(TopicAdmin):

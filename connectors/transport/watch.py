@@ -1,4 +1,7 @@
-"""Watchdogs: a client without brokers, a run begun and not done for long, a partition that should bring something."""
+"""Watchdogs: a client without brokers, a run begun and not done for long, a partition that should bring something.
+
+And topics that the group gave to nobody.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
 
+from connectors.transport.left_out import LeftOut
 from connectors.transport.lifeline import Lifeline, cut_off, lifeline_of
 from connectors.transport.partition import Partition
 from connectors.transport.partitions import Partitions
 from connectors.transport.poll import PollThread
+from connectors.transport.resolve import Membership
 from connectors.transport.settings import ConsumerSettings
 
 Report = Callable[[str, Mapping[str, object]], None]
@@ -23,9 +28,17 @@ _TROUBLE_SECONDS = 60.0  # how long trouble is remembered
 class Watch:
     """Reports what stands still, once for each time it does."""
 
-    def __init__(self, settings: ConsumerSettings, report: Report, *, lifeline: Lifeline | None = None) -> None:
-        """Report through `report`."""
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        report: Report,
+        *,
+        lifeline: Lifeline | None = None,
+        membership: Membership | None = None,
+    ) -> None:
+        """Report through `report`; with `membership` topics that are nobody's, too."""
         self._settings = settings
+        self._left_out = None if membership is None else LeftOut(settings, membership, report)
         self._lifeline = lifeline or lifeline_of(settings.client)
         self._report = report
         self._stuck: set[tuple[str, int]] = set()
@@ -40,6 +53,8 @@ class Watch:
             if await self._is_cut(partitions):
                 poller.listener.ended(cut_off("the consumer"))
                 return
+            if self._left_out is not None:
+                await self._left_out.look(partitions, poller)
             for silent in self.look(partitions.all(), monotonic(), self.patience(partitions, monotonic())):
                 # A seek to its own position makes the client fetch again; the order check goes on as before.
                 poller.call(partial(PollThread.fetch_again, partition=silent))

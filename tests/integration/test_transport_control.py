@@ -10,8 +10,9 @@ import pytest
 
 from connectors.transport.chunk import Assignment, Group, Run
 from connectors.transport.service import ConsumerService, StageApp
-from connectors.transport.settings import ConsumerSettings
+from connectors.transport.settings import AssignmentStrategy, ConsumerSettings
 from connectors.transport.snapshot import PartitionView
+from connectors.transport.topics import TopicSettings
 from schemas.errors import SinkUnavailable
 from tests.integration.transport_processes import PARTITIONS, Bench
 
@@ -223,6 +224,26 @@ async def test_topics_come_and_go_at_run_time(bench: Bench) -> None:
         await until(lambda: {each.topic for each in service.assignments()} == {second}, "the first is gone")
 
     assert bench.ends(first) == bench.committed(first)
+
+
+@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+async def test_a_topic_made_anew_while_the_group_divides_is_read(bench: Bench, strategy: AssignmentStrategy) -> None:
+    """The leader saw it in between, with no partitions; the client remembers it, so it would never divide again."""
+    stays, anew, step = bench.topic("stays"), bench.topic("anew"), Collector()
+    bench.fill(stays, 400)
+    bench.fill(anew, 400)
+    running = Running(bench, assignment_strategy=strategy)
+    lane = running.service.lane("main", [stays, anew], step, goes_on=True)
+    async with running.live() as service:
+        await until(lambda: len(step.seen) == 800, "both are read")
+        await service.remove_topics([anew])
+        await until(lambda: {each.topic for each in service.assignments()} == {stays}, "one is read no more")
+        bench.admin.delete([anew])
+        await until(lambda: not bench.admin.ids_now([anew]), "it is gone")
+        await service.add_topics(lane, [anew])
+        bench.admin.ensure(anew, TopicSettings(partitions=PARTITIONS))
+        bench.fill(anew, 40)
+        await until(lambda: len(step.seen) == 840, "it is read")
 
 
 async def test_runs_taken_give_their_bytes_back_and_are_done_later(bench: Bench) -> None:

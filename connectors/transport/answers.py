@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from connectors.transport.hearing import NOT_ALLOWED, Hearing, made, not_allowed
 from connectors.transport.letting_go import end_after, end_soon
 from connectors.transport.settings import ClientSettings
+from connectors.transport.topic_ids import share_ids
 from schemas.errors import ConfigurationError, SourceUnavailable
 
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class Administrator:
         Raises:
             ConfigurationError: no client can be made of the settings.
         """
+        share_ids()
         self._hearing = Hearing(settings)
         self._config: dict[str, Any] = {**settings.librdkafka(), "error_cb": self._hearing.hear}
         self._clients = [made(lambda: AdminClient(self._config))]

@@ -225,6 +225,12 @@ class Writer:
         self.written: list[tuple[Any, ...]] = []
         self.advances: list[tuple[int, int]] = []
         self.starts, self._before = 0, before
+        self.most: int | None = None
+        self.writes: list[list[str]] = []  # the topics of each
+
+    def partitions_max(self) -> int | None:
+        """Return what was set."""
+        return self.most
 
     async def start(self) -> None:
         """Count it."""
@@ -240,6 +246,7 @@ class Writer:
             outbox: list[tuple[Any, ...]] = []
             advances = work(Outbox(lambda *record: outbox.append(record), 1_000_000), live)
             self.written += outbox
+            self.writes.append([record[0] for record in outbox])
             self.advances += [(each.assignment.partition, each.next_offset) for each in advances]
 
 

@@ -92,7 +92,7 @@ class LatestTopics:
         one of other columns is left out: that one writes all rows anew.
 
         Raises:
-            TransactionAborted: a partition was lost meanwhile, or a topic is at fault: from there on nothing is written.
+            TransactionAborted: a partition was lost meanwhile, or a topic is at fault: from there nothing is written.
             SourceUnavailable: Kafka does not answer, nothing is known.
         """
         if not self._started:

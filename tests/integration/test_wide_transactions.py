@@ -4,20 +4,23 @@ from connectors.transport.width import PARTITIONS_FIRST
 from tests.integration.transport_processes import Bench
 
 INPUTS = 3 * PARTITIONS_FIRST + 1
-SPREAD = 5 * PARTITIONS_FIRST
+SPREAD = 4 * PARTITIONS_FIRST + 1
 
 
 def test_a_worker_with_many_partitions_to_read_begins_with_narrow_transactions(bench: Bench) -> None:
-    """One that was fenced since the last took too long does not come back with the same; each record is out once."""
+    """One that was fenced since the last took too long does not come back with the same; each record is out once.
+
+    While its first step is slow, all that there is to read comes in.
+    """
     topic, out = bench.topic("in", INPUTS), bench.topic("out", INPUTS)
     bench.fill(topic, INPUTS, partitions=INPUTS)
 
-    bench.start("a", topics=[topic], out=out, slot=f"{bench.group}-slot")
+    bench.start("a", topics=[topic], out=out, slot=f"{bench.group}-slot", delay_seconds=1.0)
     bench.wait_committed(topic, partitions=INPUTS)
 
     widths = [partitions for _, _, partitions, _ in bench.lines("a", "transaction")]
     assert INPUTS == sum(widths)
-    assert PARTITIONS_FIRST >= widths[0]
+    assert [] == [width for number, width in enumerate(widths) if width > PARTITIONS_FIRST << number]
     assert 0 == bench.stop("a")
     assert {b"%d:0" % number: 1 for number in range(INPUTS)} == dict(bench.keys(out, INPUTS))
 
@@ -30,8 +33,8 @@ def test_one_run_that_goes_to_many_partitions_is_written_in_parts_each_with_its_
     bench.start("a", topics=[topic], out=out, slot=f"{bench.group}-slot", spread=True)
     bench.wait_committed(topic, partitions=1)
 
-    transactions = [tuple(line[2:]) for line in bench.lines("a", "transaction")]
-    assert [(partitions, most) for partitions, most in transactions if partitions <= most] == transactions
+    transactions = [line[2:] for line in bench.lines("a", "transaction")]
+    assert [] == [(partitions, most) for partitions, most in transactions if partitions > most]
     assert SPREAD == sum(partitions for partitions, _ in transactions)
     assert [] == bench.lines("a", "step_failed") + bench.lines("a", "bisecting")
     assert 0 == bench.stop("a")

@@ -297,7 +297,7 @@ class AlertsStage(BaseStage):
             await self._writer.write(runs, alerts)
             await self._writer.write(runs, state)
         elif runs:
-            await self._writer.write(runs, both)
+            await self._writer.write(runs, both, parted=True)
         failpoint("alerts.after_write")
         return written
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -34,6 +34,7 @@ HEADER_UNAVAILABLE = "headgate.unavailable"
 _SCHEMAS_MAX = 100  # of one table: by which columns are not known
 
 Record = tuple[bytes, bytes | None, Headers]
+_Kept = tuple[int, str, Sequence[Record]]  # the records of one table's rows in a bucket, and their topic
 
 _encode = msgspec.json.encode
 
@@ -46,6 +47,9 @@ class Writer(Protocol):
 
     async def close(self) -> None:
         """Leave."""
+
+    def partitions_max(self) -> int | None:
+        """Return how many output partitions a write may go to."""
 
     async def write(self, runs: Sequence[Run], work: Work) -> Any:
         """Write what `work` makes of those of `runs` that are still ours."""
@@ -82,11 +86,13 @@ class LatestTopics:
     ) -> None:
         """Write the records of `rows`, of which the bucket stands beside each, and return once they are durable.
 
+        In their order, in as many transactions as their partitions need.
+
         `owned` are the partitions of `headgate.relay` that their buckets are of. What is of a view that was replaced by
         one of other columns is left out: that one writes all rows anew.
 
         Raises:
-            TransactionAborted: a partition was lost meanwhile, or a topic is at fault: nothing was written.
+            TransactionAborted: a partition was lost meanwhile, or a topic is at fault: from there nothing is written.
             SourceUnavailable: Kafka does not answer, nothing is known.
         """
         if not self._started:
@@ -102,6 +108,12 @@ class LatestTopics:
         count = sum(len(of_rows) for _, _, of_rows in kept)
         self.counts["latest_replaced"] += sum(map(len, records)) - count
 
+        for some in _narrow(kept, partitions, self._writer.partitions_max()):
+            await self._write(owned, some, partitions)
+        self.counts["latest_rows"] += count
+
+    async def _write(self, owned: Sequence[Assignment], kept: Sequence[_Kept], partitions: Mapping[str, int]) -> None:
+        """Write some rows in one transaction, unless a partition of `owned` has left."""
         began: list[bool] = []
 
         def work(outbox: Outbox, live: Sequence[Any]) -> list[Advance]:
@@ -113,18 +125,32 @@ class LatestTopics:
                     outbox.produce(topic, bucket % partitions[topic], key, value, headers)
             return [Advance(each, each.start) for each in live]
 
-        if kept:
-            # An assignment is lost as its runs are, and no run ever comes of a topic that is empty.
-            await self._writer.write(cast("Sequence[Run]", owned), work)
-            if not began:
-                raise _left()
-            self.counts["latest_rows"] += count
+        # An assignment is lost as its runs are, and no run ever comes of a topic that is empty.
+        await self._writer.write(cast("Sequence[Run]", owned), work)
+        if not began:
+            raise _left()
 
     def _is_replaced(self, about: About) -> bool:
         """Say whether the table has another version of the view; what is left of one that it has not is written."""
         entry = self._tables.get(about.table)
         versions = [view.version for view in entry.spec.features if view.view == about.view] if entry else []
         return bool(versions) and about.version not in versions
+
+
+def _narrow(kept: Sequence[_Kept], partitions: Mapping[str, int], most: int | None) -> Iterator[list[_Kept]]:
+    """Yield rows in their order, as many at once as go to `most` partitions; None allows all."""
+    some: list[_Kept] = []
+    places: set[tuple[str, int]] = set()
+    for each in kept:
+        bucket, topic, _ = each
+        place = (topic, bucket % partitions[topic])
+        if most is not None and place not in places and len(places) >= most:
+            yield some
+            some, places = [], set()
+        some.append(each)
+        places.add(place)
+    if some:
+        yield some
 
 
 def _left() -> TransactionAborted:

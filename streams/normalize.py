@@ -179,7 +179,9 @@ class NormalizeStage(BaseStage):
         async with self.resyncs.alone:
             try:
                 report: WriteReport = await write_floors(
-                    lambda: self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live)),
+                    lambda: self._writer.write(
+                        runs, lambda outbox, live: self._attempt(work, outbox, live), parted=True
+                    ),
                     work.outputs,
                     self._outputs.wanted,
                 )

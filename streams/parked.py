@@ -80,7 +80,7 @@ class ParkedLane:
         try:
             await write_floors(
                 lambda: self._writer.write(
-                    runs, lambda outbox, live: self._attempt(work, entries, opened, outbox, live)
+                    runs, lambda outbox, live: self._attempt(work, entries, opened, outbox, live), parted=True
                 ),
                 work.outputs,
                 lambda wanted: self._ensure_outputs({wanted.output: self._ensured[wanted.output]}),

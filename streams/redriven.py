@@ -109,7 +109,9 @@ class RedriveLane:
         while True:
             try:
                 await write_floors(
-                    lambda: self._writer.write(runs, lambda outbox, live: self._attempt(work, outbox, live)),
+                    lambda: self._writer.write(
+                        runs, lambda outbox, live: self._attempt(work, outbox, live), parted=True
+                    ),
                     work.outputs,
                     lambda floor: self._ensure_outputs({floor.output: self._ensured[floor.output]}),
                 )

@@ -216,7 +216,7 @@ class Replaying:
         failpoint("replay.before_write")
         try:
             report = await write_floors(
-                lambda: self._writer.write(runs, lambda outbox, live: self.attempt(work, outbox, live)),
+                lambda: self._writer.write(runs, lambda outbox, live: self.attempt(work, outbox, live), parted=True),
                 work.outputs,
                 self._ensure_wanted,
             )

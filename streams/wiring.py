@@ -163,6 +163,7 @@ def _normalize(parts: Parts) -> Wired:
         stage,
         topics=[topic for topic in stage.topics() if stage.lane_of(topic) == MAIN_LANE],
         group_records_max=group_records_max,
+        group_partitions_max=writer.partitions_max,
         group_wait=stage.group_wait_seconds,
         commits=not transactional,
         book=book_of(config, "normalize"),
@@ -190,7 +191,7 @@ def _redrive(
         parts.config, names=parts.names, tables=parts.tables, writer=writer, chains=chains_of(parts.config),
         ensure_outputs=ensure, stage=stage, evolutions=evolutions,
     )  # fmt: skip
-    _small_lane(parts, REDRIVE_LANE, [parts.names.redrive], lane)
+    _small_lane(parts, REDRIVE_LANE, [parts.names.redrive], lane, group_partitions_max=writer.partitions_max)
 
 
 def _parked(
@@ -205,7 +206,7 @@ def _parked(
         parts.config, names=parts.names, tables=parts.tables, writer=writer, consumer=parts.consumer,
         chains=chains_of(parts.config), ensure_outputs=ensure, stage=stage, evolve=True,
     )  # fmt: skip
-    _small_lane(parts, PARKED_LANE, [], lane, starts=lane.starts)
+    _small_lane(parts, PARKED_LANE, [], lane, starts=lane.starts, group_partitions_max=writer.partitions_max)
 
 
 def _small_lane(parts: Parts, name: str, topics: Sequence[str], lane: Any, **options: Any) -> None:
@@ -236,9 +237,10 @@ def _alerts(parts: Parts) -> Wired:
     async def states(view: str, partitions: Sequence[int]) -> Mapping[int, PartitionState]:
         return await asyncio.to_thread(load_states, parts.config, parts.admin, view, partitions)
 
+    writer = writer_of(parts, transactional=transactional)
     stage = AlertsStage(
-        parts.config, names=parts.names, tables=parts.tables, writer=writer_of(parts, transactional=transactional),
-        consumer=parts.consumer, load_states=states,
+        parts.config, names=parts.names, tables=parts.tables, writer=writer, consumer=parts.consumer,
+        load_states=states,
     )  # fmt: skip
     stage.gate.catch_up = parts.catch_up
     for lane in (MAIN_LANE, UPDATES_LANE):
@@ -252,6 +254,7 @@ def _alerts(parts: Parts) -> Wired:
             topics=topics,
             starts=stage.starts,
             commits=not transactional,
+            group_partitions_max=writer.partitions_max,
             group_wait=ALERTS_GATHER_SECONDS,
             **(special if lane == MAIN_LANE else {"goes_on": True}),
         )

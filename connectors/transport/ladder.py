@@ -1,5 +1,7 @@
 """What happens when a step fails: the same group again, then its runs, then halves, at last one record to quarantine.
 
+A group that is too wide for one transaction did not fail: its halves are worked on, each as a group.
+
 Nothing is ever skipped: a group's runs end up answered (done or taken), lost, quarantined, or the error ends the
 worker.
 """
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from time import time
 
 from connectors.transport.chunk import Acknowledging, Group, Run
+from connectors.transport.width import TransactionTooWide
 from schemas.errors import BugError, ErrorKind, HeadgateError, TransportFatal, kind_of
 
 Step = Callable[[Group], Awaitable[None]]
@@ -76,7 +79,10 @@ class Ladder:
             Exception: what must end the worker.
         """
         error = await self._attempt(runs, attempts=ATTEMPTS)
-        if error is not None:
+        if isinstance(error, TransactionTooWide):
+            for half in halves(_open(runs)):
+                await self.climb(half)
+        elif error is not None:
             self._report("bisecting", {"lane": self.lane, "runs": len(runs), "error": describe(error)})
             for run in runs:
                 await self._isolate(run, error if len(runs) == 1 else None)
@@ -104,6 +110,8 @@ class Ladder:
             try:
                 await self._step(group)
                 self._check(group)
+            except TransactionTooWide as error:
+                return error
             except Exception as error:  # noqa: BLE001 - this is the place that decides what a failed step means
                 kind = self._decide(error, waits + failed + 1)
                 if kind in _AGAIN:
@@ -178,6 +186,19 @@ class Ladder:
 def _open(runs: Iterable[Run]) -> list[Run]:
     """Return what is neither answered nor lost."""
     return [run for run in runs if not run.answered and not run.lost]
+
+
+def halves(runs: Sequence[Run]) -> Iterable[Sequence[Run]]:
+    """Yield halves of several runs, or of the records of one, in their order; the second as far as it is still ours."""
+    if len(runs) > 1:
+        middle = len(runs) // 2
+        yield runs[:middle]
+        yield _open(runs[middle:])
+    elif runs:
+        run, middle = runs[0], len(runs[0]) // 2
+        yield [run.slice(0, middle)]
+        if not run.lost:
+            yield [run.slice(middle, len(run))]
 
 
 def describe(error: BaseException) -> str:

@@ -30,6 +30,7 @@ class LaneSettings:
 
     bytes_max: int = 16 * MIB
     group_records_max: int | Callable[[], int] = 2_000
+    group_partitions_max: Callable[[], int | None] | None = None  # how many a group's runs may be of
     group_wait: float | Callable[[], float] = 0.0  # seconds to gather more before a group is begun
     start: str = "earliest"  # where a partition without a committed offset begins
     commits: bool = True  # False: offsets go with a transaction of the stage
@@ -73,6 +74,7 @@ class Lane:
         self._waiting: deque[Chunk] = deque()  # bounded by the lane's bytes
         self._waiting_records = 0
         self._waiting_bytes = 0
+        self._cut = False  # what waits was gathered already
 
     def receive(self, chunk: Chunk) -> None:
         """Take a chunk from the consumer."""
@@ -94,6 +96,8 @@ class Lane:
 
     async def _gather(self) -> None:
         """Wait for more to come, as long as the lane wants and no limit is reached."""
+        if self._cut:
+            return
         wait = self.settings.group_wait
         deadline = monotonic() + (wait() if callable(wait) else wait)
         while not self._enough() and (left := deadline - monotonic()) > 0:
@@ -124,7 +128,34 @@ class Lane:
             chunks.append(chunk)
         now = monotonic()
         with self._lock:
-            runs = [run for chunk in chunks for run in chunk.live()]
+            runs, left = self._within([run for chunk in chunks for run in chunk.live()])
             for run in runs:
                 run.begun_at = now
+        self._cut = bool(left)
+        if left:
+            self._put_back(Chunk(self.name, left))
         return runs
+
+    def _within(self, runs: list[Run]) -> tuple[list[Run], list[Run]]:
+        """Return the runs of the first partitions, as many as a group may be of, and those of the others.
+
+        All runs of a partition stay together, so that they keep their order, and few transactions are made of them.
+        """
+        allowed = self.settings.group_partitions_max
+        most = allowed() if allowed is not None else None
+        if most is None or len(runs) <= most:
+            return runs, []
+        chosen: set[Assignment] = set()
+        within: list[Run] = []
+        left: list[Run] = []
+        for run in runs:
+            if len(chosen) < most:
+                chosen.add(run.assignment)
+            (within if run.assignment in chosen else left).append(run)
+        return within, left
+
+    def _put_back(self, chunk: Chunk) -> None:
+        """Have a chunk wait before all others."""
+        self._waiting.appendleft(chunk)
+        self._waiting_records += chunk.records
+        self._waiting_bytes += chunk.nbytes

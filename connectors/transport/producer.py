@@ -20,6 +20,7 @@ from connectors.transport.chunk import Assignment, Headers, Run
 from connectors.transport.hearing import NOT_ALLOWED, made, not_allowed
 from connectors.transport.lifeline import STATISTICS, Brokers, Hearing, cut_off, lifeline_of
 from connectors.transport.settings import ClientSettings, ProducerSettings
+from connectors.transport.width import TransactionTooWide
 from schemas.errors import RecordTooLarge, SourceUnavailable, TransportFatal
 from schemas.failpoints import failpoint
 
@@ -60,11 +61,12 @@ Work = Callable[["Outbox", Sequence[Run]], Sequence[Advance]]
 class Outbox:
     """Where a stage's work puts the records it wants written. Of one write, used by one thread."""
 
-    __slots__ = ("_bytes_max", "_produce", "nbytes", "records", "touched")
+    __slots__ = ("_bytes_max", "_partitions_max", "_produce", "nbytes", "records", "touched")
 
-    def __init__(self, produce: Callable[..., None], message_bytes_max: int) -> None:
-        """Hand records to `produce`, its arguments in confluent-kafka's order."""
+    def __init__(self, produce: Callable[..., None], message_bytes_max: int, partitions_max: int | None = None) -> None:
+        """Hand records to `produce`, its arguments in confluent-kafka's order, for so many partitions at most."""
         self._produce = produce
+        self._partitions_max = partitions_max
         self._bytes_max = message_bytes_max
         self.records = 0
         self.nbytes = 0
@@ -82,6 +84,7 @@ class Outbox:
 
         Raises:
             RecordTooLarge: with its headers and overhead it is above `message_bytes_max`; nothing of it was written.
+            TransactionTooWide: it goes to one partition more than allowed.
         """
         size = RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"") + _headers_bytes(headers or ())
         if size > self._bytes_max:
@@ -92,7 +95,7 @@ class Outbox:
             self._produce(topic, value, key, _ANY_PARTITION if partition is None else partition)
         self.records += 1
         self.nbytes += size
-        self.touched.add((topic, partition))
+        self._touch(topic, partition)
 
     def produce_all(
         self, topic: str, partition: int, records: Sequence[tuple[bytes | None, bytes]], headers: Headers
@@ -112,7 +115,7 @@ class Outbox:
             total += size
         self.records += len(records)
         self.nbytes += total + overhead * len(records)
-        self.touched.add((topic, partition))
+        self._touch(topic, partition)
 
     def produce_each(
         self,
@@ -128,6 +131,11 @@ class Outbox:
         """
         for (key, value), of_record in zip(records, headers, strict=True):
             self.produce(topic, partition, key, value, of_record)
+
+    def _touch(self, topic: str, partition: int | None) -> None:
+        self.touched.add((topic, partition))
+        if self._partitions_max is not None and len(self.touched) > self._partitions_max:
+            raise TransactionTooWide(self._partitions_max)
 
     def room(self, headers: Headers) -> int:
         """Return how many bytes key and value of a record with these headers may take together."""
@@ -215,15 +223,19 @@ class PlainWriter:
     def waits_for(self) -> None:
         """Return what the writer waits for: nothing that its step does not tell."""
 
-    async def write(self, runs: Sequence[Run], work: Work) -> WriteReport:
+    def partitions_max(self) -> None:
+        """Return how many output partitions a write may go to: nothing ends one that takes long."""
+
+    async def write(self, runs: Sequence[Run], work: Work, *, parted: bool = False) -> WriteReport:
         """Write what `work` makes of those of `runs` that are still ours, and return once every record is durable.
 
-        What `work` raises is raised, and nothing of it is written.
+        However many they are, they are not `parted`. What `work` raises is raised, and nothing of it is written.
 
         Raises:
             SourceUnavailable: the client does not know the partition yet. Write it again; some may be written twice.
             TransportFatal: a delivery failed. Going on would lose it.
         """
+        del parted
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, runs, work)
 
     async def put(self, fill: Callable[[Outbox], None]) -> WriteReport:

@@ -21,6 +21,7 @@ from connectors.transport.hearing import RIGHTS_HINT, made
 from connectors.transport.lifeline import STATISTICS, Brokers, Hearing, cut_off, lifeline_of
 from connectors.transport.producer import Advance, Deliveries, Outbox, Work, WriteReport, produce_into
 from connectors.transport.settings import ProducerSettings
+from connectors.transport.width import Width
 from schemas.errors import ConfigurationError, SourceUnavailable, TransactionAborted, TransportFatal
 from schemas.failpoints import failpoint
 
@@ -70,6 +71,7 @@ class TransactionalWriter:
         self.aborts_total = 0
         self.transactions_total = 0
         self.waiting = ""  # why the writer does not go on, for `status`
+        self.width = Width(settings.transaction_timeout_seconds)
         self._settings = settings
         self._consumer = consumer
         self._on_event = on_event
@@ -107,16 +109,22 @@ class TransactionalWriter:
             return None
         return SourceUnavailable(f"a transaction waits for the broker: {waiting}", hint="it goes on by itself")
 
-    async def write(self, runs: Sequence[Run], work: Work) -> WriteReport:
+    def partitions_max(self) -> int:
+        """Return how many output partitions the next transaction may go to."""
+        return self.width.partitions
+
+    async def write(self, runs: Sequence[Run], work: Work, *, parted: bool = False) -> WriteReport:
         """Write what `work` makes of those of `runs` that are still ours together with its advances, or nothing at all.
 
-        What `work` raises is raised, after an abort.
+        What `work` raises is raised, after an abort. With `parted` the caller comes again with parts of `runs` where
+        they are too many; one record is never.
 
         Raises:
             TransactionAborted: nothing was written; it names the topic at fault if there is one. Try again.
+            TransactionTooWide: nothing was written, `runs` have several records, and are to be parted.
             TransportFatal: the worker must end: fenced, or a state that cannot be known.
         """
-        writing = asyncio.get_running_loop().run_in_executor(self._thread, self._write, runs, work)
+        writing = asyncio.get_running_loop().run_in_executor(self._thread, self._write, runs, work, parted)
         try:
             while not (await asyncio.wait([writing], timeout=_LOOK_SECONDS))[0]:
                 if self._hangs():
@@ -154,25 +162,28 @@ class TransactionalWriter:
                 ) from error
             raise _fatal("the transactional producer cannot start", cause) from error
 
-    def _write(self, runs: Sequence[Run], work: Work) -> WriteReport:
+    def _write(self, runs: Sequence[Run], work: Work, parted: bool) -> WriteReport:  # noqa: FBT001 - as `write` has it
         assert self._producer is not None, "start() comes first"
-        began = monotonic()
         metadata = self._group_metadata()
         live = [run for run in runs if not run.lost]
-        outbox = Outbox(produce_into(self._producer), self._settings.message_bytes_max)
+        most = self.width.outputs_max if parted and sum(map(len, live)) > 1 else None
+        outbox = Outbox(produce_into(self._producer), self._settings.message_bytes_max, most)
         if not live:
-            return outbox.report((), began)
+            return outbox.report((), monotonic())
+        began = monotonic()
         self._begin()
         try:
             advances = list(work(outbox, live))
             self._commit(advances, metadata)
         except KafkaException as error:
-            self._abort_because(error)
+            self._abort_because(error, len(outbox.touched), monotonic() - began)
         except BaseException:
             self._abort()
             raise
         self.transactions_total += 1
-        return outbox.report(advances, began)
+        report = outbox.report(advances, began)
+        self.width.took(report.partitions, report.seconds)
+        return report
 
     def _group_metadata(self) -> Any:
         try:
@@ -244,10 +255,10 @@ class TransactionalWriter:
             self._on_event("transaction_waits", {"call": what, "error": cause.str()})
         self.waiting = f"{what}: {cause.str()}"
 
-    def _abort_because(self, error: KafkaException) -> NoReturn:
+    def _abort_because(self, error: KafkaException, partitions: int, seconds: float) -> NoReturn:
         cause = error.args[0]
         if cause.fatal() or cause.code() in _FENCED:
-            raise _fatal("fenced: another worker has this slot, or the transaction timed out", cause) from error
+            raise _fenced(cause, partitions, seconds, self._settings.transaction_timeout_seconds) from error
         self._metadata_refused = True  # the refusal may be of the group's generation: ask for it anew
         failures = self._deliveries.take()
         self._abort()
@@ -278,6 +289,18 @@ def _hint(topic: str | None) -> str:
         f"look at topic {topic}: does it exist, may this client write to it, how large may a record be?"
         if topic
         else ""
+    )
+
+
+def _fenced(cause: KafkaError, partitions: int, seconds: float, timeout_seconds: float) -> TransportFatal:
+    """Return why the producer is shut out, by how long its transaction was open: Kafka says the same of both."""
+    if seconds < timeout_seconds:
+        return _fatal("fenced: another worker has this slot", cause)
+    return TransportFatal(
+        f"fenced: a transaction over {partitions} output partitions was open for {seconds:.1f} s, the broker ends one "
+        f"after {timeout_seconds:g} s: {cause.str()}",
+        hint="the worker ends; started again, its transactions go to few partitions at first. If it comes again, the "
+        "broker is too slow: look at its load and disks",
     )
 
 

@@ -40,13 +40,20 @@ class Bench:
         self.topics.append(topic)
         return topic
 
-    def fill(self, topic: str, records: int, *, value: Callable[[int], bytes] = lambda i: b"record %d" % i) -> None:
+    def fill(
+        self,
+        topic: str,
+        records: int,
+        *,
+        value: Callable[[int], bytes] = lambda i: b"record %d" % i,
+        partitions: int = PARTITIONS,
+    ) -> None:
         """Put records into a topic, one partition after the other, and wait until all are there."""
         producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 10, "acks": "all"})
         for i in range(records):
             while True:
                 try:
-                    producer.produce(topic, value(i), b"%d" % i, i % PARTITIONS)
+                    producer.produce(topic, value(i), b"%d" % i, i % partitions)
                     break
                 except BufferError:
                     producer.poll(0.05)
@@ -123,20 +130,22 @@ class Bench:
                 counted.update((topic, partition, offset) for offset in range(first, following))
         return counted
 
-    def ends(self, topic: str) -> dict[int, int]:
+    def ends(self, topic: str, partitions: int = PARTITIONS) -> dict[int, int]:
         """The next offset of each partition."""
-        logs = self.admin.watermarks_now([(topic, number) for number in range(PARTITIONS)])
+        logs = self.admin.watermarks_now([(topic, number) for number in range(partitions)])
         return {number: high for (_, number), (_, high) in logs.items()}
 
-    def committed(self, topic: str) -> dict[int, int | None]:
+    def committed(self, topic: str, partitions: int = PARTITIONS) -> dict[int, int | None]:
         """The group's committed offsets."""
-        said = self.admin.committed_now(self.group, [(topic, number) for number in range(PARTITIONS)])
+        said = self.admin.committed_now(self.group, [(topic, number) for number in range(partitions)])
         return {number: each.offset for (_, number), each in said.items()}
 
-    def wait_committed(self, topic: str, deadline_seconds: float = 60) -> None:
+    def wait_committed(self, topic: str, deadline_seconds: float = 60, *, partitions: int = PARTITIONS) -> None:
         """Wait until the group has committed a topic's end."""
         wait_until(
-            lambda: self.committed(topic) == self.ends(topic), f"{topic} committed", deadline_seconds=deadline_seconds
+            lambda: self.committed(topic, partitions) == self.ends(topic, partitions),
+            f"{topic} committed",
+            deadline_seconds=deadline_seconds,
         )
 
     def wait_running(self, expected: dict[str, int], deadline_seconds: float = 60) -> None:
@@ -147,7 +156,7 @@ class Bench:
             deadline_seconds=deadline_seconds,
         )
 
-    def keys(self, topic: str) -> Counter[bytes | None]:
+    def keys(self, topic: str, partitions: int = PARTITIONS) -> Counter[bytes | None]:
         """How often each key stands in a topic, under read_committed, up to its end."""
         consumer = Consumer(
             {
@@ -159,8 +168,8 @@ class Bench:
                 "auto.offset.reset": "earliest",
             },
         )
-        consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
-        ends, at = self.ends(topic), dict.fromkeys(range(PARTITIONS), 0)
+        consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+        ends, at = self.ends(topic, partitions), dict.fromkeys(range(partitions), 0)
         counted: Counter[bytes | None] = Counter()
 
         def read() -> bool:

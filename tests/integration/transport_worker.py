@@ -53,6 +53,7 @@ class Worker:
                 topics,
                 self.step,
                 commits=self.writer is None,
+                group_partitions_max=None if self.writer is None else self.writer.partitions_max,
                 on_poison=self.on_poison if asked.get("poison") else None,
                 bytes_max=asked.get("bytes_max", 16 << 20),
             )
@@ -117,13 +118,16 @@ class Worker:
             wrote[:] = live
             for run in live:
                 for offset, value in zip(run.offsets(), run.values(), strict=True):
-                    outbox.produce(self.asked["out"], run.partition, b"%d:%d" % (run.partition, offset), value)
+                    to = offset if self.asked.get("spread") else run.partition
+                    outbox.produce(self.asked["out"], to, b"%d:%d" % (run.partition, offset), value)
             if hold := self.asked.get("hold_seconds"):
                 time.sleep(hold)
             last = {run.assignment: Advance(run.assignment, run.next, f"upto {run.next}") for run in live}
             return list(last.values())
 
-        await self.writer.write(group.runs, work)
+        most = self.writer.width.outputs_max
+        report = await self.writer.write(group.runs, work, parted=True)
+        self.say("transaction", report.partitions, most)
         group.done()
         return wrote
 

@@ -140,10 +140,10 @@ async def test_without_transactions_alerts_are_durable_before_what_says_so() -> 
     class Interrupted(Writer):
         """Fails in its second write."""
 
-        async def write(self, runs: Any, work: Any) -> Any:
+        async def write(self, runs: Any, work: Any, *, parted: bool = False) -> Any:
             if self.records:
                 raise SinkUnavailable("away")
-            return await super().write(runs, work)
+            return await super().write(runs, work, parted=parted)
 
     bench, chain = Bench(entry_of(HIGH), writer=Interrupted(), guarantee="at_least_once"), Chain()
 

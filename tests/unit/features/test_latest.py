@@ -36,11 +36,16 @@ KEY_TEXT = "5000000000:-5"
 
 
 def table(
-    columns: dict[str, str] = COLUMNS, *, version: int = 1, key: Sequence[str] = ("id", "part"), **output: Any
+    columns: dict[str, str] = COLUMNS,
+    *,
+    table: str = "t",
+    version: int = 1,
+    key: Sequence[str] = ("id", "part"),
+    **output: Any,
 ) -> TableSpec:
     """Return a table with a latest topic, as it is registered under this schema version."""
     document = {
-        "table": "t",
+        "table": table,
         "topics": ["s"],
         "key": list(key),
         "columns": columns,
@@ -225,6 +230,12 @@ class Writer:
         self.written: list[tuple[Any, ...]] = []
         self.advances: list[tuple[int, int]] = []
         self.starts, self._before = 0, before
+        self.most: int | None = None
+        self.writes: list[list[str]] = []  # the topics of each
+
+    def partitions_max(self) -> int | None:
+        """Return what was set."""
+        return self.most
 
     async def start(self) -> None:
         """Count it."""
@@ -240,6 +251,7 @@ class Writer:
             outbox: list[tuple[Any, ...]] = []
             advances = work(Outbox(lambda *record: outbox.append(record), 1_000_000), live)
             self.written += outbox
+            self.writes.append([record[0] for record in outbox])
             self.advances += [(each.assignment.partition, each.next_offset) for each in advances]
 
 
@@ -255,6 +267,40 @@ async def write(topics: LatestTopics, assignments: list[Assignment], spec: Table
     """Write one row of bucket 3."""
     rows = rows_of(spec, [KEY_TEXT, CAUSE, False, [False, False, *TEXTS]])
     await topics.write(assignments, [(3, rows)], [records_of(rows)], {TopicNames().latest("t"): 2})
+
+
+@pytest.mark.parametrize(
+    ("most", "writes"),
+    [
+        (None, [["a", "b", "a", "c", "b"]]),
+        (3, [["a", "b", "a", "c", "b"]]),
+        (2, [["a", "b", "a"], ["c", "b"]]),
+        (1, [["a"], ["b"], ["a"], ["c"], ["b"]]),
+    ],
+)
+async def test_rows_of_many_topics_are_written_in_several_transactions(
+    most: int | None, writes: list[list[str]]
+) -> None:
+    """In the order in which the ledger accepted them, each with the offsets that say whose they are."""
+    specs = {name: table(table=name) for name in ("a", "b", "c")}
+    rows = [(3, rows_of(specs[name], [KEY_TEXT, CAUSE, False, [False, False, *TEXTS]])) for name in "abacb"]
+    writer, partitions = Writer(), {TopicNames().latest(name): 2 for name in specs}
+    writer.most = most
+
+    topics = LatestTopics(TopicNames(), {}, writer=writer, catch_up=_nothing)
+    await topics.write(owned(1), rows, [records_of(some) for _, some in rows], partitions)
+
+    assert [[TopicNames().latest(name) for name in some] for some in writes] == writer.writes
+    assert [(1, 0)] * len(writes) == writer.advances
+    assert 5 == topics.counts["latest_rows"]
+
+
+async def test_no_rows_make_no_transaction() -> None:
+    """There is nothing to say."""
+    writer = Writer()
+    await LatestTopics(TopicNames(), {}, writer=writer, catch_up=_nothing).write(owned(1), [], [], {})
+
+    assert [] == writer.writes
 
 
 async def test_rows_go_with_the_offsets_of_the_partitions_that_say_whose_they_are() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from connectors.transport.chunk import Group, Run
 from connectors.transport.ladder import BUGS_IN_A_ROW_MAX, Ladder, Unanswered
+from connectors.transport.width import TransactionTooWide
 from schemas.errors import BugError, ConfigurationError, SinkUnavailable, TransactionAborted, TransportFatal
 from tests.unit.transport.fakes import Answers, Events, assignment, run_of
 
@@ -191,3 +192,82 @@ async def test_reports_hold_no_value_of_a_row() -> None:
 
     assert "a value of a row" not in repr(bench.events.said)
     assert any("ValueError at test_ladder.py" in str(fields.get("error")) for _, fields in bench.events.said)
+
+
+class Wide(Bench):
+    """A step whose every record goes to one output partition, in transactions of at most `most` of them."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.lose, self.groups = most, False, list[list[tuple[int, int]]]()
+
+    async def step(self, group: Group) -> None:
+        if self.most < len(group) and len(group) > 1:
+            raise TransactionTooWide(self.most)
+        await super().step(group)
+        self.groups.append([(run.partition, run.first) for run in group.runs])
+        if self.lose:
+            group.runs[0].assignment.lost = True
+
+
+@pytest.mark.parametrize(
+    ("records", "steps"),
+    [
+        (1, [[0]]),
+        (2, [[0, 1]]),
+        (3, [[0], [1, 2]]),
+        (7, [[0], [1, 2], [3, 4], [5, 6]]),
+    ],
+)
+async def test_a_run_that_is_too_wide_for_a_transaction_is_written_in_parts(
+    records: int, steps: list[list[int]]
+) -> None:
+    """In its order, each record once; nothing of it failed, so nothing is waited for, said or put in quarantine."""
+    bench, run = Wide(2), run_of(range(records))
+    await bench.ladder.climb([run])
+
+    assert steps == bench.steps
+    assert run.answered
+    assert ([], [], []) == (bench.slept, bench.events.said, bench.quarantined)
+
+
+@pytest.mark.parametrize(
+    ("most", "groups"), [(4, [[(0, 0), (1, 0), (0, 1), (1, 1)]]), (3, [[(0, 0), (1, 0)], [(0, 1), (1, 1)]])]
+)
+async def test_a_group_that_is_too_wide_is_parted_between_its_runs_first(
+    most: int, groups: list[list[tuple[int, int]]]
+) -> None:
+    """Each partition keeps its order."""
+    bench, one, two = Wide(most), assignment(partition=0), assignment(partition=1)
+    await bench.ladder.climb([run_of([0], one), run_of([0], two), run_of([1], one), run_of([1], two)])
+
+    assert groups == bench.groups
+
+
+async def test_one_record_that_alone_is_too_wide_is_written_all_the_same() -> None:
+    """A floor stands in all partitions of its output, or in none."""
+    bench = Wide(0)
+    await bench.ladder.climb([run_of([0, 1])])
+
+    assert [[0], [1]] == bench.steps
+
+
+async def test_a_part_whose_partition_has_left_is_not_begun() -> None:
+    """Its records may be gone."""
+    bench = Wide(2)
+    bench.lose = True
+    await bench.ladder.climb([run_of(range(4))])
+
+    assert [[0, 1]] == bench.steps
+
+
+async def test_a_broken_record_in_a_part_is_found_all_the_same() -> None:
+    """Its neighbours are written."""
+    bench = Wide(2)
+    bench.broken = {3}
+    await bench.ladder.climb([run_of(range(6))])
+
+    assert [(3, "ValueError")] == bench.quarantined
+    assert [0, 1, 2, 4, 5] == sorted(
+        offset for run in bench.answers.done_runs for offset in run.offsets() if offset != 3
+    )

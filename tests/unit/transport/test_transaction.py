@@ -3,16 +3,19 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from connectors.transport import transaction
+from connectors.transport.producer import Advance, Outbox
 from connectors.transport.settings import ProducerSettings
 from connectors.transport.transaction import TransactionalWriter
-from schemas.errors import SourceUnavailable
+from connectors.transport.width import TransactionTooWide
+from schemas.errors import SourceUnavailable, TransportFatal
+from tests.unit.transport.fakes import run_of
 
 SETTINGS = ProducerSettings(bootstrap="nowhere:1", transactional_id="normalize-a-0")
 
@@ -77,3 +80,104 @@ class NoGroup:
     def group_metadata_now(self, *, fresh: bool = False) -> Any:
         """Return none."""
         del fresh
+
+
+class Fencing:
+    """A producer that the broker shuts out as it commits, if it is told to."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """Begin as the owner."""
+        del settings
+        self.calls: list[str] = []
+        self.is_fenced = False
+
+    def init_transactions(self, seconds: float) -> None:
+        """Begin."""
+
+    def poll(self, seconds: float) -> int:
+        """Hear nothing."""
+        del seconds
+        return 0
+
+    def begin_transaction(self) -> None:
+        """Begin."""
+        self.calls.append("begin")
+
+    def produce(self, *record: Any) -> None:
+        """Take a record."""
+        self.calls.append(f"produce {record[0]}")
+
+    def commit_transaction(self, seconds: float) -> None:
+        """Refuse it, or not."""
+        if self.is_fenced:
+            error: Any = KafkaError(KafkaError._FENCED, "newer epoch", True)  # noqa: SLF001  its own form
+            raise KafkaException(error)
+        self.calls.append("commit")
+
+    def abort_transaction(self, seconds: float) -> None:
+        """Note it."""
+        self.calls.append("abort")
+
+
+async def _writer(monkeypatch: pytest.MonkeyPatch, timeout_seconds: float) -> tuple[TransactionalWriter, Fencing]:
+    producer = Fencing({})
+    monkeypatch.setattr(transaction, "Producer", lambda _: producer)
+    settings = ProducerSettings(
+        bootstrap="nowhere:1", transactional_id="normalize-a-0", transaction_timeout_seconds=timeout_seconds
+    )
+    writer = TransactionalWriter(settings, NoGroup())
+    await writer.start()
+    return writer, producer
+
+
+def _to(partitions: int) -> Callable[[Outbox, Any], list[Advance]]:
+    def work(outbox: Outbox, live: Any) -> list[Advance]:
+        del live
+        for number in range(partitions):
+            outbox.produce("t", number, None, b"v")
+        return []
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("timeout_seconds", "says", "hint"),
+    [
+        (0.0, "fenced: a transaction over 7 output partitions was open for", "few partitions at first"),
+        (600.0, "fenced: another worker has this slot: newer epoch", "starts the slot again"),
+    ],
+)
+async def test_a_fenced_writer_says_whether_its_transaction_took_too_long(
+    monkeypatch: pytest.MonkeyPatch, timeout_seconds: float, says: str, hint: str
+) -> None:
+    """Kafka says the same of both; what is to be done differs."""
+    writer, producer = await _writer(monkeypatch, timeout_seconds)
+    producer.is_fenced = True
+
+    with pytest.raises(TransportFatal, match=says) as caught:
+        await writer.write([run_of([1])], _to(7))
+    await writer.close()
+
+    assert hint in caught.value.hint
+
+
+async def test_several_records_that_go_to_too_many_partitions_are_given_back_and_one_never_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing of them is written; who cannot part them has them written as they are."""
+    writer, producer = await _writer(monkeypatch, 600.0)
+    most = writer.width.outputs_max
+
+    with pytest.raises(TransactionTooWide):
+        await writer.write([run_of([1, 2])], _to(most + 1), parted=True)
+    refused, producer.calls = [call for call in producer.calls if not call.startswith("produce")], []
+    reports = [
+        await writer.write([run_of([1])], _to(most + 1), parted=True),
+        await writer.write([run_of([1, 2])], _to(most), parted=True),
+        await writer.write([run_of([1, 2])], _to(2 * most)),
+    ]
+    await writer.close()
+
+    assert ["begin", "abort"] == refused
+    assert [most + 1, most, 2 * most] == [report.partitions for report in reports]
+    assert 3 == producer.calls.count("commit")

@@ -162,6 +162,8 @@ class Partition:
             self.assignment.metadata = self.window.note
         self.window = Window(offset)
         self.position = offset
+        if self.end is None and self.assignment.high >= 0:
+            self.end = self.assignment.high  # as its start was found; the client hears of it after a while
 
     def is_next(self, messages: Sequence[Message]) -> bool:
         """Tell whether `messages` rise from the next offset to come on; there may be gaps."""

@@ -37,6 +37,7 @@ _BRIEF_SECONDS_ALL = 4.0  # all are: nobody waits for us but a rebalance, and a 
 # pause, and gives a partition up, for good, whose log begins above it.
 _PLACEHOLDER = OFFSET_BEGINNING
 _NO_ROOM = 64 * 1024
+_ENDS_AT_ONCE = 500  # the client finds a topic by looking through all that it has
 
 
 class Partitions:
@@ -58,6 +59,7 @@ class Partitions:
         self._turns = Turns()
         self._loads = Loads(self.budgets)
         self._full_since: float | None = None
+        self._to_hear: list[Partition] = []  # whose ends are not heard yet in this round
         self._again_at: float | None = None  # a resume that failed is tried again
         self.brokers = Brokers()
         self.broker_away = False  # no broker of the cluster answers
@@ -369,8 +371,10 @@ class Partitions:
     # -- what is heard of the logs -----------------------------------------------------------------------------------
 
     def hear_ends(self, consumer: Consumer) -> None:
-        """Note each log's end as the client last heard it; no request is made."""
-        for partition in self._by_key.values():
+        """Note logs' ends as the client last heard them, those of so many partitions in turn; no request is made."""
+        self._to_hear = self._to_hear or self.all()
+        some, self._to_hear = self._to_hear[:_ENDS_AT_ONCE], self._to_hear[_ENDS_AT_ONCE:]
+        for partition in some:
             try:
                 heard: Any = consumer.get_watermark_offsets(TopicPartition(*partition.key), cached=True)
             except KafkaException:  # it is gone; the rebalance that says so follows

@@ -106,7 +106,8 @@ class PollThread(threading.Thread):
 
     def _live(self) -> None:
         heard = {"stats_cb": self.partitions.hear_statistics, "error_cb": self.partitions.hear_error}
-        settings = {**self.settings.librdkafka(), "on_commit": self.committer.answered, **heard}
+        own = self.settings.librdkafka(len(self.routes.subscription()))
+        settings = {**own, "on_commit": self.committer.answered, **heard}
         self.consumer = made(lambda: Consumer(settings))
         clean = False
         try:

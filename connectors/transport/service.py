@@ -27,7 +27,7 @@ from connectors.transport.partitions import Partitions
 from connectors.transport.poll import PollThread
 from connectors.transport.resolve import Membership, Resolver
 from connectors.transport.routes import Routes
-from connectors.transport.settings import ConsumerSettings
+from connectors.transport.settings import ConsumerSettings, rarer
 from connectors.transport.snapshot import TransportView, view_lanes, view_partition
 from connectors.transport.watch import Watch
 from schemas.errors import ConfigurationError, HeadgateError, SourceMoved, TransportFatal, Unavailable
@@ -318,7 +318,7 @@ class ConsumerService(Service):
         """Compare the topics' ids, now and then, and at once for those that may have been made anew."""
         while not self.should_stop and self.settings.topic_ids:
             with suppress(TimeoutError):  # then the time is up: look at all of them
-                async with asyncio.timeout(self.settings.topic_check_seconds):
+                async with asyncio.timeout(self.settings.topic_check_seconds * rarer(len(self._routes.subscription()))):
                     await self._suspected.wait()
             only = self._suspected.is_set()
             self._suspected.clear()

@@ -17,6 +17,7 @@ import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.transport.chunk import Assignment, Run
+from connectors.transport.ends import Ends
 from connectors.transport.hearing import is_refusal, log_of
 from connectors.transport.history import lacks_only_a_marker, moved, out_of_range
 from connectors.transport.lifeline import Brokers, fetchers
@@ -37,7 +38,6 @@ _BRIEF_SECONDS_ALL = 4.0  # all are: nobody waits for us but a rebalance, and a 
 # pause, and gives a partition up, for good, whose log begins above it.
 _PLACEHOLDER = OFFSET_BEGINNING
 _NO_ROOM = 64 * 1024
-_ENDS_AT_ONCE = 500  # the client finds a topic by looking through all that it has
 
 
 class Partitions:
@@ -59,7 +59,7 @@ class Partitions:
         self._turns = Turns()
         self._loads = Loads(self.budgets)
         self._full_since: float | None = None
-        self._to_hear: list[Partition] = []  # whose ends are not heard yet in this round
+        self._ends = Ends()
         self._again_at: float | None = None  # a resume that failed is tried again
         self.brokers = Brokers()
         self.broker_away = False  # no broker of the cluster answers
@@ -371,16 +371,8 @@ class Partitions:
     # -- what is heard of the logs -----------------------------------------------------------------------------------
 
     def hear_ends(self, consumer: Consumer) -> None:
-        """Note logs' ends as the client last heard them, those of so many partitions in turn; no request is made."""
-        self._to_hear = self._to_hear or self.all()
-        some, self._to_hear = self._to_hear[:_ENDS_AT_ONCE], self._to_hear[_ENDS_AT_ONCE:]
-        for partition in some:
-            try:
-                heard: Any = consumer.get_watermark_offsets(TopicPartition(*partition.key), cached=True)
-            except KafkaException:  # it is gone; the rebalance that says so follows
-                continue
-            if heard is not None and heard[1] >= 0:
-                partition.end = heard[1]
+        """Note some logs' ends, those of the others when it is their turn; no request is made."""
+        self._ends.hear(consumer, self.all())
 
     def hear_error(self, error: KafkaError) -> None:
         """Note that no broker answers; librdkafka tells each broker's troubles too, which pass."""

@@ -194,6 +194,8 @@ def halves(runs: Sequence[Run]) -> Iterable[Sequence[Run]]:
         middle = len(runs) // 2
         yield runs[:middle]
         yield _open(runs[middle:])
+    elif sum(map(len, runs)) == 1:  # the others have left meanwhile
+        yield runs
     elif runs:
         run, middle = runs[0], len(runs[0]) // 2
         yield [run.slice(0, middle)]

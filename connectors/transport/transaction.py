@@ -259,6 +259,7 @@ class TransactionalWriter:
         cause = error.args[0]
         if cause.fatal() or cause.code() in _FENCED:
             raise _fenced(cause, partitions, seconds, self._settings.transaction_timeout_seconds) from error
+        self.width.took(0, seconds)  # a long one is tried again narrower; that this was short says nothing
         self._metadata_refused = True  # the refusal may be of the group's generation: ask for it anew
         failures = self._deliveries.take()
         self._abort()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from connectors.transport.chunk import Group, Run
+from connectors.transport.chunk import Assignment, Group, Run
 from connectors.transport.ladder import BUGS_IN_A_ROW_MAX, Ladder, Unanswered
 from connectors.transport.width import TransactionTooWide
 from schemas.errors import BugError, ConfigurationError, SinkUnavailable, TransactionAborted, TransportFatal
@@ -200,9 +200,12 @@ class Wide(Bench):
     def __init__(self, most: int) -> None:
         super().__init__()
         self.most, self.lose, self.groups = most, False, list[list[tuple[int, int]]]()
+        self.lost_as_refused: Assignment | None = None
 
     async def step(self, group: Group) -> None:
         if self.most < len(group) and len(group) > 1:
+            if self.lost_as_refused is not None:
+                self.lost_as_refused.lost = True
             raise TransactionTooWide(self.most)
         await super().step(group)
         self.groups.append([(run.partition, run.first) for run in group.runs])
@@ -259,6 +262,15 @@ async def test_a_part_whose_partition_has_left_is_not_begun() -> None:
     await bench.ladder.climb([run_of(range(4))])
 
     assert [[0, 1]] == bench.steps
+
+
+async def test_one_record_that_is_left_of_a_group_that_was_too_wide_is_written() -> None:
+    """The other partition has left while the group was tried."""
+    bench, one, two = Wide(1), assignment(partition=0), assignment(partition=1)
+    bench.lost_as_refused = two
+    await bench.ladder.climb([run_of([0], one), run_of([0], two)])
+
+    assert [[(0, 0)]] == bench.groups
 
 
 async def test_a_broken_record_in_a_part_is_found_all_the_same() -> None:

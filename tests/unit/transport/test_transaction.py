@@ -14,7 +14,7 @@ from connectors.transport.producer import Advance, Outbox
 from connectors.transport.settings import ProducerSettings
 from connectors.transport.transaction import TransactionalWriter
 from connectors.transport.width import TransactionTooWide
-from schemas.errors import SourceUnavailable, TransportFatal
+from schemas.errors import SourceUnavailable, TransactionAborted, TransportFatal
 from tests.unit.transport.fakes import run_of
 
 SETTINGS = ProducerSettings(bootstrap="nowhere:1", transactional_id="normalize-a-0")
@@ -89,7 +89,7 @@ class Fencing:
         """Begin as the owner."""
         del settings
         self.calls: list[str] = []
-        self.is_fenced = False
+        self.is_fenced = self.is_refused = False
 
     def init_transactions(self, seconds: float) -> None:
         """Begin."""
@@ -111,6 +111,9 @@ class Fencing:
         """Refuse it, or not."""
         if self.is_fenced:
             error: Any = KafkaError(KafkaError._FENCED, "newer epoch", True)  # noqa: SLF001  its own form
+            raise KafkaException(error)
+        if self.is_refused:
+            error = KafkaError(KafkaError._MSG_TIMED_OUT, "not delivered", False, False, True)  # noqa: SLF001  the same
             raise KafkaException(error)
         self.calls.append("commit")
 
@@ -181,3 +184,18 @@ async def test_several_records_that_go_to_too_many_partitions_are_given_back_and
     assert ["begin", "abort"] == refused
     assert [most + 1, most, 2 * most] == [report.partitions for report in reports]
     assert 3 == producer.calls.count("commit")
+
+
+@pytest.mark.parametrize(("timeout_seconds", "share"), [(0.0, 2), (600.0, 1)])
+async def test_what_was_aborted_after_a_long_time_is_tried_again_narrower(
+    monkeypatch: pytest.MonkeyPatch, timeout_seconds: float, share: int
+) -> None:
+    """The same group as often as it may be, it would take as long each time; one that was aborted at once stays."""
+    writer, producer = await _writer(monkeypatch, timeout_seconds)
+    producer.is_refused, before = True, writer.partitions_max()
+
+    with pytest.raises(TransactionAborted, match="not delivered"):
+        await writer.write([run_of([1])], _to(before))
+    await writer.close()
+
+    assert before // share == writer.partitions_max()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import time
 
@@ -80,7 +80,7 @@ class Ladder:
         """
         error = await self._attempt(runs, attempts=ATTEMPTS)
         if isinstance(error, TransactionTooWide):
-            for half in halves(_open(runs)):
+            for half in _halves(_open(runs)):
                 await self.climb(half)
         elif error is not None:
             self._report("bisecting", {"lane": self.lane, "runs": len(runs), "error": describe(error)})
@@ -97,10 +97,8 @@ class Ladder:
         if len(run) == 1:
             await self._quarantine(run, error)
             return
-        middle = len(run) // 2
-        await self._isolate(run.slice(0, middle), None)
-        if _open([run]):  # the second half may be lost by now; a lost run's records may be gone
-            await self._isolate(run.slice(middle, len(run)), None)
+        for half in _halves_of(run):
+            await self._isolate(half, None)
 
     async def _attempt(self, runs: Sequence[Run], *, attempts: int) -> BaseException | None:
         """Run the step until it succeeds or failed `attempts` times; what is away or was aborted does not count."""
@@ -188,19 +186,26 @@ def _open(runs: Iterable[Run]) -> list[Run]:
     return [run for run in runs if not run.answered and not run.lost]
 
 
-def halves(runs: Sequence[Run]) -> Iterable[Sequence[Run]]:
+def _halves(runs: Sequence[Run]) -> Iterator[Sequence[Run]]:
     """Yield halves of several runs, or of the records of one, in their order; the second as far as it is still ours."""
     if len(runs) > 1:
         middle = len(runs) // 2
         yield runs[:middle]
         yield _open(runs[middle:])
-    elif sum(map(len, runs)) == 1:  # the others have left meanwhile
-        yield runs
-    elif runs:
-        run, middle = runs[0], len(runs[0]) // 2
-        yield [run.slice(0, middle)]
-        if not run.lost:
-            yield [run.slice(middle, len(run))]
+    else:
+        for run in runs:
+            yield from ([half] for half in _halves_of(run))
+
+
+def _halves_of(run: Run) -> Iterator[Run]:
+    """Yield the first half of a run's records, then the second; a single record as it is."""
+    if len(run) == 1:
+        yield run
+        return
+    middle = len(run) // 2
+    yield run.slice(0, middle)
+    if _open([run]):  # the second half may be lost by now; a lost run's records may be gone
+        yield run.slice(middle, len(run))
 
 
 def describe(error: BaseException) -> str:

@@ -49,6 +49,7 @@ def test_a_worker_that_joins_and_leaves_loses_and_repeats_nothing(bench: Bench, 
     bench.start("second", **asked)
     bench.wait_running({"first": 2, "second": 2})
     bench.fill(topic, 10_000)
+    wait_until(lambda: bench.lines("second", "begun"), "the second worker is at work when it is told to leave")
     left = bench.stop("second")
     bench.wait_running({"first": PARTITIONS})
     bench.fill(topic, 10_000)

@@ -13,7 +13,6 @@ A commit of our own, instead of pyiceberg's transaction: that deep-copies the ta
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -183,7 +182,8 @@ class LakeTable:
         failpoint("lake.after_commit")
         batch.unsure, batch.files = False, None  # the files are the table's now, whatever becomes of the batch
         table.metadata, table.metadata_location = response.metadata, response.metadata_location
-        self._manifests[snapshot_id] = _numbered(manifests, snapshot)
+        _number(manifests, snapshot)
+        self._manifests[snapshot_id] = manifests
         self._left_behind(metadata, response.metadata, expired)
         return True
 
@@ -242,11 +242,9 @@ class LakeTable:
         self._sweeper.leave(sorted(paths))
 
 
-def _numbered(manifests: Sequence[ManifestFile], snapshot: Snapshot) -> list[ManifestFile]:
-    """Return the manifests as the manifest list has them: new ones with the sequence number of their snapshot."""
-    numbered = [copy(manifest) for manifest in manifests]
-    for manifest in numbered:
+def _number(manifests: Sequence[ManifestFile], snapshot: Snapshot) -> None:
+    """Give the manifests that a snapshot wrote its sequence number, as its manifest list has them."""
+    for manifest in manifests:
         for name in ("sequence_number", "min_sequence_number"):
             if getattr(manifest, name) == UNASSIGNED_SEQ:
                 setattr(manifest, name, snapshot.sequence_number)
-    return numbered

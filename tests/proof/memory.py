@@ -2,7 +2,8 @@
 
 First it measures what steady stream the five can take together on this machine, in an installation of its own; then a
 fresh one gets half of that, or what --per-second says: a load over the same keys again and again. Of each worker
-memory, threads and open files are taken every five seconds; what comes within the warm-up does not count.
+threads and open files are taken every five seconds, and the mean of its memory at ten moments within them, which chance
+chooses; what comes within the warm-up does not count.
 
     python -m tests.proof.memory --minutes 30                                 # half of what this machine can take
     python -m tests.proof.memory --minutes 240 --per-second 1500 --seed 7     # a pace of one's own, and a seed again
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +33,7 @@ from tests.chaos.source import Source
 from tests.chaos.stand import Stand
 from tests.chaos.tables import Key
 from tests.proof.by_hand import parser_of, services_of_its_own
-from tests.proof.sizes import EDGE_SAMPLES, Report, Sizes
+from tests.proof.sizes import EDGE_SAMPLES, SAMPLE_SECONDS, Report, Sizes, moments
 from tests.proof.slope import Growth
 from tests.proof.steady import FIRST_PER_SECOND, climb
 from tests.services import Kafka, RedisServer
@@ -39,7 +41,6 @@ from tests.workloads.webhook import Webhook
 
 KEYS_MAX = 12_000  # of each table
 SHARE = 0.5
-SAMPLE_SECONDS = 5.0
 SAY_SECONDS = 60.0
 DRAIN_SECONDS = 300.0
 LAKE = {"commit_age_seconds": 5.0, "sweep_grace_seconds": 120.0}
@@ -115,11 +116,15 @@ def _plant_nothing(stand: Stand) -> None:
 
 def watch(stand: Stand, report: Report, say: Say) -> None:
     """Take samples until the time is over."""
-    began = time.monotonic()
+    began, chance = time.monotonic(), random.Random(report.seed)
     sizes = Sizes(stand.installation, stand.kafka.address, stand.groups(), began)
     said = began
-    for number in range(int(report.seconds / SAMPLE_SECONDS) + 1):
-        stand.wait(began + number * SAMPLE_SECONDS - time.monotonic())
+    for number in range(int(report.seconds / SAMPLE_SECONDS)):
+        starts = began + number * SAMPLE_SECONDS
+        for moment in moments(chance):
+            stand.wait(starts + moment - time.monotonic())
+            sizes.weigh()
+        stand.wait(starts + SAMPLE_SECONDS - time.monotonic())
         report.take(sizes.look(), made=stand.source.made)
         if time.monotonic() - said >= SAY_SECONDS:
             said += SAY_SECONDS

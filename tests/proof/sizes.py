@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +19,8 @@ from tests.proof.slope import PERCENT_MAX, Growth, Slope, slope_of
 from tests.workloads.installation import Installation
 
 MIB = 1024 * 1024
+SAMPLE_SECONDS = 5.0
+WEIGHED = 10  # times within a sample
 EDGE_SAMPLES = 12  # of which a value at the start or the end is the median: a minute
 HELD_SHARE = 0.9  # of the pace that was asked for, at least: else it was another load
 FIGURES = ("seed", "seconds", "warm", "per_second", "pace", "made", "drained_seconds")  # of the document
@@ -24,7 +29,10 @@ BEHIND_SECONDS_MAX = 60.0  # of the load, that a stage may be behind at the end:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One worker at a moment, in seconds from the beginning. Offsets count the markers of transactions too."""
+    """One worker at a moment, in seconds from the beginning; its memory is the mean since the sample before.
+
+    Offsets count the markers of transactions too.
+    """
 
     at: float
     pid: int
@@ -33,6 +41,15 @@ class Sample:
     files: int
     committed: int
     lag: int
+
+
+def moments(chance: random.Random) -> list[float]:
+    """Return when to weigh the workers within one sample, in seconds from its beginning, in order.
+
+    By chance: LAKE commits every six seconds and holds more while it does. What is weighed at even distances meets the
+    same parts of that cycle for half an hour and then others, which looks like growth and is none.
+    """
+    return sorted(chance.uniform(0, SAMPLE_SECONDS) for _ in range(WEIGHED))
 
 
 class Sizes:
@@ -44,18 +61,31 @@ class Sizes:
     ) -> None:  # fmt: skip
         self._installation, self._began = installation, began
         self._progress = {stage: Progress(bootstrap, *group) for stage, group in groups.items()}
+        self._weighed: defaultdict[int, list[int]] = defaultdict(list)  # bytes by process, since the last look
+
+    def weigh(self) -> None:
+        """Note what each worker that is there holds now."""
+        for stage in self._progress:
+            pid = self._installation.pid_of(stage)
+            with suppress(psutil.Error):  # it ended just now
+                if pid is not None:
+                    self._weighed[pid].append(psutil.Process(pid).memory_info().rss)
 
     def look(self) -> dict[str, Sample]:
         """Return a sample of each stage whose worker is there."""
-        return {stage: sample for stage in self._progress if (sample := self._sample(stage)) is not None}
+        self.weigh()
+        found = {stage: sample for stage in self._progress if (sample := self._sample(stage)) is not None}
+        self._weighed.clear()
+        return found
 
     def _sample(self, stage: str) -> Sample | None:
         pid, progress = self._installation.pid_of(stage), self._progress[stage]
-        if pid is None:
+        if pid is None or not self._weighed[pid]:
             return None
+        rss = round(statistics.fmean(self._weighed[pid]))
         try:
             process = psutil.Process(pid)
-            rss, threads, files = process.memory_info().rss, process.num_threads(), process.num_fds()
+            threads, files = process.num_threads(), process.num_fds()
             committed, ends = progress.committed(), progress.ends()
         except (psutil.Error, KafkaException):  # it ended just now; a topic that was just made has no leader yet
             return None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Iterator
 
 import pytest
 
-from tests.proof.sizes import Report, Sample, row_of
+from tests.proof.sizes import SAMPLE_SECONDS, Report, Sample, moments, row_of
 from tests.proof.slope import Growth, slope_of
 from tests.proof.steady import LOOK_SECONDS, keeps_up
 
@@ -93,6 +94,23 @@ def test_a_figure_that_never_moves_holds() -> None:
 
     assert Growth.HOLDS == slope.growth
     assert slope.error == 0
+
+
+def held(at: float) -> float:
+    """Return what a worker holds that commits every six seconds, and does so a little earlier each time."""
+    return MEAN + (30.0 if (at - 0.15) % 5.9995 < 0.3 else 0.0)
+
+
+def test_commits_that_beat_with_the_samples_are_no_growth() -> None:
+    """Weighed every five seconds such a worker seems to grow, or not to be known; at moments of chance it holds."""
+    chance, starts = random.Random(7), [number * SAMPLE_SECONDS for number in range(720)]
+
+    evenly = slope_of(starts, [held(start) for start in starts])
+    means = [statistics.fmean(held(start + moment) for moment in moments(chance)) for start in starts]
+    by_chance = slope_of(starts, means)
+
+    assert Growth.HOLDS != evenly.growth
+    assert Growth.HOLDS == by_chance.growth
 
 
 def samples(values: list[float], *, pid: int = 7, per_second: float = 100.0) -> Iterator[Sample]:

@@ -12,11 +12,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from tests.services import wait_until
 
 DEADLINE_SECONDS = 300.0
 MARKERS_MAX = 3
 LOOK_SECONDS = 0.05
+# What a broker answers of a group until it has found the group's coordinator: for seconds after its own start.
+NOT_YET = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +50,19 @@ class Progress:
 
     def committed(self) -> int:
         """Return the sum of the committed offsets."""
+        parts = wait_until(self._committed, f"the coordinator of {self.group} answers")
+        return sum(part.offset for part in parts if part.offset > 0)
+
+    def _committed(self) -> list[TopicPartition]:
+        """Return each partition with its committed offset; none of them while the group has no coordinator."""
         if self._consumer is None:
             self._consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.group, "log_level": 0})
-        parts = self._consumer.committed([TopicPartition(*key) for key in self.partitions], timeout=20)
-        return sum(part.offset for part in parts if part.offset > 0)
+        try:
+            return list(self._consumer.committed([TopicPartition(*key) for key in self.partitions], timeout=20))
+        except KafkaException as error:
+            if error.args[0].code() in NOT_YET:
+                return []
+            raise
 
     def ends(self) -> int:
         """Return the sum of the high watermarks."""

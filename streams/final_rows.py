@@ -110,11 +110,11 @@ class FinalRows:
         """Take a change as the contract writes it."""
         change = _decode(value)
         if change.op == Operation.FLOOR:
-            self._raise_floor(change.position)
+            self.raise_floor(change.position)
         elif change.position >= self._floor:
             self._take(change)
 
-    def _raise_floor(self, position: str) -> None:
+    def raise_floor(self, position: str) -> None:
         """Take a floor: to every row it is what a delete at its position is, also to those that come later."""
         self._floor = max(self._floor, position)
         for row in self._rows.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -19,12 +20,14 @@ from connectors.formats.inspection import side_kind
 from connectors.formats.reasons import Rejection, rejection
 from schemas.change import Origin
 from schemas.config import LimitsConfig, MasksConfig
+from schemas.epoch import epoch_at
 from schemas.errors import ConfigurationError, HeadgateError, PoisonRecord
 from schemas.table import TableEntry, TableSpec
 from sinks.topics import encode_changes
 from streams.apart import Picked, decode_nameless
+from streams.epochs import of_epoch, start_of
 from streams.evolving import TableEvolves, evolving, take_up_here
-from streams.floors import has_floors
+from streams.floors import floor_of_epoch, has_floors
 from streams.mask_keys import MaskKeys
 from streams.masking import masking
 from streams.tables import Readers, TableDirectory
@@ -49,6 +52,24 @@ class Looked(msgspec.Struct):
     error: dict[str, str] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A topic as it lives now, by its id, and registered tables: of which epoch its records are for each of them."""
+
+    topic_id: str
+    entries: Mapping[str, TableEntry]
+
+    def entry(self, spec: TableSpec) -> TableEntry:
+        """Return an entry with a spec, and with the epochs of the table's own."""
+        known = self.entries[spec.table]
+        return TableEntry(spec=spec, epoch=known.epoch, epochs=known.epochs, resynced=known.resynced)
+
+    def epoch(self, entry: TableEntry, record: OneRecord) -> int:
+        """Return the epoch of a record of the topic."""
+        starts = entry.epochs.get(record.topic, ())
+        return epoch_at(starts, entry.epoch, self.topic_id, record.partition, record.offset)
+
+
 class Looker:
     """Decodes records of some tables in the order in which they come; it remembers what a worker would."""
 
@@ -60,9 +81,11 @@ class Looker:
         *,
         past_stops: bool = False,
         mask_keys: MaskKeys | None = None,
+        life: Life | None = None,
     ) -> None:
         """Prepare for the tables; `schemas` is the registry of those whose records name their schema by an id.
 
+        With `life` the tables are registered ones, and all records of its topic; else all are of the first epoch.
         `past_stops` shows a row at which its table would stop as the change that it is after all, and only counts it.
         Masks hold here too; `mask_keys` are those that they need.
 
@@ -71,12 +94,15 @@ class Looker:
         """
         self._limits, self._schemas, self._past_stops = limits, schemas, past_stops
         self._mask_keys = MaskKeys(MasksConfig()) if mask_keys is None else mask_keys
-        self._passing: dict[str, Decoder] = {}
+        self._life = life
+        self._passing: dict[tuple[str, int], Decoder] = {}  # by table and epoch
         self.stopped: Counter[str] = Counter()  # why tables would stop, by reason
         self._texts = None if schemas is None else Texts(schemas, limits, "value", fields_of_envelope)
         self.noted: Counter[str] = Counter()  # what went through but is worth a word, such as a null in place of NaN
-        self._tables = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()})
-        self._decoders = {name: self._decoder_of(self._tables.unmasked(name)) for name in self._tables}
+        entry_of = (lambda spec: TableEntry(spec=spec)) if life is None else life.entry
+        self._tables = TableDirectory({name: entry_of(spec) for name, spec in specs.items()})
+        entries = {name: self._tables.unmasked(name) for name in self._tables}
+        self._decoders = {(name, entry.epoch): self._decoder_of(entry) for name, entry in entries.items()}
         self.evolved: dict[str, TableSpec] = {}  # of tables that took up what their records have, as they are now
         self._memories: dict[_Place, Memories] = {}
         self._previous: dict[_Place, int | None] = {}
@@ -101,6 +127,16 @@ class Looker:
             return [_looked(record, QUARANTINE, None, error=_unregistered(f"topic {record.topic}"))]
         return [_looked(record, _KINDS.get(kind, kind), None)]
 
+    def floors(self) -> dict[str, str]:
+        """Return by table the position of its floor, where a resync is complete: the records, or somebody, said so."""
+        found = {}
+        for name in self._tables:
+            entry, said = self._tables[name], [memory for place, memory in self._memories.items() if place[2] == name]
+            begun = any(start_of(entry, topic) is not None for topic in entry.epochs)
+            if begun and (entry.resynced == entry.epoch or any(each.ended(entry.epoch) for each in said)):
+                found[name] = floor_of_epoch(entry.epoch)
+        return found
+
     def _decoder_of(self, entry: TableEntry) -> Decoder:
         """Return a decoder; that of a table which asks for it evolves, though nothing that it finds is written."""
         spec = entry.spec
@@ -113,9 +149,19 @@ class Looker:
     def _evolve(self, stop: TableEvolves) -> None:
         """Decode by a spec that takes what was found, as a worker does."""
         take_up_here(self._tables, stop)
-        self._decoders[stop.table] = self._decoder_of(self._tables.unmasked(stop.table))
         self.evolved[stop.table] = self._tables[stop.table].spec
-        self._passing.pop(stop.table, None)
+        for decoders in (self._decoders, self._passing):
+            for known in [each for each in decoders if each[0] == stop.table]:
+                del decoders[known]
+
+    def _epoch(self, table: str, record: OneRecord) -> int:
+        return 0 if self._life is None else self._life.epoch(self._tables.unmasked(table), record)
+
+    def _decoder(self, table: str, record: OneRecord) -> Decoder:
+        epoch = self._epoch(table, record)
+        if (table, epoch) not in self._decoders:
+            self._decoders[table, epoch] = self._decoder_of(of_epoch(self._tables.unmasked(table), epoch))
+        return self._decoders[table, epoch]
 
     def _text_of(self, record: OneRecord) -> bytes | None:
         """Return the value of a record that no table reads, as JSON where it stands behind the id of a known schema."""
@@ -132,35 +178,35 @@ class Looker:
             return [looked for table in split.by_table for looked in self._decoded(record, table)]
         if split.unregistered:
             return [_looked(record, QUARANTINE, None, error=_unregistered(f"a table of topic {record.topic}"))]
-        decoder = self._decoders[readers.first.spec.table]
+        decoder = self._decoder(readers.first.spec.table, record)
         ((_, decoded),) = decode_nameless(decoder, Picked(record, [0], record.topic))
         if decoded.rejected:
             return [_looked(record, QUARANTINE, None, error=decoded.rejected[0].error)]
         kind = next(iter(decoded.skipped))
         return [_looked(record, _KINDS.get(kind, kind), None)]
 
-    def _past(self, table: str) -> Decoder:
+    def _past(self, table: str, record: OneRecord) -> Decoder:
         """Return a decoder that remembers nothing and applies a truncate, unless one of another topic would do that."""
-        if table not in self._passing:
-            spec = self._tables.unmasked(table).spec
-            if len(spec.topics) == 1:
-                spec = spec.model_copy(update={"truncate": "apply"})
-            entry = TableEntry(spec=spec)
-            decoder = format_of(spec.format, self._schemas).decoder(entry, self._limits)
-            self._passing[table] = masking(decoder, entry, self._mask_keys)
-        return self._passing[table]
+        place = (table, self._epoch(table, record))
+        if place not in self._passing:
+            entry = of_epoch(self._tables.unmasked(table), place[1])
+            if len(entry.spec.topics) == 1:
+                entry = entry.model_copy(update={"spec": entry.spec.model_copy(update={"truncate": "apply"})})
+            decoder = format_of(entry.spec.format, self._schemas).decoder(entry, self._limits)
+            self._passing[place] = masking(decoder, entry, self._mask_keys)
+        return self._passing[place]
 
     def _decoded(self, record: OneRecord, table: str) -> list[Looked]:
         place = (record.topic, record.partition, table)
         memory = self._memories.setdefault(place, Memories()).at(record.offset)
-        decoded = self._decoders[table].decode(record, memory)
+        decoded = self._decoder(table, record).decode(record, memory)
         while isinstance(decoded.stop, TableEvolves):
             self._evolve(decoded.stop)
-            decoded = self._decoders[table].decode(record, memory)
+            decoded = self._decoder(table, record).decode(record, memory)
         if decoded.stop is not None:
             self.stopped[getattr(decoded.stop, "reason", decoded.stop.kind)] += 1
             if self._past_stops:
-                decoded = self._past(table).decode(record, PartitionMemory())
+                decoded = self._past(table, record).decode(record, PartitionMemory())
         self.noted.update(decoded.noted)
         if decoded.rejected:
             return [_looked(record, QUARANTINE, table, error=decoded.rejected[0].error)]
@@ -189,6 +235,10 @@ class Memories:
         self._memories: list[PartitionMemory] = []
         self._next = 0
         self._current = PartitionMemory()
+
+    def ended(self, epoch: int) -> bool:
+        """Say whether the end of a snapshot was among the last records, and these are of an epoch."""
+        return self._current.epoch == epoch and self._current.ended
 
     def at(self, offset: int) -> PartitionMemory:
         """Return the memory to decode the record at `offset` with; what it becomes counts for those behind it."""

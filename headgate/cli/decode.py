@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from schemas.config import Config, LimitsConfig
     from schemas.table import TableSpec
     from streams.final_rows import FinalRows
+    from streams.looked import Life, Looker
     from streams.mask_keys import MaskKeys
 
 EPILOG = epilog(
@@ -78,16 +79,20 @@ def decode(
     A line has origin, kind (change, tombstone, transaction, heartbeat, schema, signal, notification, message,
     truncate, where its table ignores it, or quarantine), table, the change as subscribers get it, and what is wrong.
     With --rows it is a row of a table instead: table, key, row. Both hold the values of rows, behind the masks of their
-    specs. Without --spec the records themselves say what their tables are.
+    specs. Without --spec the records themselves say what their tables are; of a --topic that registered tables read,
+    these do, and a table that was resynced has the epochs that workers give it.
     """
+    from streams.looked import Looker
+
     if (file is None) == (topic is None):
         raise typer.BadParameter("name a FILE or a --topic: one of them")
     if spec and print_spec:
         raise typer.BadParameter("--print-spec is for records without --spec")
     settings = load_config(config, os.environ) if topic is not None else None
-    specs = _in_format(_written(spec), format_name) if spec else {}
+    specs, life = _in_format(_written(spec), format_name) if spec else {}, None
     if not specs and settings is not None and topic is not None and format_name == AUTO and not print_spec:
-        specs = _registered(settings, topic)
+        life = _registered(settings, topic)
+        specs = {} if life is None else {name: entry.spec for name, entry in life.entries.items()}
     unknown = any(each.format == AUTO for each in specs.values())
     with opened(file, topic, last, settings, twice=unknown or not specs) as records:
         if unknown:
@@ -102,23 +107,14 @@ def decode(
             shown = [proposal.spec for proposal in proposals if rows or not proposal.signals]
             specs = {spec.table: spec for spec in shown}
         keys = _mask_keys(specs, settings, config)
-        return _print(records, specs, _limits(settings), known, table=table, rows=rows, keys=keys)
+        looker = Looker(specs, _limits(settings), known, past_stops=rows, mask_keys=keys, life=life)
+        return _print(records, looker, specs, table=table, rows=rows)
 
 
-def _print(
-    records: Records,
-    specs: dict[str, TableSpec],
-    limits: LimitsConfig,
-    schemas: Schemas | None,
-    *,
-    table: str | None,
-    rows: bool,
-    keys: MaskKeys | None,
-) -> int:
+def _print(records: Records, looker: Looker, specs: dict[str, TableSpec], *, table: str | None, rows: bool) -> int:
     """Print each record, or at last the rows; return the exit code."""
-    from streams.looked import QUARANTINE, Looker
+    from streams.looked import QUARANTINE
 
-    looker = Looker(specs, limits, schemas, past_stops=rows, mask_keys=keys)
     final, counts = _final(specs, table), Counter[str]()
     encode, write = msgspec.json.encode, sys.stdout.buffer.write
     for record in records():
@@ -132,7 +128,10 @@ def _print(
                     final[looked.table].apply(bytes(looked.change))
             elif table is None or looked.table == table:
                 write(encode(looked) + b"\n")
-    for of_table in final.values() if rows else ():
+    floors = looker.floors()
+    for name, of_table in final.items() if rows else ():
+        if name in floors:
+            of_table.raise_floor(floors[name])
         for document in of_table.documents():
             write(encode(document) + b"\n")
     sys.stdout.flush()
@@ -160,19 +159,19 @@ def _print_specs(proposals: list[Proposal], table: str | None) -> int:
     return ExitCode.OK if wanted else ExitCode.CONFIGURATION
 
 
-def _registered(settings: Config, topic: str) -> dict[str, TableSpec]:
-    """Return all registered specs if one of them reads the topic, else none."""
-    from schemas.table import TableEntry
-    from streams.registration import load_tables
-    from streams.tables import TableDirectory
+def _registered(settings: Config, topic: str) -> Life | None:
+    """Return all registered tables if one of them reads the topic, as that lives now."""
+    from streams.looked import Life
+    from streams.registration import load_tables, open_admin
 
     tables = load_tables(settings)
-    specs = {name: tables.unmasked(name).spec for name in tables}
     try:
-        known = TableDirectory({name: TableEntry(spec=spec) for name, spec in specs.items()}).of_topic(topic)
+        if tables.of_topic(topic) is None:
+            return None
     except HeadgateError:  # two tables read it: each record says so
-        return specs
-    return {} if known is None else specs
+        pass
+    found = open_admin(settings).describe([topic]).get(topic)
+    return Life("" if found is None else found.topic_id, {name: tables.unmasked(name) for name in tables})
 
 
 def _written(paths: list[Path]) -> dict[str, TableSpec]:

@@ -145,15 +145,24 @@ async def test_the_capture_of_a_lost_slot_comes_out_as_its_source(
             lambda: workers["normalize"].host.status()["tables"][0]["resync"] is None, "it is complete"
         )
         assert ExitCode.FOUND == await captured.verb("tables", "resync", "t")
+    assert "no_new_snapshot" not in (err := capsys.readouterr().err)
+    assert ExitCode.OK == await captured.verb("decode", "--topic", captured.topic)
+    decoded = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ExitCode.OK == await captured.verb("decode", "--topic", captured.topic, "--rows")
+    final = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
     assert [14, 0, 0, 0] == [each["begins"] for each in said["topics"][0]["partitions"]]
     assert "the table stops there: source_read_anew" == said["topics"][0]["partitions"][0]["why"]
     assert (1, False) == (said["epoch"], said["written"])
-    assert "no_new_snapshot" not in (err := capsys.readouterr().err)
     assert "no row of a new snapshot" in err
     assert captured.redis_verdict(rows).holds
     in_lake = read_lake(captured.folder / "lake", "headgate", captured.shape)
     require(check_latest(captured.shape, in_lake, rows))
+    assert [row for _, row in sorted(rows.items())] == [each["row"] for each in final]
+    positions = {each["change"]["position"] for each in decoded if each["kind"] == "change"}
+    of_lake = {change.position for change in in_lake if change.op != "floor"}
+    assert {each for each in of_lake if each.startswith("0001")} == {each for each in positions if each > "0001"}
+    assert positions < of_lake, "the first row of the new snapshot was emitted before somebody said that it is one"
 
 
 def _floors(captured: OneTable) -> int:

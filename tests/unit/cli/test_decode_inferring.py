@@ -178,7 +178,7 @@ def test_a_topic_that_no_table_reads_says_what_it_is(
         return read_captured(lines(RECORDS).encode().splitlines(), name="the topic")
 
     monkeypatch.setattr("headgate.cli.records._of_topic", of_topic)
-    monkeypatch.setattr("headgate.cli.decode._registered", lambda _settings, _topic: {})
+    monkeypatch.setattr("headgate.cli.decode._registered", lambda _settings, _topic: None)
     monkeypatch.setattr("headgate.cli.decode.SAMPLED_MAX", 1)
     file.write_text("")
     some = [] if last is None else ["--last", last]

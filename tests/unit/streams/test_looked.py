@@ -8,7 +8,9 @@ import msgspec
 
 from connectors.captured import OneRecord
 from schemas.config import LimitsConfig
-from streams.looked import Looked, Looker, Memories
+from schemas.epoch import EpochStart
+from schemas.table import TableEntry
+from streams.looked import Life, Looked, Looker, Memories
 from tests.unit.streams.dms_specs import dms_spec
 from tests.workloads.dms_topic import control_record, dms_record
 
@@ -84,3 +86,43 @@ def test_each_memory_holds_from_the_record_behind_it() -> None:
     assert ["", "0000120000", "0000130000"] == [memories.at(offset).last for offset in (5, 9, 11)]
     memories.at(3).saw("0000140000")
     assert "0000130000" == memories.at(13).last
+
+
+def _resynced(*, resynced: int = 0) -> TableEntry:
+    """Return an entry whose second life begins at the third offset of its topic."""
+    start = EpochStart(epoch=1, topic_id="life", generation=0, offsets={0: 2})
+    return TableEntry(spec=dms_spec("patients", "task"), epoch=1, epochs={"task": [start]}, resynced=resynced)
+
+
+def _in_two_lives(entry: TableEntry, topic_id: str) -> tuple[list[str], dict[str, str]]:
+    """Return the epochs of a load and a change, twice, and the floors behind them."""
+    looker = Looker({"patients": entry.spec}, LimitsConfig(), life=Life(topic_id, {"patients": entry}))
+    values = [_record("patients", 8, "load"), _record("patients", 9), _record("patients", 1, "load")]
+    found = [looker.look(OneRecord("task", 0, at, None, value, []))[0] for at, value in enumerate(values)]
+    before = looker.floors()
+    found += looker.look(OneRecord("task", 0, 3, None, _record("patients", 2), []))
+    assert ["change"] * 4 == [each.kind for each in found]
+    positions = [msgspec.json.decode(each.change or b"{}").get("position", "") for each in found]
+    return [position[:4] for position in positions], {**before, **looker.floors()}
+
+
+def test_records_are_of_the_epoch_in_which_they_stand() -> None:
+    """A load in a new life is no stop; its floor holds once a change behind its rows was seen, or somebody says so."""
+    assert (["0000", "0000", "0001", "0001"], {"patients": "0001"}) == _in_two_lives(_resynced(), "life")
+
+
+def test_of_a_life_that_nobody_knows_all_is_of_the_latest_epoch() -> None:
+    """The topic was made anew since: what it holds is the newest there is."""
+    epochs, _ = _in_two_lives(_resynced(), "another")
+
+    assert ["0001", "0001"] == epochs[:2]
+
+
+def test_a_resync_is_complete_where_somebody_said_so() -> None:
+    """No record has to say it."""
+    said = [
+        Looker({"patients": entry.spec}, LimitsConfig(), life=Life("life", {"patients": entry})).floors()
+        for entry in (_resynced(), _resynced(resynced=1))
+    ]
+
+    assert [{}, {"patients": "0001"}] == said

@@ -12,7 +12,7 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from math import isinf
 from typing import Any, Protocol
@@ -34,6 +34,7 @@ from streams.floor_sweeps import LOOK_SECONDS, FloorSweeps, raise_floors
 from streams.places import Lags, Logs, Places
 from streams.rebuild import Rebuild
 from streams.relay import Relay
+from streams.repeating import again_and_again
 from streams.rounds import Piece, rounds
 from streams.schema_gate import SchemaGate, versions_in
 from streams.settings import is_transactional
@@ -45,7 +46,6 @@ ROUND_ROWS = 2_000  # what is decoded while Redis works on what was sent before
 ROUND_ARGUMENTS = 200_000  # a command may have about a million
 ROUNDS_IN_FLIGHT = 3
 MOVE_SECONDS = 30.0  # how often buckets without rows are moved, and all are looked at
-MOVE_AGAIN_SECONDS = 1.0  # where Redis did not answer
 SETTLE_SECONDS = 1.0  # how often it is said how far views are that are not complete
 
 
@@ -132,10 +132,10 @@ class FeaturesStage:
             await self._relay.start()
         self._resumed = {table: entry.resumed for table, entry in self._tables.items()}
         self._tasks = [
-            asyncio.create_task(self._again_and_again(MOVE_SECONDS, self._move)),
-            asyncio.create_task(self._again_and_again(SETTLE_SECONDS, self._settle)),
-            asyncio.create_task(self._again_and_again(SWEEP_SECONDS, self._sweep.once)),
-            asyncio.create_task(self._again_and_again(LOOK_SECONDS, self._floors.once)),
+            asyncio.create_task(again_and_again(self._move, MOVE_SECONDS)),
+            asyncio.create_task(again_and_again(self._settle, SETTLE_SECONDS)),
+            asyncio.create_task(again_and_again(self._sweep.once, SWEEP_SECONDS)),
+            asyncio.create_task(again_and_again(self._floors.once, LOOK_SECONDS)),
             asyncio.create_task(self._rebuild.run()),
         ]
 
@@ -358,17 +358,6 @@ class FeaturesStage:
     def _view_ids(self, topic: str) -> list[str]:
         reader = self._reader(topic)
         return [plan.id for plan in reader.plans] if reader is not None else []
-
-    async def _again_and_again(self, every_seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        seconds = every_seconds
-        while True:
-            await asyncio.sleep(seconds)
-            seconds = every_seconds
-            try:
-                await work()
-            except Exception as exc:  # noqa: BLE001 - the next step meets the same trouble and says so; this goes on
-                LOG.warning("features.not_done", work=work.__qualname__, error=type(exc).__name__)
-                seconds = min(every_seconds, MOVE_AGAIN_SECONDS)  # its connection broke: what else did Redis lose?
 
     async def _move(self) -> None:
         """Move the offsets of buckets without rows, and look whether all are there: else a quiet loss is not seen."""

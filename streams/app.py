@@ -20,7 +20,6 @@ from schemas.errors import ConfigurationError, ErrorKind, Unavailable, kind_of
 from schemas.topics import TopicNames
 from streams.host import StageHost
 from streams.logs import configure_logs
-from streams.memory import share_one_allocator
 from streams.patience import telling_soon
 from streams.registration import open_admin, open_tables
 from streams.settings import consumer_settings
@@ -52,7 +51,6 @@ def run_stage(stage: str, config: Config, *, instance: str, slot: int) -> int:
     if stage not in stage_names(config):
         raise ConfigurationError(f"{stage!r} is no stage", hint=f"one of {', '.join(stage_names(config))}")
     configure_logs(stage=stage, slot=slot)
-    share_one_allocator()
     tables, reader = _read_tables(config)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

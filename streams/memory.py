@@ -24,7 +24,10 @@ _M_MMAP_THRESHOLD, _LARGE_BYTES = -3, 512 * 1024
 
 
 def share_one_allocator() -> None:
-    """Let Arrow use malloc, and malloc few arenas; for a process at its start."""
+    """Let Arrow use malloc, and malloc few arenas; for a process at its start, before anything imports Arrow.
+
+    Arrow looks for its allocator once, while it is loaded; what is said later is not heard.
+    """
     os.environ.setdefault(_ARROW_POOL, "system")
     _malloc_option(_M_ARENA_MAX, _ARENAS)
 

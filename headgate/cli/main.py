@@ -38,7 +38,9 @@ def run(arguments: Sequence[str]) -> int:
             sys.stderr.write(f"error: {shadow}\nhint: {shadow.hint}\n")
         return ExitCode.CONFIGURATION
     from headgate.cli.failures import report
+    from streams.memory import share_one_allocator
 
+    share_one_allocator()
     try:
         from headgate.cli.verbs import app
 

@@ -14,6 +14,14 @@ import pyarrow as pa
 print(pa.default_memory_pool().backend_name)
 """
 
+OF_A_VERB = """
+from headgate.cli import main
+main.run(["run", "--stage", "lake", "--config", "there-is-none.yaml"])
+import streams.app
+import pyarrow as pa
+print(pa.default_memory_pool().backend_name)
+"""
+
 GIVEN_BACK = """
 import os
 from pathlib import Path
@@ -73,6 +81,11 @@ def _printed(program: str) -> str:
 def test_arrow_uses_the_allocator_of_all() -> None:
     """Two allocators keep free memory twice."""
     assert "system" == _printed(SHARED)
+
+
+def test_a_worker_says_so_before_it_loads_arrow() -> None:
+    """Said later it is not heard: LAKE then held twenty megabytes more, and more after half an hour."""
+    assert "system" == _printed(OF_A_VERB)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no malloc_trim, and give back by themselves")

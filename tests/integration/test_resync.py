@@ -162,7 +162,7 @@ async def test_the_capture_of_a_lost_slot_comes_out_as_its_source(
     positions = {each["change"]["position"] for each in decoded if each["kind"] == "change"}
     of_lake = {change.position for change in in_lake if change.op != "floor"}
     assert {each for each in of_lake if each.startswith("0001")} == {each for each in positions if each > "0001"}
-    assert positions < of_lake, "the first row of the new snapshot was emitted before somebody said that it is one"
+    assert positions <= of_lake, "the first row of the new snapshot may have been emitted before it was known as one"
 
 
 def _floors(captured: OneTable) -> int:

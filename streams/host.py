@@ -6,6 +6,7 @@ It is registered before the consumer: started before the first record comes, sto
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from connectors.transport.tail import CompactedReader, Entry
 from schemas.config import Config
 from schemas.errors import HeadgateError, SourceUnavailable, Unavailable
 from schemas.topics import TopicNames
-from streams.memory import COLLECT_SECONDS, TRIM_SECONDS, collect_young, give_back
+from streams.memory import COLLECT_SECONDS, TRIM_SECONDS, collect, give_back
 from streams.page import Installation
 from streams.registration import ensure_own_topics, own_topics
 from streams.resume import take_up_again
@@ -140,9 +141,11 @@ class StageHost(Service):
             await asyncio.to_thread(give_back)
 
     async def _collect(self) -> None:
-        while not self.should_stop:
+        for number in itertools.count(1):
             await self.sleep(COLLECT_SECONDS)
-            collect_young()
+            if self.should_stop:
+                return
+            collect(number)
 
     async def _take_up(self) -> None:
         """Take up changes of the tables as they come, without a restart; those that come together, together."""

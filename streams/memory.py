@@ -17,6 +17,7 @@ from typing import Any
 
 TRIM_SECONDS = 1.0
 COLLECT_SECONDS = 60.0
+_WHOLE_EVERY = 60
 
 _ARROW_POOL = "ARROW_DEFAULT_MEMORY_POOL"  # read when Arrow is loaded; `set_memory_pool` would reach only Python's half
 _M_ARENA_MAX, _ARENAS = -8, 2  # malloc.h of glibc
@@ -44,13 +45,14 @@ def give_back() -> None:
         trim(0)
 
 
-def collect_young() -> None:
-    """Free cycles among what was made since the last call; takes milliseconds.
+def collect(number: int) -> None:
+    """Free cycles among what was made since the last call, and each hour, by the number of the call, all there are.
 
-    The collector counts objects, and to 50,000 of them a calm worker takes half an hour: what clients and libraries
-    leave in cycles (LAKE's, two for each commit and more) is memory that rises meanwhile.
+    The collector counts objects, and to 50,000 of them a calm worker never comes: what clients and libraries leave in
+    cycles (LAKE's, two for each commit and more) is memory that rises meanwhile. Of those that were in use at a call,
+    a few in a minute, only the hourly one knows. Each takes milliseconds: what a worker began with is not looked at.
     """
-    gc.collect(1)
+    gc.collect(2 if number % _WHOLE_EVERY == 0 else 1)
 
 
 def _malloc_option(name: int, value: int) -> None:

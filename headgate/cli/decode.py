@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -165,11 +166,9 @@ def _registered(settings: Config, topic: str) -> Life | None:
     from streams.registration import load_tables, open_admin
 
     tables = load_tables(settings)
-    try:
+    with suppress(HeadgateError):  # two tables read it: each record says so
         if tables.of_topic(topic) is None:
             return None
-    except HeadgateError:  # two tables read it: each record says so
-        pass
     found = open_admin(settings).describe([topic]).get(topic)
     return Life("" if found is None else found.topic_id, {name: tables.unmasked(name) for name in tables})
 

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
+from connectors.transport.service import StageApp
 from connectors.transport.settings import ClientSettings
 from connectors.transport.topics import TopicAdmin, TopicSettings
 from headgate.cli import main as entry
@@ -151,6 +152,7 @@ class Installation:
         finally:
             for worker in workers.values():
                 await worker.app.stop()
+                _close_unused(worker.app)
         assert [None] * len(workers) == [worker.consumer.failure for worker in workers.values()]
 
     async def verb(self, *arguments: str) -> int:
@@ -245,6 +247,13 @@ def run_until_killed(installation: Files, failpoint: str, stage: str = "normaliz
         [*command, "--config", str(installation.file)], env=environment, timeout=120, check=False, capture_output=True
     )
     return done.returncode
+
+
+def _close_unused(app: StageApp) -> None:
+    """Close the loop of the consumer that Faust makes and a stage never starts: else it is found in another test."""
+    consumer: Any = app._consumer  # noqa: SLF001 - `app.consumer` would make one
+    if consumer is not None:
+        consumer._thread.thread_loop.close()  # noqa: SLF001 - only its thread would close it, which never ran
 
 
 @contextmanager

@@ -72,8 +72,9 @@ class Sizes:
                     self._weighed[pid].append(psutil.Process(pid).memory_info().rss)
 
     def look(self) -> dict[str, Sample]:
-        """Return a sample of each stage whose worker is there."""
-        self.weigh()
+        """Return a sample of each stage whose worker is there, of what was weighed since the last look, else now."""
+        if not self._weighed:
+            self.weigh()
         found = {stage: sample for stage in self._progress if (sample := self._sample(stage)) is not None}
         self._weighed.clear()
         return found

@@ -55,6 +55,11 @@ def start_of(entry: TableEntry, topic: str) -> EpochStart | None:
     return starts[-1] if starts and starts[-1].epoch == entry.epoch else None
 
 
+def topics_of(entry: TableEntry) -> list[str]:
+    """Return the topics in which the epoch of a table begins somewhere; none: it is under no resync."""
+    return sorted(topic for topic in entry.epochs if start_of(entry, topic) is not None)
+
+
 def parted(runs: Sequence[Run], readers: Mapping[str, Readers | None]) -> Sequence[Run]:
     """Return the runs in their order, so that no epoch of a table begins within one; those that are whole as they are.
 

@@ -25,7 +25,7 @@ from schemas.errors import ConfigurationError, HeadgateError, PoisonRecord
 from schemas.table import TableEntry, TableSpec
 from sinks.topics import encode_changes
 from streams.apart import Picked, decode_nameless
-from streams.epochs import of_epoch, start_of
+from streams.epochs import of_epoch, topics_of
 from streams.evolving import TableEvolves, evolving, take_up_here
 from streams.floors import floor_of_epoch, has_floors
 from streams.mask_keys import MaskKeys
@@ -60,14 +60,17 @@ class Life:
     entries: Mapping[str, TableEntry]
 
     def entry(self, spec: TableSpec) -> TableEntry:
-        """Return an entry with a spec, and with the epochs of the table's own."""
-        known = self.entries[spec.table]
+        """Return an entry with a spec, and with the epochs of the table's own, where it is registered."""
+        known = self.entries.get(spec.table, TableEntry(spec=spec))
         return TableEntry(spec=spec, epoch=known.epoch, epochs=known.epochs, resynced=known.resynced)
 
     def epoch(self, entry: TableEntry, record: OneRecord) -> int:
         """Return the epoch of a record of the topic."""
         starts = entry.epochs.get(record.topic, ())
         return epoch_at(starts, entry.epoch, self.topic_id, record.partition, record.offset)
+
+
+NO_LIFE = Life("", {})
 
 
 class Looker:
@@ -81,11 +84,11 @@ class Looker:
         *,
         past_stops: bool = False,
         mask_keys: MaskKeys | None = None,
-        life: Life | None = None,
+        life: Life = NO_LIFE,
     ) -> None:
         """Prepare for the tables; `schemas` is the registry of those whose records name their schema by an id.
 
-        With `life` the tables are registered ones, and all records of its topic; else all are of the first epoch.
+        With `life` all records are of its topic, and of the epochs of the tables that it knows; else of the first one.
         `past_stops` shows a row at which its table would stop as the change that it is after all, and only counts it.
         Masks hold here too; `mask_keys` are those that they need.
 
@@ -99,8 +102,7 @@ class Looker:
         self.stopped: Counter[str] = Counter()  # why tables would stop, by reason
         self._texts = None if schemas is None else Texts(schemas, limits, "value", fields_of_envelope)
         self.noted: Counter[str] = Counter()  # what went through but is worth a word, such as a null in place of NaN
-        entry_of = (lambda spec: TableEntry(spec=spec)) if life is None else life.entry
-        self._tables = TableDirectory({name: entry_of(spec) for name, spec in specs.items()})
+        self._tables = TableDirectory({name: life.entry(spec) for name, spec in specs.items()})
         entries = {name: self._tables.unmasked(name) for name in self._tables}
         self._decoders = {(name, entry.epoch): self._decoder_of(entry) for name, entry in entries.items()}
         self.evolved: dict[str, TableSpec] = {}  # of tables that took up what their records have, as they are now
@@ -132,8 +134,7 @@ class Looker:
         found = {}
         for name in self._tables:
             entry, said = self._tables[name], [memory for place, memory in self._memories.items() if place[2] == name]
-            begun = any(start_of(entry, topic) is not None for topic in entry.epochs)
-            if begun and (entry.resynced == entry.epoch or any(each.ended(entry.epoch) for each in said)):
+            if topics_of(entry) and (entry.resynced == entry.epoch or any(each.ended(entry.epoch) for each in said)):
                 found[name] = floor_of_epoch(entry.epoch)
         return found
 
@@ -155,7 +156,7 @@ class Looker:
                 del decoders[known]
 
     def _epoch(self, table: str, record: OneRecord) -> int:
-        return 0 if self._life is None else self._life.epoch(self._tables.unmasked(table), record)
+        return self._life.epoch(self._tables.unmasked(table), record)
 
     def _decoder(self, table: str, record: OneRecord) -> Decoder:
         epoch = self._epoch(table, record)

@@ -30,6 +30,6 @@ async def again_and_again(work: Callable[[], Awaitable[None]], every_seconds: fl
 async def _failure(work: Callable[[], Awaitable[None]]) -> str:
     try:
         await work()
-    except Exception as exc:  # noqa: BLE001 - said by its name; the next time meets it, or it is over
+    except Exception as exc:  # noqa: BLE001 - the stage's own step meets it too, and decides; here it is only said
         return type(exc).__name__
     return ""

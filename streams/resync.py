@@ -18,10 +18,10 @@ from schemas.table import Decision, TableEntry
 from streams.attempt import read_state
 from streams.chains import chains_of
 from streams.decide import Found, Start, decide, survey
+from streams.epochs import topics_of
 from streams.registration import open_admin
 from streams.resync_parked import parked_heads, parked_now, read_to
 from streams.resync_search import Begin, Progress, Search, reached
-from streams.resyncs import topics_of
 from streams.settings import is_embedded
 from streams.stands import NormalizeStands
 from streams.tables import TableDirectory

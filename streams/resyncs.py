@@ -30,7 +30,7 @@ from schemas.topics import TopicNames
 from sinks.topics import encode_changes
 from streams.attempt import PartitionState, metadata_of, read_state, state_of
 from streams.chains import Chains, Remembered
-from streams.epochs import start_of
+from streams.epochs import start_of, topics_of
 from streams.floors import floor_of_epoch
 from streams.stage import BaseStage
 from streams.tables import TableDirectory
@@ -81,11 +81,6 @@ class _Led(NamedTuple):
     topics: list[str]
     first: Assignment
     chained: bool
-
-
-def topics_of(entry: TableEntry) -> list[str]:
-    """Return the topics in which the epoch of a table begins somewhere; none: it is under no resync."""
-    return sorted(topic for topic in entry.epochs if start_of(entry, topic) is not None)
 
 
 class Resyncs:

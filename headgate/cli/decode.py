@@ -83,17 +83,17 @@ def decode(
     specs. Without --spec the records themselves say what their tables are; of a --topic that registered tables read,
     these do, and a table that was resynced has the epochs that workers give it.
     """
-    from streams.looked import Looker
+    from streams.looked import NO_LIFE, Looker
 
     if (file is None) == (topic is None):
         raise typer.BadParameter("name a FILE or a --topic: one of them")
     if spec and print_spec:
         raise typer.BadParameter("--print-spec is for records without --spec")
     settings = load_config(config, os.environ) if topic is not None else None
-    specs, life = _in_format(_written(spec), format_name) if spec else {}, None
+    specs, life = _in_format(_written(spec), format_name) if spec else {}, NO_LIFE
     if not specs and settings is not None and topic is not None and format_name == AUTO and not print_spec:
         life = _registered(settings, topic)
-        specs = {} if life is None else {name: entry.spec for name, entry in life.entries.items()}
+        specs = {name: entry.spec for name, entry in life.entries.items()}
     unknown = any(each.format == AUTO for each in specs.values())
     with opened(file, topic, last, settings, twice=unknown or not specs) as records:
         if unknown:
@@ -160,15 +160,15 @@ def _print_specs(proposals: list[Proposal], table: str | None) -> int:
     return ExitCode.OK if wanted else ExitCode.CONFIGURATION
 
 
-def _registered(settings: Config, topic: str) -> Life | None:
-    """Return all registered tables if one of them reads the topic, as that lives now."""
-    from streams.looked import Life
+def _registered(settings: Config, topic: str) -> Life:
+    """Return all registered tables if one of them reads the topic, as that lives now; else none."""
+    from streams.looked import NO_LIFE, Life
     from streams.registration import load_tables, open_admin
 
     tables = load_tables(settings)
     with suppress(HeadgateError):  # two tables read it: each record says so
         if tables.of_topic(topic) is None:
-            return None
+            return NO_LIFE
     found = open_admin(settings).describe([topic]).get(topic)
     return Life("" if found is None else found.topic_id, {name: tables.unmasked(name) for name in tables})
 

@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     from headgate.cli.failures import report
     from streams.memory import share_one_allocator
 
-    share_one_allocator()
+    share_one_allocator()  # first of all: no verb may have loaded Arrow yet
     try:
         from headgate.cli.verbs import app
 

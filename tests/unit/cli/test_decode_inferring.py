@@ -16,6 +16,7 @@ from headgate.cli import main as entry
 from headgate.cli.codes import ExitCode
 from schemas.document import read_document
 from schemas.table import TableSpec
+from streams.looked import NO_LIFE
 from tests.unit.cli.test_decode import ADA, RECORDS, SIDE, TOPIC, change, record
 
 KINDS = Path(__file__).parents[2] / "fixtures" / "kinds"
@@ -178,7 +179,7 @@ def test_a_topic_that_no_table_reads_says_what_it_is(
         return read_captured(lines(RECORDS).encode().splitlines(), name="the topic")
 
     monkeypatch.setattr("headgate.cli.records._of_topic", of_topic)
-    monkeypatch.setattr("headgate.cli.decode._registered", lambda _settings, _topic: None)
+    monkeypatch.setattr("headgate.cli.decode._registered", lambda _settings, _topic: NO_LIFE)
     monkeypatch.setattr("headgate.cli.decode.SAMPLED_MAX", 1)
     file.write_text("")
     some = [] if last is None else ["--last", last]

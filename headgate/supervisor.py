@@ -109,19 +109,24 @@ class Supervisor:
 
     async def _keep(self, worker: Worker, leash: Leash) -> None:
         while not self._stopping.is_set():
-            code = await self._run_once(worker, leash)
+            try:
+                code = await self._run_once(worker, leash)
+                why = reason_of(code, self.log(worker.place))
+            except OSError as error:  # of memory, processes or files there may be enough again in a moment
+                code, why = ExitCode.UNAVAILABLE, f"cannot be started: {error.strerror or error}"
+                worker.started = time.monotonic()
             worker.exit_code = code
             worker.pid = None
             if self._stopping.is_set():
                 return
-            await self._after_death(worker, code)
+            await self._after_death(worker, code, why)
 
-    async def _after_death(self, worker: Worker, code: int) -> None:
+    async def _after_death(self, worker: Worker, code: int, why: str) -> None:
         """Wait as long as the last deaths say: not at all after the first."""
         worker.deaths += 1
         quick = time.monotonic() - worker.started < self.quick_death_seconds
         worker.quick_deaths = worker.quick_deaths + 1 if quick else 0
-        worker.reason = reason_of(code, self.log(worker.place))
+        worker.reason = why
         worker.settled = code in _SETTLED
         delay = BACKOFF_SECONDS_MAX if worker.settled else backoff_seconds(worker.quick_deaths)
         self.on_event("worker_died", {"worker": str(worker.place), "reason": worker.reason, "again_in_seconds": delay})

@@ -148,6 +148,30 @@ async def test_when_no_worker_is_configured_right_the_supervisor_ends_and_says_s
     assert await asyncio.wait_for(boss.run(), 10) == 3
 
 
+async def test_a_worker_that_cannot_be_started_for_now_does_not_end_the_others(tmp_path: Path) -> None:
+    """Of memory or processes there may be enough again later; its reason says what was lacking."""
+    record, program = Record(), tmp_path / "program"
+    boss = Supervisor(
+        [Place("lake", 0), Place("alerts", 0)],
+        lambda place: [str(program)] if place.stage == "lake" else [sys.executable, "-c", SLEEPS],
+        on_event=record,
+    )
+    running = asyncio.create_task(boss.run())
+    await until(lambda: len(record.named("worker_died")) == 2)
+    await until(lambda: boss.workers[1].pid)
+    alive = not running.done()
+    program.write_text(f"#!{sys.executable}\n{SLEEPS}\n")
+    program.chmod(0o700)
+    await until(lambda: boss.workers[0].pid)
+    boss.stop()
+    await running
+
+    assert {("lake-0", "cannot be started: No such file or directory")} == {
+        (died["worker"], died["reason"]) for died in record.named("worker_died")
+    }
+    assert alive
+
+
 async def test_one_worker_configured_wrong_does_not_end_the_others() -> None:
     """One bad thing stops one thing."""
     record = Record()

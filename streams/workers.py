@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -80,6 +80,16 @@ def state_of_record(entry: Entry, *, now: float) -> WorkerState | None:
     return WorkerState(str(stage), str(instance), slot, state, pid, since=since, status=status)
 
 
+def states_of_records(entries: Collection[Entry], *, now: float) -> list[WorkerState]:
+    """Return the workers that records tell of, by stage and slot.
+
+    They have the broker's time, which `now` may be behind: it is not before the newest of them.
+    """
+    at = max([now, *(entry.timestamp_ms / 1000 for entry in entries)])
+    found = (state_of_record(entry, now=at) for entry in entries)
+    return sorted((each for each in found if each is not None), key=lambda each: each.name)
+
+
 class StatusReader:
     """The states of all workers, from any machine that reaches Kafka; `follow` keeps them up to date."""
 
@@ -119,8 +129,7 @@ class StatusReader:
         """Return the workers as of now, by stage and slot."""
         with self._lock:
             entries = list(self._entries.values())
-        found = (state_of_record(entry, now=time.time()) for entry in entries)
-        return sorted((each for each in found if each is not None), key=lambda each: each.name)
+        return states_of_records(entries, now=time.time())
 
     def close(self) -> None:
         """Leave."""

@@ -27,6 +27,7 @@ from streams.workers import (
     read_workers,
     stage_sums,
     state_of_record,
+    states_of_records,
     table_sums,
 )
 from tests.services import wait_until
@@ -85,6 +86,14 @@ def test_a_worker_that_was_not_heard_of_for_long_is_gone_since_then() -> None:
     assert ("running", "gone") == (fresh.state, gone.state)
     assert ("1970-01-01T00:16:40+00:00", "lake-a.b-3", 7) == (gone.since, gone.name, gone.pid)
     assert [False, True] == [fresh.is_sick, gone.is_sick]
+
+
+def test_a_reader_whose_clock_is_behind_sees_who_is_gone() -> None:
+    """By what others wrote since, which has the broker's time."""
+    dead = record(1_000.0)
+    fresh = Entry(0, 1, int((1_001.0 + GONE_SECONDS) * 1000), b"lake-a.b-4", dead.value)
+
+    assert ["gone", "running"] == [each.state for each in states_of_records([dead, fresh], now=0.0)]
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b"{}", b'{"stage": "lake", "instance": "x", "slot": "y"}'])

@@ -154,7 +154,7 @@ class StageHost(Service):
             before, entries = set(self.wired.stage.topics()), dict(self.tables)
             changed = self.tables.update(records)
             if changed:
-                await self.wired.stage.tables_changed(changed)
+                await self._changed(changed)
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)
             if not changed:
@@ -169,6 +169,24 @@ class StageHost(Service):
             log.info(
                 "tables_changed", tables=sorted(changed)[:20], added=len(after - before), removed=len(before - after)
             )
+
+    async def _changed(self, changed: set[str]) -> None:
+        """Have the stage take up changed tables; what it needs for that and does not answer is waited for."""
+        seconds = 0.2
+        while not self.should_stop:
+            try:
+                await self.wired.stage.tables_changed(changed)
+            except Unavailable as error:
+                log.warning("tables_wait", error=error.message, hint=error.hint)
+                self.waiting = error
+                await self.sleep(seconds)
+                seconds = min(seconds * 2, _BACKOFF_SECONDS_MAX)
+            except Exception as error:
+                self.failure = error  # else it is told of as a clean end
+                raise
+            else:
+                self.waiting = None
+                return
 
     async def _add_topics(self, topics: Collection[str]) -> None:
         lane_of = getattr(self.wired.stage, "lane_of", lambda _: MAIN_LANE)

@@ -172,6 +172,15 @@ class ConfigurationError(HeadgateError):
     kind = ErrorKind.CONFIGURATION
 
 
+class TopicRefused(ConfigurationError):
+    """The broker does not let a topic be made or enlarged; others may well be."""
+
+    def __init__(self, topic: str, message: str, *, hint: str = "") -> None:
+        """Keep `topic`, so that the table can be told that wants it."""
+        super().__init__(message, hint=hint)
+        self.topic = topic
+
+
 class VersionRefused(ConfigurationError):
     """What is persisted has a version that this release does not read (`schemas/versions.py`)."""
 

@@ -174,10 +174,10 @@ class NormalizeStage(BaseStage):
         if not runs:
             return
         runs = parted(runs, work.readers)
-        await self._outputs.of_runs(runs, work.readers)
         failpoint("normalize.before_write")
         async with self.resyncs.alone:
             try:
+                await self._outputs.of_runs(runs, work.readers, lambda run, table: self._parks(work, run, table))
                 report: WriteReport = await write_floors(
                     lambda: self._writer.write(
                         runs, lambda outbox, live: self._attempt(work, outbox, live), parted=True
@@ -324,6 +324,12 @@ class NormalizeStage(BaseStage):
             work.stops[assignment] = decoded.stop
             work.nexts[assignment] = run.offsets()[decoded.stop_index]
         work.states[assignment] = PartitionState(previous, work.memories[assignment], table)
+
+    def _parks(self, work: Attempt, run: Run, table: str) -> bool:
+        """Tell whether a table's records of a run are parked, so that nothing is written to its output."""
+        readers = work.readers[run.topic]
+        assert readers is not None, "a topic that no table reads is not worked on"
+        return readers.shared and (table in self._refused or self._shared.parks(run, readers.entries[table]))
 
     # ── after the transaction, in the event loop ──
 

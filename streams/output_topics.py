@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import structlog
+
 from connectors.transport.chunk import Run
+from schemas.errors import TransactionAborted
 from schemas.table import TableSpec
 from schemas.topics import TopicNames
 from streams.floors import PartitionsWanted
@@ -20,13 +23,20 @@ class Output(NamedTuple):
 
 
 EnsureOutputs = Callable[[Mapping[str, Output]], Awaitable[Mapping[str, int]]]
+Parks = Callable[[Run, str], bool]  # tells whether nothing of a table, by its name, is written to its output now
+
+log = structlog.get_logger(__name__)
 
 
 class OutputTopics:
     """Outputs of tables and topics of parked records, as far as this worker has made or enlarged them."""
 
     def __init__(self, names: TopicNames, ensure: EnsureOutputs) -> None:
-        """Know none yet; `ensure` makes or enlarges some, and returns how many partitions each has now."""
+        """Know none yet; `ensure` makes or enlarges some, and returns how many partitions each has now.
+
+        One that the broker refuses it tells as the transaction does that writes to such a topic: `TransactionAborted`
+        names it.
+        """
         self._names, self._ensure = names, ensure
         self._ensured: dict[str, int] = {}
 
@@ -39,17 +49,33 @@ class OutputTopics:
         self._ensured.pop(topic, None)
 
     async def of_specs(self, specs: Iterable[TableSpec]) -> None:
-        """Make the outputs of tables whose topics are named, all at once, before their first record comes."""
-        named = {spec.table: [topic for topic in spec.topics if not topic.startswith("^")] for spec in specs}
-        await self.ensure({self._names.changes(table): Output(topics) for table, topics in named.items() if topics})
+        """Make the outputs of tables whose topics are named, all at once, before their first record comes.
 
-    async def of_runs(self, runs: Sequence[Run], readers: Mapping[str, Readers | None]) -> None:
-        """Make or enlarge what runs need: an output has a partition for each of its origins."""
+        One that the broker refuses is left to that record, which stops its table; the others are made.
+        """
+        named = {spec.table: [topic for topic in spec.topics if not topic.startswith("^")] for spec in specs}
+        wanted = {self._names.changes(table): Output(topics) for table, topics in named.items() if topics}
+        while wanted:
+            try:
+                await self.ensure(wanted)
+            except TransactionAborted as error:
+                log.warning("output_refused", topic=error.topic, error=error.message, hint=error.hint)
+                del wanted[error.topic or ""]
+            else:
+                return
+
+    async def of_runs(self, runs: Sequence[Run], readers: Mapping[str, Readers | None], parks: Parks) -> None:
+        """Make or enlarge what runs need: an output has a partition for each of its origins.
+
+        Raises:
+            TransactionAborted: the broker refuses one, which the error names.
+        """
         wanted: dict[str, Output] = {}
         for run in runs:
             fed = readers[run.topic]
-            for output in map(self._names.changes, fed.entries if fed is not None else ()):
-                if self._ensured.get(output, 0) <= run.partition:
+            for table in fed.entries if fed is not None else ():
+                output = self._names.changes(table)
+                if self._ensured.get(output, 0) <= run.partition and not parks(run, table):
                     least = max(run.partition + 1, wanted[output].partitions if output in wanted else 0)
                     wanted[output] = Output([run.topic], least)
         await self.ensure(wanted)
@@ -64,7 +90,11 @@ class OutputTopics:
         return (await self.ensure({output: Output(sorted(sources), self._ensured.get(output, 0))}))[output]
 
     async def ensure(self, wanted: Mapping[str, Output]) -> Mapping[str, int]:
-        """Return how many partitions outputs have now; one whose sources may not be read is not made, and not told."""
+        """Return how many partitions outputs have now; one whose sources may not be read is not made, and not told.
+
+        Raises:
+            TransactionAborted: the broker refuses one, which the error names.
+        """
         if wanted:
             self._ensured.update(await self._ensure(wanted))
         return {output: self._ensured[output] for output in wanted if output in self._ensured}

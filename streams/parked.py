@@ -74,10 +74,10 @@ class ParkedLane:
         if not runs:
             return
         await self._take_up(runs)
-        await self._ensure(runs, entries)
         opened = {run: self.sealing.opened_run(run) for run in runs}
         work = Attempt({topic: Readers([entry]) for topic, entry in entries.items()})
         try:
+            await self._ensure(runs, entries)
             await write_floors(
                 lambda: self._writer.write(
                     runs, lambda outbox, live: self._attempt(work, entries, opened, outbox, live), parted=True

@@ -104,10 +104,10 @@ class RedriveLane:
         """Write the group's changes, what fails again, chains and offsets in one transaction."""
         runs = group.runs
         await self._take_up(runs)
-        await self._ensure(runs)
         work = _Work()
         while True:
             try:
+                await self._ensure(runs)
                 await write_floors(
                     lambda: self._writer.write(
                         runs, lambda outbox, live: self._attempt(work, outbox, live), parted=True
@@ -321,7 +321,7 @@ class RedriveLane:
             firsts = {first[0] for i in range(len(run)) if (first := parted(run.headers(i))[1]) is not None}
             fed = [readers for topic in firsts if (readers := self._readers(topic)) is not None]
             tables = {table for readers in fed for table in readers.entries}
-            for output in map(self._names.changes, tables):
+            for output in map(self._names.changes, tables - self._refused):
                 if self._ensured.get(output, 0) <= run.partition:
                     wanted[output] = max(run.partition + 1, wanted.get(output, 0))
         if wanted:

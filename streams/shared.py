@@ -25,7 +25,7 @@ from streams.attempt import Attempt, Emitter, PartitionState, state_of
 from streams.chains import Chain, Chains, Parked
 from streams.epochs import epoch_of
 from streams.evolving import TableEvolves
-from streams.parking import Parking
+from streams.parking import Parking, is_parked
 from streams.tables import Readers, Split
 
 
@@ -105,6 +105,10 @@ class SharedTopics:
             if not state.chained and state.table:
                 chain.take_over(state.table, state.previous, state.memory)
         return work.chains[assignment]
+
+    def parks(self, run: Run, entry: TableEntry) -> bool:
+        """Tell whether a table's records of a run, whose chain is taken up, go to where they are parked."""
+        return is_parked(entry, self._chains.attempt(run.assignment).parked().get(entry.spec.table))
 
     def parked(self) -> dict[str, list[Parked]]:
         """Return what is parked in partitions that are this worker's, by table; from any thread."""

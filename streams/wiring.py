@@ -15,7 +15,7 @@ from connectors.transport.service import ConsumerService
 from connectors.transport.topics import TopicAdmin
 from connectors.transport.transaction import TransactionalWriter
 from schemas.config import Config
-from schemas.errors import BugError
+from schemas.errors import BugError, TopicRefused, TransactionAborted
 from schemas.topics import TopicNames
 from streams.loads import BESIDE_LIVE_RECORDS_MAX, add_lanes, limit_of
 from streams.memory import map_large_pieces
@@ -140,7 +140,10 @@ def _normalize(parts: Parts) -> Wired:
         return parts.admin.ensure_all(settings)
 
     async def ensure_outputs(wanted: Mapping[str, Output]) -> Mapping[str, int]:
-        return await asyncio.to_thread(ensure, wanted)
+        try:
+            return await asyncio.to_thread(ensure, wanted)
+        except TopicRefused as error:  # it would end the worker, and with it what all other tables bring
+            raise TransactionAborted(error.message, hint=error.hint, topic=error.topic) from error
 
     writer = writer_of(parts, transactional=transactional)
     evolutions = Evolutions(parts.slot, parts.tables, parts.consumer, lambda found: write_evolved(config, found))

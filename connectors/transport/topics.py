@@ -33,7 +33,7 @@ from connectors.transport.groups import divided
 from connectors.transport.hearing import made
 from connectors.transport.resolve import Committed
 from connectors.transport.settings import ClientSettings
-from schemas.errors import ConfigurationError, SourceUnavailable
+from schemas.errors import ConfigurationError, SourceUnavailable, TopicRefused
 
 Key = tuple[str, int]
 
@@ -140,7 +140,11 @@ class TopicAdmin:
         return topic in self.create_all({topic: settings})
 
     def create_all(self, wanted: Mapping[str, TopicSettings]) -> list[str]:
-        """Make topics, as many at once as a broker takes; return, once it knows them, those that were not there yet."""
+        """Make topics, as many at once as a broker takes; return, once it knows them, those that were not there yet.
+
+        Raises:
+            TopicRefused: the broker refuses one; others that were asked for with it are made.
+        """
         return [name for some in in_requests(wanted) for name in self._create_some(some)]
 
     def _create_some(self, wanted: Mapping[str, TopicSettings]) -> list[str]:
@@ -150,15 +154,18 @@ class TopicAdmin:
         ]
         futures = self._admin.ask(lambda c: c.create_topics(asked, request_timeout=ANSWER_SECONDS)) if asked else {}
         made = []
+        failures: dict[str, KafkaException] = {}
         for name, future in futures.items():
             try:
                 self._admin.raw_result(future)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise translated(error.args[0], f"creating {name}") from error
+                    failures[name] = error
             else:
                 made.append(name)
         self._wait_for({name: wanted[name].partitions for name in made})
+        for name, failure in failures.items():
+            raise _refused(name, failure, "creating") from failure
         return made
 
     def ensure_all(self, wanted: Mapping[str, TopicSettings]) -> dict[str, int]:
@@ -188,7 +195,7 @@ class TopicAdmin:
         except KafkaException as error:
             found = self.describe([topic]).get(topic)
             if found is None or found.partitions < partitions:
-                raise translated(error.args[0], f"enlarging {topic}") from error
+                raise _refused(topic, error, "enlarging") from error
         self._wait_for({topic: partitions})
 
     def delete(self, topics: Iterable[str]) -> None:
@@ -291,6 +298,12 @@ class TopicAdmin:
     async def divided(self, group: str) -> frozenset[str] | None:
         """As `groups.divided`, for the event loop."""
         return await asyncio.to_thread(divided, self._admin, group)
+
+
+def _refused(topic: str, failure: KafkaException, what: str) -> SourceUnavailable | ConfigurationError:
+    """Return the error of ours for a topic that was not made or enlarged; it names the topic if that is refused."""
+    error = translated(failure.args[0], f"{what} {topic}")
+    return TopicRefused(topic, error.message, hint=error.hint) if isinstance(error, ConfigurationError) else error
 
 
 class EmbeddedTopics(TopicAdmin):

@@ -10,7 +10,7 @@ from typing import Any
 from connectors.transport.chunk import Assignment, Group, Run
 from schemas.change import HEADER_FIRST_ORIGIN
 from schemas.config import read_config
-from schemas.errors import HeadgateError
+from schemas.errors import HeadgateError, TransactionAborted
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from sinks.quarantine import Quarantined, read_quarantined
@@ -36,6 +36,7 @@ class Shared:
         self.kept: dict[bytes, bytes] = {}
         self.ensured: list[dict[str, int]] = []
         self.there: set[str] = set()  # topics that others have made
+        self.refused_outputs: set[str] = set()  # that the broker does not let be made
         self._config = read_config(config, name="c")
         self.stage = self.made()
 
@@ -44,6 +45,8 @@ class Shared:
 
         async def ensure(wanted: Mapping[str, Output]) -> dict[str, int]:
             self.ensured.append({topic: output.partitions for topic, output in wanted.items()})
+            for topic in sorted(self.refused_outputs & wanted.keys()):
+                raise TransactionAborted(f"creating {topic}: the broker refuses", topic=topic)
             return {topic: output.partitions for topic, output in wanted.items()}
 
         async def exist(topics: Collection[str]) -> Collection[str]:

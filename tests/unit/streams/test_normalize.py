@@ -18,7 +18,7 @@ from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from streams.chains import Chains
 from streams.normalize import NormalizeStage
-from streams.output_topics import Output
+from streams.output_topics import EnsureOutputs, Output
 from streams.tables import TableDirectory
 from tests.services.registry import SchemaRegistry
 from tests.unit.fakes import Consumer, Message, Writer
@@ -36,10 +36,13 @@ def _stage(writer: Writer, consumer: Consumer, config: str = "") -> NormalizeSta
     return _stage_and_tables(writer, consumer, config)[0]
 
 
-def _stage_and_tables(writer: Writer, consumer: Consumer, config: str = "") -> tuple[NormalizeStage, TableDirectory]:
-    async def ensure(wanted: Mapping[str, Output]) -> dict[str, int]:
-        return {topic: output.partitions for topic, output in wanted.items()}
+async def _ensure_all(wanted: Mapping[str, Output]) -> dict[str, int]:
+    return {topic: output.partitions for topic, output in wanted.items()}
 
+
+def _stage_and_tables(
+    writer: Writer, consumer: Consumer, config: str = "", ensure: EnsureOutputs = _ensure_all
+) -> tuple[NormalizeStage, TableDirectory]:
     tables = TableDirectory({"patients": TableEntry(spec=read_document(SPEC, TableSpec, name="spec"))})
     stage = NormalizeStage(
         read_config(config, name="c"),
@@ -225,6 +228,36 @@ def test_an_abort_that_names_an_output_pauses_only_its_table() -> None:
 
     assert "output_refused" == consumer.paused[TOPIC].reason
     assert [(a, 10)] == consumer.sought
+
+
+def test_a_table_whose_output_cannot_be_made_is_paused_and_stops_no_other() -> None:
+    """Neither at the start of a worker, nor when a record of it comes; once it can be made, the table goes on."""
+    writer, consumer, refused = Writer(), Consumer(), {"headgate.changes.patients"}
+    made: list[str] = []
+
+    async def ensure(wanted: Mapping[str, Output]) -> dict[str, int]:
+        for topic in sorted(refused & wanted.keys()):
+            raise TransactionAborted(f"creating {topic}: the broker refuses", topic=topic)
+        made.extend(wanted)
+        return {topic: max(output.partitions, 1) for topic, output in wanted.items()}
+
+    stage, tables = _stage_and_tables(writer, consumer, ensure=ensure)
+    visits = SPEC.replace("patients", "visits")
+    tables.update({b"visits": TableEntry(spec=read_document(visits, TableSpec, name="v")).model_dump_json().encode()})
+    of_visits = Assignment("main", "clinic.public.visits", 0)
+    run = consumer.run(Assignment("main", TOPIC, 0), 10, [_event(1, 1)])
+
+    asyncio.run(stage.start())
+    with pytest.raises(TransactionAborted):
+        _step(stage, consumer, run)
+    _step(stage, consumer, _run(of_visits, 20, [_event(1, 1)]))
+    stopped = consumer.paused[TOPIC]
+    refused.clear()
+    _step(stage, consumer, _run(Assignment("main", TOPIC, 0), 10, [_event(1, 1)]))
+
+    assert ("output_refused", [(0, 10)]) == (stopped.reason, consumer.seeks)
+    assert ["headgate.changes.visits", "headgate.changes.patients"] == made
+    assert ["headgate.changes.visits", "headgate.changes.patients"] == [each.topic for each in writer.records]
 
 
 def test_what_an_output_refused_is_read_again_from_its_first_record() -> None:

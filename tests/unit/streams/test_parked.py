@@ -45,6 +45,8 @@ class Bench(Shared):
 
         async def ensure(wanted: Mapping[str, int]) -> Mapping[str, int]:
             self.ensured.append(dict(wanted))
+            for topic in sorted(self.refused_outputs & wanted.keys()):
+                raise TransactionAborted(f"enlarging {topic}: the broker refuses", topic=topic)
             return wanted
 
         return ParkedLane(
@@ -215,6 +217,18 @@ def test_an_output_that_refuses_holds_up_what_was_parked_of_its_table() -> None:
     bench = Bench()
     records = bench.park(10, _record(1))
     bench.writer.failures.append(TransactionAborted("aborted", topic=NAMES.changes(V)))
+
+    with pytest.raises(TransactionAborted):
+        bench.read(_parked(), 0, records)
+
+    assert ("output_refused", [(0, 0)]) == (bench.consumer.paused[PARKED].reason, bench.consumer.seeks)
+
+
+def test_what_is_parked_of_a_table_whose_output_cannot_be_made_waits() -> None:
+    """It ends no worker: other tables have theirs."""
+    bench = Bench()
+    records = bench.park(10, _record(1))
+    bench.refused_outputs.add(NAMES.changes(V))
 
     with pytest.raises(TransactionAborted):
         bench.read(_parked(), 0, records)

@@ -140,6 +140,28 @@ def test_a_table_whose_output_refuses_is_parked_and_the_others_go_on() -> None:
     assert shared.stage.parking()[V].reason.startswith("output_refused")
 
 
+def test_a_table_whose_output_cannot_be_made_is_parked_until_it_can() -> None:
+    """The others go on, and nobody asks the broker for it with each group."""
+    shared, a = Shared(), partition()
+    shared.refused_outputs.add(NAMES.changes(V))
+    run = shared.consumer.run(a, 10, [_record(P, 1), _record(V, 2)])
+
+    with pytest.raises(TransactionAborted):
+        shared.step(run)
+    shared.step(run)
+    asked = len(shared.ensured)
+    shared.step(run_of(a, 12, [_record(V, 3), _record(P, 4)]))
+    again = shared.ensured[asked:]
+    shared.refused_outputs.clear()
+    shared.apply(dms_spec(V, TOPIC), resumed=1)
+    shared.step(run_of(a, 14, [_record(V, 5)]))
+
+    assert [(None, 10), (10, 13)] == shared.chain(P)
+    assert ([11, 12], {}) == (shared.parked_offsets(V), shared.consumer.paused)
+    assert not [topics for topics in again if NAMES.changes(V) in topics]
+    assert [(None, 14)] == shared.chain(V)
+
+
 def test_a_topic_of_parked_records_that_refuses_pauses_the_shared_one() -> None:
     """There is nowhere else to put them."""
     aborted = TransactionAborted("aborted", topic=NAMES.parked(V))

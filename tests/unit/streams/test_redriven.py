@@ -52,6 +52,7 @@ class Bench:
         self.writer, self.consumer, self.stage = Writer(*failures), Consumer(), Stage()
         self.kept: dict[bytes, bytes] = {}
         self.ensured: list[dict[str, int]] = []
+        self.refused_outputs: set[str] = set()
         self.now = COMMITTED + 60.0
         self.lane = self.made()
 
@@ -60,6 +61,8 @@ class Bench:
 
         async def ensure(wanted: Mapping[str, int]) -> Mapping[str, int]:
             self.ensured.append(dict(wanted))
+            for topic in sorted(self.refused_outputs & wanted.keys()):
+                raise TransactionAborted(f"creating {topic}: the broker refuses", topic=topic)
             return wanted
 
         return RedriveLane(
@@ -291,6 +294,19 @@ def test_a_table_whose_output_refuses_has_its_records_put_back_and_the_others_go
 
     assert ["output_refused"] == bench.reasons()
     assert (1, 1) == (len(bench.changes()), len(bench.changes("wards")))
+
+
+def test_a_table_whose_output_cannot_be_made_has_its_records_put_back() -> None:
+    """As one whose output refuses a write; it ends no worker."""
+    bench = Bench()
+    bench.refused_outputs.add("headgate.changes.wards")
+    run = Run(_partition(), [_sent(5, _event(1, 1), 1, topic=WARDS), _sent(6, _event(1, 1), 1)])
+
+    with pytest.raises(TransactionAborted):
+        bench.step(run)
+    bench.step(run)
+
+    assert (["output_refused"], 1) == (bench.reasons(), len(bench.changes()))
 
 
 def test_a_record_that_nobody_can_get_through_goes_back() -> None:

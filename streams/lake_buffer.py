@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from connectors.contract import ContractReader
 from connectors.contract_wire import ChangeReader
+from connectors.transport.chunk import Assignment
 from schemas.change import NOTHING_SEEN, Height, Operation, is_for
 from schemas.table import TableSpec
 from sinks.lake import table as lake
@@ -25,7 +26,7 @@ _STREAM = (lake.TOPIC, lake.GENERATION, lake.PARTITION)
 
 @dataclass(slots=True)
 class Place:
-    """Where the lake stands in one assignment: the next offset, None where it has none, and the highest changes.
+    """Where the lake stands in one assignment, as its `Stand` says; `stored` is the next offset, None if it has none.
 
     Moved by commits only: what was read and not committed may be lost and come again.
     """
@@ -33,12 +34,22 @@ class Place:
     stored: int | None = None
     topic_id: str = ""  # of the topic that this is an offset of; empty where ids are off
     highest: dict[Stream, Height] = field(default_factory=dict)
+    first: int | None = None
 
     def reset(self, stand: Stand | None) -> None:
         """Stand where the lake stands."""
         self.stored = stand.next_offset if stand else None
         self.topic_id = stand.topic_id if stand else ""
         self.highest = dict(stand.highest) if stand else {}
+        self.first = stand.first if stand else None
+
+    def first_of(self, assignment: Assignment) -> int | None:
+        """Return from which offset on the lake will have all of a partition, once what is read now is committed.
+
+        It begins where reading began, unless that goes on where the lake stands.
+        """
+        goes_on = self.stored is not None and self.topic_id in ("", assignment.topic_id)
+        return self.first if goes_on and assignment.gap is None else assignment.start
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +219,7 @@ def lake_batch(table: str, parts: Sequence[Part], places: Mapping[Any, Place]) -
         # another life of the topic is no offset of this one.
         stored = place.stored if place.topic_id in ("", run.assignment.topic_id) else None
         next_offset = max(run.next, stand.next_offset if stand else stored or 0)
-        after[run.partition] = Stand(run.topic, run.assignment.topic_id, next_offset, highest)
+        first = stand.first if stand else place.first_of(run.assignment)
+        after[run.partition] = Stand(run.topic, run.assignment.topic_id, next_offset, highest, first)
     together = pa.concat_tables(rows, promote_options="default")  # not all may have the columns for several changes
     return LakeBatch(table, together, before, after), sum(len(part.rows) for part in parts) - len(together)

@@ -89,6 +89,11 @@ def lake_lacks(log: Log, stand: Stand | None, *, transactional: bool) -> str:
     return ""
 
 
+def begins_late(stand: Stand | None) -> str:
+    """Return why the lake lacks what a partition held first; empty where it does not, or does not know."""
+    return f"the lake begins at {stand.first}" if stand is not None and (stand.first or 0) > 0 else ""
+
+
 def is_through(place: Place, lags: Mapping[Key, int | None]) -> bool:
     """Say whether a partition was read as far as it must; a log may end in markers, which are no records."""
     quiet = lags.get((place.assignment.topic, place.assignment.partition)) == 0
@@ -115,6 +120,6 @@ def history_gone(where: str, first: int, why: str) -> TableStopped:
     return TableStopped(
         "history_gone",
         f"Redis has lost rows of {where}, its log begins at {first}, and {why}",
-        hint="let the table go to the lake, or give Redis a newer backup, then resume; with neither in reach a resume "
-        "goes on without the rows that never change again",
+        hint="give Redis a newer backup, or have the source's rows read again (`headgate tables replay`, or a new "
+        "snapshot), then resume; with neither in reach a resume goes on without the rows that never change again",
     )

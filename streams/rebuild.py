@@ -31,7 +31,7 @@ from sinks.redis.rows import TableRows
 from sinks.redis.store import FeatureStore
 from sinks.redis.updates import causes
 from streams.floor_sweeps import raise_floors
-from streams.place import Place, history_gone
+from streams.place import Place, begins_late, history_gone
 from streams.places import Places
 from streams.sweep import REDRIVE_LAG_HOURS
 
@@ -204,10 +204,12 @@ class Rebuild:
         except TableStopped as stopped:
             raise history_gone(where, first.low, stopped.message) from stopped
         for place in places:
-            why = self._places.lake_lacks(place.assignment, latest.stands.get(place.assignment.partition))
-            if why:
+            at, stand = place.assignment, latest.stands.get(place.assignment.partition)
+            lacks, late = self._places.lake_lacks(at, stand), begins_late(stand)
+            if late and not lacks and at.topic in self._accepted:
+                LOG.warning("features.history_given_up", topic=at.topic, error=late)
+            elif why := lacks or late:
                 await self._apart(latest.close)
-                at = place.assignment
                 raise history_gone(f"{at.topic}[{at.partition}]", at.low, why)
         return latest
 

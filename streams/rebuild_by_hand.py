@@ -17,7 +17,7 @@ from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
 from sinks.redis.rows import view_id
 from sinks.redis.views import Views
-from streams.place import Log, is_gone, lake_lacks, moved
+from streams.place import Log, begins_late, is_gone, lake_lacks, moved
 from streams.registration import open_admin
 from streams.settings import is_transactional
 
@@ -141,7 +141,8 @@ def _check_lake(config: Config, spec: TableSpec, short: Sequence[OutputLog], *, 
             f"the lake could not be read: {type(exc).__name__}", hint="see whether it answers: `headgate check`"
         ) from exc
     for log in short:
-        if why := lake_lacks(log, stands.get(log.partition), transactional=transactional):
+        stand = stands.get(log.partition)
+        if why := lake_lacks(log, stand, transactional=transactional) or begins_late(stand):
             raise _refused(log, why)
 
 
@@ -150,5 +151,6 @@ def _refused(log: OutputLog, why: str) -> TableStopped:
     return TableStopped(
         "history_gone",
         f"nothing was taken away: the log of {log.topic}[{log.partition}] begins at {log.low}, and {why}",
-        hint="let the table go to the lake, and wait until that has committed; only then can all come back",
+        hint="the table must have gone to the lake from its beginning on, and the lake have committed; else have the "
+        "source's rows read again: `headgate tables replay`, or a new snapshot",
     )

@@ -22,12 +22,16 @@ _VERSION_OF_OFFSETS = 1  # of a text without rows, which the releases before rea
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """The next offset to read of one partition of `topic`, and the highest change stored per origin stream."""
+    """The next offset to read of one partition of `topic`, and the highest change stored per origin stream.
+
+    `first` is the offset from which on the lake has all that the partition held; None where that was not noted.
+    """
 
     topic: str
     topic_id: str
     next_offset: int
     highest: Mapping[Stream, Height] = field(default_factory=dict)
+    first: int | None = None
 
     def to_text(self) -> str:
         """Return the value of the property; it names rows, and has another version, only where one is not the first."""
@@ -39,6 +43,7 @@ class Stand:
                 "topic": self.topic,
                 "id": self.topic_id,
                 "next": self.next_offset,
+                **({} if self.first is None else {"first": self.first}),
                 "highest": highest,
             },
             separators=(",", ":"),
@@ -72,7 +77,7 @@ def read_stand(text: str) -> Stand:
             (topic, generation, partition): Height(*height)
             for topic, generation, partition, *height in stored["highest"]
         }
-        return Stand(stored["topic"], stored["id"], stored["next"], highest)
+        return Stand(stored["topic"], stored["id"], stored["next"], highest, stored.get("first"))
     except VersionRefused as refused:
         raise TableStopped("lake_stand", refused.message, hint=refused.hint) from refused
     except (ValueError, KeyError, TypeError) as exc:

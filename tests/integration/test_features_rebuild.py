@@ -43,14 +43,14 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def fill(folder: Path) -> None:
-    """Write the history up to LAKE_HAS to a lake."""
+async def fill(folder: Path, first: int | None = None) -> None:
+    """Write the history up to LAKE_HAS to a lake, which says that it has it from `first` on."""
     one = Worker("redis://127.0.0.1:1", "nothing", [], lake=folder)
     spec, values = one.tables["patients"].spec, [value for value in history(LAKE_HAS) if value is not None]
     rows = lake_rows(spec, ContractReader(spec, rows=ROWS_READ).read(values), values, ingested=datetime.now(UTC))
     sink = Lake(one.config.lake, clock=lambda: 0.0)
     await sink.open(spec)
-    stand = Stand(CHANGES, "topic-1", LAKE_HAS, {("clinic.public.patients", 0, 0): Height(LAKE_HAS)})
+    stand = Stand(CHANGES, "topic-1", LAKE_HAS, {("clinic.public.patients", 0, 0): Height(LAKE_HAS)}, first)
     await sink.write(LakeBatch("patients", rows, {0: None}, {0: stand}))
     await sink.close()
 
@@ -62,7 +62,8 @@ async def worker(redis_server: RedisServer, lake: Path) -> AsyncIterator[Make]:
     made: list[Worker] = []
 
     def make(count: int, **options: Any) -> Worker:
-        made.append(Worker(options.pop("address", redis_server.address), prefix, history(count), lake=lake, **options))
+        address, folder = options.pop("address", redis_server.address), options.pop("folder", lake)
+        made.append(Worker(address, prefix, history(count), lake=folder, **options))
         return made[-1]
 
     yield make
@@ -223,6 +224,29 @@ async def test_history_that_nobody_has_pauses_its_table_until_somebody_resumes(
     late = {(n * 7919) % KEYS for n in range(LAKE_HAS + 200, 2_000) if n % 11 != 10 and n % 4}
     rows = await one.rows()
     assert {key: expected(2_000)[key] for key in late} == {key: rows[key] for key in late}
+
+
+async def test_a_lake_that_began_late_fills_only_what_somebody_agrees_to(
+    worker: Make, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Without the rows of before, the view would be told of as complete; a resume takes what the lake has."""
+    await fill(tmp_path / "lake", first=200)
+    one = worker(2_000, folder=tmp_path / "lake")
+    await one.begin()
+    await flow(one)
+    one.assignment.low = LOG_BEGINS
+    forget(one, redis_server)
+    await one.stage._move()  # noqa: SLF001 - what is done every 30 seconds
+    await until(lambda: bool(one.consumer.pauses), seconds=60)
+    paused = one.consumer.paused[CHANGES]
+    one.tables["patients"] = one.tables["patients"].model_copy(update={"resumed": 1})
+    await one.stage.tables_changed({"patients"})
+    await until(lambda: one.stage.counters().get("rebuilds") == 1, seconds=60)
+    await flow(one)
+
+    assert ("history_gone", True) == (paused.reason, "the lake begins at 200" in paused.message)
+    assert {} == one.consumer.paused
+    assert expected(2_000) == await one.rows()
 
 
 async def test_what_was_read_before_is_no_news(

@@ -10,7 +10,7 @@ from schemas.config import Config
 from schemas.errors import TableStopped
 from schemas.table import TableEntry
 from sinks.lake.stand import Stand
-from streams.place import is_gone, lake_lacks
+from streams.place import begins_late, is_gone, lake_lacks
 from streams.rebuild_by_hand import OutputLog, plan_rebuild
 
 SPEC: dict[str, Any] = {"table": "patients", "topics": ["clinic.patients"], "key": ["id"], "columns": {"id": "long"}}
@@ -53,6 +53,13 @@ def test_what_cannot_be_filled_again_is_refused(
 def test_the_lake_must_reach_to_where_a_log_begins(low: int, high: int, stand: Stand | None, says: str) -> None:
     """Of the same life of the same topic."""
     assert says == lake_lacks(OutputLog(TOPIC, 0, "id", low, high), stand, transactional=True)
+
+
+@pytest.mark.parametrize(("first", "says"), [(None, ""), (0, ""), (7, "the lake begins at 7")])
+def test_a_lake_that_began_later_than_its_topic_has_not_all(first: int | None, says: str) -> None:
+    """One that noted nothing is trusted: it is of a build before."""
+    assert says == begins_late(Stand(TOPIC, "id", 50, first=first))
+    assert "" == begins_late(None)
 
 
 def test_a_log_whose_only_record_was_a_marker_has_lost_nothing() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from connectors.transport.chunk import Group
 from schemas.errors import SourceMoved
 from schemas.table import Decision, TableEntry
+from sinks.lake.stand import read_stands
 from sinks.lake.storage import open_catalog
 from sinks.lake.table import load_table
 from tests.services import until
@@ -89,3 +90,24 @@ async def test_a_table_that_was_moved_aside_is_filled_from_what_the_log_holds(tm
 
     assert {behind: 5} == await stage.starts([behind, below, fresh])
     await stage.stop()
+
+
+async def test_the_lake_says_from_where_on_it_has_all_of_a_partition(tmp_path: Path) -> None:
+    """From where reading began, also for those who go on; behind a gap that somebody accepted, from there."""
+    world = World(tmp_path, commit_rows_max=3)
+
+    async def read(first: int, start: int, gap: tuple[int, int] | None = None) -> int | None:
+        stage, consumer = await world.worker()
+        assignment = assignment_of()
+        assignment.low = assignment.start = start
+        await stage.starts([assignment])
+        assignment.gap = gap
+        await give(stage, consumer, assignment, first, 3)
+        await until(lambda: len(consumer.done_runs) == 1)
+        await stage.stop()
+        stands = read_stands(load_table(open_catalog(world.config.lake), "headgate", "patients").properties)
+        return stands[0].first
+
+    assert 7 == await read(7, 7)
+    assert 7 == await read(10, 10)
+    assert 20 == await read(20, 20, gap=(13, 20))

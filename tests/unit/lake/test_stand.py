@@ -14,7 +14,8 @@ from sinks.lake.stand import Stand, check_topic, read_stand, read_stands, writte
 
 STREAMS = st.tuples(st.text(), st.integers(0), st.integers(0))
 HEIGHTS = st.builds(Height, st.integers(0, 2**63), st.just(0) | st.integers(0, 10_000))
-STANDS = st.builds(Stand, st.text(), st.text(), st.integers(0, 2**63), st.dictionaries(STREAMS, HEIGHTS))
+OFFSETS = st.integers(0, 2**63)
+STANDS = st.builds(Stand, st.text(), st.text(), OFFSETS, st.dictionaries(STREAMS, HEIGHTS), st.none() | OFFSETS)
 
 
 @given(st.dictionaries(st.integers(0, 1_000), STANDS))
@@ -29,6 +30,7 @@ def test_the_text_is_frozen() -> None:
     third = Stand("headgate.changes.t", "abc", 12, {("t", 0, 1): Height(11, 2)})
 
     assert '{"v":1,"topic":"headgate.changes.t","id":"abc","next":12,"highest":[["t",0,1,11]]}' == first.to_text()
+    assert '{"v":1,"topic":"t","id":"abc","next":12,"first":0,"highest":[]}' == Stand("t", "abc", 12, {}, 0).to_text()
     assert '{"v":2,"topic":"headgate.changes.t","id":"abc","next":12,"highest":[["t",0,1,11,2]]}' == third.to_text()
 
 

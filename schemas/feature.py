@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated
 
 from pydantic import Field
@@ -27,3 +29,14 @@ class View(Strict):
     columns: Annotated[list[str], Field(min_length=1, max_length=1_000)]
     event_time: str | None = None
     emit: bool = False
+
+    @property
+    def id(self) -> str:
+        """Return name and version, as keys in Redis have them."""
+        return f"{self.view}.{self.version}"
+
+    @property
+    def read_by(self) -> str:
+        """Return a short text that is another for a view of other columns, entities or order."""
+        held = json.dumps([sorted(self.columns), self.entity_key, self.event_time])
+        return hashlib.sha256(held.encode()).hexdigest()[:16]

@@ -15,6 +15,7 @@ from schemas.document import Strict, read_record
 from schemas.epoch import EpochStart
 from schemas.position import EPOCH_MAX
 from schemas.table import APPLIED_BY_CHARACTERS_MAX, Decision, TableEntry, TableSpec
+from schemas.views_left import views_left
 
 _PREFIX = "removed/"
 # What a table that is registered again takes over as it was; these stand under the same names in its entry.
@@ -36,6 +37,7 @@ class Removed(Strict):
     resumed: Annotated[int, Field(ge=0)] = 0
     replayed_apart: bool = False
     mask_keys: dict[str, str] = {}
+    views_left: dict[str, str] = {}
     removed_at: str = ""
     removed_by: Annotated[str, Field(max_length=APPLIED_BY_CHARACTERS_MAX)] = ""
     v: int = versions.REMOVED.writes
@@ -54,6 +56,7 @@ class Removed(Strict):
         return TableEntry(
             spec=spec,
             schema_version=self.schema_version + 1,
+            views_left=self.views_left,
             **{name: getattr(self, name) for name in _AS_IT_WAS},
         )
 
@@ -63,6 +66,7 @@ def removed_of(entry: TableEntry, *, at: str, by: str) -> Removed:
     return Removed(
         table=entry.spec.table,
         schema_version=entry.schema_version,
+        views_left=views_left(entry.views_left, entry.spec, None),
         **{name: getattr(entry, name) for name in _AS_IT_WAS},
         removed_at=at,
         removed_by=by,

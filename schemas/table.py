@@ -367,8 +367,9 @@ class TableEntry(Strict):
     `generation` is the highest asked for so far, `decisions` are by topic (source topics and the output topic),
     `resumed` counts how often workers were told to try again what they paused by themselves. `applied_by` is who
     applied the spec last. `epochs` say by topic where epochs begin, in their order; `resynced` is the epoch of which
-    somebody said that its rows are all there. `replay` is the one that is not through; `replayed_apart`: one was not
-    for all stages, so some of its changes are not everybody's.
+    somebody said that its rows are all there. `views_left` are views of it that were taken out, by id with what they
+    are read by (`View.read_by`): their rows may be in Redis. `replay` is the one that is not through;
+    `replayed_apart`: one was not for all stages, so some of its changes are not everybody's.
     """
 
     spec: TableSpec
@@ -386,9 +387,10 @@ class TableEntry(Strict):
     mask_keys: dict[str, str] = {}  # by name the ids of the keys that the table's hashes and tokens were begun with
     replay: Replay | None = None
     replayed_apart: bool = False
+    views_left: dict[str, str] = {}
     v: int = versions.TABLE_ENTRY.writes
 
     @model_serializer(mode="wrap")
     def _as_older_releases_read_it(self, write: SerializerFunctionWrapHandler) -> Any:
-        names = ("applied_by", "epochs", "resynced", "mask_keys", "replay", "replayed_apart")
+        names = ("applied_by", "epochs", "resynced", "mask_keys", "replay", "replayed_apart", "views_left")
         return without_defaults(self, write(self), names)

@@ -19,7 +19,6 @@ from connectors.wire import Schemas
 from schemas.config import Config, LimitsConfig
 from schemas.errors import ConfigurationError, TableStopped, VersionRefused
 from schemas.evolution import in_force
-from schemas.feature import View
 from schemas.masked import masked_spec
 from schemas.mistakes import nearest
 from schemas.output import latest_view_name
@@ -27,6 +26,7 @@ from schemas.removed import Removed
 from schemas.table import RuleStart, TableEntry, TableSpec, own_view_name
 from schemas.tenant import begin_of
 from schemas.topics import TopicNames
+from schemas.views_left import views_left
 from streams.avro_outputs import check_outputs
 from streams.door import open_door
 from streams.latest_views import check_latest, with_latest_view
@@ -43,13 +43,13 @@ from streams.specs import SpecMistake, SpecMistakes, Specs, read_spec, read_spec
 from streams.tables import TableDirectory, check_topics
 from streams.template_tables import check_template
 from streams.tenants import check_names, check_tenants_stay
+from streams.view_versions import check_versions
 
 __all__ = [
     "TableChange",
     "apply_folder",
     "apply_plan",
     "check_specs",
-    "check_versions",
     "merge",
     "plan_folder",
     "prepared",
@@ -156,29 +156,6 @@ def _check_destinations(spec: TableSpec, config: Config) -> None:
                 )
 
 
-def check_versions(entries: Mapping[str, TableEntry], specs: Mapping[str, TableSpec]) -> None:
-    """Check that a view of other columns than before has another version: the rows of before would stay as they are.
-
-    Raises:
-        ConfigurationError: the first such view, with the version to give it.
-    """
-    for table, spec in specs.items():
-        known = {view.view: view for view in entries[table].spec.features} if table in entries else {}
-        for at, view in enumerate(spec.features):
-            old = known.get(view.view)
-            if old is not None and old.version == view.version and _read_by(old) != _read_by(view):
-                raise SpecMistake(
-                    table,
-                    ["features", at],
-                    f"view {view.view} is not as it was registered, and has the same version {view.version}",
-                    hint=f"write version: {view.version + 1}; it is filled anew, and read under that version",
-                )
-
-
-def _read_by(view: View) -> tuple[object, ...]:
-    return sorted(view.columns), view.entity_key, view.event_time
-
-
 def merge(
     entries: Mapping[str, TableEntry],
     specs: Mapping[str, TableSpec],
@@ -208,6 +185,7 @@ def merge(
             continue
         applied = {"spec": spec, "schema_version": version, "applied_at": at, "applied_by": by}
         applied |= {"rules_from": rules_from(old, spec, starts, names), "mask_keys": dict(mask_keys.get(table, {}))}
+        applied |= {"views_left": views_left(begun.views_left, begun.spec, spec) if begun is not None else {}}
         entry = (begun or TableEntry(spec=spec)).model_copy(update=applied)
         result[table] = (TableChange(table, "added" if old is None else "changed", version), entry)
     return result
@@ -255,7 +233,7 @@ def prepared(config: Config, specs: Mapping[str, TableSpec], tables: TableDirect
     of_tables = {table: spec for table, spec in mine.items() if spec.template is None}
     left = {table: tables.removed[table].entry(spec) for table, spec in mine.items() if table in tables.removed}
     pinned = pinned_for(mask_keys_of(config.masks), mine.values(), {**left, **registered})
-    check_versions(registered, mine)
+    check_versions(registered, mine, tables.removed)
     check_latest(config, registered, of_tables)
     check_outputs(config, of_tables)
     names = TopicNames(config.kafka.topic_prefix)

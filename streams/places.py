@@ -7,7 +7,7 @@ read, or stood in the log, before it began or was lost. What the log no longer r
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -177,6 +177,7 @@ class Places:
             return []
         self.drop_lost()
         fields = {assignment: self._fields_of(assignment) for assignment in assignments}
+        new = {name for of in fields.values() for name in of if not self._store.knows([name])}
         accepted = {name: a.topic_id for a in assignments if a.decision is not None for name in fields[a]}
         if accepted:
             await self._store.begin_anew(accepted)
@@ -192,11 +193,14 @@ class Places:
             if own:
                 gone = {name for name, offset in own.items() if self.is_gone(assignment, offset)}
                 found.append(TakenUp(place, own, gone))
-        await self._stand(found)
+        await self._stand(found, new)
         return found
 
-    async def _stand(self, found: Iterable[TakenUp]) -> None:
-        """Find which views are pending, and say so in Redis where it does not stand there."""
+    async def _stand(self, found: Iterable[TakenUp], new: Collection[str]) -> None:
+        """Find which views are pending, and say so in Redis where it does not stand there.
+
+        So is one of `new` fields that stands behind what was read: it was taken out and is back.
+        """
         held = await self._store.standings.read([name for taken in found for name in taken.offsets])
         changed: dict[str, Standing] = {}
         for place, offsets, gone in found:
@@ -205,7 +209,8 @@ class Places:
                 was = held[name]
                 if was is not None and was.pending:
                     place.target = max(place.target, was.offset)
-                unknown = offset == 0 or name in gone or (was is not None and was.pending)
+                is_back = name in new and offset < place.read_to
+                unknown = offset == 0 or is_back or name in gone or (was is not None and was.pending)
                 if unknown and (name in gone or offset < place.target):
                     place.pending.add(name)
                 if was is None or was.pending is not (name in place.pending):

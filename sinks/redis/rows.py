@@ -239,7 +239,7 @@ def section_header(kind: str, plan: ViewPlan, columns: Sequence[str]) -> list[An
 
 def view_id(view: View) -> str:
     """Return the name and version of a view as keys have them."""
-    return f"{view.view}.{view.version}"
+    return view.id
 
 
 def is_own_entity(spec: TableSpec, view: View) -> bool:

@@ -40,7 +40,7 @@ async def worker(redis_server: RedisServer) -> AsyncIterator[Make]:
 
 
 async def test_a_view_that_left_and_came_back_reads_what_it_missed(worker: Make) -> None:
-    """Its table went on with another view meanwhile, on the same worker."""
+    """Its table went on with another view meanwhile, on the same worker; until it has that, it is pending."""
     one = worker(history(1_200))
     wards = {"view": "wards", "entity": "patient", "columns": ["name", "note", "ward"], "event_time": "seen"}
 
@@ -55,6 +55,7 @@ async def test_a_view_that_left_and_came_back_reads_what_it_missed(worker: Make)
     await apply(*SPEC["features"])
     await one.read(1_200, 1_800)
     await apply(wards, *SPEC["features"])
+    assert ["patients"] == list(one.stage.filling())
     await one.read_until_done(min(offset for _, offset in one.consumer.seeks) if one.consumer.seeks else 1_800)
 
     assert expected(1_850) == await one.rows()

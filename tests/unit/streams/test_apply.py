@@ -11,13 +11,12 @@ import pytest
 from schemas.config import Config, read_config
 from schemas.document import read_document
 from schemas.errors import ConfigurationError
-from schemas.feature import View
 from schemas.output import Output, latest_view_name
 from schemas.table import Column, TableEntry, TableSpec
 from schemas.topics import TopicNames
 from schemas.types import parse_type
 from streams import rule_database, rules
-from streams.apply import check_specs, check_versions, merge, read_specs
+from streams.apply import check_specs, merge, read_specs
 from streams.latest_views import check_latest
 from tests.bench.events import bench_spec
 
@@ -112,25 +111,6 @@ def test_a_spec_in_json_is_read_as_it_was_written(tmp_path: Path) -> None:
 
     assert {"a": spec} == read_specs(tmp_path)
     assert spec == read_document(spec.model_dump_json(indent=2), TableSpec, name="a")
-
-
-def test_a_view_of_other_columns_needs_another_version() -> None:
-    """Rows that are in Redis would stay as they are until they change; the order of columns says nothing."""
-    spec = bench_spec("a", "t")
-    (view, *others) = spec.features
-    fewer = view.model_copy(update={"columns": view.columns[1:]})
-    turned = view.model_copy(update={"columns": view.columns[::-1]})
-    entries = {"a": TableEntry(spec=spec)}
-
-    def with_view(changed: View) -> dict[str, TableSpec]:
-        return {"a": spec.model_copy(update={"features": [changed, *others]})}
-
-    with pytest.raises(ConfigurationError, match="has the same version") as refused:
-        check_versions(entries, with_view(fewer))
-    assert f"version: {view.version + 1}" in refused.value.hint
-    check_versions(entries, with_view(fewer.model_copy(update={"version": view.version + 1})))
-    check_versions(entries, with_view(turned))
-    check_versions({}, with_view(fewer))
 
 
 def _latest(spec: TableSpec, *, schema: bool = False, **changes: Any) -> TableSpec:

@@ -76,9 +76,14 @@ async def empty_views(config: Config, plan: Rebuild) -> int:
 
     Raises:
         SourceMoved: what Redis has is of another life of the output topic.
+        TableStopped: rows below a floor are on their way out: filled again without them, nobody would be told of that.
         SinkUnavailable: Redis does not answer; what is gone is pending, and is filled again.
     """
     async with Views(config.redis) as views:
+        if sweeping := await views.sweeping(plan.views):
+            what = f"rows of {plan.table} below a floor are on their way out of view {', '.join(sweeping)}"
+            hint = "nothing was taken away: do it again once `headgate status` does not say `sweeping` any more"
+            raise TableStopped("sweeping", what, hint=hint)
         held = await views.topic_ids()
         for view in plan.views:
             for topic, topic_id in held.get(view, ()):

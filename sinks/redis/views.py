@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any, Self
 
 from schemas.config import RedisConfig
+from sinks.redis.floor import SWEEPING
 from sinks.redis.layout import (
     ENTITY,
     GONE,
@@ -109,6 +110,17 @@ class Views:
                 view, _, place = name.decode().partition("|")
                 found.setdefault(view, set()).add((place.rpartition("|")[0], read_offset(text.decode())[0]))
         return found
+
+    async def sweeping(self, views: Collection[str]) -> list[str]:
+        """Return those of some views of which rows below a floor are on their way out in some bucket, sorted.
+
+        Raises:
+            SinkUnavailable: Redis does not answer.
+        """
+        ids = sorted(views)
+        asked = [view + SWEEPING for view in ids]
+        said = await self._ask([("HMGET", self._layout.floors(b), *asked) for b in range(self._layout.buckets)])
+        return [view for at, view in enumerate(ids) if any(causes[at] is not None for causes in said)]
 
     async def empty(self, views: Collection[str]) -> int:
         """Take away all rows of some views, which are pending from now on; return how many keys that were.

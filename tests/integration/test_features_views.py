@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from schemas.config import Config
-from schemas.errors import ConfigurationError, SinkUnavailable, SourceMoved, VersionRefused
+from schemas.errors import ConfigurationError, SinkUnavailable, SourceMoved, TableStopped, VersionRefused
 from schemas.table import TableEntry
+from sinks.redis.layout import Layout
 from sinks.redis.views import Views
 from streams.left_views import forget_view, left_views
 from streams.rebuild_by_hand import Rebuild, empty_views
@@ -193,6 +194,25 @@ async def test_a_removal_that_dies_half_way_is_known_and_done_again(
 
     assert set() == keys(one, redis_server, "by_ward.1")
     assert expected(COUNT) == await one.rows()
+
+
+async def test_nothing_is_taken_away_while_rows_below_a_floor_are_swept(one: Worker, redis_server: RedisServer) -> None:
+    """Each of them is told as deleted; those that were not there any more would never be."""
+    await one.begin()
+    await flow(one)
+    before, floors = (
+        keys(one, redis_server, *ALL),
+        Layout(one.config.redis.key_prefix, one.config.redis.buckets).floors(1),
+    )
+    with redis_server.client() as client:
+        client.hset(floors, "by_ward.1|SWEEPING", "{}")
+
+    with pytest.raises(TableStopped, match="are on their way out of view by_ward") as refused:
+        await empty_views(one.config, Rebuild("patients", CHANGES, "topic-1", tuple(ALL), False, COUNT))
+
+    assert "sweeping" == refused.value.reason
+    assert before == keys(one, redis_server, *ALL)
+    await one.stage.stop()
 
 
 async def test_rows_of_another_life_of_the_topic_are_not_taken_away(one: Worker, redis_server: RedisServer) -> None:

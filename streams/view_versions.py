@@ -37,10 +37,9 @@ _NOWHERE = ("", "")
 
 def _left(entries: Mapping[str, TableEntry], removed: Mapping[str, Removed]) -> dict[str, tuple[str, str]]:
     """Return by id the table that had a view which nobody has now, and what it was read by."""
-    found: dict[str, tuple[str, str]] = {}
-    for table, kept in {**removed, **entries}.items():
-        found |= {id_: (table, read_by) for id_, read_by in kept.views_left.items()}
-    return found
+    left = {table: was.views_left for table, was in removed.items()}
+    left |= {table: entry.views_left for table, entry in entries.items()}
+    return {id_: (table, read_by) for table, views in left.items() for id_, read_by in views.items()}
 
 
 def _taken(table: str, at: int, view: View, what: str) -> SpecMistake:

@@ -197,22 +197,22 @@ def bindings(right: KafkaRight, user: str) -> list[AclBinding]:
     ]
 
 
-def produce_patient(secured: Secured, key: int) -> None:
-    """Write one change of a patient to the source topic, as Debezium does without the schema block."""
+def produce_patient(secured: Secured, key: int, topic: str = "town.patients") -> None:
+    """Write one change of a patient to a source topic, as Debezium does without the schema block."""
     source = {"connector": "postgresql", "db": "town", "schema": "public", "table": "patients", "snapshot": "false"}
     source |= {"name": "town", "lsn": str(1000 + key), "txId": str(key), "version": "3.7.0.Final"}
     row = {"id": key, "name": "Ada"}
     value = {"before": None, "after": row, "op": "c", "source": {**source, "ts_ms": 1, "lsn": 1000 + key, "txId": key}}
     producer = Producer({"bootstrap.servers": secured.kafka.address})
-    producer.produce("town.patients", key=json.dumps({"id": key}), value=json.dumps({**value, "ts_ms": 1}))
+    producer.produce(topic, key=json.dumps({"id": key}), value=json.dumps({**value, "ts_ms": 1}))
     assert producer.flush(10) == 0
 
 
-def changes(secured: Secured, prefix: str) -> tuple[list[int], int]:
-    """Return the ids in the topic of changes, as readers of committed records see them, and the ends of its logs."""
+def changes(secured: Secured, prefix: str, table: str = "patients") -> tuple[list[int], int]:
+    """Return the ids in a table's topic of changes, as readers of committed records see them, and its ends."""
     reader = Consumer({"bootstrap.servers": secured.kafka.address, "group.id": "look", "enable.auto.commit": False,
                        "isolation.level": "read_committed", "log_level": 0})  # fmt: skip
-    topic = f"{prefix}.changes.patients"
+    topic = f"{prefix}.changes.{table}"
     try:
         if topic not in reader.list_topics(timeout=10).topics:
             return [], 0

@@ -15,7 +15,16 @@ from typing import Any
 import pytest
 import yaml
 from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
 
 import headgate
 from connectors.transport.answers import ANSWER_SECONDS
@@ -231,6 +240,42 @@ def test_normalize_runs_with_tokens(
 
     assert code == 0, running.log[-4000:]
     assert no_secret_in(running.log)
+
+
+def test_an_output_that_may_not_be_made_stops_its_table_alone(
+    secured: Secured,
+    write_config: Callable[..., Path],
+    run_headgate: Callable[..., Running],
+    tmp_path: Path,
+    prefix: str,
+) -> None:
+    """NORMALIZE starts and goes on with the others; once it may, and the table is resumed, that goes on, too."""
+    barred = AclBinding(
+        ResourceType.TOPIC, f"{prefix}.changes.barred", ResourcePatternType.LITERAL, "User:headgate", "*",
+        AclOperation.CREATE, AclPermissionType.DENY,
+    )  # fmt: skip
+    the_same = AclBindingFilter(
+        barred.restype, barred.name, barred.resource_pattern_type, barred.principal, barred.host, barred.operation,
+        barred.permission_type,
+    )  # fmt: skip
+    admin = AdminClient({"bootstrap.servers": secured.kafka.address})
+    finish(admin.create_acls([barred]))
+    finish(admin.create_topics([NewTopic("town.barred", 2)]))
+    config = write_config(secured.way("PLAIN"))
+    tables = apply_tables(tmp_path / "tables", patients="town.patients", barred="town.barred")
+
+    running = run_headgate(config, "--stage", "normalize", *tables)
+    produce_patient(secured, 3, "town.barred")
+    wait_until(lambda: '"step_failed"' in running.log, "its table stops", deadline_seconds=60)
+    produce_patient(secured, 4)
+    wait_until(lambda: 4 in changes(secured, prefix)[0], "the other's change", deadline_seconds=60)
+    finish(admin.delete_acls([the_same]))
+    resumed = entry.run(["tables", "resume", "barred", "--config", str(config)])
+    wait_until(lambda: 3 in changes(secured, prefix, "barred")[0], "its own change", deadline_seconds=60)
+    code = running.end()
+
+    assert (0, 0) == (code, resumed), running.log[-4000:]
+    assert '"worker_died"' not in running.log
 
 
 def wrong_password(secured: Secured, _: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from schemas.compatibility import Difference, differences, incompatible
+from schemas.compatibility import CompatibilityRule, Difference, differences, incompatible
 from schemas.errors import ConfigurationError, TableStopped
 from schemas.masked import masked_spec
 from schemas.table import TableEntry, TableSpec
@@ -127,13 +127,21 @@ def plan_table(action: Action, before: TableEntry | None, after: TableEntry) -> 
     spec = after.spec
     old = before.spec if before is not None and before.spec.template is None else None
     plan = TablePlan(spec.table, action, after.schema_version, digest(before), digest(after))
-    if action == "unchanged" or spec.template is not None:  # nobody reads a template
+    if action == "unchanged":
         return plan
-    plan.contract = differences(old, spec) if old is not None else []
+    if old is None and spec.template is not None:  # nobody reads a template
+        return plan
+    plan.contract = _contract(old, spec) if old is not None else []
     plan.lake = dict(_lake(None if old is None else masked_spec(old), masked_spec(spec)))
     plan.views = dict(_views(old, spec))
     plan.rules = dict(_rules(old, spec))
     return plan
+
+
+def _contract(old: TableSpec, new: TableSpec) -> list[Difference]:
+    if new.template is None:
+        return differences(old, new)
+    return [Difference(CompatibilityRule.TABLE_RENAMED, None, old.table, f"a template of {new.template}")]
 
 
 def digest(entry: TableEntry | None) -> str:
@@ -145,7 +153,7 @@ def digest(entry: TableEntry | None) -> str:
 
 def _lake(before: TableSpec | None, after: TableSpec) -> Iterator[tuple[str, str]]:
     was = before is not None and before.lake.enabled
-    if not after.lake.enabled:
+    if not after.lake.enabled or after.template is not None:
         if was:
             yield "", "gets no more rows; what is there stays"
         return

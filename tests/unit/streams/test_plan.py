@@ -29,6 +29,13 @@ def entry(**changes: Any) -> TableEntry:
     return TableEntry(spec=TableSpec.model_validate({**DOCUMENT, **changes}), applied_by="ann@ward", applied_at="then")
 
 
+def template(**changes: Any) -> TableEntry:
+    """Return the entry of a template of the table's name, with changes."""
+    spec = {name: DOCUMENT[name] for name in ("table", "key", "columns")}
+    more = {"topics": ["^clinic[.]public[.]patients_([0-9]+)$"], "template": "patients_{1}"}
+    return TableEntry(spec=TableSpec.model_validate({**spec, **more, **changes}))
+
+
 def plan_of(before: TableEntry | None, after: TableEntry) -> Plan:
     """Return a plan of this one table."""
     action = "unchanged" if before == after else "changed" if before else "added"
@@ -109,6 +116,28 @@ def test_a_change_that_breaks_readers_is_refused_with_the_rule_and_three_ways_ou
     assert all(way in refusal.hint for way in ("beside: patients", "leave the column in the spec", "--force"))
     assert [] == plan.refusals(force=True)
     assert not plan.document()["tables"][0]["compatible"]
+
+
+def test_a_table_that_would_become_a_template_is_refused() -> None:
+    """A template is no table: nothing more would come of it, for whoever reads its topic, lake or views."""
+    plan = plan_of(entry(), template())
+
+    (refusal,) = plan.refusals(force=False)
+
+    assert "table_renamed: from patients to a template of patients_{1}: another name" in refusal.message
+    assert [] == plan.refusals(force=True)
+    (made,) = plan.changes
+    assert ({"": "gets no more rows; what is there stays"}, {"old": "goes"}) == (made.lake, made.rules)
+    assert made.views["patient.1"].startswith("is kept up no more")
+
+
+def test_nobody_reads_a_template() -> None:
+    """Another one in its place, or a table, surprises nobody."""
+    other = template(key=["name"])
+
+    (plan,) = plan_of(template(), other).changes
+    assert ([], {}, {}, {}) == (plan.contract, plan.lake, plan.views, plan.rules)
+    assert [] == plan_of(template(), entry()).refusals(force=False)
 
 
 def test_a_claim_to_a_topic_of_others_is_refused_whatever_force_says() -> None:

@@ -289,7 +289,7 @@ def _look(config: Config, complete: Mapping[str, TableSpec], plan: Plan, *, samp
     for each in plan.changes:
         each.made = seen.made.get(each.table, {})
         each.foreseen = seen.foreseen.get(each.table, {})
-        each.notices = [notice for notice in seen.notices if notice.table == each.table]
+        each.notices += [notice for notice in seen.notices if notice.table == each.table]
     plan.notices = [notice for notice in seen.notices if notice.table not in plan.tables]
 
 

@@ -129,6 +129,8 @@ def plan_table(action: Action, before: TableEntry | None, after: TableEntry) -> 
     plan = TablePlan(spec.table, action, after.schema_version, digest(before), digest(after))
     if action == "unchanged":
         return plan
+    if before is not None and before.replay is not None:
+        plan.notices.append(_is_replayed(spec.table))
     if old is None and spec.template is not None:  # nobody reads a template
         return plan
     plan.contract = _contract(old, spec) if old is not None else []
@@ -136,6 +138,17 @@ def plan_table(action: Action, before: TableEntry | None, after: TableEntry) -> 
     plan.views = dict(_views(old, spec))
     plan.rules = dict(_rules(old, spec))
     return plan
+
+
+def _is_replayed(table: str) -> Notice:
+    """Return why no other spec is taken: the rest of the replay would be written by the one of before, or by both."""
+    return Notice(
+        table,
+        "replaying",
+        "a replay of it is not through",
+        f"let it end, or give it up: `headgate tables replay {table} --cancel`",
+        refuses=True,
+    )
 
 
 def _contract(old: TableSpec, new: TableSpec) -> list[Difference]:

@@ -39,6 +39,7 @@ from streams.epochs import epoch_of, parted
 from streams.floors import PartitionsWanted, write_floors
 from streams.registration import open_admin, own_topic
 from streams.replay import OPEN_SECONDS_MAX
+from streams.replay_entry import RegisteredReplay
 from streams.replay_pace import STAGES, Followers, Pace
 from streams.settings import client_settings, group_of, is_transactional, producer_settings
 from streams.tables import Readers
@@ -87,6 +88,7 @@ class Replaying:
         )
         self._ladder = Ladder("replay", self._step, self, on_poison=self._on_poison, report=_report)
         self._reader: RangeReader | None = None
+        self._registered: RegisteredReplay | None = None
 
     @property
     def left(self) -> int:
@@ -101,8 +103,9 @@ class Replaying:
         """Read on until all is through, or somebody wants it stopped; return whether it is through.
 
         Raises:
-            TableStopped: a record stops the table; a topic is not the one that was to be read, or has lost records; or
-                the schema registry refuses what the changes are written by.
+            TableStopped: a record stops the table; a topic is not the one that was to be read, or has lost records;
+                the table is registered with another spec, or this replay no more; or the schema registry refuses what
+                the changes are written by.
             Unavailable: the broker does not answer; what was written stays, and the next run goes on.
             TransportFatal: somebody else runs the same replay.
         """
@@ -110,6 +113,7 @@ class Replaying:
             raise refused[self.table]
         await self._writer.start()
         try:
+            self._registered = await asyncio.to_thread(RegisteredReplay, self._config, self._entry, self.replay)
             self._reader = await asyncio.to_thread(self._open)
             await self._read(self._reader, stopping)
         except TransportFatal as error:
@@ -122,6 +126,8 @@ class Replaying:
             await asyncio.to_thread(self.pace.close)
             if self._reader is not None:
                 await asyncio.to_thread(self._reader.close)
+            if self._registered is not None:
+                await asyncio.to_thread(self._registered.close)
 
     async def _read(self, reader: RangeReader, stopping: asyncio.Event) -> None:
         most = min(READ_RECORDS, self._config.limits.group_records_max)
@@ -211,6 +217,10 @@ class Replaying:
 
     async def _step(self, group: Group) -> None:
         """Write the changes of a group, what is put aside, and where the group stands, in one transaction."""
+        assert self._registered is not None, "it is followed before it is read"
+        if (stop := self._registered.stop()) is not None:
+            self._end(stop, group.runs)
+            return
         work = self.begun()
         runs = parted(group.runs, work.readers)
         failpoint("replay.before_write")
@@ -248,7 +258,10 @@ class Replaying:
     def _stop(self, stop: TableStopped, runs: Iterable[Run]) -> None:
         """End the replay at a record; what is behind it is left for the next run."""
         again = f"then run it again to go on there, or `headgate tables replay {self.table} --cancel`"
-        self.stopped = TableStopped(stop.reason, stop.message, hint=f"{stop.hint}; {again}" if stop.hint else again)
+        self._end(TableStopped(stop.reason, stop.message, hint=f"{stop.hint}; {again}" if stop.hint else again), runs)
+
+    def _end(self, stop: TableStopped, runs: Iterable[Run]) -> None:
+        self.stopped = stop
         for run in runs:
             run.assignment.lost = True
 

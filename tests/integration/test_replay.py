@@ -20,7 +20,7 @@ from schemas.change import HEADER_INTO, HEADER_REPLAY
 from schemas.config import read_config
 from streams.registration import load_tables
 from streams.workers import read_workers
-from tests.integration.stages import ROOT, Installation, filled, until, until_off_loop
+from tests.integration.stages import COLUMNS, ROOT, Installation, filled, until, until_off_loop
 from tests.oracles.topic import read_records
 from tests.services import Kafka, RedisServer
 
@@ -32,6 +32,7 @@ pytestmark = [
 
 ROWS = 200
 SECONDS = 120
+KILLED = "replay.after_write=kill@3"
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ async def test_a_replay_that_was_killed_goes_on_and_changes_nothing(installation
         assert ExitCode.CONFIGURATION == await installation.verb("tables", "replay", "patients", "--from", "x")
         assert ExitCode.FOUND == await installation.verb("tables", "replay", "patients", "--from", "99")
         assert ExitCode.OK == await installation.verb("tables", "replay", "patients", "--from", "9", "--dry-run")
-        killed = replay(installation, "--from", "earliest", failpoints="replay.after_write=kill@3")
+        killed = replay(installation, "--from", "earliest", failpoints=KILLED)
         assert -signal.SIGKILL == (await ended(killed))[0]
         written = generations(installation)[1]
         assert 0 < written < ROWS
@@ -124,6 +125,38 @@ async def test_a_replay_that_was_killed_goes_on_and_changes_nothing(installation
         assert (ExitCode.OK, ROWS + 8) == (code, said["emitted"] + again["emitted"])
         assert {0: ROWS + 8, 1: ROWS, 2: 24, 3: ROWS + 8} == generations(installation)
         assert [] == [row["paused"] for row in workers["normalize"].host.status()["tables"] if row["paused"]]
+
+
+async def test_a_replay_emits_nothing_by_a_spec_that_is_not_registered_any_more(installation: Installation) -> None:
+    """Another spec is refused as long as it is not through; given up it ends, also where it runs: a mask holds."""
+    apply = ("tables", "apply", str(installation.folder / "tables"), "--yes")
+    async with installation.running("normalize"):
+        await installation.emitted(ROWS)
+        assert -signal.SIGKILL == (await ended(replay(installation, "--from", "earliest", failpoints=KILLED)))[0]
+        installation.spec(columns={**COLUMNS, "name": {"type": "string", "mask": "null"}})
+        assert ExitCode.FOUND == await installation.verb(*apply)
+        before = generations(installation)[1]
+        slow = replay(installation, "--rate", "5")
+        await until_off_loop(lambda: generations(installation)[1] > before, "it goes on")
+        assert ExitCode.OK == await installation.verb("tables", "replay", "patients", "--cancel")
+        assert (ExitCode.FOUND, True) == await told(slow, "this replay is not registered any more")
+        written = generations(installation)[1]
+        assert 0 < written < ROWS
+        assert ExitCode.OK == await installation.verb(*apply)
+        code, said = await ended(replay(installation, "--from", "earliest"))
+
+    assert (ExitCode.OK, ROWS, 2) == (code, said["emitted"], said["generation"])
+    assert {0: ROWS, 1: written, 2: ROWS} == generations(installation)
+    changes = [json.loads(record.value or b"") for record in read_records(installation.kafka, installation.output)]
+    named = Counter(change["source"]["origin"][1] for change in changes if change["after"]["name"] is not None)
+    assert {0: ROWS, 1: written} == named
+
+
+async def told(process: subprocess.Popen[str], text: str) -> tuple[int, bool]:
+    """Wait for its end; return its exit code, and whether it said this."""
+    _, err = await asyncio.to_thread(process.communicate, timeout=SECONDS)
+    sys.stderr.write(err)
+    return process.returncode, text in err
 
 
 def _lag_of_replay(installation: Installation) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import ConfigurationError, TableStopped
+from schemas.replay import Replay, ReplayedTopic
 from schemas.table import TableEntry, TableSpec
 from streams.plan import Plan, check_as_planned, plan_table
 from streams.source_topics import Notice
@@ -138,6 +139,21 @@ def test_nobody_reads_a_template() -> None:
     (plan,) = plan_of(template(), other).changes
     assert ([], {}, {}, {}) == (plan.contract, plan.lake, plan.views, plan.rules)
     assert [] == plan_of(template(), entry()).refusals(force=False)
+
+
+def test_while_a_replay_is_not_through_no_other_spec_is_taken() -> None:
+    """The rest of it would be written by the spec of before, also what the other one masks; whatever force says."""
+    topics = {"clinic.public.patients": ReplayedTopic(id="id", ranges={0: (0, 9)})}
+    replay = Replay(generation=1, asked="all", at="then", topics=topics)
+    replayed = entry().model_copy(update={"replay": replay})
+    masked = entry(columns={**DOCUMENT["columns"], "name": {"type": "string", "mask": "hash"}}, rules=[])
+
+    for after in (masked, template()):
+        said = [each.message for each in plan_of(replayed, after).refusals(force=True)]
+        assert ["patients: a replay of it is not through"] == said
+    (refusal,) = plan_of(replayed, masked).refusals(force=True)
+    assert "replay patients --cancel" in refusal.hint
+    assert [] == plan_of(replayed, replayed).refusals(force=True)
 
 
 def test_a_claim_to_a_topic_of_others_is_refused_whatever_force_says() -> None:

@@ -1,4 +1,4 @@
-"""What the registered tables say of a replay that runs: whether it still holds.
+"""What the registered tables say of a replay that runs: that it was begun, and whether it still holds.
 
 Promise: no transaction of a replay is begun once this process has seen that the table has another spec than the replay
 began with, or that somebody gave it up. What is masked from now on is not written as it was by a replay of before.
@@ -12,6 +12,7 @@ from schemas.errors import TableStopped, TransportFatal
 from schemas.evolution import EvolvedEntry
 from schemas.replay import Replay
 from schemas.table import TableEntry, TableSpec
+from streams.door import open_door
 from streams.registration import open_tables
 from streams.tables import TableDirectory
 
@@ -84,3 +85,19 @@ def why_not(tables: TableDirectory, spec: TableSpec, replay: Replay) -> TableSto
             hint=f"`headgate tables replay {table}` goes on by the new one; --cancel gives it up",
         )
     return None
+
+
+def note_begun(config: Config, entry: TableEntry, replay: Replay) -> None:
+    """Have the table's entry say that a replay was begun, and return once that is durable.
+
+    Raises:
+        TableStopped: `why_not`, or somebody else writes at this moment.
+        ConfigurationError: the table's entry cannot be read.
+        SourceUnavailable: Kafka does not answer.
+    """
+    door = open_door(config)
+    if (stop := why_not(door.tables, applied(entry), replay)) is not None:
+        raise stop
+    now = door.tables.registered[entry.spec.table]
+    assert now.replay is not None, "else it would have been a reason not to go on"
+    door.write([now.model_copy(update={"replay": now.replay.model_copy(update={"begun": True})})])

@@ -16,8 +16,7 @@ from typing import Any
 
 import structlog
 
-from connectors.transport.chunk import Assignment, Group, Run
-from connectors.transport.commit_metadata import read_commit_metadata
+from connectors.transport.chunk import Group, Run
 from connectors.transport.group_offsets import Standing
 from connectors.transport.ladder import Ladder
 from connectors.transport.producer import PlainWriter, WriteReport
@@ -39,8 +38,9 @@ from streams.epochs import epoch_of, parted
 from streams.floors import PartitionsWanted, write_floors
 from streams.registration import open_admin, own_topic
 from streams.replay import OPEN_SECONDS_MAX
-from streams.replay_entry import RegisteredReplay
+from streams.replay_entry import RegisteredReplay, note_begun
 from streams.replay_pace import STAGES, Followers, Pace
+from streams.replay_ranges import what_is_left
 from streams.settings import client_settings, group_of, is_transactional, producer_settings
 from streams.tables import Readers
 
@@ -104,8 +104,8 @@ class Replaying:
 
         Raises:
             TableStopped: a record stops the table; a topic is not the one that was to be read, or has lost records;
-                the table is registered with another spec, or this replay no more; or the schema registry refuses what
-                the changes are written by.
+                Kafka has dropped where it stood; the table is registered with another spec, or this replay no more; or
+                the schema registry refuses what the changes are written by.
             Unavailable: the broker does not answer; what was written stays, and the next run goes on.
             TransportFatal: somebody else runs the same replay.
         """
@@ -115,6 +115,7 @@ class Replaying:
         try:
             self._registered = await asyncio.to_thread(RegisteredReplay, self._config, self._entry, self.replay)
             self._reader = await asyncio.to_thread(self._open)
+            await self._begin(self._reader)
             await self._read(self._reader, stopping)
         except TransportFatal as error:
             hint = "does somebody else run the same replay? If not, run it again to go on"
@@ -128,6 +129,20 @@ class Replaying:
                 await asyncio.to_thread(self._reader.close)
             if self._registered is not None:
                 await asyncio.to_thread(self._registered.close)
+
+    async def _begin(self, reader: RangeReader) -> None:
+        """Have an offset stand in each partition before a record is read, and have it known: one that is gone is lost.
+
+        In a transaction of the writer's: whoever was shut out sets none back.
+        """
+        firsts = [each for each in reader.ranges() if each.assignment.committed is None]
+        advances = [Advance(each.assignment, each.next, metadata_of(state_of(each.assignment))) for each in firsts]
+        if advances and isinstance(self._writer, TransactionalWriter):
+            await self._writer.stand(advances)
+        elif advances:
+            await asyncio.to_thread(reader.commit, advances)
+        if not self.replay.begun:
+            await asyncio.to_thread(note_begun, self._config, self._entry, self.replay)
 
     async def _read(self, reader: RangeReader, stopping: asyncio.Event) -> None:
         most = min(READ_RECORDS, self._config.limits.group_records_max)
@@ -157,7 +172,7 @@ class Replaying:
                 )
         keys = [(topic, number) for topic, what in topics.items() for number in what.ranges]
         committed, logs = self._committed(keys), self._admin.watermarks_now(keys)
-        ranges = [self._range(key, committed[key], logs[key][0]) for key in keys]
+        ranges = [what_is_left(self.replay, self.table, key, committed[key], logs[key][0]) for key in keys]
         self._ensure()
         return RangeReader(client_settings(self._config), group_of(self._config, slot_of(self.table)), ranges)
 
@@ -170,24 +185,6 @@ class Replaying:
             if time.monotonic() > deadline:
                 raise SourceUnavailable("a transaction is still open where the replay stands", hint="run it again")
             time.sleep(_LOOK_SECONDS)
-
-    def _range(self, key: tuple[str, int], committed: Committed, low: int) -> Range:
-        """Return what is left of one partition: from its beginning, unless this very replay has been further."""
-        topic, number = key
-        what, mine = self.replay.topics[topic], Assignment("replay", topic, number)
-        mine.topic_id, mine.generation = what.id, self.replay.generation
-        first, end = what.ranges[number]
-        said = read_commit_metadata(committed.metadata)
-        if committed.offset is None or said is None or said.generation != mine.generation:
-            return Range(mine, min(max(first, low), end), end)  # what retention took since it was planned is its past
-        mine.metadata, first = said.stage, min(max(committed.offset, first), end)
-        if low > first and first < end:
-            raise TableStopped(
-                "below_log",
-                f"{topic}[{number}]: retention took {low - first} records before they were replayed",
-                hint=f"`headgate tables replay {self.table} --cancel`, then begin anew, from where the log begins now",
-            )
-        return Range(mine, first, end)
 
     def _ensure(self) -> int:
         """Make the output, or enlarge it, and return how many partitions it has."""

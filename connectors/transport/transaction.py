@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
@@ -25,6 +25,7 @@ from connectors.transport.width import Width
 from schemas.errors import ConfigurationError, SourceUnavailable, TransactionAborted, TransportFatal
 from schemas.failpoints import failpoint
 
+T = TypeVar("T")
 Report = Callable[[str, Mapping[str, object]], None]
 
 _AGAIN_SECONDS = 0.5
@@ -124,7 +125,15 @@ class TransactionalWriter:
             TransactionTooWide: nothing was written, `runs` have several records, and are to be parted.
             TransportFatal: the worker must end: fenced, or a state that cannot be known.
         """
-        writing = asyncio.get_running_loop().run_in_executor(self._thread, self._write, runs, work, parted)
+        return await self._answer(
+            asyncio.get_running_loop().run_in_executor(self._thread, self._write, runs, work, parted)
+        )
+
+    async def stand(self, advances: Sequence[Advance]) -> None:
+        """Commit where the group stands, in a transaction that writes nothing else; raises what `write` does."""
+        await self._answer(asyncio.get_running_loop().run_in_executor(self._thread, self._stand, advances))
+
+    async def _answer(self, writing: asyncio.Future[T]) -> T:
         try:
             while not (await asyncio.wait([writing], timeout=_LOOK_SECONDS))[0]:
                 if self._hangs():
@@ -184,6 +193,18 @@ class TransactionalWriter:
         report = outbox.report(advances, began)
         self.width.took(report.partitions, report.seconds)
         return report
+
+    def _stand(self, advances: Sequence[Advance]) -> None:
+        metadata, began = self._group_metadata(), monotonic()
+        self._begin()
+        try:
+            self._commit(advances, metadata)
+        except KafkaException as error:
+            self._abort_because(error, 0, monotonic() - began)
+        except BaseException:
+            self._abort()
+            raise
+        self.transactions_total += 1
 
     def _group_metadata(self) -> Any:
         try:

@@ -38,7 +38,7 @@ EPILOG = epilog(
     ],
     {
         ExitCode.OK: "all of it was read again",
-        ExitCode.FOUND: "no such table, nothing lies there, or a record, topic or other spec stops it",
+        ExitCode.FOUND: "no such table, nothing lies there, or a record, topic, lost offset or other spec stops it",
         ExitCode.CONFIGURATION: "the configuration is not right",
         ExitCode.UNAVAILABLE: "Kafka does not answer, or somebody else runs it; run it again to go on",
         ExitCode.INTERRUPTED: "Ctrl-C; run it again to go on",

@@ -152,6 +152,24 @@ async def test_a_replay_emits_nothing_by_a_spec_that_is_not_registered_any_more(
     assert {0: ROWS, 1: written} == named
 
 
+async def test_a_replay_whose_offsets_are_gone_does_not_begin_again(installation: Installation) -> None:
+    """Kafka drops them after some idle days. Begun anew it is a generation of its own."""
+    async with installation.running("normalize"):
+        await installation.emitted(ROWS)
+        assert -signal.SIGKILL == (await ended(replay(installation, "--from", "earliest", failpoints=KILLED)))[0]
+        before = generations(installation)
+        installation.forget_offsets("replay-patients")
+
+        assert (ExitCode.FOUND, True) == await told(replay(installation), "Kafka has dropped where it stood")
+        assert before == generations(installation)
+        assert 0 < before[1] < ROWS
+        assert ExitCode.OK == await installation.verb("tables", "replay", "patients", "--cancel")
+        code, said = await ended(replay(installation, "--from", "earliest"))
+
+    assert (ExitCode.OK, ROWS, 2) == (code, said["emitted"], said["generation"])
+    assert {**before, 2: ROWS} == generations(installation)
+
+
 async def told(process: subprocess.Popen[str], text: str) -> tuple[int, bool]:
     """Wait for its end; return its exit code, and whether it said this."""
     _, err = await asyncio.to_thread(process.communicate, timeout=SECONDS)

@@ -25,7 +25,11 @@ _AS_IT_WAS = (
 
 
 class Removed(Strict):
-    """A table as it stood when it was removed; see `TableEntry` for what each of these says."""
+    """A table as it stood when it was removed; see `TableEntry` for what each of these says.
+
+    `topics` are those that it read, by name or pattern, which no template takes over; what was removed by an older
+    release does not say them.
+    """
 
     table: str
     schema_version: Annotated[int, Field(ge=1)]
@@ -38,6 +42,7 @@ class Removed(Strict):
     replayed_apart: bool = False
     mask_keys: dict[str, str] = {}
     views_left: dict[str, str] = {}
+    topics: list[str] = []
     removed_at: str = ""
     removed_by: Annotated[str, Field(max_length=APPLIED_BY_CHARACTERS_MAX)] = ""
     v: int = versions.REMOVED.writes
@@ -67,6 +72,7 @@ def removed_of(entry: TableEntry, *, at: str, by: str) -> Removed:
         table=entry.spec.table,
         schema_version=entry.schema_version,
         views_left=views_left(entry.views_left, entry.spec, None),
+        topics=entry.spec.topics,
         **{name: getattr(entry, name) for name in _AS_IT_WAS},
         removed_at=at,
         removed_by=by,

@@ -269,7 +269,7 @@ def make_plan(
         forget=found.forget,
     )
     if plan.entries:
-        _look(config, found.complete, plan, sample=sample)
+        _look(config, found.complete, plan, removed=tables.removed, sample=sample)
     return plan
 
 
@@ -281,10 +281,12 @@ def _plan_of(change: TableChange, entry: TableEntry, tables: TableDirectory) -> 
     return plan_table(change.action, before, in_force(entry, found))
 
 
-def _look(config: Config, complete: Mapping[str, TableSpec], plan: Plan, *, sample: bool) -> None:
+def _look(
+    config: Config, complete: Mapping[str, TableSpec], plan: Plan, *, removed: Mapping[str, Removed], sample: bool
+) -> None:
     """Add to a plan what the broker says."""
     changed = [each.table for each in plan.changes]
-    seen = look_at_sources(config, complete, changed, sample=sample)
+    seen = look_at_sources(config, complete, changed, removed=removed, sample=sample)
     seen.notices += notices_of_masks(complete, changed, mask_keys_of(config.masks).names)
     for each in plan.changes:
         each.made = seen.made.get(each.table, {})

@@ -22,6 +22,7 @@ from connectors.transport.topics import TopicSettings
 from schemas.config import Config
 from schemas.errors import HeadgateError, TableStopped
 from schemas.output import latest_view_name
+from schemas.removed import Removed
 from schemas.table import TableEntry, TableSpec, views_that_emit
 from schemas.topics import TopicNames
 from streams.looked import QUARANTINE, Looker
@@ -33,6 +34,7 @@ from streams.template_tables import standing, wanted_tables
 SAMPLED_TOPICS_OF_PATTERN = 3
 SAMPLED = SampleBounds(records_max=30, seconds_max=5.0)  # of each topic, and of all together
 NEAR_MAX = 20  # names that are not there for which the nearest is looked for: of thousands that takes a while
+NONE_REMOVED: Mapping[str, Removed] = {}
 _RIGHTS_HINT = "docs/operate.md lists what this user needs"
 
 
@@ -59,9 +61,16 @@ class Sources:
 
 
 def look_at_sources(
-    config: Config, specs: Mapping[str, TableSpec], wanted: Collection[str], *, sample: bool = True
+    config: Config,
+    specs: Mapping[str, TableSpec],
+    wanted: Collection[str],
+    *,
+    removed: Mapping[str, Removed] = NONE_REMOVED,
+    sample: bool = True,
 ) -> Sources:
     """Return what is to be said of the topics of the tables `wanted`, among all `specs` that will be registered.
+
+    `removed` is what stays of tables that were registered before.
 
     Raises:
         SourceUnavailable: Kafka does not answer.
@@ -85,7 +94,7 @@ def look_at_sources(
     sources.notices += [notice for spec in of for notice in _of_topics(spec, sources, names, nearest)]
     sources.notices += _of_claims(specs, wanted, everything)
     _foresee(config, sources, outputs)
-    _foresee_tables(config, specs, wanted, sources)
+    sources.foreseen = foreseen_tables(specs, removed, wanted, sources.names, config.kafka.topic_prefix)
     if sample:
         tables = [table for table in wanted if specs[table].template is None]
         sources.notices += _of_records(config, specs, tables, sources)
@@ -182,13 +191,24 @@ def _foresee_refusals(
         sources.notices.append(Notice("", "right_missing", what, f"apply as another user; {_RIGHTS_HINT}"))
 
 
-def _foresee_tables(config: Config, specs: Mapping[str, TableSpec], wanted: Collection[str], sources: Sources) -> None:
-    """Note which tables templates will make of the topics that are there."""
+def foreseen_tables(
+    specs: Mapping[str, TableSpec],
+    removed: Mapping[str, Removed],
+    wanted: Collection[str],
+    topics: Iterable[str],
+    own_prefix: str,
+) -> dict[str, dict[str, str]]:
+    """Return by template of those `wanted` which tables it will make of the topics that are there; pure.
+
+    `removed` is what stays of tables that were registered before; of one that is registered again nothing does.
+    """
     tables = TableDirectory({table: TableEntry(spec=spec) for table, spec in specs.items()})
-    wanted_now = wanted_tables(standing(tables), sources.names, config.kafka.topic_prefix)
-    for topic, (template, named) in wanted_now.items():
+    tables.removed = {table: each for table, each in removed.items() if table not in specs}
+    found: dict[str, dict[str, str]] = {}
+    for topic, (template, named) in wanted_tables(standing(tables), topics, own_prefix).items():
         if template.spec.table in wanted:
-            sources.foreseen.setdefault(template.spec.table, {})[topic] = named.table
+            found.setdefault(template.spec.table, {})[topic] = named.table
+    return found
 
 
 def _of_records(

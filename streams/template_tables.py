@@ -1,12 +1,14 @@
 """Which tables templates make of the topics that are there, and of what their records show; pure.
 
-A topic that a table reads is left alone, and so is one of which nothing that is a name comes. The tenant of a template
+A topic that a table reads, or one that was removed has read, is left alone, and so is one of which nothing that is a
+name comes. Of several templates that catch a topic the first by name makes its table. The tenant of a template
 is that of its tables; where it names a group of the pattern, each table's is what the group caught.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,21 +31,28 @@ _AVRO = "debezium-avro"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is registered at one moment, as far as templates care: themselves, what is read, which names are taken."""
+    """What is registered at one moment, as far as templates care: themselves, what is not theirs, names that are taken.
+
+    Topics are not theirs that are `named`, or that one of the `patterns` catches.
+    """
 
     templates: Sequence[TableEntry]
     named: frozenset[str]
-    patterns: Sequence[TableSpec]
+    patterns: Sequence[re.Pattern[str]]
     taken: frozenset[str]
 
 
 def standing(tables: TableDirectory) -> Standing:
-    """Return how tables stand now; also a table that was removed keeps its name from being made again."""
-    specs = [entry.spec for entry in tables.values()]
+    """Return how tables stand now; a table that was removed keeps its name and its topics from being taken over.
+
+    Its rows may have been masked, and somebody has ended them.
+    """
+    others = {name for entry in tables.values() for name in entry.spec.topics}
+    others.update(name for removed in tables.removed.values() for name in removed.topics)
     return Standing(
-        list(tables.templates.values()),
-        frozenset(topic for spec in specs for topic in spec.topics),
-        [spec for spec in specs if any(topic.startswith("^") for topic in spec.topics)],
+        [entry for _, entry in sorted(tables.templates.items())],
+        frozenset(others),
+        [re.compile(name) for name in sorted(others) if name.startswith("^")],
         frozenset({*tables.registered, *tables.removed}),
     )
 
@@ -51,7 +60,7 @@ def standing(tables: TableDirectory) -> Standing:
 def wanted_tables(at: Standing, topics: Iterable[str], own_prefix: str) -> dict[str, tuple[TableEntry, Named]]:
     """Return the topics that templates make tables of now, each with its template and the table's name and tenant.
 
-    Those that a table reads are passed over, ours, and those whose name is taken.
+    Those that a table reads, or a removed one has read, are passed over, ours, and those whose name is taken.
     """
     found: dict[str, tuple[TableEntry, Named]] = {}
     taken = set(at.taken)
@@ -59,7 +68,7 @@ def wanted_tables(at: Standing, topics: Iterable[str], own_prefix: str) -> dict[
         entry = next((one for one in at.templates if reads(one.spec, topic)), None)
         if entry is None or topic.startswith(f"{own_prefix}."):
             continue
-        if topic in at.named or any(reads(spec, topic) for spec in at.patterns):
+        if topic in at.named or any(pattern.match(topic) for pattern in at.patterns):
             continue
         spec = entry.spec
         named = named_by(spec.template or "", spec.topics, topic, tenant=spec.tenant)
@@ -67,6 +76,19 @@ def wanted_tables(at: Standing, topics: Iterable[str], own_prefix: str) -> dict[
             found[topic] = entry, named
             taken.add(named.table)
     return found
+
+
+def still_wanted(
+    specs: Mapping[str, TableSpec], templates: Mapping[str, TableEntry], at: Standing, own_prefix: str
+) -> dict[str, TableSpec]:
+    """Return those specs that would be made now just so: of the same topics, by the `templates` that made them.
+
+    Looking at records takes seconds. A template that was removed or changed meanwhile, and a topic that somebody has
+    registered a table of, or removed one of, make nothing by what stood before.
+    """
+    wanted = wanted_tables(at, [spec.topics[0] for spec in specs.values()], own_prefix)
+    now = {topic: (entry.spec, named.table) for topic, (entry, named) in wanted.items()}
+    return {table: spec for table, spec in specs.items() if now.get(spec.topics[0]) == (templates[table].spec, table)}
 
 
 def table_of(

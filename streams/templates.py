@@ -1,7 +1,8 @@
 """Tables made by templates, each of a topic that came: by workers of NORMALIZE, in `headgate.tables` like any other.
 
 Promise: a topic that a template's pattern catches, that no table reads and that has rows, becomes a table within
-seconds, of what its records show and what the template says. What people registered or removed is never written over.
+seconds, of what its records show and what the template says, as it stands when the table is written. What people
+registered or removed is never written over, and topics of removed tables are left alone.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from streams.door import open_door
 from streams.registration import open_admin
 from streams.settings import client_settings
 from streams.tables import TableDirectory
-from streams.template_tables import Standing, standing, table_of, wanted_tables
+from streams.template_tables import Standing, standing, still_wanted, table_of, wanted_tables
 
 LOOK_SECONDS = 2.0
 AGAIN_SECONDS = 60.0  # until one of which nothing could be made is looked at again: that shuts out people who apply
@@ -109,8 +110,7 @@ class Templates:
 
     def _register(self, specs: Mapping[str, TableSpec], templates: Mapping[str, TableEntry]) -> list[str]:
         door = open_door(self._config)
-        taken = door.tables.registered.keys() | door.tables.removed.keys()
-        new = {table: spec for table, spec in specs.items() if table not in taken}
+        new = still_wanted(specs, templates, standing(door.tables), self._config.kafka.topic_prefix)
         entries = self.entries_of(new, door.tables) if new else []
         door.write(
             entry.model_copy(update={"applied_by": f"template {templates[entry.spec.table].spec.table}"})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from schemas.evolution import Evolved
-from schemas.removed import removed_of
+from schemas.removed import read_removed, removed_of
 from schemas.table import Decision, TableEntry
 from schemas.topics import TopicNames
 from streams.apply import merge
@@ -48,6 +50,14 @@ def test_what_the_verbs_keep_of_a_table_stays() -> None:
     kept = {"resumed": 7, "mask_keys": {"k": "id"}, "resynced": 3, "epoch": 3, "replayed_apart": True}
     again = removed_of(ENTRY.model_copy(update=kept), at="", by="").entry(SPEC)
     assert kept == {name: getattr(again, name) for name in kept}
+
+
+def test_its_topics_stay_known() -> None:
+    """No template takes them over; what an older release removed says none, and is read all the same."""
+    older = REMOVED.model_dump(mode="json", exclude={"topics"})
+
+    assert (["t"], REMOVED) == (REMOVED.topics, read_removed(REMOVED.encoded()))
+    assert REMOVED.model_copy(update={"topics": []}) == read_removed(json.dumps(older).encode())
 
 
 def test_what_workers_found_counts_as_versions_that_there_were() -> None:

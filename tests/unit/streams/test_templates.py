@@ -9,11 +9,13 @@ import pytest
 
 from connectors.captured import OneRecord
 from schemas.errors import ConfigurationError
+from schemas.mask import Masks
 from schemas.removed import removed_of
 from schemas.table import TableEntry, TableSpec
 from schemas.template import Named, named_by
+from streams.source_topics import foreseen_tables
 from streams.tables import TableDirectory, check_topics
-from streams.template_tables import check_template, standing, table_of, wanted_tables
+from streams.template_tables import check_template, standing, still_wanted, table_of, wanted_tables
 from streams.templates import AGAIN_SECONDS, TOPICS_AT_ONCE_MAX, Templates
 from tests.unit.streams.changing import envelope
 from tests.unit.streams.test_apply import CONFIG
@@ -77,6 +79,70 @@ def test_each_topic_that_nobody_reads_becomes_a_table() -> None:
     others = [f"clinic.public.visits_{end}" for end in ("all", "gone", "Ü")]
 
     assert {TOPIC: "visits_2024"} == _wanted(tables, TOPIC, old, *others, "clinic.public.wards")
+
+
+def test_topics_of_a_table_that_was_removed_are_left_alone() -> None:
+    """By name and by pattern: a template would show what its masks hid, or go on with what somebody has ended."""
+    tables = _directory()
+    for table, topic in (("private", TOPIC), ("all", "^clinic[.]public[.]visits_a")):
+        removed = removed_of(TableEntry(spec=_table(table, topic)), at="", by="")
+        tables.update({removed.key: removed.encoded()})
+    topics = [TOPIC, "clinic.public.visits_all", "clinic.public.visits_2025"]
+
+    assert {"clinic.public.visits_2025": "visits_2025"} == _wanted(tables, *topics)
+    tables.update({b"removed/private": None})
+    assert {TOPIC: "visits_2024", "clinic.public.visits_2025": "visits_2025"} == _wanted(tables, *topics)
+
+
+def test_a_plan_foresees_the_tables_that_workers_will_make() -> None:
+    """None of a topic that a removed table has read, unless that table is registered again, by name."""
+    topics = [TOPIC, "clinic.public.visits_2025"]
+    removed = {"private": removed_of(TableEntry(spec=_table("private", TOPIC)), at="", by="")}
+
+    def foreseen(*others: TableSpec) -> dict[str, dict[str, str]]:
+        specs = {spec.table: spec for spec in (TEMPLATE, *others)}
+        return foreseen_tables(specs, removed, ["visits"], topics, "headgate")
+
+    assert {"visits": {"clinic.public.visits_2025": "visits_2025"}} == foreseen()
+    again = foreseen(_table("private", "elsewhere"))
+    assert {"visits": {TOPIC: "visits_2024", "clinic.public.visits_2025": "visits_2025"}} == again
+
+
+def test_of_several_templates_the_first_by_name_makes_the_table() -> None:
+    """In whatever order they came: two workers, and a look and what is written by it, must not differ."""
+    other = TEMPLATE.model_copy(update={"table": "any", "template": "any_{1}"})
+    entries = {spec.table: TableEntry(spec=spec) for spec in (TEMPLATE, other)}
+
+    assert {TOPIC: "any_2024"} == _wanted(TableDirectory(entries), TOPIC)
+    assert {TOPIC: "any_2024"} == _wanted(TableDirectory(dict(reversed(entries.items()))), TOPIC)
+
+
+MASKING = TEMPLATE.model_copy(update={"masks": Masks.model_validate({"unknown_columns": "hash"})})
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "made"),
+    [
+        ({}, ["visits_2024"]),
+        ({b"other": TableEntry(spec=_table("other", "elsewhere"))}, ["visits_2024"]),
+        ({b"visits": None}, []),
+        ({b"visits": TableEntry(spec=MASKING)}, []),
+        ({b"visits_2024": TableEntry(spec=_table("visits_2024", "elsewhere"))}, []),
+        ({b"private": TableEntry(spec=_table("private", TOPIC))}, []),
+        ({b"removed/private": removed_of(TableEntry(spec=_table("private", TOPIC)), at="", by="")}, []),
+    ],
+)
+def test_what_was_changed_while_records_were_looked_at_holds(meanwhile: dict[bytes, Any], made: list[str]) -> None:
+    """A template that is gone or masks more, a topic or a name that somebody has taken, or has ended."""
+    spec = table_of(TEMPLATE, TOPIC, VISITS, _records({"id": 1}), None)
+    tables = _directory()
+    tables.update({key: None if each is None else each.model_dump_json().encode() for key, each in meanwhile.items()})
+
+    found = still_wanted(
+        {"visits_2024": spec}, {"visits_2024": TableEntry(spec=TEMPLATE)}, standing(tables), "headgate"
+    )
+
+    assert made == list(found)
 
 
 def test_a_name_that_is_taken_makes_no_table() -> None:

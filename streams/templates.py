@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from functools import partial
 
 import structlog
 
@@ -33,6 +34,7 @@ from streams.template_tables import Standing, standing, still_wanted, table_of, 
 
 LOOK_SECONDS = 2.0
 AGAIN_SECONDS = 60.0  # until one of which nothing could be made is looked at again: that shuts out people who apply
+_DOUBLINGS_MAX = 5
 BOUNDS = SampleBounds(records_max=1_000, seconds_max=5.0)  # of each topic, and of all of one look
 TOPICS_AT_ONCE_MAX = 200
 
@@ -42,9 +44,17 @@ log = structlog.get_logger("streams.templates")
 class Templates:
     """The looks of one worker at the topics that come."""
 
-    def __init__(self, config: Config, tables: TableDirectory, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: Config,
+        tables: TableDirectory,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
         """Look at nothing yet; `tables` is followed by somebody else."""
-        self._config, self._tables, self._clock = config, tables, clock
+        self._config, self._tables, self._clock, self._jitter = config, tables, clock, jitter
+        self._failures = 0  # looks in a row that something was away for
         self._refused: dict[str, str] = {}  # topics of which nothing was made, and why
         self._again: dict[str, float] = {}  # not before then a topic is looked at again
 
@@ -52,18 +62,32 @@ class Templates:
         """Look every few seconds, as long as there are templates, until this is cancelled."""
         administrator = Administrator(client_settings(self._config))
         while True:
-            await asyncio.sleep(LOOK_SECONDS * (0.5 + random.random()))  # noqa: S311 - so that workers do not meet
-            if not self._tables.templates:
-                continue
-            try:
-                made = await asyncio.to_thread(self._look, administrator, standing(self._tables))
-            except TableStopped as error:  # somebody else was quicker: what they wrote comes by itself
-                log.info("templates_again", error=error.message)
-            except HeadgateError as error:
-                log.warning("templates_wait", error=error.message, hint=error.hint)
-            else:
-                for table in made:
-                    log.info("table_made", table=table)
+            await asyncio.sleep(self.pause())
+            if self._tables.templates:
+                await self.take(partial(self._look, administrator, standing(self._tables)))
+
+    async def take(self, look: Callable[[], list[str]]) -> None:
+        """Take one look, on a thread of its own, and tell which tables it made, or why it could not."""
+        try:
+            made = await asyncio.to_thread(look)
+        except TableStopped as error:  # somebody else was quicker: what they wrote comes by itself
+            log.info("templates_again", error=error.message)
+        except HeadgateError as error:
+            self._failures += 1
+            log.warning("templates_wait", error=error.message, hint=error.hint)
+        else:
+            self._failures = 0
+            for table in made:
+                log.info("table_made", table=table)
+
+    def pause(self) -> float:
+        """Return how many seconds to wait for the next look: so that workers do not meet, each time others.
+
+        What is away for all topics, such as a schema registry, is asked more and more seldom: a look that gets as far
+        as the door shuts out people who apply.
+        """
+        seconds: float = min(LOOK_SECONDS * 2 ** min(self._failures, _DOUBLINGS_MAX), AGAIN_SECONDS)
+        return seconds * (0.5 + self._jitter())
 
     def _look(self, administrator: Administrator, at: Standing) -> list[str]:
         """Make the tables of topics that came, and return their names; blocks."""

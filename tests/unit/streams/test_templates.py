@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from connectors.captured import OneRecord
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, HeadgateError, RegistryUnavailable, TableStopped
 from schemas.mask import Masks
 from schemas.removed import removed_of
 from schemas.table import TableEntry, TableSpec
@@ -16,7 +17,7 @@ from schemas.template import Named, named_by
 from streams.source_topics import foreseen_tables
 from streams.tables import TableDirectory, check_topics
 from streams.template_tables import check_template, standing, still_wanted, table_of, wanted_tables
-from streams.templates import AGAIN_SECONDS, TOPICS_AT_ONCE_MAX, Templates
+from streams.templates import AGAIN_SECONDS, LOOK_SECONDS, TOPICS_AT_ONCE_MAX, Templates
 from tests.unit.streams.changing import envelope
 from tests.unit.streams.test_apply import CONFIG
 
@@ -143,6 +144,28 @@ def test_what_was_changed_while_records_were_looked_at_holds(meanwhile: dict[byt
     )
 
     assert made == list(found)
+
+
+async def test_what_is_away_is_asked_more_and_more_seldom() -> None:
+    """Each look may open the door that people go through; others who were quicker are no reason to wait."""
+    looks = Templates(CONFIG, _directory(), jitter=lambda: 0.5)
+    away = RegistryUnavailable("the registry does not answer")
+
+    def fail(error: HeadgateError) -> Callable[[], list[str]]:
+        def look() -> list[str]:
+            raise error
+
+        return look
+
+    pauses = []
+    for error in (away, away, *[away] * 8, TableStopped("changed_meanwhile", "somebody else was quicker")):
+        await looks.take(fail(error))
+        pauses.append(looks.pause())
+    await looks.take(list)
+
+    assert [2 * LOOK_SECONDS, 4 * LOOK_SECONDS] == pauses[:2]
+    assert [AGAIN_SECONDS] * 3 == pauses[-3:]
+    assert LOOK_SECONDS == looks.pause()
 
 
 def test_a_name_that_is_taken_makes_no_table() -> None:

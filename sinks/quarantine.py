@@ -31,6 +31,8 @@ class Quarantined(msgspec.Struct):
 
     `row` says which change of its record it is, where NORMALIZE could read a record of several, and a later stage could
     not process one of them. `sealed` is base64 of what holds key, value and headers in their place (`packed`).
+    `topic_id` is that of the origin's topic, where it was read there just then: in a topic of that id the record stands
+    at its offset whatever generation it is read in. Entries of older releases do not say it.
     """
 
     reason: str
@@ -49,6 +51,7 @@ class Quarantined(msgspec.Struct):
     v: int = versions.QUARANTINED.writes
     row: int | msgspec.UnsetType = msgspec.UNSET
     sealed: str | msgspec.UnsetType = msgspec.UNSET
+    topic_id: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_whole(self) -> bool:
@@ -87,6 +90,7 @@ class Suspect(NamedTuple):
     headers: Headers
     redriven: tuple[str, int, int, int] | None = None
     row: int = 0
+    topic_id: str = ""  # empty where it is not known
 
 
 class Packed(msgspec.Struct, array_like=True):
@@ -143,6 +147,7 @@ def quarantine_value(
             redriven=record.redriven,
             row=record.row or msgspec.UNSET,
             sealed=sealed,
+            topic_id=record.topic_id or msgspec.UNSET,
         )
     )
 

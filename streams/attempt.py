@@ -262,6 +262,7 @@ class Emitter:
             at=self._clock(),
             index=index,
             generation=self._generation_of(run),
+            topic_id=run.assignment.topic_id,
             seal=self.sealing.of_read(run, index, work.readers.get(run.topic), table),
         )
         outbox.produce(self._names.quarantine, None, None, value, None)

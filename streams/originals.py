@@ -65,20 +65,26 @@ class Originals:
         if entry.is_whole and not entry.sealed:
             headers = [(name, _bytes(text)) for name, text in entry.headers]
             return Original(_bytes(entry.key), _bytes(entry.value), headers)
-        topic, generation, partition, offset = entry.origin
-        if not self._is_as_it_was(topic, generation, partition):
+        if not self._is_as_it_was(entry):
             return None
+        topic, _, partition, offset = entry.origin
         found = self._picker.pick(topic, partition, offset)
         return None if found is None else Original(found.key, found.value, list(found.headers))
 
-    def _is_as_it_was(self, topic: str, generation: int, partition: int) -> bool:
-        """Tell whether a topic is still the one that was read in this generation: else its offsets are others."""
+    def _is_as_it_was(self, entry: Quarantined) -> bool:
+        """Tell whether a topic is still the one where the record was read: else its offsets are others.
+
+        An entry that names no id says the generation alone, which rises also where the same topic is read again.
+        """
+        topic, generation, partition, _ = entry.origin
         if is_embedded(self._config):
             return True
-        if self._known is None:
-            self._known = book_of(self._config, "normalize").load()
         if topic not in self._ids:
             self._ids[topic] = open_admin(self._config).ids_now([topic]).get(topic, "")
+        if entry.topic_id:
+            return entry.topic_id == self._ids[topic]
+        if self._known is None:
+            self._known = book_of(self._config, "normalize").load()
         known = self._known.get(topic, {}).get(partition)
         return known is not None and (known.topic_id, known.generation) == (self._ids[topic], generation)
 

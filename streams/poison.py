@@ -54,12 +54,13 @@ def quarantined(  # noqa: PLR0913 - what an entry says, each by name
     at: float,
     index: int = 0,
     generation: int = 0,
+    topic_id: str = "",
     seal: Seal | None = None,
 ) -> bytes:
     """Return the entry of one record of `run`; a change of the contract keeps the origin that it had at first.
 
     So does a redriven or parked record, and it has its own headers again, so that it can be redriven once more. With a
-    `seal` nothing that the record holds is to be read there without a key.
+    `seal` nothing that the record holds is to be read there without a key. `topic_id` is that of the topic of `run`.
     """
     value, headers = run.values()[index], list(run.headers(index) or ())
     read_at = (run.topic, generation, run.partition, run.offsets()[index])
@@ -73,7 +74,8 @@ def quarantined(  # noqa: PLR0913 - what an entry says, each by name
         redriven = read_at
     elif run.topic.startswith(f"{config.kafka.topic_prefix}."):
         origin, redriven, row = _origin_of(value)
-    record = Suspect(origin or read_at, run.keys()[index], value, headers, redriven, row)
+    life = "" if origin is not None else topic_id  # of what was read elsewhere at first nobody knows it here
+    record = Suspect(origin or read_at, run.keys()[index], value, headers, redriven, row, topic_id=life)
     limit = config.kafka.message_bytes_max
     return quarantine_value(error, record, stage=stage, table=table, at=at, message_bytes_max=limit, seal=seal)
 

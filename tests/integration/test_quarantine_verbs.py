@@ -95,6 +95,21 @@ async def test_what_is_exported_is_what_the_source_sent(
     assert ["quarantine"] * 2 == [json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()]
 
 
+async def test_a_topic_that_is_read_again_holds_what_it_held(installation: Installation, ask: Ask) -> None:
+    """Its generation rises, and its records stand where they stood; only one that was made anew holds others."""
+    send(installation, LARGE)
+    await put(installation, ask, 1)
+    assert ExitCode.OK == await installation.verb("tables", "resync", "patients", "--from", "earliest")
+    await put(installation, ask, 2)
+
+    _, lines = ask("export", "--table", "patients", lines=True)
+
+    assert [LARGE] * 2 == [base64.b64decode(line["value"]) for line in lines]
+    installation.remake(installation.topic)
+    _, gone = ask("redrive", "--table", "patients", "--dry-run", "--json")
+    assert {"bytes_gone": 2} == gone["passed_over"]
+
+
 async def test_what_is_dropped_is_neither_open_nor_sent_again(installation: Installation, ask: Ask) -> None:
     """It can still be shown."""
     send(installation, b"{", b'{"op": "x"}')

@@ -102,7 +102,9 @@ def test_a_bad_record_is_in_quarantine_under_the_origin_that_it_had() -> None:
     bench.attempt(run_of(bench.mine, 10, [_record(P, 1), _record(V, 2, id="no number")]))
 
     (entry,) = [read_quarantined(each.value) for each in bench.records if each.topic == NAMES.quarantine]
-    assert ("bad_type", V, (TOPIC, 2, 0, 11)) == (entry.reason, entry.table, tuple(entry.origin))
+    assert ("bad_type", V, (TOPIC, 2, 0, 11), "id") == (
+        entry.reason, entry.table, tuple(entry.origin), entry.topic_id,
+    )  # fmt: skip
 
 
 def test_records_have_the_epochs_that_they_had() -> None:

@@ -58,7 +58,12 @@ def list_tenants(config: ConfigOption = DEFAULT_FILE, as_json: JsonOption = Fals
             "headgate tenants add ward-3 --template templates",
             "headgate tenants add ward-3 ward-4 --template templates --into tables --apply",
         ],
-        {**_CODES, ExitCode.FOUND: "a change that --apply would make is refused, or others have applied meanwhile"},
+        {
+            **_CODES,
+            ExitCode.FOUND: "what --apply would change is refused, or others have applied meanwhile: specs are written",
+            ExitCode.CONFIGURATION: "the configuration, a name or a template is not right: nothing was written; "
+            "or a mistake that --apply found: specs are written, none is applied",
+        },
     ),
 )
 def add(
@@ -79,7 +84,8 @@ def add(
     """Make a spec of each template for each tenant: `{tenant}` in it stands for the name.
 
     All or nothing: no file is written while one of them would not be right. A file that is there already stays as it
-    is, and is refused where it says something else.
+    is, and is refused where it says something else. Where --apply is refused the files stay; the same command again
+    applies them.
     """
     from streams.tenants import made_for, read_templates, write_specs
 
@@ -89,12 +95,13 @@ def add(
     templates = read_templates(template)
     made = {path: text for name in names for path, text in made_for(name, templates, template).items()}
     written = write_specs(made, into)
+    if not as_json:  # before they are applied: that may be refused, and they are there
+        say(f"{len(written)} specs written below {into}, {len(made) - len(written)} were there")
     applied = _applied(settings, into, env) if settings is not None else None
     if as_json:
         document = {"written": [str(into / path) for path in written], "unchanged": len(made) - len(written)}
         print_json(document if applied is None else {**document, "applied": applied})
         return
-    say(f"{len(written)} specs written below {into}, {len(made) - len(written)} were there")
     if applied is None:
         say(f"`headgate tables apply {into}` registers them")
     else:

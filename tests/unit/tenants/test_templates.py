@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,9 @@ def templates(tmp_path: Path) -> Path:
     return folder
 
 
-def add(templates: Path, into: Path, *names: str) -> int:
+def add(templates: Path, into: Path, *names: str, more: Sequence[str] = ()) -> int:
     """Run the verb."""
-    return entry.run(["tenants", "add", *names, "--template", str(templates), "--into", str(into)])
+    return entry.run(["tenants", "add", *names, "--template", str(templates), "--into", str(into), *more])
 
 
 def test_each_tenant_has_a_spec_of_each_template(templates: Path, tmp_path: Path) -> None:
@@ -54,6 +55,23 @@ def test_each_tenant_has_a_spec_of_each_template(templates: Path, tmp_path: Path
     assert (tmp_path / "tables" / "acme" / "more" / "wards.yaml").exists()
     assert specs.keys() == check_specs(specs, CONFIG).keys()
     assert ["acme-clinic.public.patients"] == specs["acme.patients"].topics
+
+
+def test_specs_that_cannot_be_applied_are_there_and_said_to_be(
+    templates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is wrong may stand in another file of the folder; mended, the same command goes on."""
+    into, file = tmp_path / "tables", tmp_path / "headgate.yaml"
+    into.mkdir()
+    (into / "broken.yaml").write_text("table: broken\n")
+    file.write_text("kafka: {bootstrap: '127.0.0.1:1'}\n")
+
+    code = add(templates, into, "acme", more=["--apply", "--config", str(file)])
+
+    said = capsys.readouterr().err
+    assert ExitCode.CONFIGURATION == code
+    assert 3 == len(list((into / "acme").rglob("*.yaml")))
+    assert said.index(f"3 specs written below {into}, 0 were there") < said.index("broken.yaml")
 
 
 def test_what_is_there_already_stays(templates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

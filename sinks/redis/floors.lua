@@ -25,7 +25,7 @@ local function sink(key, columns, quoted, floor)
     end
   end
   if changed then -- as a late delete does: what entities are told of the row must grow
-    local deleted = floor .. string.rep('0', #row.p - #floor)
+    local deleted = floor .. string.rep('0', #digits_of(row.p) - #floor)
     row.d = row.d > deleted and row.d or deleted
     write_row(key, row, columns, quoted)
   end

@@ -15,6 +15,7 @@ from zlib import crc32
 from schemas.change import Operation
 from schemas.errors import PoisonRecord
 from sinks.redis.floor import FloorSection, ViewFloor
+from sinks.redis.generation import kept_positions
 from sinks.redis.handover import HandOver, moves_in
 from sinks.redis.layout import FLOORS, Layout
 from sinks.redis.ledger import Arguments
@@ -69,7 +70,7 @@ def hides(row: Row, other: Row) -> bool:
     """Say whether `row` leaves nothing of `other`, a row of the same key, to be seen.
 
     A delete hides what is older. A row that speaks of every column hides older rows, but not deletes: the position of
-    the last delete is kept. Of two rows at one position that are no deletes, one is a repeat.
+    the last delete is kept. Of two rows at one position, its generation with it, that are no deletes, one is a repeat.
     """
     if row[2] == DELETED:
         return bool(row[1] > other[1] or (row[1] == other[1] and other[2] == DELETED))
@@ -196,8 +197,8 @@ class Gatherer:
         indices = [index for index, change in enumerate(changes) if change.op in _OF_ROWS]
         told = changes if len(indices) == len(changes) else [changes[index] for index in indices]
         try:
-            keys = table.keys(told)
-            rows = [plan.rows(keys, told, lambda place: origin(indices[place])) for plan in table.plans]
+            keys, positions = table.keys(told), kept_positions(told)
+            rows = [plan.rows(keys, positions, told, lambda place: origin(indices[place])) for plan in table.plans]
         except AttributeError:  # of None: asking each change before would cost the good ones
             _refuse_headless(changes)
             raise

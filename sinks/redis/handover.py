@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.failpoints import failpoint
 from schemas.position import just_below
+from sinks.redis.generation import above_generations
 from sinks.redis.layout import Layout
 from sinks.redis.rows import DELETE, TableRows, ViewPlan, section_header
 from sinks.redis.sharing import Telling, tellings
@@ -105,7 +106,7 @@ def handings(layout: Layout, moves: Iterable[Move]) -> Steps:
     found: Steps = {}
     for plan, key, position, to, filling, cause in moves:
         step = _step(found, layout.bucket(key), plan, HAND)
-        step.add(key, position, to, just_below(position), plan.handed, "1" if filling else "", cause)
+        step.add(key, position, to, above_generations(just_below(position)), plan.handed, "1" if filling else "", cause)
     return found
 
 
@@ -127,7 +128,7 @@ def notings(table: TableRows, layout: Layout, moves: Sequence[Any], since: Seque
             names = [plan.columns[index] for index in sorted(unknown) if plan.handed[index] == HAND]
             if names:
                 step = _step(found, layout.bucket(key), plan, NOTE)
-                step.add(key, begun, move.position, to, just_below(move.position), names)
+                step.add(key, begun, move.position, to, above_generations(just_below(move.position)), names)
     return found
 
 
@@ -154,11 +155,15 @@ def _value(part: Any) -> Any:
 
 
 def gifts_of_rows(table: TableRows, changes: Sequence[Any], causes: Mapping[str, Sequence[str]]) -> list[Gift]:
-    """Return what changes say, as gifts to their keys at their positions; what is unavailable in them is not given."""
+    """Return what changes say, as gifts to their keys; what is unavailable in them is not given.
+
+    They are the lake's, which has them just below changes of keys.
+    """
     keys, gifts = table.keys(changes), []
+    positions = [above_generations(change.position) for change in changes]
     for plan in table.plans:
         said = causes.get(plan.id) or [""] * len(keys)
-        rows = plan.rows(keys, changes, lambda _: "")
+        rows = plan.rows(keys, positions, changes, lambda _: "")
         for (key, position, state, *values), cause in zip(rows, said, strict=True):
             given = _given(plan, state or "v" * len(plan.columns), values)
             gifts.append(Gift(plan.id, key, position, given, cause))

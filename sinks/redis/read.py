@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from schemas.config import RedisConfig
 from schemas.feature import View
 from sinks.redis.floor import floor_fields, floor_of
+from sinks.redis.generation import said_position
 from sinks.redis.layout import ENTITY, RANKS, Layout, entity_text
 from sinks.redis.rows import EVENT_TIME, view_id
 from sinks.redis.standing import Standing, standing_of
@@ -46,7 +47,7 @@ def row_of(fields: Mapping[bytes, bytes], floor: str = "") -> FeatureRow | None:
         values={name: value for name, value in text.items() if not name.startswith(".") and name not in lost},
         null=_names(text.get(".null")) - lost,
         unavailable=_names(text.get(".unavailable")) | {name for name in lost if not name.startswith(".")},
-        position=text[".p"],
+        position=said_position(text[".p"]),
         event_time=None if EVENT_TIME in lost else text.get(EVENT_TIME),
     )
 

@@ -169,6 +169,11 @@ local function create(key, columns, quoted, state, shape, position, deleted, fir
   call('HSET', key, unpack(out))
 end
 
+-- A position without the generation behind it.
+local function digits_of(position)
+  return string.match(position, '^%d*')
+end
+
 local function tombstone_position(tombstones, id)
   local text = call('HGET', tombstones, id)
   return text and sub(text, 1, string.find(text, '|', 1, true) - 1) or ''
@@ -190,10 +195,14 @@ local function delete(key, id, tombstones, columns, quoted, position, origin)
     write_row(key, row, columns, quoted)
     return true
   end
-  if not have[1] and tombstone_position(tombstones, id) >= position then
+  local text = not have[1] and call('HGET', tombstones, id)
+  local deleted = text and sub(text, 1, string.find(text, '|', 1, true) - 1) or ''
+  if text and deleted >= position then
     return false
   end
+  local again = text and digits_of(deleted) == digits_of(position) -- the same delete: nobody sees anything of it
+  local cause = again and string.match(text, '^[^|]*|[^|]*|[^|]*|[^|]*|[^|]*(|.*)$') or ''
   call('DEL', key)
-  call('HSET', tombstones, id, position .. '|' .. origin .. '|' .. now)
-  return true
+  call('HSET', tombstones, id, position .. '|' .. origin .. '|' .. now .. cause)
+  return not again
 end

@@ -1,8 +1,8 @@
 """Changes of the contract as rows of the ledger: decoded by msgspec, naming only the columns that views use. Pure.
 
-A row is a flat tuple of what `ledger.lua` reads: key, position, state, values. `state` is "" where every column has a
-value, "d" for a delete (its one value says where the delete stands in the output topic), else a letter per column:
-v a value follows, n null, u unavailable, a absent.
+A row is a flat tuple of what `ledger.lua` reads: key, position as generation.py has it, state, values. `state` is ""
+where every column has a value, "d" for a delete (its one value says where the delete stands in the output topic), else
+a letter per column: v a value follows, n null, u unavailable, a absent.
 """
 
 from __future__ import annotations
@@ -76,39 +76,41 @@ class ViewPlan:
         own = {index for name in self._key for index in self.made_from.get(name, ())}
         return "".join("-" if index in own else "h" for index in range(len(self.columns)))
 
-    def rows(self, keys: Sequence[str], changes: Sequence[Any], origin: Callable[[int], str]) -> list[Row]:
+    def rows(
+        self, keys: Sequence[str], positions: Sequence[str], changes: Sequence[Any], origin: Callable[[int], str]
+    ) -> list[Row]:
         """Return a row for each of `changes`, upserts and deletes; `origin(i)` says where change i stands."""
         upserts = [change for change in changes if change.op != DELETE]
         if len(upserts) == len(changes):
-            return self._upserted(keys, upserts)
-        of_upserts = [key for key, change in zip(keys, changes, strict=True) if change.op != DELETE]
-        rows = iter(self._upserted(of_upserts, upserts) if upserts else ())
+            return self._upserted(keys, positions, upserts)
+        of_upserts = [index for index, change in enumerate(changes) if change.op != DELETE]
+        their_keys, theirs = ([some[index] for index in of_upserts] for some in (keys, positions))
+        rows = iter(self._upserted(their_keys, theirs, upserts) if upserts else ())
         return [
-            (key, change.position, DELETED, origin(index)) if change.op == DELETE else next(rows)
-            for index, (key, change) in enumerate(zip(keys, changes, strict=True))
+            (key, position, DELETED, origin(index)) if change.op == DELETE else next(rows)
+            for index, (key, position, change) in enumerate(zip(keys, positions, changes, strict=True))
         ]
 
-    def _upserted(self, keys: Sequence[str], changes: Sequence[Any]) -> list[Row]:
+    def _upserted(self, keys: Sequence[str], positions: Sequence[str], changes: Sequence[Any]) -> list[Row]:
         """Return the rows of upserts: by column where every change has every value, which is nearly always."""
         columns = self.values([change.after for change in changes])
-        positions = [change.position for change in changes]
         if all(map(is_whole, columns)) and not any(map(_unavailable_of, changes)):
             return list(zip(keys, positions, repeat(""), *columns))
         return [
-            self._row(key, change, values)
-            for key, change, values in zip(keys, changes, zip(*columns, strict=True), strict=True)
+            self._row(key, position, change, values)
+            for key, position, change, values in zip(keys, positions, changes, zip(*columns, strict=True), strict=True)
         ]
 
     def values(self, afters: Sequence[Any]) -> list[list[Any]]:
         """Return what Redis shall hold, a list for each of our columns; None is a null, UNSET an absent value."""
         return [read(afters) for read in self._shown]
 
-    def _row(self, key: str, change: Any, values: Row) -> Row:
+    def _row(self, key: str, position: str, change: Any, values: Row) -> Row:
         missing = {index for name in change.unavailable for index in self.made_from.get(name, ())}
         # Unavailable wins over a value that should not be there: the source did not send it.
         letters = ["u" if index in missing else _letter(value) for index, value in enumerate(values)]
         present = [value for letter, value in zip(letters, values, strict=True) if letter == "v"]
-        return (key, change.position, "" if len(present) == len(values) else "".join(letters), *present)
+        return (key, position, "" if len(present) == len(values) else "".join(letters), *present)
 
     def may_exceed(self, value_bytes: int, row_bytes_max: int) -> bool:
         """Say whether a row from a contract value of `value_bytes` could be above the limit."""
@@ -256,11 +258,19 @@ def _used_columns(views: Sequence[View]) -> list[str]:
     return list(used)
 
 
-class Source(msgspec.Struct, gc=False):
-    """What feature updates say of where a change comes from."""
+class Read(msgspec.Struct, gc=False, frozen=True):
+    """Where a change was read."""
 
     origin: Origin
+
+
+class Source(Read, gc=False, frozen=True):
+    """What feature updates say of where a change comes from."""
+
     snapshot: bool = False
+
+
+_NOWHERE = Read(("", 0, 0, 0))
 
 
 def _decoder(spec: TableSpec, used: Sequence[str], *, causes: bool, older: bool = False) -> Callable[[bytes], Any]:
@@ -277,10 +287,10 @@ def _decoder(spec: TableSpec, used: Sequence[str], *, causes: bool, older: bool 
             ("op", str),
             ("key", key | None),
             ("position", str),
-            *([("ts", str), ("source", Source)] if causes else []),
+            *([("ts", str), ("source", Source)] if causes else [("source", Read, _NOWHERE)]),
             ("new_key", key | None, None),
             ("after", after | None, None),
-            ("unavailable", list[str], msgspec.field(default_factory=list)),
+            ("unavailable", tuple[str, ...], ()),  # empty ones are one
         ],
         gc=False,
     )

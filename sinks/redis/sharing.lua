@@ -51,6 +51,8 @@ local function tell(section, id, key, change)
     stamp = tombstone_position(section.tombstones, id)
     if stamp < section.floor then stamp = section.floor end
   end
+  -- A generation as digits: behind its position, and above what stamps without one have there, an epoch.
+  stamp = string.gsub(stamp, '%.', '9999')
   told[#told + 1] = { view, id, stamp, entity, left, hash['.s'] or '', fields, change.cause,
     change.cause ~= '' and change.position or '' }
 end

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from headgate.cli.codes import ExitCode
 from schemas.change import HEADER_INTO, HEADER_REPLAY
 from schemas.config import read_config
+from schemas.position import postgresql_position
 from streams.registration import load_tables
 from streams.workers import read_workers
-from tests.integration.stages import COLUMNS, ROOT, Installation, filled, until, until_off_loop
+from tests.integration.stages import COLUMNS, ROOT, VIEW, Installation, event, filled, until, until_off_loop
 from tests.oracles.topic import read_records
 from tests.services import Kafka, RedisServer
 
@@ -175,6 +177,65 @@ async def told(process: subprocess.Popen[str], text: str) -> tuple[int, bool]:
     _, err = await asyncio.to_thread(process.communicate, timeout=SECONDS)
     sys.stderr.write(err)
     return process.returncode, text in err
+
+
+def _admit(installation: Installation, rows: range) -> None:
+    """Insert rows that say in milliseconds when they came."""
+    producer = Producer({"bootstrap.servers": installation.kafka})
+    for row in rows:
+        value = json.loads(event(row))
+        value["after"]["came"] = 1_700_000_000_000
+        producer.produce(installation.topic, json.dumps(value), b'{"id":%d}' % row, row % 4)
+    assert producer.flush(30) == 0, "every record was delivered"
+
+
+def _shown(installation: Installation, rows: range) -> set[tuple[str, str] | None]:
+    """Return when rows came, each with its position, as a reader of Redis sees them."""
+    shown = [installation.view(row).row for row in rows]
+    return {None if row is None else (row.values["came"], row.position) for row in shown}
+
+
+def _updates(installation: Installation) -> list[tuple[Any, ...]]:
+    """Return of each feature update whose it is, what it was, what it is, and whether a replay caused it."""
+    records = read_records(installation.kafka, f"{installation.prefix}.features.patient")
+    found = [json.loads(record.value or b"") for record in records]
+    sides = [[side and side["came"] for side in (update["before"], update["after"])] for update in found]
+    return [(int(u["entity"]["id"]), *of_both, u["replay"]) for u, of_both in zip(found, sides, strict=True)]
+
+
+async def test_a_replay_after_a_spec_was_bettered_mends_rows_that_do_not_change(
+    kafka: Kafka, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Milliseconds were read as microseconds. A row makes one step to what is right, and none when that comes again."""
+    wrong, right, rows, new = "1970-01-20T16:13:20.000000", "2023-11-14T22:13:20.000000", range(40), range(40, 44)
+
+    def at(came: str, some: range) -> set[tuple[str, str]]:
+        return {(came, postgresql_position(0, row, row + 1, streamed=True)) for row in some}
+
+    here = Installation(kafka.address, redis_server.address, tmp_path)
+    here.document |= {"features": [{**VIEW, "columns": ["name", "came"], "emit": True}], "rules": []}
+    columns = {"id": "int", "name": "string", "came": {"type": "timestamp", "encoding": "time.MicroTimestamp"}}
+    here.spec(columns=columns)
+    here.make()
+    try:
+        async with here.running("normalize", "features"):
+            _admit(here, rows)
+            await until_off_loop(lambda: _shown(here, rows) == at(wrong, rows), "they are read wrongly")
+            here.spec(columns=columns | {"came": {"type": "timestamp", "encoding": "time.Timestamp"}})
+            assert 0 == await here.verb("tables", "apply", str(here.folder / "tables"), "--yes", "--force")
+
+            for _ in range(2):
+                assert ExitCode.OK == (await ended(replay(here, "--from", "earliest")))[0]
+            await until_off_loop(lambda: _shown(here, rows) == at(right, rows), "they are mended, where they stand")
+            _admit(here, new)
+            await until_off_loop(lambda: _shown(here, new) == at(right, new), "all is read")
+            await until_off_loop(lambda: len(_updates(here)) >= 2 * len(rows) + len(new), "all is told")
+
+        expected = [(row, None, wrong, False) for row in rows] + [(row, wrong, right, True) for row in rows]
+        expected += [(row, None, right, False) for row in new]
+        assert sorted(expected, key=str) == sorted(_updates(here), key=str)
+    finally:
+        here.close()
 
 
 def _lag_of_replay(installation: Installation) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ SPEC = TableSpec.model_validate(
 )
 UNAVAILABLE, ABSENT = object(), object()
 Change = tuple[int, dict[str, Any] | None]  # position, and the row: None for a delete
+Read = tuple[int, int, dict[str, Any] | None]  # position, the generation in which it was read, and the row
 
 
 def winner(changes: Sequence[Change]) -> FeatureRow | None:
@@ -48,13 +50,23 @@ def winner(changes: Sequence[Change]) -> FeatureRow | None:
     return FeatureRow(values, null, frozenset(COLUMNS) - set(said), digits(left[-1][0]), None)
 
 
-def contract(change: Change) -> bytes:
+def winner_of_all_read(reads: Sequence[Read]) -> FeatureRow | None:
+    """The model, where of one position the higher generation is the later change."""
+    places = sorted({(position, generation) for position, generation, _ in reads})
+    found = winner([(places.index((position, generation)), row) for position, generation, row in reads])
+    if found is None:
+        return None
+    return dataclasses.replace(found, position=digits(places[int(found.position[4:])][0]))
+
+
+def contract(change: Change, generation: int = 0) -> bytes:
     """Write a change as the contract has it."""
     position, row = change
     value: dict[str, Any] = {
         "op": "delete" if row is None else "update",
         "key": {"id": "42"},
         "position": digits(position),
+        "source": {"origin": ["clinic.patients", generation, 0, position]},
     }
     if row is not None:
         value["after"] = {"id": "42"} | {n: v for n, v in row.items() if v is not UNAVAILABLE and v is not ABSENT}
@@ -76,8 +88,20 @@ def histories() -> st.SearchStrategy[list[Change]]:
     return changes.map(lambda found: [(index, row) for index, row in enumerate(found, start=1)])
 
 
+def readings() -> st.SearchStrategy[list[Read]]:
+    """Changes of one key, some of them read again in other generations, which may say anything of them."""
+    places = st.tuples(st.integers(1, 4), st.integers(0, 2))
+    changes = st.dictionaries(places, st.one_of(rows(), rows(), rows(), st.none()), min_size=1, max_size=9)
+    return changes.map(lambda found: [(*place, row) for place, row in found.items()])
+
+
 class Store(LedgerStore):
     """The one entity of `SPEC`."""
+
+    def read(self, *calls: Sequence[Read]) -> None:
+        """Send each sequence of changes, read in any generations, as one call, folded."""
+        for reads in calls:
+            self.send(self.gathered([contract((at, row), generation) for at, generation, row in reads]).sections)
 
     def apply(self, *calls: Sequence[Change]) -> None:
         """Send each sequence of changes as one call, folded."""
@@ -172,3 +196,61 @@ def test_a_delete_and_an_insert_at_one_position_leave_the_insert(
     store.apply(shuffled)
 
     assert winner(history) == store.row()
+
+
+@real
+@given(readings(), st.randoms(use_true_random=False), st.lists(st.integers(0, 8), max_size=6))
+def test_of_one_position_the_higher_generation_wins_in_any_order(
+    store: Store, reads: list[Read], order: random.Random, repeats: list[int]
+) -> None:
+    """One change a call: what was read again wins over what was read at first, also when that comes again."""
+    shuffled = [*reads, *(reads[index % len(reads)] for index in repeats)]
+    order.shuffle(shuffled)
+    store.clear()
+
+    store.read(*([each] for each in shuffled))
+
+    assert winner_of_all_read(reads) == store.row()
+
+
+@real
+@given(readings(), st.randoms(use_true_random=False), st.integers(0, 9))
+def test_folding_generations_leaves_the_same_hash_as_one_by_one(
+    store: Store, reads: list[Read], order: random.Random, cut: int
+) -> None:
+    """In one call as across calls the higher generation wins."""
+    shuffled = list(reads)
+    order.shuffle(shuffled)
+    store.clear()
+    store.read(*([each] for each in shuffled))
+    one_by_one = store.hash()
+    store.clear()
+
+    store.read(shuffled[:cut], shuffled[cut:])
+
+    assert one_by_one == store.hash()
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0), (0, 2, 1), (2, 0, 1, 2, 0)])
+def test_a_row_read_again_is_what_it_was_read_as_last(store: Store, order: tuple[int, ...], together: bool) -> None:
+    """Two replays of a row that does not change any more, whichever comes first; its position stays."""
+    reads: list[Read] = [(7, generation, {"name": f"read {generation}", "note": None}) for generation in order]
+    store.clear()
+
+    store.read(*([reads] if together else ([each] for each in reads)))
+
+    row = store.row()
+    assert row is not None
+    assert ({"name": "read 2"}, digits(7)) == (row.values, row.position)
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+def test_a_row_says_its_generation_only_where_it_was_read_again(store: Store, generation: int) -> None:
+    """So the layout is the one of before there were generations, and releases of before read both."""
+    store.clear()
+
+    store.read([(7, generation, {"name": "a", "note": "b", "flag": True})])
+
+    position = digits(7).encode() + (b".0000000001" if generation else b"")
+    assert {b".p": position, b".v": b"1", b"name": b"a", b"note": b"b", b"flag": b"true"} == store.hash()

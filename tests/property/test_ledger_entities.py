@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -43,14 +44,15 @@ PATIENTS = ["a", "b", ""]  # an empty text is an entity like any other
 Change = tuple[int, int, tuple[str | None, int, bool] | None]
 
 
-def contract(change: Change) -> bytes:
-    """Write a change as the contract has it."""
+def contract(change: Change, generation: int = 0) -> bytes:
+    """Write a change as the contract has it; what is read in a later generation has texts of its own."""
     position, key, row = change
     value: dict[str, Any] = {"op": "update" if row else "delete", "key": {"id": str(key)}, "position": digits(position)}
+    value["source"] = {"origin": ["clinic.results", generation, 0, position]}
     if row is not None:
-        patient, at, noted = row
-        value["after"] = {"patient": patient, "value": f"v{position}", "at": at}
-        value["after"] |= {"note": f"n{position}"} if noted else {}
+        (patient, at, noted), mended = row, "+" * generation
+        value["after"] = {"patient": patient, "value": f"v{position}{mended}", "at": at}
+        value["after"] |= {"note": f"n{position}{mended}"} if noted else {}
         value["unavailable"] = [] if noted else ["note"]
     return msgspec.json.encode(value)
 
@@ -91,9 +93,9 @@ def histories() -> st.SearchStrategy[list[Change]]:
 class Store(LedgerStore):
     """The entities that rows of `SPEC` share."""
 
-    def apply(self, changes: Sequence[Change], *, crash: bool = False) -> None:
+    def apply(self, changes: Sequence[Change], *, crash: bool = False, generation: int = 0) -> None:
         """Write the rows and tell their entities, or die in between."""
-        told = self.write(changes)
+        told = self.write(changes, generation)
         if not crash:
             self.tell(told)
 
@@ -101,9 +103,9 @@ class Store(LedgerStore):
         """Tell entities what `write` returned."""
         self.send(tellings(self.layout, told, self.plans))
 
-    def write(self, changes: Sequence[Change]) -> list[Any]:
+    def write(self, changes: Sequence[Change], generation: int = 0) -> list[Any]:
         """Write the rows; return what their entities must be told."""
-        return self.send(self.gathered([contract(c) for c in changes]).sharing).told
+        return self.send(self.gathered([contract(c, generation) for c in changes]).sharing).told
 
     def ranks(self, kind: str) -> dict[bytes, list[bytes]]:
         """Return in which order each entity would show its rows, or the rows that left entities."""
@@ -160,6 +162,28 @@ def test_entities_show_their_latest_row_whatever_the_order(
     store.apply(shuffled[cut:])
 
     assert winners(history) == store.rows()
+
+
+@real
+@given(histories(), st.randoms(use_true_random=False), st.integers(0, 12))
+def test_entities_show_what_their_rows_were_read_as_last(
+    store: Store, history: list[Change], order: random.Random, died: int
+) -> None:
+    """A replay says other texts of the same positions, in any order, a crash between row and entity included."""
+    again = list(history)
+    order.shuffle(again)
+    store.clear()
+    store.apply(history)
+    store.apply(again[:died], crash=True, generation=1)
+    store.apply(again[died:], generation=1)
+    store.apply(again[:died], generation=1)
+
+    store.apply(history)
+
+    assert store.rows() == {
+        name: row and dataclasses.replace(row, values={column: f"{text}+" for column, text in row.values.items()})
+        for name, row in winners(history).items()
+    }
 
 
 @real

@@ -193,6 +193,23 @@ def test_views_have_the_rows_of_the_source_whatever_the_order_and_whoever_dies(
     check(store, source)
 
 
+@real
+@given(st.data(), sources())
+def test_what_is_read_again_leaves_what_rows_took_along(store: Store, data: st.DataObject, source: Source) -> None:
+    """A replay hands over nothing that it cannot know any more, and no delete of before takes it away."""
+    store.clear()
+    store.write(source.changes)
+    left = [
+        change | {"source": change["source"] | {"origin": ["clinic.patients", 1, 0, change["source"]["origin"][3]]}}
+        for change in data.draw(deliveries(source))
+    ]
+    while left:
+        batch, left = left[: (end := data.draw(st.integers(1, 8)))], left[end:]
+        store.write(batch)
+
+    check(store, source)
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_chain_a_swap_and_a_key_taken_anew_are_those_of_the_source(store: Store, apart: bool) -> None:
     """In one batch, in one each, and key by key, whichever key comes first; nothing of it is left behind."""

@@ -46,7 +46,7 @@ def emitting(spec: TableSpec) -> TableSpec:
 
 def caused(change: bytes) -> bytes:
     """Add to a change of the contract what updates say of their cause."""
-    return msgspec.json.encode(msgspec.json.decode(change) | {"ts": TS, "source": {"origin": ORIGIN}})
+    return msgspec.json.encode({"ts": TS, "source": {"origin": ORIGIN}} | msgspec.json.decode(change))
 
 
 def shown(row: FeatureRow | None, kinds: dict[str, Any]) -> tuple[Any, ...] | None:
@@ -178,6 +178,39 @@ def test_each_change_of_what_is_shown_is_one_update_whatever_the_order(
     updates = alone.appended()
     assert wanted == list(map(said, updates))
     assert rising(updates)
+
+
+@real
+@given(rows_alone.histories(), st.randoms(use_true_random=False), st.integers(0, 8))
+def test_what_is_read_again_and_says_the_same_makes_no_update(
+    alone: Updates, history: list[rows_alone.Change], order: random.Random, first: int
+) -> None:
+    """A replay of any part, in any order: nobody hears of what is right, nor of what is gone."""
+    alone.clear()
+    alone.apply(map(rows_alone.contract, history))
+    before = alone.appended()
+    again = history[first:]
+    order.shuffle(again)
+
+    for change in again:
+        alone.apply([rows_alone.contract(change, 1)])
+
+    assert before == alone.appended()
+
+
+def test_what_is_read_again_and_says_something_else_is_one_step(alone: Updates) -> None:
+    """From what was shown to what is right, once, however often either comes again."""
+    wrong, right = ((7, dict.fromkeys(rows_alone.COLUMNS, None) | {"name": name}) for name in ("wrong", "right"))
+    alone.clear()
+
+    for change, generation in ((wrong, 0), (right, 1), (right, 1), (wrong, 0)):
+        alone.apply([rows_alone.contract(change, generation)])
+
+    found = alone.appended()
+    assert ["insert", "update"] == [update.op for update in found]
+    assert [None, {"name": "wrong", "note": None, "flag": None}] == [update.before for update in found]
+    assert {"name": "right", "note": None, "flag": None} == found[1].after
+    assert digits(7) == found[1].position
 
 
 @real

@@ -17,6 +17,7 @@ from schemas.types import parse_type
 from sinks.redis.event_order import event_order
 from sinks.redis.floor import read_floor
 from sinks.redis.fold import Gatherer, hides
+from sinks.redis.generation import kept_positions, said_position
 from sinks.redis.layout import Layout, entity_text, offset_field, offset_text, read_offset, view_of
 from sinks.redis.ledger import Refused
 from sinks.redis.offsets import Mark, OffsetBook
@@ -64,6 +65,28 @@ def upsert(after: str, *, key: str = '{"id": "1"}', unavailable: str = "[]") -> 
     return (
         f'{{"op": "update", "key": {key}, "position": "{POSITION}", "after": {after}, "unavailable": {unavailable}}}'
     ).encode()
+
+
+def read_in(generation: Any, text: str) -> bytes:
+    """Write an update that was read in a generation."""
+    value = msgspec.json.decode(upsert(msgspec.json.encode({"text": text}).decode()))
+    return msgspec.json.encode(value | {"source": {"origin": ["s", generation, 0, 7]}})
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_of_what_was_read_several_times_only_the_last_reading_is_sent(order: tuple[int, ...]) -> None:
+    """At one position the higher generation hides the others, in whatever order they come in one call."""
+    ((_, position, _, text),) = rows_of(spec(), *(read_in(generation, f"read {generation}") for generation in order))
+
+    assert (f"{POSITION}.0000000002", "read 2") == (position, text)
+    assert POSITION == said_position(position) == said_position(POSITION)
+
+
+@pytest.mark.parametrize("generation", ["1", -1])
+def test_an_origin_without_a_generation_is_not_the_contract(generation: Any) -> None:
+    """Another writer's record goes to quarantine, and stops nobody."""
+    with pytest.raises(PoisonRecord, match="generation"):
+        rows_of(spec(), read_in(generation, "a"))
 
 
 def test_values_are_text_as_it_is_and_all_else_as_the_contract_has_it() -> None:
@@ -299,7 +322,7 @@ def older_rows(table: TableSpec, *values: bytes) -> list[tuple[Any, ...]]:
 
 
 def _planned(reader: TableRows, changes: list[Any]) -> list[tuple[Any, ...]]:
-    return reader.plans[0].rows(reader.keys(changes), changes, str)
+    return reader.plans[0].rows(reader.keys(changes), kept_positions(changes), changes, str)
 
 
 def test_a_column_that_became_wider_has_the_same_text() -> None:

@@ -172,9 +172,12 @@ if outbox then
   end
   for i = #args - 3 * args[7] + 1, #args, 3 do
     local held = call('HGET', KEYS[1], args[i])
-    -- Less than it must hold: Redis has lost something, perhaps numbers that readers have seen.
-    if not held or tonumber(string.match(held, '%d+$')) < tonumber(string.match(args[i + 1], '%d+$')) then
+    if not held then -- Redis has lost something, perhaps numbers that readers have seen
       outbox.count_anew()
+    elseif tonumber(string.match(held, '%d+$')) < tonumber(string.match(args[i + 1], '%d+$')) then
+      -- A call before this one was refused, whose changes must be steps of their own; or Redis has lost something, which
+      -- shows when the fields are read again.
+      return redis.error_reply('OUTBOXBEHIND ' .. args[i])
     end
   end
 end

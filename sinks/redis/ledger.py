@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from schemas.config import RedisConfig
-from schemas.errors import OutboxFull
+from schemas.errors import OutboxFull, SinkUnavailable
 from sinks.redis.layout import Layout, offset_text
 from sinks.redis.migrate import brought_up
 from sinks.redis.wire import Wire, checked
@@ -174,13 +174,14 @@ class Ledger:
         Raises:
             SinkUnavailable: Redis did not answer, or cannot take it now; nothing is known of the rows, send them again.
             OutboxFull: of one bucket nothing was written, of the others nothing is known; send them again.
+                What is in flight behind it is refused in that bucket, too, where a view emits.
         """
         replies = await self.wire.exchange(list(calls.values()), opened=opened)
         assert len(replies) == len(calls), "Redis answers every command once"
         changed, appended, refused, told, handed = 0, 0, [], [], []
         try:
             for bucket, reply in zip(calls, replies, strict=True):
-                _refuse_full(bucket, reply)
+                _raise_unwritten(bucket, reply)
                 count, rest, tell, updates, gifts = checked(reply)
                 changed += count
                 appended += updates
@@ -228,11 +229,16 @@ class Ledger:
         await self.ask([("DEL", self.layout.counter(bucket)) for bucket in buckets])
 
 
-def _refuse_full(bucket: int, reply: Any) -> None:
-    """Raise what a call without room for its updates means."""
-    if isinstance(reply, Exception) and str(reply).startswith("OUTBOXFULL"):
-        held = str(reply).partition(" ")[2]
+def _raise_unwritten(bucket: int, reply: Any) -> None:
+    """Raise what a call means that was refused before it wrote anything."""
+    word, _, what = str(reply).partition(" ") if isinstance(reply, Exception) else ("", "", "")
+    if word == "OUTBOXFULL":
         raise OutboxFull(
-            f"{held} bytes of feature updates wait in bucket {bucket} of Redis, more than its share",
+            f"{what} bytes of feature updates wait in bucket {bucket} of Redis, more than its share",
             hint="it goes on when the relay has written them to Kafka; else raise redis.outbox_bytes_max",
+        )
+    if word == "OUTBOXBEHIND":
+        raise SinkUnavailable(
+            f"bucket {bucket} of Redis lacks what was sent before of {what}: it was refused, or is lost",
+            hint="its offsets are read again, and the rows are sent again",
         )

@@ -12,7 +12,8 @@
 --          value follows, n null, u unavailable, a absent; behind it, where the view emits, the cause of its updates
 -- move     field, what it must hold, what it shall hold
 -- answer   rows that changed something; moves refused, as (index, what the field holds); what entities must be told; how
---          many updates were appended; what new keys must be given (handover.lua). OUTBOXFULL if there was no room for them: then nothing was written
+--          many updates were appended; what new keys must be given (handover.lua). OUTBOXFULL if there was no room for them,
+--          OUTBOXBEHIND if a view emits and a field holds less than it must: then nothing was written
 --
 -- Kinds: l, no rows but a floor, and what updates say of their cause; f, a row is an entity and its hash is read by anyone; r, rows that share entities, each with its entity in
 -- column `.e`; e, what such a row is now, told to an entity. Behind an h, g or m, f and r are steps of a change of a key

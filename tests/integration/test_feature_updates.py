@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -98,6 +99,27 @@ async def test_a_full_outbox_refuses_before_anything_is_written(worker: Make, re
         await drained(one, redis_server)
     require(*judge(one, redis_server, topic))
     assert expected(4_000) == await one.rows()
+
+
+async def test_what_was_sent_behind_a_refused_call_is_refused_with_it(worker: Make, redis_server: RedisServer) -> None:
+    """A smaller call would fit, and its newer changes would hide those of the refused one: each is its own step."""
+    one, topic = worker(history(2_200), outbox_bytes_max=8 * 30_000), Topic()
+    await one.begin()
+    await one.read(0, 100)
+
+    with pytest.raises(OutboxFull):
+        await one.read(100)  # a round of 2,000 rows, and behind it one of 100
+
+    assert waiting(one, redis_server) > 0
+    async with relaying(relay_of(one, topic)):
+        await one.read_until_done(100)
+        await drained(one, redis_server)
+    verdicts = judge(one, redis_server, topic)
+    require(*verdicts)
+    told = [json.loads(record.value or b"")["position"] for record in topic.records]
+    assert [f"0001{number:041d}" for number in range(1, 2_201)] == sorted(told)
+    numbers = next(verdict for verdict in verdicts if "incarnations" in verdict.figures)
+    assert numbers.figures["incarnations"] == numbers.figures["buckets"], "nothing was lost"
 
 
 async def test_a_call_above_the_limit_passes_through_an_empty_outbox(worker: Make, redis_server: RedisServer) -> None:
@@ -205,6 +227,33 @@ async def test_after_a_loss_a_bucket_counts_anew(worker: Make, redis_server: Red
     require(*verdicts)
     numbers = next(verdict for verdict in verdicts if "incarnations" in verdict.figures)
     assert numbers.figures["incarnations"] > numbers.figures["buckets"]
+    assert expected(2_000) == await one.rows()
+
+
+async def test_a_bucket_that_quietly_fell_back_counts_anew(worker: Make, redis_server: RedisServer) -> None:
+    """On the same connection, to an older state: what it lacks is read again, under another incarnation."""
+    one, topic = worker(history(2_000)), Topic()
+    pattern = f"{one.config.redis.key_prefix}:{{b3}}:*"
+    await one.begin()
+    async with relaying(relay_of(one, topic)):
+        await one.read(0, 500)
+        await drained(one, redis_server)
+        with redis_server.client() as client:
+            older = {key: client.dump(key) for key in client.scan_iter(match=pattern, count=1_000)}
+        await one.read(500, 1_000)
+        await drained(one, redis_server)
+        with redis_server.client() as client:
+            for key in client.scan_iter(match=pattern, count=1_000):
+                client.delete(key)
+            for key, dumped in older.items():
+                client.restore(key, 0, dumped)
+        await one.read_until_done(1_000)
+        await drained(one, redis_server)
+
+    verdicts = judge(one, redis_server, topic)
+    require(*verdicts)
+    numbers = next(verdict for verdict in verdicts if "incarnations" in verdict.figures)
+    assert numbers.figures["incarnations"] == numbers.figures["buckets"] + 1
     assert expected(2_000) == await one.rows()
 
 

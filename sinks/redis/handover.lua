@@ -227,7 +227,7 @@ local function said(section, state, first)
       values[#values + 1] = name
       values[#values + 1] = letter ~= NULL
       if letter == VALUE then
-        values[#values], v = args[v], v + 1
+        values[#values], v = tostring(args[v]), v + 1 -- an int comes as a number: an answer takes it for a true
       end
     end
   end

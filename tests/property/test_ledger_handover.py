@@ -298,6 +298,24 @@ def test_nothing_from_below_a_floor_is_handed_over(store: Store, late: bool) -> 
     assert ({1: {"name": "above"}}, {"note", "memo"}) == store.rows("latest.1")
 
 
+@pytest.mark.parametrize("filling", [True, False])
+def test_a_number_that_the_old_row_says_late_goes_on_as_it_is(redis_server: RedisServer, filling: bool) -> None:
+    """The change of the key was read live, the old row comes from the lake: the new row has its int, too."""
+    numbered = {name: "int" if name == "memo" else str(type_.type) for name, type_ in SPEC.columns.items()}
+    store = Store(redis_server.address, SPEC.model_validate({**SPEC.model_dump(), "columns": numbered}), buckets=4)
+    source, row = Source(), {"name": "before", "note": "kept"}
+    source.put(0, row | {"memo": 7})  # type: ignore[dict-item]  # the contract's number
+    source.move(0, 1, {"name": "moved"})
+    put, *moved_on = source.changes
+    store.fill(filling)
+    store.write(moved_on)
+    store.write([put])
+
+    found = [store.rows(view) for view in VIEWS]
+    store.close()
+    assert [({1: {"name": "moved", "note": "kept", "memo": "7"}}, set())] * 2 == found
+
+
 def test_an_update_tells_what_a_row_was_given_with_the_delete_as_its_cause(store: Store) -> None:
     """The insert came first: then the new row showed what it had of its own."""
     source = Source()

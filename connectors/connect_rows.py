@@ -33,6 +33,7 @@ _TYPES: dict[Kind, dict[str, Any]] = {
 }
 _AS_TEXT = frozenset({Kind.STRING, Kind.JSON, Kind.UUID, Kind.BINARY, Kind.TIMESTAMPTZ})
 _FLOATS = frozenset({Kind.FLOAT, Kind.DOUBLE})
+_WIDER = frozenset({Kind.LONG, Kind.DECIMAL, Kind.STRING})  # texts, which narrower values need not be
 # The keys of a compacted topic must stay as they are when a column becomes wider.
 _WIDEST = {Kind.INT: ColumnType(Kind.LONG), Kind.FLOAT: ColumnType(Kind.DOUBLE)}
 _BEYOND = {math.inf: msgspec.Raw(b"1e999"), -math.inf: msgspec.Raw(b"-1e999")}
@@ -71,6 +72,8 @@ def _key_type(column: ColumnType) -> dict[str, Any]:
 def connect_value(value: Any, column: ColumnType, name: str) -> Any:
     """Return a column's value, given as the contract's JSON has it, as the converter reads it.
 
+    Elements of a list may have the form of before the column became wider.
+
     Raises:
         DoesNotFit: it is not of its type; the text names the column.
     """
@@ -79,13 +82,18 @@ def connect_value(value: Any, column: ColumnType, name: str) -> Any:
     if column.kind is Kind.LIST and isinstance(value, list):
         assert column.element is not None, "a list has an element"
         element = column.element
-        return [connect_value(item, element, name) for item in value]
+        return [connect_value(_widened(item, element), element, name) for item in value]
     read = read_column(value, column, name)
     if column.kind in _AS_TEXT:
         return value
     if column.kind in _FLOATS:
         return None if math.isnan(read) else _BEYOND.get(read, read)
     return read
+
+
+def _widened(item: Any, element: ColumnType) -> Any:
+    """Return an element in the form that it has now: what became a text is that of its JSON."""
+    return _encode(item).decode() if element.kind in _WIDER and isinstance(item, (int, float)) else item
 
 
 def with_schema(schema: bytes, payload: Mapping[str, Any]) -> bytes:

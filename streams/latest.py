@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -83,10 +84,11 @@ class LatestTopics:
         rows: Sequence[tuple[int, LatestRows]],
         records: Sequence[Sequence[Record]],
         partitions: Mapping[str, int],
-    ) -> None:
+    ) -> int:
         """Write the records of `rows`, of which the bucket stands beside each, and return once they are durable.
 
-        In their order, in as many transactions as their partitions need.
+        In their order, in as many transactions as their partitions need. Returns how many were left out, since they
+        are larger than a record may be: else they would stand in the way of all others.
 
         `owned` are the partitions of `headgate.relay` that their buckets are of. What is of a view that was replaced by
         one of other columns is left out: that one writes all rows anew.
@@ -108,27 +110,34 @@ class LatestTopics:
         count = sum(len(of_rows) for _, _, of_rows in kept)
         self.counts["latest_replaced"] += sum(map(len, records)) - count
 
+        too_large = 0
         for some in _narrow(kept, partitions, self._writer.partitions_max()):
-            await self._write(owned, some, partitions)
-        self.counts["latest_rows"] += count
+            too_large += await self._write(owned, some, partitions)
+        self.counts["latest_rows"] += count - too_large
+        return too_large
 
-    async def _write(self, owned: Sequence[Assignment], kept: Sequence[_Kept], partitions: Mapping[str, int]) -> None:
-        """Write some rows in one transaction, unless a partition of `owned` has left."""
-        began: list[bool] = []
+    async def _write(self, owned: Sequence[Assignment], kept: Sequence[_Kept], partitions: Mapping[str, int]) -> int:
+        """Write some rows in one transaction, unless a partition of `owned` has left; return how many are too large."""
+        left_out: list[int] = []  # of each attempt
 
         def work(outbox: Outbox, live: Sequence[Any]) -> list[Advance]:
             if len(live) < len(owned):
                 raise _left()
-            began.append(True)
+            too_large = 0
             for bucket, topic, of_rows in kept:
                 for key, value, headers in of_rows:
+                    if len(key) + len(value or b"") > outbox.room(headers):
+                        too_large += 1
+                        continue
                     outbox.produce(topic, bucket % partitions[topic], key, value, headers)
+            left_out.append(too_large)
             return [Advance(each, each.start) for each in live]
 
         # An assignment is lost as its runs are, and no run ever comes of a topic that is empty.
         await self._writer.write(cast("Sequence[Run]", owned), work)
-        if not began:
+        if not left_out:
             raise _left()
+        return left_out[-1]
 
     def _is_replaced(self, about: About) -> bool:
         """Say whether the table has another version of the view; what is left of one that it has not is written."""
@@ -160,14 +169,14 @@ def _left() -> TransactionAborted:
 def records_of(latest: LatestRows) -> list[Record]:
     """Return key, value and headers of each row; the value is None where the row is gone.
 
-    Raises:
-        ValueError: a text is not of its column's type: somebody else wrote it.
+    A row whose texts are not of its columns' types is left out: somebody else wrote it, and its neighbours are ours.
     """
     form = _form(latest.about_text)
-    try:
-        return [form.record(row) for row in latest.rows]
-    except (DoesNotFit, msgspec.MsgspecError, ValueError):
-        raise ValueError("a row is not of its columns' types") from None  # the text may repeat a value
+    found: list[Record] = []
+    for row in latest.rows:
+        with suppress(DoesNotFit, msgspec.MsgspecError, ValueError):  # who asks sees how many are there
+            found.append(form.record(row))
+    return found
 
 
 @functools.lru_cache(maxsize=1_000)

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, Protocol
 
 import structlog
 
-from connectors.transport.chunk import Assignment
+from connectors.transport.chunk import Assignment, Headers
 from connectors.transport.producer import Outbox
 from schemas.config import KIB, MIB, Config
-from schemas.errors import HeadgateError, RecordTooLarge, TransactionAborted, Unavailable
+from schemas.errors import HeadgateError, TransactionAborted, Unavailable
 from schemas.failpoints import failpoint
 from schemas.feature_update import HEADER_VIEW
 from schemas.output import latest_view_name
@@ -187,7 +187,7 @@ class Relay:
         while not self._stopping:
             try:
                 moved = await self._round()
-            except (Unavailable, RecordTooLarge, TransactionAborted) as error:
+            except (Unavailable, TransactionAborted) as error:
                 if isinstance(error, TransactionAborted) and error.topic is not None:
                     self._partitions.pop(error.topic, None)  # it may be gone
                 if self.trouble is None:
@@ -234,15 +234,24 @@ class Relay:
         await self._ensure(*found.topics)  # also of what emits no more
         partitions = self._partitions  # of this round: tables may change meanwhile
         failpoint("relay.before_write")
+        rows, updates = found.rows_without_record, 0  # left out
         if found.rows:  # first: what is refused here would have the updates written again and again
             owners = list({owned[bucket]: None for bucket, _ in found.rows})
-            await self._latest.write(owners, found.rows, found.records, partitions)
+            rows += await self._latest.write(owners, found.rows, found.records, partitions)
         if found.updates:
-            await self._writer.put(lambda outbox: self._fill(outbox, found.updates, partitions))
+            updates = await self._put(found.updates, partitions)
         failpoint("relay.after_write")
         await self._outboxes.remove(entries)
-        self._counts["updates_relayed"] += sum(len(some.records) for _, some in found.updates)
+        self._counts["updates_relayed"] += sum(len(some.records) for _, some in found.updates) - updates
+        self._left_out(rows, updates)
         return True
+
+    def _left_out(self, rows: int, updates: int) -> None:
+        """Count and tell what could not be written: one record must not stand in the way of all others."""
+        if rows or updates:
+            self._counts["latest_left_out"] += rows
+            self._counts["updates_left_out"] += updates
+            LOG.warning("relay.left_out", latest_rows=rows, updates=updates)
 
     def _found(self, entries: Sequence[Entry]) -> _Found:
         """Return what entries hold, with its bucket, in their order."""
@@ -250,23 +259,35 @@ class Relay:
         for entry in entries:
             try:
                 of_entry = updates_of(entry)
-                rows = [some.latest for some in of_entry if some.latest is not None]
-                records = [records_of(latest) for latest in rows]
             except ValueError as error:  # another writer's: it would stand in the way of ours for ever
                 LOG.warning("relay.foreign_entry", bucket=entry.bucket, id=entry.id.decode(), error=str(error))
                 self._counts["outbox_foreign"] += 1
                 continue
+            rows = [some.latest for some in of_entry if some.latest is not None]
             found.updates.extend((entry.bucket, some) for some in of_entry if some.latest is None)
             found.rows.extend((entry.bucket, latest) for latest in rows)
-            found.records.extend(records)
+            found.records.extend(map(records_of, rows))
         found.topics.update(self._names.features(some.view) for _, some in found.updates)
         found.topics.update(self._names.latest(latest.about.table) for _, latest in found.rows)
         return found
 
-    def _fill(self, outbox: Outbox, updates: Sequence[tuple[int, Updates]], partitions: Mapping[str, int]) -> None:
-        for bucket, (view, records, _) in updates:
-            topic = self._names.features(view)
-            outbox.produce_all(topic, bucket % partitions[topic], records, [(HEADER_VIEW, view.encode())])
+    async def _put(self, updates: Sequence[tuple[int, Updates]], partitions: Mapping[str, int]) -> int:
+        """Write updates; return how many were left out, since they are larger than a record may be."""
+        left_out = 0
+
+        def fill(outbox: Outbox) -> None:
+            nonlocal left_out
+            left_out = 0
+            for bucket, (view, records, _) in updates:
+                topic = self._names.features(view)
+                headers: Headers = [(HEADER_VIEW, view.encode())]
+                room = outbox.room(headers)
+                kept = [record for record in records if len(record[0]) + len(record[1]) <= room]
+                left_out += len(records) - len(kept)
+                outbox.produce_all(topic, bucket % partitions[topic], kept, headers)
+
+        await self._writer.put(fill)
+        return left_out
 
     async def _measure(self, buckets: Sequence[int]) -> None:
         now = time.monotonic()
@@ -282,3 +303,8 @@ class _Found(NamedTuple):
     rows: list[tuple[int, LatestRows]]
     records: list[list[Record]]
     topics: set[str]
+
+    @property
+    def rows_without_record(self) -> int:
+        """How many rows are not of their columns' types."""
+        return sum(len(latest.rows) for _, latest in self.rows) - sum(map(len, self.records))

@@ -12,7 +12,7 @@ import pytest
 
 from schemas.errors import OutboxFull, SourceUnavailable, TransportFatal
 from schemas.table import TableEntry
-from tests.integration.features_worker import SPEC, Worker, expected, history
+from tests.integration.features_worker import KEYS, SPEC, Worker, expected, history
 from tests.integration.updates_worker import (
     EMITTING,
     Assigned,
@@ -26,6 +26,7 @@ from tests.integration.updates_worker import (
 )
 from tests.oracles import require
 from tests.services import RedisServer, until
+from tests.unit.features.changes import change
 
 Make = Callable[..., Worker]
 
@@ -293,6 +294,22 @@ async def test_an_entry_of_somebody_else_stands_in_nobodys_way(worker: Make, red
 
     assert relay.counters()["outbox_foreign"] == 2
     require(*judge(one, redis_server, topic))
+
+
+async def test_an_update_larger_than_a_record_may_be_is_left_out_alone(worker: Make, redis_server: RedisServer) -> None:
+    """A row grows over changes that are not too large. It is counted, its number is missing, all others are told."""
+    log = [change(key, key + 1, {"name": "x" * (3_000 if key % 10 == 7 else 3), "ward": 1}) for key in range(KEYS)]
+    one, topic = worker(log), Topic()
+    topic.bytes_max = 2_000
+    await one.begin()
+    async with relaying(relay_of(one, topic)) as relay:
+        await one.read(0)
+        await drained(one, redis_server)
+
+    said = [json.loads(record.value or b"")["entity"]["id"] for record in topic.records]
+    assert sorted(str(key) for key in range(KEYS) if key % 10 != 7) == sorted(said)
+    assert (KEYS // 10, len(said)) == (relay.counters()["updates_left_out"], relay.counters()["updates_relayed"])
+    assert relay.trouble is None
 
 
 async def test_a_relay_waits_for_kafka_and_says_so(worker: Make, redis_server: RedisServer) -> None:

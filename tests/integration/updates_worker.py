@@ -31,6 +31,7 @@ class Topic:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.fails: BaseException | None = None
+        self.bytes_max = 1_000_000
 
     async def start(self) -> None:
         """Connect to nothing."""
@@ -43,7 +44,7 @@ class Topic:
         if self.fails is not None:
             error, self.fails = self.fails, None
             raise error
-        fill(Outbox(self._keep, 1_000_000))
+        fill(Outbox(self._keep, self.bytes_max))
 
     def partitions_max(self) -> None:
         """Allow any number of output partitions."""

@@ -56,9 +56,8 @@ class ParkedTopics:
         Raises:
             SourceUnavailable: the broker does not answer.
         """
-        entries = [self._tables[table] for table in tables if table in self._tables]
-        unknown = {self._names.parked(entry.spec.table) for entry in entries if entry.spec.source_table is not None}
-        if unknown := unknown - self._there:
+        # Of all of them, in one question: one that has its topics alone now may have shared them before.
+        if unknown := {self._names.parked(table) for table in tables if table in self._tables} - self._there:
             self._there.update(await self._exist(unknown))
 
     def add(self, topics: Iterable[str]) -> list[str]:

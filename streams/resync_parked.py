@@ -32,7 +32,7 @@ def parked_heads(config: Config, entry: TableEntry, found: Sequence[Found]) -> d
         SourceUnavailable: Kafka does not answer, or a transaction is open where it was read to.
     """
     topic, admin = TopicNames(config.kafka.topic_prefix).parked(entry.spec.table), open_admin(config)
-    said = admin.describe([topic], allowed_only=True).get(topic) if entry.spec.source_table is not None else None
+    said = admin.describe([topic], allowed_only=True).get(topic)
     if said is None:
         return {}
     keys = [(topic, number) for number in range(said.partitions)]

@@ -147,14 +147,16 @@ class Resyncs:
         self._open = {each.table: self._open.get(each.table) or _Open(each.entry.epoch) for each in led}
         if self._broker is None or not led:
             return
-        asked = {topic for each in led for topic in (*each.topics, *self._parked(each))}
+        # Of a table that has its topics alone as well: it may have shared them when something was parked.
+        asked = {topic for each in led for topic in (*each.topics, self._names.parked(each.table))}
         stands = await self._broker.stands(sorted(asked))
         states = {key: read_state(stand.state) for key, stand in stands.items()}
-        kept = await self._chains.memories() if any(state.chained for state in states.values()) else {}
+        chained = any(state.chained or self._names.parked_table(key[0]) for key, state in states.items())
+        kept = await self._chains.memories() if chained else {}
         failure: HeadgateError | None = None
         for each in led:
             theirs = {key: stand for key, stand in stands.items() if key[0] in each.topics}
-            parked = {key: stand for key, stand in stands.items() if key[0] in self._parked(each)}
+            parked = {key: stand for key, stand in stands.items() if key[0] == self._names.parked(each.table)}
             memories = [(key[0], _memory_of(each.table, key, theirs[key], states[key], kept)) for key in theirs]
             memories += [seen for key, stand in parked.items() for seen in _memories_in(stand, kept.get(key, {}))]
             try:
@@ -163,10 +165,6 @@ class Resyncs:
                 failure = error
         if failure is not None:
             raise failure
-
-    def _parked(self, led: _Led) -> list[str]:
-        """Return the topic of what was parked of a table; none where it has its topics alone."""
-        return [self._names.parked(led.table)] if led.entry.spec.source_table is not None else []
 
     async def _led(self) -> list[_Led]:
         """Return the resyncs that are not complete and whose first partition this worker has."""

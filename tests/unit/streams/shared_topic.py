@@ -37,6 +37,7 @@ class Shared:
         self.ensured: list[dict[str, int]] = []
         self.there: set[str] = set()  # topics that others have made
         self.refused_outputs: set[str] = set()  # that the broker does not let be made
+        self.asked: list[set[str]] = []  # of which it was asked whether they are there
         self._config = read_config(config, name="c")
         self.stage = self.made()
 
@@ -50,6 +51,7 @@ class Shared:
             return {topic: output.partitions for topic, output in wanted.items()}
 
         async def exist(topics: Collection[str]) -> Collection[str]:
+            self.asked.append(set(topics))
             return self.there & set(topics)
 
         return NormalizeStage(

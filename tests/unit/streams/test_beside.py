@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from schemas.errors import ConfigurationError
 from schemas.table import TableEntry, TableSpec
+from streams.parking import PARKED_LANE
 from streams.tables import TableDirectory, check_topics
 from tests.unit.fakes import run_of
 from tests.unit.streams.dms_specs import dms_spec
@@ -82,6 +84,31 @@ def test_the_old_one_goes_on_while_the_new_one_is_paused() -> None:
     assert [(None, 10), (10, 11), (11, 12)] == shared.chain("patients")
     assert ([10, 11], [(None, 12)]) == (shared.parked_offsets("patients_v2"), shared.chain("patients_v2"))
     assert ([], {}) == (shared.parked("patients"), shared.consumer.paused)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+async def test_what_was_parked_of_one_is_read_by_a_worker_that_starts_later(removed: bool) -> None:
+    """As soon as nobody has it paused any more; also when the other one is gone by then, so that it stands alone."""
+    new = _alone("patients_v2", beside="patients")
+    shared, parked = Shared(OLD, new), NAMES.parked("patients_v2")
+    shared.there = {parked}
+    shared.tables.update(_entry(new, paused="being mended"))
+    if removed:
+        shared.tables.update({b"patients": None})
+
+    await shared.stage.start()
+    assert {} == shared.consumer.added
+    await shared.stage.tables_changed(shared.tables.update(_entry(new, resumed=1)))
+    assert parked in shared.stage.topics()
+    shared.stage = shared.made()
+    await shared.stage.start()
+    await asyncio.sleep(0)
+
+    assert {PARKED_LANE: {parked}} == shared.consumer.added
+
+
+def _entry(spec: TableSpec, **changes: Any) -> dict[bytes, bytes | None]:
+    return {spec.table.encode(): TableEntry(spec=spec, **changes).model_dump_json().encode()}
 
 
 def test_tables_of_a_shared_topic_have_others_beside_them() -> None:

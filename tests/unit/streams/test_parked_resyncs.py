@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from connectors.transport.chunk import Assignment
 from streams.decide import Found
 from streams.resync_parked import read_to
@@ -13,9 +15,13 @@ from tests.unit.streams.test_normalize import SPEC, TOPIC, _event
 from tests.unit.streams.test_resyncs import PARKED, Bench, snapshot_row
 
 
-def test_the_floor_waits_for_what_is_parked_of_the_table() -> None:
-    """Rows of the snapshot may be among it; that it has ended may have been seen there alone."""
-    bench = Bench(spec=f"{SPEC}source_table: public.patients\n")
+@pytest.mark.parametrize("named", ["", "source_table: public.patients\n"])
+def test_the_floor_waits_for_what_is_parked_of_the_table(named: str) -> None:
+    """Rows of the snapshot may be among it; that it has ended may have been seen there alone.
+
+    Also of a table that has its topic alone, now: another one may have stood beside it.
+    """
+    bench = Bench(spec=f"{SPEC}{named}")
     bench.step(0, 10, _event(1, 1), _event(2, 2), snapshot_row(1))
     bench.step(1, 20, snapshot_row(2))
     seen = {"generation": 0, "previous": 4, "memory": {"epoch": 1, "loaded": 3, "ended": True}, "v": 1}

@@ -101,7 +101,8 @@ class Bench:
     async def stands(self, topics: Collection[str]) -> Mapping[Key, Stand]:
         """Return what was committed last of each partition."""
         assert {TOPIC} <= set(topics) <= {TOPIC, PARKED}
-        found = {(PARKED, number): Stand("p", 0, at, "", end) for number, (at, end) in self.parked.items()}
+        parked = self.parked if PARKED in topics else {}
+        found = {(PARKED, number): Stand("p", 0, at, "", end) for number, (at, end) in parked.items()}
         for part in self.parts:
             last = next((each for each in reversed(self.writer.advances) if each.assignment is part), None)
             at, text = (part.start, part.metadata) if last is None else (last.next_offset, last.metadata)

@@ -6,7 +6,7 @@ outside: of the group's offsets, of what NORMALIZE keeps, and of the logs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,9 +19,9 @@ from schemas.errors import ConfigurationError, SourceMoved, TableStopped
 from schemas.table import Decision, TableEntry
 from schemas.topics import TopicNames
 from streams.registration import open_admin, own_topic
-from streams.resume import book_of
+from streams.resume import book_of, entries_of
 from streams.settings import group_of, is_embedded
-from streams.tables import reads
+from streams.tables import TableDirectory, reads
 
 Start = Literal["earliest", "latest"] | dict[int, int]
 
@@ -30,12 +30,16 @@ PARTITIONS_MAX = 10_000  # in one --from
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A source topic of a table: its partitions as NORMALIZE would begin them now, and why it would not."""
+    """A source topic of a table: its partitions as NORMALIZE would begin them now, and why it would not.
+
+    `generation` is the highest that any table which reads the topic was told to begin, there or elsewhere.
+    """
 
     topic: str
     topic_id: str
     partitions: Mapping[int, Assignment]
     troubles: Mapping[int, SourceMoved] = field(default_factory=dict)
+    generation: int = 0
 
     @property
     def only_gaps(self) -> bool:
@@ -43,8 +47,10 @@ class Found:
         return bool(self.troubles) and all(each.reason == BELOW_LOG for each in self.troubles.values())
 
 
-def survey(config: Config, entry: TableEntry) -> list[Found]:
+def survey(config: Config, entry: TableEntry, tables: TableDirectory) -> list[Found]:
     """Return the source topics of a table that exist, with what stands against reading them on.
+
+    `tables` are all that are registered: some may read the same topics.
 
     Raises:
         SourceUnavailable: Kafka does not answer.
@@ -58,7 +64,7 @@ def survey(config: Config, entry: TableEntry) -> list[Found]:
     described = admin.describe(named | {topic for topic in kept if reads(entry.spec, topic)}, allowed_only=True)
     keys = [(topic, number) for topic, said in described.items() for number in range(said.partitions)]
     committed = admin.committed_now(group_of(config, "normalize"), keys)
-    logs = admin.watermarks_now(keys)
+    logs, names = admin.watermarks_now(keys), TopicNames(config.kafka.topic_prefix)
     found = []
     for topic, said in sorted(described.items()):
         partitions: dict[int, Assignment] = {}
@@ -73,8 +79,28 @@ def survey(config: Config, entry: TableEntry) -> list[Found]:
                 trouble = moved(mine, said.topic_id, mine.committed)
             if trouble is not None:
                 troubles[number] = trouble
-        found.append(Found(topic, said.topic_id, partitions, troubles))
+        asked = asked_of(topic, names, tables)
+        found.append(Found(topic, said.topic_id, partitions, troubles, asked))
     return found
+
+
+def asked_of(topic: str, names: TopicNames, tables: TableDirectory) -> int:
+    """Return the highest generation that any table which reads a source topic was told to begin.
+
+    What is decided for one of them holds for the topic, so for each of them; workers may not have reached it yet. A
+    replay is of one table, in a generation that the topic must not be read in later: it would have the same origins.
+    """
+    entries = entries_of(topic, names, tables)
+    decided = (entry.decisions[topic].generation for entry in entries if topic in entry.decisions)
+    return max([0, *(entry.generation for entry in entries), *decided])
+
+
+def next_generation(entry: TableEntry, found: Iterable[Found]) -> int:
+    """Return a generation above all that were reached or asked for in these topics, whichever table it was for."""
+    known = [entry.generation]
+    for each in found:
+        known += [each.generation, *(mine.generation for mine in each.partitions.values())]
+    return max(known) + 1
 
 
 def output_of(config: Config, entry: TableEntry, found: Sequence[Found]) -> tuple[str, str]:
@@ -101,8 +127,7 @@ def decide(
         known = ", ".join(each.topic for each in found) or "none"
         raise TableStopped("no_such_topic", f"{entry.spec.table} has no topic {missing[0]}", hint=f"topics are {known}")
     chosen = [each for each in found if each.topic in topics] if topics else [each for each in found if each.troubles]
-    reached = [mine.generation for each in found for mine in each.partitions.values()]
-    generation = max([entry.generation, *reached]) + 1
+    generation = next_generation(entry, found)
     decisions, said = dict(entry.decisions), []
     raised = False
     for each in chosen:

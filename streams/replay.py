@@ -16,8 +16,9 @@ from schemas.config import Config
 from schemas.errors import ConfigurationError, SourceUnavailable, TableStopped
 from schemas.replay import Replay, ReplayedTopic, Stage
 from schemas.table import TableEntry
-from streams.decide import Found, read_start, survey
+from streams.decide import Found, next_generation, read_start, survey
 from streams.registration import open_admin
+from streams.tables import TableDirectory
 
 Key = tuple[str, int]
 OffsetsAt = Callable[[Collection[Key], int], Mapping[Key, int]]  # of the first record at a time, by partition
@@ -87,7 +88,7 @@ class Asked:
     text: str
 
 
-def surveyed(config: Config, entry: TableEntry) -> list[Found]:
+def surveyed(config: Config, entry: TableEntry, tables: TableDirectory) -> list[Found]:
     """Return what `survey` finds, of every partition: a transaction may be open on one for a moment.
 
     Raises:
@@ -95,7 +96,7 @@ def surveyed(config: Config, entry: TableEntry) -> list[Found]:
     """
     deadline = time.monotonic() + OPEN_SECONDS_MAX
     while True:
-        found = survey(config, entry)
+        found = survey(config, entry, tables)
         described = open_admin(config).describe([each.topic for each in found])
         unknown = [each.topic for each in found if len(each.partitions) < described[each.topic].partitions]
         if not unknown:
@@ -135,9 +136,8 @@ def plan(entry: TableEntry, found: Sequence[Found], asked: Asked, offsets_at: Of
             f"{entry.spec.table}: nothing that NORMALIZE has read lies there",
             hint=f"--from earliest begins where the logs begin; places are {_PLACES}",
         )
-    reached = [mine.generation for each in found for mine in each.partitions.values()]
     return Replay(
-        generation=max([entry.generation, *reached]) + 1,
+        generation=next_generation(entry, found),
         asked=asked.text,
         at=at,
         topics=topics,

@@ -17,7 +17,7 @@ from schemas.position import EPOCH_MAX
 from schemas.table import Decision, TableEntry
 from streams.attempt import read_state
 from streams.chains import chains_of
-from streams.decide import Found, Start, decide, survey
+from streams.decide import Found, Start, decide, next_generation, survey
 from streams.epochs import topics_of
 from streams.registration import open_admin
 from streams.resync_parked import parked_heads, parked_now, read_to
@@ -69,7 +69,7 @@ def plan_resync(
         raise ConfigurationError("the embedded broker keeps no lives of topics apart", hint="use a Kafka broker")
     if entry.epoch >= EPOCH_MAX:
         raise TableStopped("epochs_used_up", f"{table} has had {EPOCH_MAX} epochs", hint="register it by another name")
-    found = [each for each in survey(config, entry) if each.partitions]
+    found = [each for each in survey(config, entry, tables) if each.partitions]
     if missing := sorted(set(topics) - {each.topic for each in found}):
         known = ", ".join(each.topic for each in found) or "none"
         raise TableStopped("no_such_topic", f"{table} has no topic {missing[0]}", hint=f"topics are {known}")
@@ -218,7 +218,7 @@ def _gone_on(entry: TableEntry, found: Found, begin: Begin) -> tuple[TableEntry,
     if begin.stops >= now.keys() and all(now[number] <= offset for number, offset in begin.offsets.items()):
         return entry, 0  # nobody reads beyond it by itself
     starts = {number: min(now[number], offset) for number, offset in begin.offsets.items()}
-    generation = max([entry.generation, *(mine.generation for mine in found.partitions.values())]) + 1
+    generation = next_generation(entry, [found])
     decision = Decision(topic_id=found.topic_id, generation=generation, start=starts)
     entry = entry.model_copy(update={"generation": generation, "decisions": {**entry.decisions, found.topic: decision}})
     return entry, sum(now[number] - offset for number, offset in starts.items())

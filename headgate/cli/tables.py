@@ -122,10 +122,11 @@ def resume(
     from streams.decide import survey
 
     settings = load_config(config, os.environ)
-    entry = before = registered_entry_of(settings, table)
+    tables = tables_with(settings, table)
+    entry = before = tables.registered[table]
     if entry.paused is not None:
         refuse_resync(table, entry.paused)
-    found = survey(settings, entry)
+    found = survey(settings, entry, tables)
     is_decided = anew or start is not None or bool(topic)
     if is_decided:
         entry = _decided(settings, entry, found, anew=anew, start=start, topics=topic or ())

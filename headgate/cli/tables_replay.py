@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from schemas.table import TableEntry
     from streams.replay import Asked
     from streams.replaying import Replaying
+    from streams.tables import TableDirectory
     from streams.telling import Teller
 
 EPILOG = epilog(
@@ -93,7 +94,7 @@ def replay_table(
     if start is not None:
         asked = _asked(start, until, _stages(into, alerts=alerts), topic or ())
         if replay is None:
-            replay = _planned(settings, entry, asked)
+            replay = _planned(settings, tables, entry, asked)
             if not dry_run:
                 _begin(settings, registered, replay)
         elif replay.asked != asked.text:
@@ -128,7 +129,7 @@ def _asked(start: str, until: str | None, into: list[Stage], topics: Collection[
     return Asked(read_place(start), None if until is None else read_place(until), into, topics, words)
 
 
-def _planned(settings: Config, entry: TableEntry, asked: Asked) -> Replay:
+def _planned(settings: Config, tables: TableDirectory, entry: TableEntry, asked: Asked) -> Replay:
     from streams.registration import open_admin
     from streams.replay import plan, surveyed
     from streams.settings import is_embedded
@@ -136,7 +137,7 @@ def _planned(settings: Config, entry: TableEntry, asked: Asked) -> Replay:
     if is_embedded(settings):
         raise ConfigurationError("the embedded broker keeps no group's offsets", hint="a replay needs a real Kafka")
     at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return plan(entry, surveyed(settings, entry), asked, open_admin(settings).offsets_at, at=at)
+    return plan(entry, surveyed(settings, entry, tables), asked, open_admin(settings).offsets_at, at=at)
 
 
 def _begin(settings: Config, registered: TableEntry, replay: Replay) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from connectors.transport.chunk import Assignment
 from connectors.transport.history import moved, offsets_lost, topic_made_anew
 from schemas.errors import ConfigurationError, SourceMoved, TableStopped
 from schemas.table import Decision, TableEntry
-from streams.decide import Found, accept_output, decide, read_start
+from schemas.topics import TopicNames
+from streams.decide import Found, accept_output, asked_of, decide, read_start
+from streams.tables import TableDirectory
 
 ENTRY = TableEntry.model_validate({"spec": {"table": "patients", "topics": ["a", "b"], "columns": {"id": "long"}}})
 
@@ -70,6 +73,34 @@ def test_what_cannot_be_gone_on_with_begins_a_generation_above_all_that_were() -
     assert {"a": 4, "b": 4} == {topic: decision.generation for topic, decision in entry.decisions.items()}
     assert (4, "latest") == (entry.generation, entry.decisions["b"].start)
     assert "a is read from its end as generation 4: 0 records, 40 are left out" == said[0]
+
+
+def test_a_generation_is_above_those_of_all_tables_that_read_the_topic() -> None:
+    """One that was replayed beside it has emitted its records in a generation of its own."""
+    found = replace(_anew("b"), generation=6)
+
+    entry, said = decide(ENTRY, [_gap(), found], anew=False, start="earliest")
+
+    assert (7, 7) == (entry.generation, entry.decisions["b"].generation)
+    assert "b is read from its beginning as generation 7: 12 records" == said[1]
+
+
+def test_what_was_asked_of_a_topic_is_the_highest_of_its_tables() -> None:
+    """By a replay of one, or a decision for one that workers have not reached yet; of a topic of nobody nothing was."""
+    entries = {
+        "patients": ENTRY,
+        "patients_v2": TableEntry(spec=ENTRY.spec.model_copy(update={"table": "patients_v2", "beside": "patients"})),
+    }
+    names = TopicNames()
+
+    def asked(**changes: Any) -> int:
+        beside = entries["patients_v2"].model_copy(update=changes)
+        return asked_of("a", names, TableDirectory({**entries, "patients_v2": beside}))
+
+    assert (0, 4) == (asked(), asked(generation=4))
+    assert 5 == asked(generation=4, decisions={"a": Decision(topic_id="id-a", generation=5)})
+    assert 4 == asked(generation=4, decisions={"b": Decision(topic_id="id-b", generation=5)})
+    assert 0 == asked_of("c", names, TableDirectory(entries))
 
 
 def test_a_gap_can_be_read_anew_and_a_healthy_topic_only_by_its_name() -> None:

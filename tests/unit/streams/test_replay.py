@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,14 @@ def test_all_that_was_read_is_replayed_as_a_generation_that_nobody_had() -> None
     assert (3, 25) == (replay.generation, replay.total)
     assert ("id-a", 2) == (replay.topics["a"].id, replay.topics["a"].generation)
     assert 6 == _plan(_found("a", (3, 0, 3)), entry=ENTRY.model_copy(update={"generation": 5})).generation
+
+
+def test_a_replay_has_origins_that_no_table_of_its_topics_has_had_or_will_have() -> None:
+    """Workers may still have to reach what was decided for a table beside it, in whichever of the topics."""
+    found = [_found("a", (30, 10, 40), generation=2), replace(_found("b", (5, 0, 5)), generation=4)]
+
+    assert 5 == _plan(*found).generation
+    assert 5 == _plan(*found, topics=["a"]).generation
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,6 +56,16 @@ def test_what_was_read_beyond_is_read_again_in_a_new_generation() -> None:
     assert {"a": Decision(topic_id="id", generation=3, start={0: 14, 1: 7})} == plan.entry.decisions
     assert (3, 16) == (plan.entry.generation, plan.beginnings[0].again)
     assert 1 == plan.entry.epochs["a"][0].generation
+
+
+def test_what_is_read_again_has_origins_that_no_table_of_the_topic_has_had() -> None:
+    """A table beside it was replayed as generation 5, with the origins of the topic's records."""
+    found = replace(_found(_at(0, 30)), generation=5)
+
+    plan = planned(ENTRY, [found], {"a": _begin(14, stops=[0])}, complete=False)
+
+    assert {"a": Decision(topic_id="id", generation=6, start={0: 14})} == plan.entry.decisions
+    assert 6 == plan.entry.generation
 
 
 def test_a_partition_that_nothing_stops_may_be_read_on_and_so_begins_a_generation() -> None:

@@ -23,7 +23,7 @@ from schemas.topics import TopicNames
 from streams.memory import COLLECT_SECONDS, TRIM_SECONDS, collect, give_back
 from streams.page import Installation
 from streams.registration import ensure_own_topics, own_topics
-from streams.resume import take_up_again
+from streams.resume import let_go, take_up_again
 from streams.stage import MAIN_LANE
 from streams.status import Standing, status_of
 from streams.tables import TableDirectory
@@ -164,6 +164,8 @@ class StageHost(Service):
                 await self.consumer.remove_topics(gone)
             if new := after - before:
                 await self._add_topics(new)
+            before_it = {table: entries[table] for table in changed & entries.keys()}
+            await let_go(self.consumer, before_it, self.tables, self.names)
             for table in sorted(changed & self.tables.keys()):
                 await take_up_again(self.consumer, self._add_topics, self.tables[table], entries.get(table), self.names)
             log.info(

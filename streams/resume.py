@@ -8,7 +8,7 @@ decided, and nothing of the old life is left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from time import monotonic
 from typing import Protocol
 
@@ -90,7 +90,7 @@ async def take_up_again(
     if before is None or entry.resumed <= before.resumed:
         return False
     table = entry.spec.table
-    own = {names.changes(table), names.parked(table), *(names.features(each.view) for each in entry.spec.features)}
+    own = _own_topics(entry, names)
     view = consumer.snapshot()
     assigned = {each.topic for each in view.partitions}
     mine = {topic for topic in assigned | set(view.paused_topics) if topic in own or reads(entry.spec, topic)}
@@ -107,6 +107,38 @@ async def take_up_again(
     await _left(consumer, topics)
     await add_topics(subscribed)
     return True
+
+
+async def let_go(
+    consumer: Consumer, before: Mapping[str, TableEntry], tables: Mapping[str, TableEntry], names: TopicNames
+) -> None:
+    """Read those topics again that this worker paused and that tables read no more; `before` are these as they were.
+
+    One may have been paused for a table that is gone, and others may read it: where it was not, it is paused again for
+    what it was. One that nobody reads is paused no more if somebody has it read later.
+    """
+    paused = sorted(consumer.snapshot().paused_topics)
+    left = set[str]()
+    for table, entry in before.items() if paused else ():
+        was, is_still = _of_table(entry, names), _of_table(tables.get(table), names)
+        left |= {topic for topic in paused if was(topic) and not is_still(topic)}
+    for topic in sorted(left):
+        await consumer.resume(topic)
+    if left:
+        log.info("let_go", topics=sorted(left)[:20])
+
+
+def _of_table(entry: TableEntry | None, names: TopicNames) -> Callable[[str], bool]:
+    """Return what tells whether a topic is a table's own, or one that it reads; of no table there is none."""
+    if entry is None:
+        return lambda _: False
+    own = _own_topics(entry, names)
+    return lambda topic: topic in own or reads(entry.spec, topic)
+
+
+def _own_topics(entry: TableEntry, names: TopicNames) -> set[str]:
+    table = entry.spec.table
+    return {names.changes(table), names.parked(table), *(names.features(each.view) for each in entry.spec.features)}
 
 
 async def _left(consumer: Consumer, topics: Collection[str]) -> None:

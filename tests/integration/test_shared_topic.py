@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from schemas.config import read_config
 from streams.app import Worker
 from tests.integration.stages import WAIT_SECONDS, Installation, run_until_killed, until, until_off_loop
 from tests.oracles.topic import Record, read_records
@@ -224,3 +225,34 @@ async def test_a_record_that_stops_its_table_stops_no_other(installation: Instal
         )
         await until(lambda: not rows_of(worker, parked), "what was parked has flowed")
         assert [None] * 3 == [row["paused"] for row in rows_of(worker, installation.topic).values()]
+
+
+async def test_a_table_that_has_filled_its_parking_holds_up_no_other_once_it_is_removed(
+    installation: Installation,
+) -> None:
+    """The topic was paused for all of them; what comes of the table from then on is of none."""
+    limit_parking(installation, 1_024)
+    task, topic = Task(installation, 20_261_129), installation.topic
+    task.load(3)
+    async with installation.running("normalize") as workers:
+        assert 0 == await installation.verb("tables", "pause", "visits", "--reason", "maintenance")
+        await until(lambda: workers["normalize"].host.tables["visits"].paused, "the pause has reached the worker")
+        task.change(1_000)
+        await until(
+            lambda: "visits is still paused" in workers["normalize"].consumer.snapshot().paused_topics.get(topic, ""),
+            "what is parked of the table has no room any more",
+        )
+
+        assert 0 == await installation.verb("tables", "remove", "visits", "--yes")
+        task.change(100)
+        for table in ("patients", "wards"):
+            records = await emitted(installation, table, task.sent[table].total())
+            assert task.sent[table] == named(records), table
+        assert {} == workers["normalize"].consumer.snapshot().paused_topics
+
+
+def limit_parking(installation: Installation, bytes_max: int) -> None:
+    """Leave so little room for what is parked."""
+    said = installation.file.read_text().replace("limits: {", f"limits: {{parked_bytes_max: {bytes_max}, ")
+    installation.file.write_text(said)
+    installation.config = read_config(said, name=installation.file.name)

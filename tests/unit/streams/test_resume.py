@@ -11,7 +11,7 @@ from connectors.transport.chunk import Assignment
 from connectors.transport.snapshot import PartitionView, TransportView
 from schemas.table import Decision, TableEntry
 from schemas.topics import TopicNames
-from streams.resume import decided, take_up_again
+from streams.resume import decided, let_go, take_up_again
 from streams.tables import TableDirectory
 from tests.unit.streams.dms_specs import dms_spec
 
@@ -91,6 +91,35 @@ async def test_what_is_stopped_or_decided_gets_a_new_life(
 
     assert asked == transport.asked
     assert set() == transport.paused or entry is ENTRY
+
+
+@pytest.mark.parametrize(
+    ("after", "paused"),
+    [
+        ({}, {"x"}),
+        ({"patients": ASKED}, {"a", "b1", "x", "headgate.changes.patients"}),
+        ({"patients": ENTRY.model_copy(update={"spec": ENTRY.spec.model_copy(update={"topics": ["a"]})})},
+         {"a", "x", "headgate.changes.patients"}),
+    ],
+)  # fmt: skip
+async def test_what_was_paused_is_let_go_with_the_table_that_read_it(
+    after: dict[str, TableEntry], paused: set[str]
+) -> None:
+    """A table that is gone, or reads other topics now, holds up no other; those that nobody of them reads stay."""
+    transport = Transport({"a": False}, paused=["a", "b1", "x", "headgate.changes.patients"])
+
+    await let_go(transport, {"patients": ENTRY}, after, TopicNames())
+
+    assert (paused, []) == (transport.paused, transport.asked)
+
+
+async def test_what_is_paused_for_a_table_that_nobody_changed_stays_so() -> None:
+    """It is not tried again because something else has happened."""
+    transport = Transport({"a": False}, paused=["a"])
+
+    await let_go(transport, {}, {"patients": ENTRY}, TopicNames())
+
+    assert {"a"} == transport.paused
 
 
 def test_a_decision_is_found_by_its_topic_whether_source_or_output() -> None:

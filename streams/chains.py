@@ -29,7 +29,8 @@ from streams.settings import client_settings, is_embedded
 class Parked(msgspec.Struct, frozen=True):
     """That a table's records are parked in a partition: how many so far, and why.
 
-    Without a reason somebody paused the table; else a record did, when the table had been resumed so often.
+    Without a reason somebody paused the table; else a record did, when the table had been resumed so often. `memory` is
+    what was seen of the table before the first of them.
     """
 
     resumed: int
@@ -38,17 +39,20 @@ class Parked(msgspec.Struct, frozen=True):
     reason: str = ""
     message: str = ""
     hint: str = ""
+    memory: PartitionMemory | msgspec.UnsetType = msgspec.UNSET
 
-    def more(self, records: int, nbytes: int) -> Parked:
-        """Return it with so much more."""
-        return msgspec.structs.replace(self, records=self.records + records, nbytes=self.nbytes + nbytes)
+    def more(self, records: int, nbytes: int, memory: PartitionMemory) -> Parked:
+        """Return it with so much more; `memory` is what was seen of the table before that."""
+        seen = self.memory if self.records else memory
+        sums = {"records": self.records + records, "nbytes": self.nbytes + nbytes}
+        return msgspec.structs.replace(self, memory=seen, **sums)
 
 
 class Link(msgspec.Struct, frozen=True):
     """The value of a record: the origin offset of a table's last change in a partition, read in this generation.
 
     The record's key is `[topic, partition, table]`. `memory` is not there where nothing is remembered, `parked` where
-    nothing of the table is parked.
+    nothing of the table is parked. It is of the topic's life `topic_id`, read since generation `since`, or this one.
     """
 
     generation: int
@@ -56,29 +60,50 @@ class Link(msgspec.Struct, frozen=True):
     memory: PartitionMemory | msgspec.UnsetType = msgspec.UNSET
     parked: Parked | msgspec.UnsetType = msgspec.UNSET
     v: int = versions.PREVIOUS.writes
+    topic_id: str | msgspec.UnsetType = msgspec.UNSET
+    since: int | msgspec.UnsetType = msgspec.UNSET
 
+    def held(self, topic_id: str, generation: int) -> Link | None:
+        """Return what of it holds where its partition is read in a generation of a topic's life; None: nothing.
 
-Remembered = tuple[int, PartitionMemory]  # in which generation, and what
+        In a later generation of its own life the chain begins anew, and what was seen may come again. But a table that
+        is parked stays so: others had the topic read again, and nobody has it resumed.
+        """
+        if self.topic_id and topic_id and self.topic_id != topic_id:
+            return None
+        if self.generation == generation:
+            return self
+        if not topic_id or self.topic_id != topic_id:
+            return None
+        memory = self.memory if self.memory is msgspec.UNSET else self.memory.again()
+        return msgspec.structs.replace(self, generation=generation, previous=None, memory=memory, since=self.first)
+
+    @property
+    def first(self) -> int:
+        """The first generation of this life in which something was kept of the table."""
+        return self.generation if self.since is msgspec.UNSET else self.since
 
 
 class Chain:
     """The last change of each table of one partition, and what is remembered, as one attempt at a group sees it."""
 
-    __slots__ = ("_last", "_memories", "_parked", "changed")
+    __slots__ = ("_last", "_memories", "_parked", "_since", "changed")
 
     def __init__(
         self,
         last: Mapping[str, int],
         memories: Mapping[str, PartitionMemory] | None = None,
         parked: Mapping[str, Parked] | None = None,
+        since: Mapping[str, int] | None = None,
     ) -> None:
-        """Begin with the origin offsets in `last`, by table."""
+        """Begin with the origin offsets in `last`, by table; `since` are the generations of this life it begins in."""
         self._last, self._memories, self._parked = dict(last), dict(memories or {}), dict(parked or {})
+        self._since = dict(since or {})
         self.changed: set[str] = set()
 
     def copy(self) -> Chain:
         """Return an equal chain that changes apart."""
-        made = Chain(self._last, self._memories, self._parked)
+        made = Chain(self._last, self._memories, self._parked, self._since)
         made.changed = set(self.changed)
         return made
 
@@ -115,6 +140,17 @@ class Chain:
         """Return what is parked, by table."""
         return self._parked
 
+    def since(self, table: str) -> int | None:
+        """Return the first generation of this life of the topic that is known of a table; None where none is."""
+        return self._since.get(table)
+
+    def memory_at_head(self, table: str) -> PartitionMemory:
+        """Return a copy of what was seen of a table before the first record of it that is parked; else as `memory`."""
+        parked = self._parked.get(table)
+        if parked is None or parked.memory is msgspec.UNSET:
+            return self.memory(table)
+        return parked.memory.copy()
+
     def park(self, table: str, parked: Parked | None) -> None:
         """Note what is parked of a table; None: it goes on."""
         if parked == self._parked.get(table):
@@ -130,10 +166,13 @@ class Chain:
             self.reach(table, last)
             self.remember(table, memory)
 
-    def link(self, table: str, generation: int) -> Link:
+    def link(self, table: str, assignment: Assignment) -> Link:
         """Return what is to be kept of a table."""
         memory, parked = self._memories.get(table, msgspec.UNSET), self._parked.get(table, msgspec.UNSET)
-        return Link(generation, self._last.get(table), memory, parked)
+        generation, topic_id = assignment.generation, assignment.topic_id or msgspec.UNSET
+        first = self._since.setdefault(table, generation)
+        since = first if first != generation else msgspec.UNSET
+        return Link(generation, self._last.get(table), memory, parked, topic_id=topic_id, since=since)
 
 
 class Chains:
@@ -159,20 +198,12 @@ class Chains:
             for each in new:
                 self._known[each] = _chain_of(each, found.get(each.key, {}))
 
-    async def memories(self) -> dict[tuple[str, int], dict[str, Remembered]]:
-        """Return what is remembered of tables in all partitions, whoever has them, and in which generation.
+    async def links(self) -> dict[tuple[str, int], dict[str, Link]]:
+        """Return what is kept of tables in all partitions, whoever has them.
 
         Raises what `take_up` does.
         """
-        records = await asyncio.to_thread(self._load)
-        return {
-            key: {
-                table: (link.generation, link.memory)
-                for table, link in links.items()
-                if link.memory is not msgspec.UNSET
-            }
-            for key, links in _by_partition(records).items()
-        }
+        return _by_partition(await asyncio.to_thread(self._load))
 
     def attempt(self, assignment: Assignment) -> Chain:
         """Return a partition's chain, to be changed by one attempt at a group; `take_up` comes first."""
@@ -182,7 +213,7 @@ class Chains:
         """Write what an attempt changed, beside the changes themselves."""
         for table in sorted(chain.changed):
             key = msgspec.json.encode([assignment.topic, assignment.partition, table])
-            value = msgspec.json.encode(chain.link(table, assignment.generation))
+            value = msgspec.json.encode(chain.link(table, assignment))
             outbox.produce(self._topic, 0, key, value)
 
     def parked(self) -> dict[str, list[Parked]]:
@@ -200,15 +231,17 @@ class Chains:
 
 
 def _chain_of(assignment: Assignment, links: Mapping[str, Link]) -> Chain:
-    ours = {table: link for table, link in links.items() if link.generation == assignment.generation}
+    topic_id, generation = assignment.topic_id, assignment.generation
+    ours = {table: held for table, link in links.items() if (held := link.held(topic_id, generation)) is not None}
     memories = {table: link.memory for table, link in ours.items() if link.memory is not msgspec.UNSET}
     parked = {table: link.parked for table, link in ours.items() if link.parked is not msgspec.UNSET}
+    since = {table: link.first for table, link in ours.items()}
     if assignment.gap:  # nobody knows what the change before was: the chain breaks, so that readers see it
-        chain = Chain({}, memories, parked)
+        chain = Chain({}, memories, parked, since)
         chain.changed = set(ours)  # also of tables that have no change for long
         return chain
     last = {table: link.previous for table, link in ours.items() if link.previous is not None}
-    return Chain(last, memories, parked)
+    return Chain(last, memories, parked, since)
 
 
 def chains_of(config: Config) -> Chains:
@@ -221,6 +254,16 @@ def chains_of(config: Config) -> Chains:
             return reader.load()
 
     return Chains(topic, load)
+
+
+def stream_name(topic: str, generation: int) -> str:
+    """Return the name by which is kept what was seen of a topic's records where they are parked, by generation."""
+    return f"{topic}@{generation}" if generation else topic  # no topic's name has an @
+
+
+def topic_of(stream: str) -> str:
+    """Return the topic of a stream's name."""
+    return stream.partition("@")[0]
 
 
 def read_link(value: bytes) -> Link:

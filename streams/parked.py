@@ -26,7 +26,7 @@ from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.apart import Once, Picked, side_by_side
 from streams.attempt import Attempt, Emitter
-from streams.chains import Chain, Chains
+from streams.chains import Chain, Chains, stream_name
 from streams.floors import write_floors
 from streams.normalize import NormalizeStage
 from streams.poison import Origin, parted
@@ -200,14 +200,15 @@ class ParkedLane:
         memories = {index: found for index in indices[known:] if (found := _memory_in(headers[index])) is not None}
         for again, those in ((True, indices[:known]), (False, indices[known:])):
             for epoch, some in side_by_side(once, those, firsts, entry, memories):
+                stream = _stream(firsts[some.indices[0]])
                 # What comes again without transactions would contradict what is remembered of it.
-                memory = PartitionMemory() if again else _seen(chain, some, memories)
+                memory = PartitionMemory() if again else _seen(chain, stream, memories.get(some.indices[0]))
                 decoded = self._emitter.decoders.of(entry, epoch).decode(some, memory)
                 if not self._emit(work, outbox, run, opened, entry, some, firsts, decoded):
-                    chain.remember(some.topic, memory)
+                    chain.remember(stream, memory)
                     return
                 if not again:
-                    chain.remember(some.topic, memory)
+                    chain.remember(stream, memory)
 
     def _key_missing(self, entry: TableEntry, opened: Run | Opened) -> TableStopped | None:
         """Return why nothing is decoded that is sealed; a key that only some records want sends those to quarantine."""
@@ -234,10 +235,19 @@ class ParkedLane:
         return False
 
 
-def _seen(chain: Chain, some: Picked, memories: Mapping[int, PartitionMemory]) -> PartitionMemory:
-    """Return what is remembered of the stream in which records once stood, with what their first one says."""
-    memory = chain.memory(some.topic)
-    said = memories.get(some.indices[0])
+def _stream(first: Origin | None) -> str:
+    """Return the name of the stream in which a record once stood, by which is kept what was seen of it.
+
+    A topic that was read again was parked again: its records would contradict what was seen of them the first time.
+    """
+    assert first is not None, "what has no first origin is of no table"
+    topic, generation, *_ = first
+    return stream_name(topic, generation)
+
+
+def _seen(chain: Chain, stream: str, said: PartitionMemory | None) -> PartitionMemory:
+    """Return what is remembered of a stream in which records once stood, with what their first one says."""
+    memory = chain.memory(stream)
     if said is not None and said.epoch >= memory.epoch:
         memory.enter(said.epoch)
         # That there were rows, not how many: those are counted where they were seen.

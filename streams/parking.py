@@ -157,7 +157,7 @@ class Parking:
             count, nbytes = count + 1, nbytes + len(key or b"") + len(value or b"")
         if count:
             self._work.count("parked", count)
-            self._chain.park(table, self._chain.parked()[table].more(count, nbytes))
+            self._chain.park(table, self._chain.parked()[table].more(count, nbytes, self._chain.memory(table)))
 
 
 def _memory_header(memory: PartitionMemory) -> Headers:

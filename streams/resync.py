@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from connectors.formats.base import PartitionMemory
 from connectors.transport.history import BELOW_LOG, TOPIC_MADE_ANEW
 from connectors.transport.topics import TopicAdmin
@@ -20,7 +22,7 @@ from streams.chains import chains_of
 from streams.decide import Found, Start, decide, next_generation, survey
 from streams.epochs import topics_of
 from streams.registration import open_admin
-from streams.resync_parked import parked_heads, parked_now, read_to
+from streams.resync_parked import chains_in, parked_heads, parked_now, read_since, read_to
 from streams.resync_search import Begin, Progress, Search, reached
 from streams.settings import is_embedded
 from streams.stands import NormalizeStands
@@ -75,19 +77,19 @@ def plan_resync(
         raise TableStopped("no_such_topic", f"{table} has no topic {missing[0]}", hint=f"topics are {known}")
     if not found:
         raise TableStopped("no_topic", f"{table} has no topic that is there", hint="is its connector running?")
-    search, admin = Search(config, tables, tables.unmasked(table), progress), open_admin(config)
+    admin = open_admin(config)
     _check_whole(found, admin)
-    if heads := parked_heads(config, tables[table], found):
-        parked = parked_now(config, tables[table], found)
-        searched = read_to(found, heads)
-        found = read_to(found, {key: head for key, head in heads.items() if key in parked})
-    else:
-        searched = found
+    chains = chains_in(config, found)
+    search = Search(config, tables, tables.unmasked(table), chains, progress)
+    since = read_since(table, found, chains)
+    heads, parked = parked_heads(config, table, found, chains), parked_now(tables[table], chains)
+    searched = read_to(found, heads, parked)
+    found = read_to(found, {key: head for key, head in heads.items() if key in parked})
     begins = {}
     for each in searched:
         wanted = where if not topics or each.topic in topics else None
         begins[each.topic] = _begin(each, wanted, search, admin)
-    return planned(entry, found, begins, complete=complete)
+    return planned(entry, found, begins, complete=complete, since=since)
 
 
 def _check_whole(found: Sequence[Found], admin: TopicAdmin) -> None:
@@ -172,8 +174,8 @@ def is_under_way(config: Config, entry: TableEntry) -> bool:
     state = read_state(stand.state)
     memory = state.memory
     if state.chained:
-        kept = asyncio.run(chains_of(config).memories())
-        _, memory = kept.get((topics[0], 0), {}).get(entry.spec.table, (0, PartitionMemory()))
+        link = asyncio.run(chains_of(config).links()).get((topics[0], 0), {}).get(entry.spec.table)
+        memory = PartitionMemory() if link is None or link.memory is msgspec.UNSET else link.memory
     return not (memory.epoch == entry.epoch and memory.floored)
 
 
@@ -182,8 +184,14 @@ def declared(entry: TableEntry) -> TableEntry:
     return entry.model_copy(update={"resynced": entry.epoch})
 
 
-def planned(entry: TableEntry, found: Sequence[Found], begins: Mapping[str, Begin], *, complete: bool) -> Resync:
+def planned(
+    entry: TableEntry, found: Sequence[Found], begins: Mapping[str, Begin], *, complete: bool,
+    since: Mapping[str, int] | None = None,
+) -> Resync:  # fmt: skip
     """Return the entry of the next epoch, and what has to be read again for it. Pure.
+
+    `since` are the first generations in which topics were read in the lives that they have, where one is known: so
+    what was parked or put aside before other tables had the topic read again is of the life that the epoch begins in.
 
     A partition that was read beyond where the epoch begins, or that a worker may be reading on, is read from there in
     a new generation: what was read of the new life had positions of the old one.
@@ -193,10 +201,11 @@ def planned(entry: TableEntry, found: Sequence[Found], begins: Mapping[str, Begi
     for each in found:
         begin = begins[each.topic]
         before = min(mine.generation for mine in each.partitions.values())
+        first = min(before, (since or {}).get(each.topic, before))
         entry, again = _gone_on(entry, each, begin)
         decision = entry.decisions.get(each.topic)
         anew = TOPIC_MADE_ANEW in {trouble.reason for trouble in each.troubles.values()}
-        generation = decision.generation if anew and decision is not None else before
+        generation = decision.generation if anew and decision is not None else first
         start = EpochStart(epoch=epoch, topic_id=each.topic_id, generation=generation, offsets=begin.offsets)
         epochs[each.topic] = [*epochs.get(each.topic, []), start][-STARTS_MAX:]
         beginnings.append(Beginning(each.topic, begin, again, generation))

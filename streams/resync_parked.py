@@ -6,7 +6,7 @@ The offsets of its group stand behind those, for it went on with the other table
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from schemas.config import Config
 from schemas.errors import SourceUnavailable
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
-from streams.chains import chains_of
+from streams.chains import Chain, chains_of
 from streams.decide import Found
 from streams.parking import is_parked
 from streams.poison import parted
@@ -25,13 +25,37 @@ from streams.registration import open_admin
 from streams.settings import client_settings, group_of
 
 
-def parked_heads(config: Config, entry: TableEntry, found: Sequence[Found]) -> dict[Key, int]:
+def chains_in(config: Config, found: Sequence[Found]) -> dict[Key, Chain]:
+    """Return what NORMALIZE keeps by table in each partition, as of its committed offset.
+
+    Raises:
+        SourceUnavailable: Kafka does not answer.
+        ConfigurationError: a newer version wrote it, or somebody else.
+    """
+    mine = [each for one in found for each in one.partitions.values()]
+    chains = chains_of(config)
+    asyncio.run(chains.take_up(mine))
+    return {each.key: chains.attempt(each) for each in mine}
+
+
+def read_since(table: str, found: Sequence[Found], chains: Mapping[Key, Chain]) -> dict[str, int]:
+    """Return the first generation in which topics were read in the lives that they have, where one is known."""
+    firsts: dict[str, int] = {}
+    for each in found:
+        ours = [chains[mine.key] for mine in each.partitions.values() if mine.topic_id == each.topic_id]
+        known = [first for chain in ours if (first := chain.since(table)) is not None]
+        if known:
+            firsts[each.topic] = min(known)
+    return firsts
+
+
+def parked_heads(config: Config, table: str, found: Sequence[Found], chains: Mapping[Key, Chain]) -> dict[Key, int]:
     """Return where the first record stands that is parked and not read yet, by source topic and partition.
 
     Raises:
         SourceUnavailable: Kafka does not answer, or a transaction is open where it was read to.
     """
-    topic, admin = TopicNames(config.kafka.topic_prefix).parked(entry.spec.table), open_admin(config)
+    topic, admin = TopicNames(config.kafka.topic_prefix).parked(table), open_admin(config)
     said = admin.describe([topic], allowed_only=True).get(topic)
     if said is None:
         return {}
@@ -45,40 +69,53 @@ def parked_heads(config: Config, entry: TableEntry, found: Sequence[Found]) -> d
                 hint="a worker has a transaction open, or one that died left it: run it again in a moment",
             )
         stretches[key[1]] = (max(read[key].offset or 0, low), high)
-    generations = {each.topic: {n: mine.generation for n, mine in each.partitions.items()} for each in found}
+    lives = _lives(table, found, chains)
     heads: dict[Key, int] = {}
     enough: set[int] = set()
     for record in scan_between(topic, client_settings(config), stretches, enough=enough):
         first = parted(list(record.headers))[1]
-        if first is None or generations.get(first[0], {}).get(first[2]) != first[1]:
+        if first is None or first[1] not in lives.get((first[0], first[2]), ()):
             continue
         heads.setdefault((first[0], first[2]), first[3])
-        if all((name, record.partition) in heads for name in generations):
+        if all((each.topic, record.partition) in heads for each in found):
             enough.add(record.partition)
     return heads
 
 
-def parked_now(config: Config, entry: TableEntry, found: Sequence[Found]) -> set[Key]:
+def _lives(table: str, found: Sequence[Found], chains: Mapping[Key, Chain]) -> dict[Key, range]:
+    """Return the generations in which each partition was read in the life that its topic has.
+
+    Before it was read again for another table, what was parked was parked in an earlier one.
+    """
+    lives = {}
+    for each in found:
+        for mine in each.partitions.values():
+            since = chains[mine.key].since(table)
+            lives[mine.key] = range(mine.generation if since is None else since, mine.generation + 1)
+    return lives
+
+
+def parked_now(entry: TableEntry, chains: Mapping[Key, Chain]) -> set[Key]:
     """Return the partitions of which the table's records are parked as they come, so that nobody decodes them."""
-    mine = [each for one in found for each in one.partitions.values()]
-    chains = chains_of(config)
-    asyncio.run(chains.take_up(mine))
-    table = entry.spec.table
-    known = {each.key: chains.attempt(each).parked().get(table) for each in mine}
+    known = {key: chain.parked().get(entry.spec.table) for key, chain in chains.items()}
     return {key for key, each in known.items() if each is not None and is_parked(entry, each)}
 
 
-def read_to(found: Sequence[Found], heads: Mapping[Key, int]) -> list[Found]:
-    """Return what was found as if the group stood before the first record of each partition in `heads`."""
+def read_to(found: Sequence[Found], heads: Mapping[Key, int], parked: Collection[Key] = ()) -> list[Found]:
+    """Return what was found as if the group stood before the first record of each partition in `heads`.
+
+    And in those of `parked` nowhere else: below it may be read again for other tables, but what was seen of the table
+    is known as of there.
+    """
     return [
-        replace(each, partitions={number: _read_to(mine, heads) for number, mine in each.partitions.items()})
+        replace(each, partitions={number: _read_to(mine, heads, parked) for number, mine in each.partitions.items()})
         for each in found
     ]
 
 
-def _read_to(mine: Assignment, heads: Mapping[Key, int]) -> Assignment:
+def _read_to(mine: Assignment, heads: Mapping[Key, int], parked: Collection[Key]) -> Assignment:
     head = heads.get(mine.key)
-    if head is None or mine.committed is None or mine.committed <= head:
+    if head is None or (mine.key not in parked and (mine.committed is None or mine.committed <= head)):
         return mine
     made = copy(mine)
     made.committed = head

@@ -8,12 +8,12 @@ snapshot have that a log's place is known of.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from connectors.formats.base import Decoder, PartitionMemory
 from connectors.transport.chunk import Assignment, Headers
+from connectors.transport.history import Key
 from connectors.transport.scan import Scanned, scan_between
 from schemas.config import Config
 from schemas.errors import TableStopped
@@ -21,7 +21,7 @@ from schemas.mask import Masks
 from schemas.table import TableEntry
 from streams.apart import Picked
 from streams.attempt import read_state
-from streams.chains import chains_of
+from streams.chains import Chain
 from streams.decide import Found
 from streams.decoders import Decoders
 from streams.epochs import epoch_in
@@ -100,11 +100,13 @@ def _as_sent(entry: TableEntry) -> TableEntry:
 class Search:
     """Looks for the new snapshot of one table."""
 
-    def __init__(self, config: Config, tables: TableDirectory, entry: TableEntry, progress: Progress) -> None:
-        """Connect when first asked; `progress` hears how many records were read."""
-        self._config, self._tables, self._entry, self._progress = config, tables, _as_sent(entry), progress
+    def __init__(
+        self, config: Config, tables: TableDirectory, entry: TableEntry, chains: Mapping[Key, Chain], progress: Progress
+    ) -> None:
+        """Connect when first asked; `chains` are of all partitions. `progress` hears how many records were read."""
+        self._tables, self._entry, self._progress = tables, _as_sent(entry), progress
         self._client, self._admin = client_settings(config), open_admin(config)
-        self._decoders = Decoders(config)
+        self._chains, self._decoders = chains, Decoders(config)
         self._read = 0
 
     def begin(self, found: Found) -> Begin | None:
@@ -223,12 +225,10 @@ class Search:
         return self._decoders.of(self._entry, epoch)
 
     def _memories(self, found: Found) -> dict[int, PartitionMemory]:
-        """Return what NORMALIZE remembers of the table in each partition, as of the committed offset."""
+        """Return what NORMALIZE remembers of the table in each partition, as of where it has decoded its records to."""
         states = {number: read_state(mine.metadata) for number, mine in found.partitions.items()}
-        memories = {number: state.memory.copy() for number, state in states.items()}
         readers = self._tables.of_topic(found.topic)
         if (readers is not None and readers.shared) or any(state.chained for state in states.values()):
-            chains, mine = chains_of(self._config), list(found.partitions.values())
-            asyncio.run(chains.take_up(mine))
-            memories = {each.partition: chains.attempt(each).memory(self._entry.spec.table) for each in mine}
-        return memories
+            table = self._entry.spec.table
+            return {number: self._chains[mine.key].memory_at_head(table) for number, mine in found.partitions.items()}
+        return {number: state.memory.copy() for number, state in states.items()}

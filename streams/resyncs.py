@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import structlog
 
 from connectors.formats.base import PartitionMemory
@@ -29,7 +30,7 @@ from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.topics import encode_changes
 from streams.attempt import PartitionState, metadata_of, read_state, state_of
-from streams.chains import Chains, Remembered
+from streams.chains import Chains, Link, topic_of
 from streams.epochs import start_of, topics_of
 from streams.floors import floor_of_epoch
 from streams.stage import BaseStage
@@ -152,7 +153,7 @@ class Resyncs:
         stands = await self._broker.stands(sorted(asked))
         states = {key: read_state(stand.state) for key, stand in stands.items()}
         chained = any(state.chained or self._names.parked_table(key[0]) for key, state in states.items())
-        kept = await self._chains.memories() if chained else {}
+        kept = await self._chains.links() if chained else {}
         failure: HeadgateError | None = None
         for each in led:
             theirs = {key: stand for key, stand in stands.items() if key[0] in each.topics}
@@ -292,18 +293,23 @@ class Resyncs:
 
 
 def _memory_of(
-    table: str, key: Key, stand: Stand, state: PartitionState, kept: Mapping[Key, Mapping[str, Remembered]]
+    table: str, key: Key, stand: Stand, state: PartitionState, kept: Mapping[Key, Mapping[str, Link]]
 ) -> PartitionMemory:
     """Return what is remembered of a table in a partition, as of its committed offset."""
-    if not state.chained:
-        return state.memory
-    generation, memory = kept.get(key, {}).get(table, (stand.generation, PartitionMemory()))
-    return memory if generation == stand.generation else PartitionMemory()
+    link = kept.get(key, {}).get(table)
+    seen = None if link is None else _remembered(link, stand)
+    return state.memory if seen is None else seen
 
 
-def _memories_in(stand: Stand, kept: Mapping[str, Remembered]) -> list[_Seen]:
+def _memories_in(stand: Stand, kept: Mapping[str, Link]) -> list[_Seen]:
     """Return what is remembered in a partition of parked records, by the topics that they were read from."""
-    return [(topic, memory) for topic, (generation, memory) in kept.items() if generation == stand.generation]
+    seen = ((topic_of(stream), _remembered(link, stand)) for stream, link in kept.items())
+    return [(topic, memory) for topic, memory in seen if memory is not None]
+
+
+def _remembered(link: Link, stand: Stand) -> PartitionMemory | None:
+    held = link.held(stand.topic_id, stand.generation)
+    return None if held is None or held.memory is msgspec.UNSET else held.memory
 
 
 def _has_begun(entry: TableEntry, key: Key, stand: Stand) -> bool:

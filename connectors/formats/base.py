@@ -80,6 +80,13 @@ class PartitionMemory(msgspec.Struct, omit_defaults=True):
         if epoch != self.epoch:
             self.become(PartitionMemory(epoch=epoch))
 
+    def again(self) -> PartitionMemory:
+        """Return what stays true where records of the same life of the topic are read once more, from anywhere.
+
+        What the epoch has come to: that there were rows, not how many, for some may be counted again.
+        """
+        return msgspec.structs.replace(self, streamed=False, last="", loaded=min(self.loaded, 1))
+
     def saw_load(self, rows: int, *, ended: bool) -> None:
         """Remember rows of the snapshot that this epoch began with, and whether its end was among them or behind."""
         self.loaded += rows

@@ -12,6 +12,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ import pytest
 from confluent_kafka import Producer
 
 from schemas.config import read_config
+from schemas.table import TableSpec
 from streams.app import Worker
+from streams.final_rows import FinalRows
 from tests.integration.stages import WAIT_SECONDS, Installation, run_until_killed, until, until_off_loop
 from tests.oracles.topic import Record, read_records
 from tests.services import Kafka
@@ -56,28 +59,34 @@ def installation(kafka: Kafka, tmp_path: Path) -> Iterator[Installation]:
 class Task:
     """The DMS task: loads of all tables, then changes of all of them, in an order of chance."""
 
-    def __init__(self, installation: Installation, seed: int) -> None:
-        self.sent: Sent = {table: Counter() for table in TABLES}
-        self.at = 0
+    def __init__(self, installation: Installation, seed: int, tables: tuple[str, ...] = TABLES) -> None:
+        self.sent: Sent = {table: Counter() for table in tables}
+        self.rows: dict[str, dict[int, str]] = {table: {} for table in tables}  # as they are at the source
+        self.tables, self.at = tables, 0
         self._chance, self._topic = random.Random(seed), installation.topic
         self._producer = Producer({"bootstrap.servers": installation.kafka, "linger.ms": 5})
 
     def load(self, rows: int) -> None:
         """Send the rows that each table has at first."""
         for row in range(rows):
-            for table in TABLES:
+            for table in self.tables:
                 self._send(table, row, "load")
 
     def change(self, count: int) -> None:
         """Send changes, and between them what is none, and changes of a table that nobody has registered."""
         for _ in range(count):
-            self._send(self._chance.choice(TABLES), self._chance.randrange(500), "update")
-            if self._chance.random() < 0.05:
+            self._send(self._chance.choice(self.tables), self._chance.randrange(500), "update")
+            if self._chance.random() < 0.05 and self.tables == TABLES:  # else all records are one table's
                 self._put(self._chance.choice((control_record("bills"), dms_record("bills", self.at, {"id": 1}), None)))
         assert self._producer.flush(60) == 0, "every record was delivered"
 
     def stray(self, table: str, row: int) -> None:
-        """Send a row of a load, which the source never sends after changes; nobody expects it."""
+        """Send a row of a load, which the source never sends after changes; nobody expects it.
+
+        If it is of another life of the source, no other row of its partition is there any more.
+        """
+        self.rows[table] = {at: name for at, name in self.rows[table].items() if (at - row) % PARTITIONS}
+        self.rows[table][row] = "stray"
         self._put(dms_record(table, self.at, {"id": row, "name": "stray"}, "load"), row % PARTITIONS)
         assert self._producer.flush(60) == 0, "the record was delivered"
 
@@ -86,6 +95,7 @@ class Task:
         name = f"n{self.at}"
         self._put(dms_record(table, self.at, {"id": row, "name": name}, op), row % PARTITIONS)
         self.sent[table][row % PARTITIONS, row, name] += 1
+        self.rows[table][row] = name
 
     def _put(self, value: bytes | None, partition: int = 0) -> None:
         self._producer.produce(self._topic, value, None, partition)
@@ -225,6 +235,82 @@ async def test_a_record_that_stops_its_table_stops_no_other(installation: Instal
         )
         await until(lambda: not rows_of(worker, parked), "what was parked has flowed")
         assert [None] * 3 == [row["paused"] for row in rows_of(worker, installation.topic).values()]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+async def test_tables_that_stopped_together_are_resynced_one_after_another(
+    installation: Installation, beside: bool
+) -> None:
+    """Each has the topic read again for all; the one that stopped with it waits for its own turn, and nothing is lost.
+
+    Also versions of one table, whose records name none that a spec says.
+    """
+    stopped, task = ("visits", "wards"), Task(installation, 20_261_130)
+    if beside:
+        stopped, task = ("wards", "wards_v2"), Task(installation, 20_261_131, ("wards",))
+        stand_beside(installation, *stopped)
+    kafka, topic, first = installation.kafka, installation.topic, f"{installation.prefix}.changes.{stopped[0]}"
+    task.load(3)
+    async with installation.running("normalize") as workers:
+        worker = workers["normalize"]
+        task.change(300)
+        await emitted(installation, stopped[0], task.sent["wards" if beside else "visits"].total())
+        for table in task.tables[-2:]:
+            task.stray(table, 0)
+        task.change(300)
+        for table in stopped:
+            await until(partial(has_stopped, worker, topic, table), f"{table} has stopped")
+
+        assert 0 == await installation.verb("tables", "resync", stopped[0])
+        await until_off_loop(lambda: has_floors(kafka, first), "the first one has gone on in a new epoch")
+        assert any(
+            each["source"]["origin"][1] for each in contents(await asyncio.to_thread(read_records, kafka, first))
+        )
+        await until(lambda: has_stopped(worker, topic, stopped[1]), "the other one still waits")
+        assert 0 == await installation.verb("tables", "resync", stopped[1])
+        task.change(100)
+        for table in stopped:
+            output = f"{installation.prefix}.changes.{table}"
+            await until_off_loop(partial(has_floors, kafka, output), f"{table} is resynced")
+        for table in {*stopped, *task.tables}:
+            expected = task.rows[table.removesuffix("_v2")]
+            await until_off_loop(partial(comes_to, installation, table, expected), f"{table}: each row as it is")
+            await until(partial(has_flowed, worker, f"{installation.prefix}.parked.{table}"), f"{table}: none parked")
+        assert [] == [table for table in rows_of(worker, topic) if has_stopped(worker, topic, table)]
+        assert {} == worker.consumer.snapshot().paused_topics
+
+
+def has_stopped(worker: Worker, topic: str, table: str) -> bool:
+    """Tell whether the status says that a table's source was read anew; in a rebalance it says nothing."""
+    return "source_read_anew" in (rows_of(worker, topic).get(table, {}).get("paused") or "")
+
+
+def stand_beside(installation: Installation, old: str, new: str) -> None:
+    """Have the topic be of two versions of one table, which say no `source_table`."""
+    for table in TABLES:
+        (installation.folder / "tables" / f"{table}.yaml").unlink()
+    for table, said in ((old, {}), (new, {"beside": old})):
+        document = {**dms_document(table, installation.topic), **said}
+        del document["source_table"]
+        (installation.folder / "tables" / f"{table}.yaml").write_text(json.dumps(document))
+
+
+def has_floors(kafka: str, output: str) -> bool:
+    """Tell whether a floor stands in each partition of an output."""
+    return PARTITIONS == sum(b'"op":"floor"' in (each.value or b"") for each in read_records(kafka, output))
+
+
+def comes_to(installation: Installation, table: str, rows: dict[int, str]) -> bool:
+    """Tell whether these are the rows that a table's changes come to."""
+    final = FinalRows(TableSpec.model_validate(dms_document(table, installation.topic)))
+    for record in read_records(installation.kafka, f"{installation.prefix}.changes.{table}"):
+        final.apply(record.value or b"")
+    return rows == {int(each["row"]["id"]): each["row"]["name"] for each in final.documents()}
+
+
+def has_flowed(worker: Worker, parked: str) -> bool:
+    """Tell whether nothing is left of what was parked of a table."""
+    return not rows_of(worker, parked)
 
 
 async def test_a_table_that_has_filled_its_parking_holds_up_no_other_once_it_is_removed(

@@ -22,7 +22,7 @@ from tests.unit.fakes import Consumer, Record, Writer
 from tests.unit.streams.dms_specs import dms_spec
 
 NAMES = TopicNames()
-TOPIC = "dms-task"
+TOPIC, TOPIC_ID = "dms-task", "id"
 
 
 class Shared:
@@ -69,7 +69,7 @@ class Shared:
         """Have a new worker go on where the offsets were committed; return its assignment."""
         self.stage = self.made()
         made = Assignment("main", before.topic, before.partition)
-        made.generation = before.generation
+        made.generation, made.topic_id = before.generation, before.topic_id
         mine = [each for each in self.writer.advances if each.assignment.key == before.key]
         made.metadata = mine[-1].metadata if mine else ""
         return made
@@ -104,9 +104,15 @@ class Shared:
         """Return what is in quarantine."""
         return [read_quarantined(each.value) for each in self.of(NAMES.quarantine)]
 
+    def read_again(self, before: Assignment, *, topic_id: str = "") -> Assignment:
+        """Have a new worker read the partition in the next generation, of the same life of the topic or of another."""
+        made = self.restarted(before)
+        made.generation, made.topic_id, made.metadata = before.generation + 1, topic_id or before.topic_id, ""
+        return made
+
 
 def partition(number: int = 0, *, generation: int = 0) -> Assignment:
     """Return a partition of the topic."""
     made = Assignment("main", TOPIC, number)
-    made.generation = generation
+    made.generation, made.topic_id = generation, TOPIC_ID
     return made

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from connectors.transport.chunk import Assignment, Group, Run
+from schemas.change import HEADER_FIRST_ORIGIN
+from schemas.epoch import EpochStart
 from schemas.errors import TransactionAborted
 from schemas.evolution import Evolved
+from schemas.table import Decision
 from sinks.quarantine import read_quarantined
 from streams.chains import Chains
 from streams.evolutions import Evolutions
@@ -18,7 +21,7 @@ from streams.parked import ParkedLane
 from tests.services.registry import SchemaRegistry
 from tests.unit.fakes import Message, Record, run_of
 from tests.unit.streams.dms_specs import dms_spec
-from tests.unit.streams.shared_topic import NAMES, TOPIC, Shared, partition
+from tests.unit.streams.shared_topic import NAMES, TOPIC, TOPIC_ID, Shared, partition
 from tests.workloads.dms_topic import dms_record
 
 P, V = "patients", "visits"
@@ -141,6 +144,42 @@ def test_the_record_that_stopped_a_table_stops_what_was_parked_of_it_until_it_ma
     bench.read(_parked(), 0, records)
 
     assert [[PARKED, 0, 0, 0], [PARKED, 0, 0, 1]] == bench.origins()[1:]
+
+
+def test_what_was_parked_again_contradicts_nothing_that_was_parked_before() -> None:
+    """A topic that was read again for another table: what it holds is a stream of its own, of the epochs that it had.
+
+    The epoch's start tells of the generation in which the topic was read first.
+    """
+    bench, values = Bench(), [_record(1), _load(), _record(2)]
+    a = partition()
+    bench.step(run_of(a, 10, values))
+    bench.step(run_of(bench.read_again(a), 10, values))
+    records = bench.parked(V)
+    start = EpochStart(epoch=1, topic_id=TOPIC_ID, generation=0, offsets={0: 11})
+    decision = Decision(topic_id=TOPIC_ID, generation=2, start={0: 11})
+    bench.apply(dms_spec(V, TOPIC), resumed=1, epoch=1, epochs={TOPIC: [start]}, decisions={TOPIC: decision})
+
+    bench.read(_parked(), 0, records[:4])
+    bench.lane = bench.made_lane()
+    bench.read(_parked(), 4, records[4:])
+
+    assert {} == bench.consumer.paused
+    firsts = bench.origins("first_origin")[1:]
+    assert [(0, 11), (0, 12), (1, 10), (1, 11), (1, 12)] == [(first[1], first[3]) for first in firsts]
+    assert ["0001", "0001", "0000", "0001", "0001"] == [each["position"][:4] for each in bench.changes(V)[1:]]
+
+
+def test_rows_of_one_epoch_that_were_parked_twice_flow_twice() -> None:
+    """Which one wins is decided by position."""
+    bench, values = Bench(), [_load(), _record(1)]
+    own, again = bench.park(10, *values), bench.park(10, *values)
+    again = [each._replace(headers={HEADER_FIRST_ORIGIN: b'["%s",1,0,%d]' % (TOPIC.encode(), at)})
+             for at, each in enumerate(again, 10)]  # fmt: skip
+
+    bench.read(_parked(), 0, [*own, *again])
+
+    assert ({}, 4) == (bench.consumer.paused, len(bench.changes(V)))
 
 
 def test_loads_of_several_streams_do_not_contradict_each_other() -> None:

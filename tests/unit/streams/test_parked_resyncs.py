@@ -54,3 +54,35 @@ def test_a_table_was_read_to_the_first_of_its_records_that_is_parked() -> None:
 
     assert [30, 50, 5, 20] == [reached(before.partitions[number]) for number in range(4)]
     assert [50, 50, 5, 20] == [reached(found.partitions[number]) for number in range(4)]
+
+
+def test_below_what_is_parked_a_topic_may_be_read_again_for_others() -> None:
+    """What was seen of the table is known as of its first parked record, wherever the group is now."""
+    parts = {number: Assignment("", TOPIC, number) for number in range(3)}
+    for number, committed in ((0, 20), (1, None), (2, 20)):
+        parts[number].committed, parts[number].decided_start, parts[number].low = committed, 7, 5
+    heads = {(TOPIC, number): 30 for number in range(3)}
+
+    (before,) = read_to([Found(TOPIC, "id", parts)], heads, {(TOPIC, 0), (TOPIC, 1)})
+
+    assert [30, 30, 20] == [reached(before.partitions[number]) for number in range(3)]
+
+
+def test_what_a_snapshot_has_come_to_is_known_where_the_topic_is_read_again_behind_it() -> None:
+    """For another table: the rows of this one do not come again, and its floor is written all the same, and once.
+
+    Also of a partition to which nothing comes any more.
+    """
+    bench = Bench(spec=f"{SPEC}source_table: public.patients\n")
+    bench.step(0, 10, _event(1, 1), _event(2, 2))
+    bench.step(1, 19, _event(3, 3), snapshot_row(2, "last"))
+    bench.again()
+    bench.parts[1].start = 21
+
+    bench.step(0, 12, _event(950, 3))
+    bench.look()
+
+    assert 2 == len(bench.floors())
+    bench.again()
+    bench.step(0, 13, _event(952, 3))
+    assert ({}, 2) == (bench.look(), len(bench.floors()))

@@ -11,6 +11,7 @@ import pytest
 from connectors.transport.chunk import Assignment, Group, Run
 from schemas.change import HEADER_FIRST_ORIGIN, HEADER_MEMORY
 from schemas.errors import TransactionAborted
+from streams.chains import Chains
 from streams.parking import PARKED_LANE
 from tests.unit.fakes import Message, run_of
 from tests.unit.streams.dms_specs import dms_spec
@@ -96,6 +97,69 @@ def test_what_stopped_a_table_outlives_the_worker_until_somebody_has_it_resumed(
     shared.step(run_of(b, 13, [_record(V, 3)]))
 
     assert ([11, 12], [(None, 10), (10, 13)]) == (shared.parked_offsets(V), shared.chain(V))
+
+
+def test_a_table_that_stopped_stays_parked_where_the_topic_is_read_again_for_another() -> None:
+    """Nobody has it resumed: all that comes of it is parked, also by the worker after that, until somebody has."""
+    shared, a = Shared(), partition()
+    values = [_record(V, 1), _record(P, 2), _load(V), _record(V, 3)]
+    shared.step(run_of(a, 10, values))
+
+    b = shared.read_again(a)
+    shared.step(run_of(b, 11, values[1:3]))
+    c = shared.restarted(b)
+    shared.step(run_of(c, 13, values[3:]))
+
+    assert ([(None, 10)], [12, 13, 12, 13]) == (shared.chain(V), shared.parked_offsets(V))
+    assert [(None, 11), (None, 11)] == shared.chain(P)
+    assert "source_read_anew" == shared.stage.parking()[V].reason.partition(":")[0]
+    shared.apply(dms_spec(V, TOPIC), resumed=1)
+    shared.step(run_of(c, 14, [_record(V, 4)]))
+    assert [(None, 10), (None, 14)] == shared.chain(V)
+
+
+def test_what_was_seen_of_a_table_does_not_contradict_what_is_read_again() -> None:
+    """The topic is read from its beginning: what it holds is parked as if it had never been read."""
+    shared, a = Shared(), partition()
+    values = [_load(V), _record(V, 1), _load(V)]
+    shared.step(run_of(a, 10, values))
+
+    shared.step(run_of(shared.read_again(a), 10, values))
+
+    memories = [json.loads(each.headers.get(HEADER_MEMORY) or b"null") for each in shared.parked(V)]
+    assert ([12, 10, 11, 12], [True, False, False, False]) == (shared.parked_offsets(V), [*map(bool, memories)])
+
+
+def test_another_life_of_the_topic_knows_nothing_of_what_stopped_a_table() -> None:
+    """All of its tables have to be decided about there."""
+    shared, a = Shared(), partition()
+    shared.step(run_of(a, 10, [_record(V, 1), _load(V)]))
+
+    shared.step(run_of(shared.read_again(a, topic_id="made anew"), 0, [_load(V), _record(V, 2)]))
+
+    assert ([(None, 10), (None, 0), (0, 1)], [11]) == (shared.chain(V), shared.parked_offsets(V))
+
+
+def test_what_is_kept_of_a_table_says_since_when_its_topic_has_this_life() -> None:
+    """However often it was read again; and what was seen before the first parked record, of which it is the place."""
+    shared, a = Shared(), partition()
+    values = [_record(V, 1), _load(V), _record(V, 3)]
+    shared.step(run_of(a, 10, values))
+    c = shared.read_again(shared.read_again(a))
+    chains = Chains(NAMES.normalize_previous, lambda: shared.kept)
+    asyncio.run(chains.take_up({c}))
+
+    shared.step(run_of(c, 11, values[1:]))
+    d = shared.restarted(c)
+    later = Chains(NAMES.normalize_previous, lambda: shared.kept)
+    asyncio.run(later.take_up({d}))
+
+    for chain in (chains.attempt(c), later.attempt(d)):
+        assert (0, True) == (chain.since(V), chain.memory_at_head(V).streamed)
+        assert not chain.memory(V).streamed
+    anew = shared.read_again(d, topic_id="made anew")
+    asyncio.run(later.take_up({anew}))
+    assert (None, {}) == (later.attempt(anew).since(V), later.attempt(anew).parked())
 
 
 async def test_what_is_parked_is_known_before_a_record_comes() -> None:

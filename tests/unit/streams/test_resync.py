@@ -14,6 +14,7 @@ from connectors.transport.history import ABOVE_LOG, Key, moved, topic_made_anew
 from schemas.errors import ConfigurationError, SourceMoved
 from schemas.table import Decision, TableEntry
 from streams.decide import Found
+from streams.epochs import epoch_at_origin
 from streams.resync import STARTS_MAX, begin_at, declared, planned
 from streams.resync_search import Begin
 
@@ -66,6 +67,15 @@ def test_what_is_read_again_has_origins_that_no_table_of_the_topic_has_had() -> 
 
     assert {"a": Decision(topic_id="id", generation=6, start={0: 14})} == plan.entry.decisions
     assert 6 == plan.entry.generation
+
+
+def test_an_epoch_begins_in_the_life_of_a_topic_however_often_that_was_read() -> None:
+    """What was parked before the topic was read again for another table finds its epoch by where it stood."""
+    plan = planned(ENTRY, [_found(_at(0, 30))], {"a": _begin(14, stops=[0])}, complete=False, since={"a": 0})
+
+    (start,) = plan.entry.epochs["a"]
+    assert (0, 0) == (start.generation, plan.beginnings[0].generation)
+    assert [0, 1, 1] == [epoch_at_origin(plan.entry, ("a", of, 0, at)) for of, at in ((0, 13), (0, 14), (3, 14))]
 
 
 def test_a_partition_that_nothing_stops_may_be_read_on_and_so_begins_a_generation() -> None:

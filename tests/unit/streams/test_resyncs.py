@@ -71,22 +71,20 @@ class Bench:
         )
         self.tables = TableDirectory({"patients": self.entry})
         self.kept: dict[bytes, bytes] = {}
-        self.stage = NormalizeStage(
-            read_config("", name="c"),
-            names=TopicNames(),
-            tables=self.tables,
-            writer=self.writer,
-            consumer=self.consumer,
-            chains=Chains(TopicNames().normalize_previous, lambda: dict(self.kept)),
-            ensure_outputs=self._ensure,
-            broker=self,
-            clock=count(1_795_219_394.0).__next__,
-        )
+        self.stage = self.made()
         self.parts = [self._assigned(number) for number in BEGINS]
         self.ends: dict[int, int] = {}
         self.parked: dict[int, tuple[int | None, int]] = {}  # of what is parked, where it was read to, and its end
         self.holes: set[Key] = set()  # partitions whose last offsets are markers
         self.asked_for_records: list[Mapping[Key, tuple[int, int]]] = []
+
+    def made(self) -> NormalizeStage:
+        """Return a new worker's stage."""
+        return NormalizeStage(
+            read_config("", name="c"), names=TopicNames(), tables=self.tables, writer=self.writer,
+            consumer=self.consumer, chains=Chains(TopicNames().normalize_previous, lambda: dict(self.kept)),
+            ensure_outputs=self._ensure, broker=self, clock=count(1_795_219_394.0).__next__,
+        )  # fmt: skip
 
     def _assigned(self, number: int) -> Assignment:
         made = Assignment("main", TOPIC, number)
@@ -115,10 +113,23 @@ class Bench:
         self.asked_for_records.append(stretches)
         return set(stretches) - self.holes
 
+    def again(self) -> None:
+        """Have a new worker read the topic in its next generation, from wherever the next step says."""
+        self._keep()
+        parts, self.parts, self.consumer.own = self.parts, [], []
+        self.stage = self.made()
+        for part in parts:
+            made = self._assigned(part.partition)
+            made.generation = part.generation + 1
+            self.parts.append(made)
+
     def step(self, number: int, first: int, *values: bytes | None) -> None:
         """Work on a run."""
         messages = [Message(first + at, _key(value), value) for at, value in enumerate(values)]
         asyncio.run(self.stage.step(Group([Run(self.parts[number], messages)], self.consumer)))
+        self._keep()
+
+    def _keep(self) -> None:
         for record in self.writer.records:
             if record.topic == TopicNames().normalize_previous and record.key is not None:
                 self.kept[record.key] = record.value

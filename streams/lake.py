@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, Protocol
 
 import structlog
@@ -189,7 +190,7 @@ class LakeStage(BaseStage):
 
         What came before them was given up: committed, they would carry the offset over a gap.
         """
-        now = self._clock()
+        now = monotonic()
         late = [run for run in runs if not run.lost and run.assignment in self._leaving]
         for run, of_run in zip(runs, rows, strict=True):
             if not run.lost and run not in late:
@@ -245,7 +246,7 @@ class LakeStage(BaseStage):
         tick_seconds = min(_TICK_SECONDS_MAX, self._limits.commit_age_seconds / 4)
         while True:
             await asyncio.sleep(tick_seconds)
-            now = self._clock()
+            now = monotonic()
             for name, table in list(self._running.items()):
                 since = table.buffer.since
                 if since is not None and now - since >= self._limits.commit_age_seconds:

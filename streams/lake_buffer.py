@@ -68,7 +68,7 @@ class TableBuffer:
     parts: list[Part] = field(default_factory=list)
     rows: int = 0
     nbytes: int = 0
-    since: float | None = None  # when the oldest part came
+    since: float | None = None  # when the oldest part came, by a clock that nobody sets
 
     def add(self, part: Part, now: float) -> None:
         """Append a part."""

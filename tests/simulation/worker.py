@@ -279,7 +279,7 @@ def installed() -> ExitStack:
     put(sink_module, open_catalog=lambda _: _of_worker(lambda w: w.around.catalogue))
     put(commit_module, write_files=iceberg.write_files, ManifestWriter=iceberg.ManifestWriter, Sweeper=iceberg.Sweeper)
     jitter = SimpleNamespace(random=lambda: the_loop().random.random())  # noqa: PLW0108 - there is no loop yet
-    put(lake_stage_module, random=jitter, log=_Silent())
+    put(lake_stage_module, random=jitter, monotonic=now, log=_Silent())
     # Sets of assignments are walked: in the same order in each run of a seed.
     stack.enter_context(patch.object(Assignment, "__hash__", lambda self: hash(self.partition)))
     return stack

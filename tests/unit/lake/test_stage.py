@@ -54,12 +54,12 @@ class World:
         self.away = ""
         self.stages: list[LakeStage] = []
 
-    async def worker(self) -> tuple[LakeStage, Consumer]:
+    async def worker(self, clock: Callable[[], float] = time.time) -> tuple[LakeStage, Consumer]:
         """Return a new worker, started."""
-        consumer = Consumer(buffers=True)
+        consumer, names = Consumer(buffers=True), TopicNames()
         lake = FlakyLake(self.config.lake, clock=time.time)
         lake.away = lambda: self.away
-        stage = LakeStage(self.config, names=TopicNames(), tables=self.tables, consumer=consumer, lake=lake)
+        stage = LakeStage(self.config, names=names, tables=self.tables, consumer=consumer, clock=clock, lake=lake)
         await stage.start()
         self.stages.append(stage)
         return stage, consumer
@@ -122,6 +122,17 @@ async def test_age_commits_without_new_changes(tmp_path: Path) -> None:
     """A quiet table is in the lake after `commit_age_seconds` at the latest."""
     world = World(tmp_path, commit_age_seconds=0.2)
     stage, consumer = await world.worker()
+    await give(stage, consumer, assignment_of(), 0, 2)
+    await until(lambda: len(consumer.done_runs) == 1)
+    await stage.stop()
+
+    assert [0, 1] == world.offsets()
+
+
+async def test_age_is_what_has_passed_and_not_what_the_clock_says(tmp_path: Path) -> None:
+    """One that is set back by an hour, as at the end of a wrong time, holds nothing up."""
+    world, set_back = World(tmp_path, commit_age_seconds=0.2), iter([0, 0])
+    stage, consumer = await world.worker(lambda: time.time() - next(set_back, 3_600))
     await give(stage, consumer, assignment_of(), 0, 2)
     await until(lambda: len(consumer.done_runs) == 1)
     await stage.stop()

@@ -77,6 +77,7 @@ class LakeTable:
         self._grace_seconds = sweep_grace_seconds
         self._clock = clock
         self._manifests: dict[int, list[ManifestFile]] = {}  # of the snapshots that are kept, as far as known
+        self._failed = False  # the last attempt: the table may be gone, or what it gave us to reach its files be void
         self._sweeper = Sweeper(table, grace_seconds=sweep_grace_seconds, clock=clock)
 
     @property
@@ -104,14 +105,16 @@ class LakeTable:
             OffsetsMoved: a partition stands elsewhere than `batch.before`; nothing was written.
             SinkUnavailable: other workers were faster ten times in a row.
         """
-        if batch.unsure:
+        if batch.unsure or self._failed:
             self.load()
+        self._failed = True
         for _ in range(CONFLICTS_MAX):
             self._refuse_moved(batch)
             failpoint("lake.before_write")
             self._write_files(batch)
             nbytes = sum(file.file_size_in_bytes for file in batch.files or ())
             if self._commit_once(batch):
+                self._failed = False
                 return Written(len(batch.rows), nbytes)
         raise SinkUnavailable(f"lake table {self.name}: lost the race for a commit {CONFLICTS_MAX} times")
 

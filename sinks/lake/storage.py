@@ -39,18 +39,24 @@ class LakeFileIO(FsspecFileIO):
         """Return the file system of a scheme; for S3, one for all threads."""
         if scheme not in S3_SCHEMES:
             return super().get_fs(scheme, hostname)
-        names = ("s3.endpoint", "s3.access-key-id", "s3.secret-access-key", "s3.region")
+        names = ("s3.endpoint", "s3.access-key-id", "s3.secret-access-key", "s3.region", "s3.session-token")
         return _s3(*(self.properties.get(name) for name in names))
 
 
-@lru_cache(maxsize=8)
-def _s3(endpoint: str | None, access_key: str | None, secret_key: str | None, region: str | None) -> Any:
-    """Return one file system per account; nothing given means the client's own search for credentials."""
+@lru_cache(maxsize=32)
+def _s3(
+    endpoint: str | None, access_key: str | None, secret_key: str | None, region: str | None, token: str | None = None
+) -> Any:
+    """Return one file system per account; nothing given means the client's own search for credentials.
+
+    A REST catalogue may lend keys, of one table each and for an hour or so, which count with their `token` only.
+    """
     import s3fs  # noqa: PLC0415 - with the clients of AWS 15 MB, which a lake in a folder does not need
 
     return s3fs.S3FileSystem(
         key=access_key,
         secret=secret_key,
+        token=token,
         endpoint_url=endpoint,
         client_kwargs={"region_name": region} if region else {},
         config_kwargs={

@@ -118,6 +118,22 @@ def _raise_connection_error(*_: Any) -> Any:
     raise ConnectionError("no route to storage")
 
 
+def test_after_a_failure_the_way_to_the_files_is_asked_for_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A catalogue may have lent keys that hold for an hour: with the table it gives others."""
+    table = table_of(tmp_path)
+    batch, way = batch_of(0, 5), table.iceberg.io
+    with monkeypatch.context() as patch:
+        patch.setattr("sinks.lake.commit.write_files", _raise_connection_error)
+        with pytest.raises(ConnectionError):
+            table.commit(batch)
+    table.commit(batch)
+
+    assert table.iceberg.io is not way
+    assert list(range(5)) == offsets(table)
+
+
 def test_a_frozen_worker_is_refused(tmp_path: Path) -> None:
     """A successor read its partitions on: the batch is discarded with its file, the successor's rows stand."""
     frozen, successor = table_of(tmp_path), table_of(tmp_path)

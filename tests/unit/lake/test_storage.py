@@ -8,7 +8,7 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
 from schemas.config import LakeConfig
-from sinks.lake.storage import open_catalog
+from sinks.lake.storage import LakeFileIO, open_catalog
 
 
 def test_a_namespace_that_another_makes_at_the_same_moment_is_there(
@@ -28,3 +28,13 @@ def test_a_namespace_that_another_makes_at_the_same_moment_is_there(
 
     assert open_catalog(config).namespace_exists(config.namespace)
     assert [True, True, True] == looks, "at first it was not there, then the other's"
+
+
+def test_keys_that_a_catalogue_lends_come_with_their_token() -> None:
+    """Without it S3 refuses them; keys of one's own have none."""
+    keys = {"s3.access-key-id": "lent", "s3.secret-access-key": "secret", "s3.region": "eu-west-1"}
+    lent = LakeFileIO({**keys, "s3.session-token": "of an hour"}).get_fs("s3")
+    own = LakeFileIO(keys).get_fs("s3")
+
+    assert ("lent", "of an hour") == (lent.key, lent.token)
+    assert ("lent", None) == (own.key, own.token)

@@ -213,11 +213,21 @@ class LakeTable:
             "snapshot-id": snapshot_id,
             "parent-snapshot-id": parent_id,
             "sequence-number": sequence_number,
-            "timestamp-ms": int(self._clock() * 1000),
+            "timestamp-ms": self._moment_ms(metadata),
             "manifest-list": writer.listed(manifests, parent_id=parent_id, sequence_number=sequence_number),
             "schema-id": metadata.current_schema_id,
         }
         return Snapshot.model_validate({**fields, "summary": totals})
+
+    def _moment_ms(self, metadata: TableMetadata) -> int:
+        """Return the time of a snapshot on top of `metadata`: ours, and above all that the table has.
+
+        Iceberg for Java, Rust and Go refuses a table whose times fall by more than a minute, as they would where the
+        clocks of two workers differ. Above and not at: pyiceberg puts the time of day in the place of an equal one.
+        """
+        parent = metadata.current_snapshot()
+        reached = max(metadata.last_updated_ms, parent.timestamp_ms if parent else 0)
+        return max(int(self._clock() * 1000), reached + 1)
 
     def _manifests_of(self, snapshot: Snapshot) -> list[ManifestFile]:
         if snapshot.snapshot_id not in self._manifests:

@@ -359,6 +359,23 @@ def test_what_another_worker_let_expire_stays_for_the_grace(tmp_path: Path) -> N
         reader.scan(selected_fields=(lake.OFFSET,)).to_arrow()
 
 
+def test_the_times_of_snapshots_do_not_fall_with_the_clock(tmp_path: Path) -> None:
+    """Other implementations of Iceberg refuse a table whose times do; the clocks of two workers may differ."""
+    clock = Clock()
+    ahead, behind = (table_of(tmp_path, each) for each in (clock, Clock()))
+    clock.now += 3_600
+    for turn, table in enumerate([ahead, behind, behind, ahead]):
+        table.load()
+        table.commit(batch_of(turn, 1, before=turn or None))
+    metadata = ahead.iceberg.metadata
+    times = [entry.timestamp_ms for entry in metadata.snapshot_log]
+
+    assert 4 == len(set(times))
+    assert sorted(times) == times
+    assert times[-1] == metadata.last_updated_ms
+    assert [entry.timestamp_ms for entry in metadata.metadata_log][-3:] == times[:3]
+
+
 async def test_a_sweep_that_fails_is_no_failed_commit(sink: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows are in the table; what could not be deleted is found again."""
     await sink.open(spec_of())

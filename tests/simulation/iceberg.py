@@ -30,6 +30,7 @@ class Snapshot(NamedTuple):
     sequence_number: int
     manifest_list: str
     lists: dict[str, list[Manifest]]
+    timestamp_ms: int
     summary: Any = None
 
     def manifests(self, io: Any) -> list[Manifest]:
@@ -52,6 +53,7 @@ class Metadata:
     metadata_log: tuple[Any, ...] = ()
     table_uuid: str = UUID
     current_schema_id: int = 0
+    last_updated_ms: int = 0
 
     @property
     def refs(self) -> dict[str, Ref]:
@@ -154,8 +156,10 @@ class Catalogue:
             match update.action:
                 case "add-snapshot":
                     one = update.snapshot
-                    added = Snapshot(one.snapshot_id, one.sequence_number, one.manifest_list, self.lists)
-                    made = replace(made, snapshots=(*made.snapshots, added))
+                    added = Snapshot(
+                        one.snapshot_id, one.sequence_number, one.manifest_list, self.lists, one.timestamp_ms
+                    )
+                    made = replace(made, snapshots=(*made.snapshots, added), last_updated_ms=one.timestamp_ms)
                 case "set-snapshot-ref":
                     made = replace(made, main=update.snapshot_id)
                 case "set-properties":

@@ -109,11 +109,14 @@ class LakeTable:
             self.load()
         self._failed = True
         for _ in range(CONFLICTS_MAX):
-            self._refuse_moved(batch)
+            if ROW in batch.rows.column_names:
+                add_row_columns(self._table)  # may load the table anew: before what is checked and asserted
+            checked = self._table.metadata
+            self._refuse_moved(batch, checked)
             failpoint("lake.before_write")
             self._write_files(batch)
             nbytes = sum(file.file_size_in_bytes for file in batch.files or ())
-            if self._commit_once(batch):
+            if self._commit_once(batch, checked):
                 self._failed = False
                 return Written(len(batch.rows), nbytes)
         raise SinkUnavailable(f"lake table {self.name}: lost the race for a commit {CONFLICTS_MAX} times")
@@ -122,8 +125,9 @@ class LakeTable:
         """Delete what expired snapshots left behind, and now and then orphans; return the number of files deleted."""
         return self._sweeper.sweep(self._table)
 
-    def _refuse_moved(self, batch: LakeBatch) -> None:
-        stored = self.stands()
+    def _refuse_moved(self, batch: LakeBatch, metadata: TableMetadata) -> None:
+        """Refuse a batch that was not read from where `metadata` says that the table stands."""
+        stored = read_stands(metadata.properties)
         at = {partition: stored[partition].next_offset if partition in stored else None for partition in batch.after}
         if all(at[partition] == batch.before[partition] for partition in batch.after):
             return
@@ -138,14 +142,15 @@ class LakeTable:
         """Write the files unless they are there; those that a sweeper may soon take for orphans are written anew."""
         now = self._clock()
         if batch.files is None or now - batch.files_at > self._sweeper.orphan_grace_seconds / 2:
-            if ROW in batch.rows.column_names:
-                add_row_columns(self._table)
             batch.files = write_files(self._table, batch.rows) if len(batch.rows) else []
             batch.files_at = now
 
-    def _commit_once(self, batch: LakeBatch) -> bool:
-        """Commit; return False on a conflict, with the table loaded anew."""
-        table, metadata = self._table, self._table.metadata
+    def _commit_once(self, batch: LakeBatch, metadata: TableMetadata) -> bool:
+        """Commit on top of `metadata`, where the batch was checked; return False on a conflict, with the table loaded.
+
+        What is asserted is what was checked, whatever has been loaded in between.
+        """
+        table = self._table
         parent = metadata.current_snapshot()
         snapshot_id = metadata.new_snapshot_id()
         writer = ManifestWriter(table, snapshot_id)
@@ -153,8 +158,8 @@ class LakeTable:
         manifests = writer.merged(manifests)
         if batch.files:
             manifests = [writer.added(batch.files), *manifests]
-        snapshot = self._snapshot(batch, snapshot_id, parent, manifests, writer)
-        expired = self._expired()
+        snapshot = self._snapshot(batch, snapshot_id, metadata, manifests, writer)
+        expired = self._expired(metadata)
         requirements = (
             AssertTableUUID(uuid=metadata.table_uuid),
             AssertRefSnapshotId.model_validate(
@@ -194,12 +199,12 @@ class LakeTable:
         self,
         batch: LakeBatch,
         snapshot_id: int,
-        parent: Snapshot | None,
+        metadata: TableMetadata,
         manifests: list[ManifestFile],
         writer: ManifestWriter,
     ) -> Snapshot:
         """Write the manifest list and return the snapshot that names it; one without rows is made too, as a fence."""
-        metadata = self._table.metadata
+        parent = metadata.current_snapshot()
         parent_id = parent.snapshot_id if parent else None
         sequence_number = metadata.next_sequence_number()
         summary = SnapshotSummaryCollector()
@@ -234,9 +239,8 @@ class LakeTable:
             self._manifests[snapshot.snapshot_id] = list(snapshot.manifests(self._table.io))
         return self._manifests[snapshot.snapshot_id]
 
-    def _expired(self) -> list[Snapshot]:
+    def _expired(self, metadata: TableMetadata) -> list[Snapshot]:
         """Return the snapshots that the next commit removes: all but the newest, and those with a name of their own."""
-        metadata = self._table.metadata
         named = {ref.snapshot_id for ref in metadata.refs.values()}
         newest_first = sorted(metadata.snapshots, key=lambda one: one.sequence_number or 0, reverse=True)
         return [one for one in newest_first[self._snapshots_kept - 1 :] if one.snapshot_id not in named]

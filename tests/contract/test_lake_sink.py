@@ -17,6 +17,7 @@ from schemas.errors import SinkUnavailable, TableStopped
 from sinks.base import Sink
 from sinks.lake import table as lake
 from sinks.lake.commit import LakeBatch, LakeTable
+from sinks.lake.files import write_files
 from sinks.lake.sink import Lake
 from sinks.lake.stand import OffsetsMoved, Stand
 from sinks.lake.storage import open_catalog
@@ -374,6 +375,24 @@ def test_the_times_of_snapshots_do_not_fall_with_the_clock(tmp_path: Path) -> No
     assert sorted(times) == times
     assert times[-1] == metadata.last_updated_ms
     assert [entry.timestamp_ms for entry in metadata.metadata_log][-3:] == times[:3]
+
+
+def test_what_a_commit_asserts_is_what_it_has_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever loads the table anew between the two: the batch is refused by what another has committed meanwhile."""
+    frozen, successor = table_of(tmp_path), table_of(tmp_path)
+    calls: list[Any] = []
+
+    def written_late(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 1:
+            successor.commit(batch_of(0, 10))
+            frozen.load()
+        return write_files(*args)
+
+    monkeypatch.setattr("sinks.lake.commit.write_files", written_late)
+    with pytest.raises(OffsetsMoved):
+        frozen.commit(batch_of(0, 3))
+    assert list(range(10)) == offsets(frozen)
 
 
 async def test_a_sweep_that_fails_is_no_failed_commit(sink: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

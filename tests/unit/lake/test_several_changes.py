@@ -20,7 +20,7 @@ from schemas.config import LakeConfig
 from sinks.lake import table as lake
 from sinks.lake.commit import LakeBatch, LakeTable
 from sinks.lake.latest import LatestChanges
-from sinks.lake.stand import Stand
+from sinks.lake.stand import OffsetsMoved, Stand
 from sinks.lake.storage import open_catalog
 from sinks.lake.verify import Report, Stretch, judge, verify
 from sinks.lake.view import open_lake_sql
@@ -96,6 +96,21 @@ def test_two_workers_meet_such_a_record_at_the_same_time(planted: Planted) -> No
     assert [(0, 0, 1), (0, 0, 4), (0, 1, 4), (0, 2, 4), (0, 3, 4), (2, 0, 2), (2, 1, 2)] == planted.places()
     assert {(TOPIC, 0, 1): Height(0, 3)} == planted.worker().stands()[1].highest
     assert planted.verify().ok
+
+
+def test_a_frozen_worker_is_refused_also_at_the_first_such_record(planted: Planted) -> None:
+    """It adds the columns too, and finds them there: what it asserts is what it has checked, not what it then loads."""
+    planted.add(record(0, 1))
+    successor, frozen = planted.worker(), planted.worker()
+    batches = [
+        LakeBatch("patients", rows_of(record(2, 2, before=0)), {0: 1}, {0: Stand("t", "", 2, {STREAM: Height(2, 1)})})
+        for _ in range(2)
+    ]
+    successor.commit(batches[0])
+
+    with pytest.raises(OffsetsMoved):
+        frozen.commit(batches[1])
+    assert [(0, 0, 1), (2, 0, 2), (2, 1, 2)] == planted.places()
 
 
 def test_a_worker_that_knows_no_such_columns_goes_on_writing_ordinary_records(planted: Planted) -> None:

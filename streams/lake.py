@@ -334,7 +334,7 @@ class LakeStage(BaseStage):
                 lost = TableStopped(
                     "lake_replaced",
                     f"lake table {table.spec.table} has lost where it stood in partition {assignment.partition}",
-                    hint="somebody replaced the table; restart LAKE once that was on purpose",
+                    hint="somebody replaced the table; `headgate tables resume TABLE` fills it from the output topic",
                 )
                 await self._pause(assignment.topic, lost)
                 return

@@ -45,7 +45,7 @@ from sinks.lake.files import write_files
 from sinks.lake.manifests import ManifestWriter
 from sinks.lake.stand import OffsetsMoved, Stand, read_stands, written
 from sinks.lake.sweep import Sweeper
-from sinks.lake.table import ROW, add_row_columns
+from sinks.lake.table import ROW, add_row_columns, load_anew
 
 CONFLICTS_MAX = 10  # then the stage waits and tries again
 
@@ -95,14 +95,19 @@ class LakeTable:
         return read_stands(self._table.properties)
 
     def load(self) -> None:
-        """Load the table anew."""
-        self._table.refresh()
+        """Load the table anew.
+
+        Raises:
+            TableStopped: it is not there any more; one of its name is another.
+        """
+        load_anew(self._table)
 
     def commit(self, batch: LakeBatch) -> Written:
         """Write the batch and return once it is part of the table; later calls with it write its files only once.
 
         Raises:
             OffsetsMoved: a partition stands elsewhere than `batch.before`; nothing was written.
+            TableStopped: the table is not there any more, or has no column for one of the batch.
             SinkUnavailable: other workers were faster ten times in a row.
         """
         if batch.unsure or self._failed:

@@ -10,10 +10,9 @@ from typing import TypeVar
 
 import structlog
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
 
 from schemas.config import LakeConfig
-from schemas.errors import HeadgateError
+from schemas.errors import HeadgateError, TableStopped
 from schemas.table import TableSpec
 from sinks.base import Written
 from sinks.lake.commit import LakeBatch, LakeTable
@@ -53,6 +52,7 @@ class Lake:
 
         Raises:
             OffsetsMoved: another worker has written its partitions; nothing was written.
+            TableStopped: the table is not there any more, or has no column for one of the batch.
             SinkUnavailable: nothing is known of the batch; write the same one again.
         """
         async with self._lock(batch.table):
@@ -105,7 +105,7 @@ def _is_there(table: LakeTable, spec: TableSpec) -> bool:
     """Load an open table anew; False where somebody has dropped it or moved it aside: it is made anew then."""
     try:
         table.load()
-    except NoSuchTableError:
+    except TableStopped:
         return False
     followed(table.iceberg, spec)  # somebody may have dropped a column
     return True

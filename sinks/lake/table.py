@@ -147,6 +147,31 @@ def load_table(catalog: Catalog, namespace: str, name: str) -> Table:
     return table
 
 
+def load_anew(table: Table) -> None:
+    """Load a table that is open as it is now.
+
+    Raises:
+        TableStopped: it was dropped or moved aside; where there is one of its name, that is another.
+    """
+    try:
+        table.refresh()
+    except NoSuchTableError as exc:
+        raise _replaced(table) from exc
+    except ValueError as exc:  # among others pyiceberg's word for a table with another UUID
+        if table.catalog.load_table(table.name()).metadata.table_uuid == table.metadata.table_uuid:
+            raise
+        raise _replaced(table) from exc
+
+
+def _replaced(table: Table) -> TableStopped:
+    name = table.name()[-1]
+    return TableStopped(
+        "lake_replaced",
+        f"lake table {name} was dropped or moved aside while this worker had it open",
+        hint=f"`headgate tables resume {name}` goes on: where there is none, a new one is filled from the output topic",
+    )
+
+
 def has_row_columns(table: Table) -> bool:
     """Tell whether a table has had a record of several changes."""
     return not {field.name for field in table.schema().fields}.isdisjoint(ROW_COLUMNS)
@@ -156,6 +181,7 @@ def add_row_columns(table: Table) -> None:
     """Have a table ready for records of several changes; from then on only releases that know of them take it.
 
     Raises:
+        TableStopped: it is not there any more.
         SinkUnavailable: another worker kept changing its schema.
     """
     for _ in range(ATTEMPTS):
@@ -168,7 +194,7 @@ def add_row_columns(table: Table) -> None:
                         update.add_column((name,), LongType())
                 transaction.set_properties({PROPERTY_LAYOUT: LAYOUT_VERSION_OF_ROWS})
         except CommitFailedException:
-            table.refresh()
+            load_anew(table)
     raise kept_changing(str(table.name()[-1]))
 
 

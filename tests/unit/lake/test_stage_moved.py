@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from pyiceberg.table import Table
+
 from connectors.transport.chunk import Group
 from schemas.errors import SourceMoved
 from schemas.table import Decision, TableEntry
+from sinks.lake.drop import drop_table
 from sinks.lake.stand import read_stands
 from sinks.lake.storage import open_catalog
-from sinks.lake.table import load_table
+from sinks.lake.table import OFFSET, load_table
 from tests.services import until
-from tests.unit.fakes import assignment_of
+from tests.unit.fakes import CHANGES, assignment_of
 from tests.unit.lake.changes import change, encoded, spec_of
 from tests.unit.lake.test_stage import World, give, values
 
@@ -111,3 +115,68 @@ async def test_the_lake_says_from_where_on_it_has_all_of_a_partition(tmp_path: P
     assert 7 == await read(7, 7)
     assert 7 == await read(10, 10)
     assert 20 == await read(20, 20, gap=(13, 20))
+
+
+async def test_a_table_that_is_dropped_and_made_anew_is_taken_up_by_all_workers(tmp_path: Path) -> None:
+    """Another worker has made it by the same spec; the one that has the old one open finds the new one."""
+    world = World(tmp_path, commit_rows_max=3)
+    first, its_consumer = await world.worker()
+    assignment = assignment_of()
+    await give(first, its_consumer, assignment, 0, 3)
+    await until(lambda: len(its_consumer.done_runs) == 1)
+    assert drop_table(world.config.lake, "patients")
+    second, consumer = await world.worker()
+    other = assignment_of(partition=1)
+    assert {} == await second.starts([other])
+    again = assignment_of()
+    again.committed = 3
+
+    assert {again: 0} == await first.starts([again])
+    await give(first, its_consumer, again, 0, 4)
+    await until(lambda: len(its_consumer.done_runs) == 2)
+    await first.stop()
+    await second.stop()
+    assert [0, 1, 2, 3] == world.offsets()
+    assert [] == consumer.done_runs
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+async def test_a_table_that_is_gone_while_rows_flow_pauses_alone_until_it_is_resumed(
+    tmp_path: Path, made_anew: bool
+) -> None:
+    """Also where another worker has made a new one already; then it is filled from what the log holds."""
+    world = World(tmp_path, commit_rows_max=3)
+    world.tables["meters"] = TableEntry(spec=spec_of(table="meters"))
+    first, its_consumer = await world.worker()
+    assignment = assignment_of()
+    await give(first, its_consumer, assignment, 0, 3)
+    await until(lambda: len(its_consumer.done_runs) == 1)
+    open_catalog(world.config.lake).rename_table(("headgate", "patients"), ("headgate", "patients_old"))
+    if made_anew:
+        second, _ = await world.worker()
+        await second.starts([assignment_of(partition=1)])
+        await second.stop()
+    await give(first, its_consumer, assignment, 3, 3)
+    await until(lambda: CHANGES in its_consumer.paused)
+
+    assert ("lake_replaced", True) == (
+        its_consumer.paused[CHANGES].reason,
+        "tables resume patients" in its_consumer.paused[CHANGES].hint,
+    )
+    await until(lambda: first.counters()["buffered_bytes"] == 0)
+    await give(first, its_consumer, assignment_of("headgate.changes.meters"), 0, 3)
+    await until(lambda: len(its_consumer.done_runs) == 2)
+    await its_consumer.resume(CHANGES)
+    again = assignment_of()
+    again.committed = 3
+    assert {again: 0} == await first.starts([again])
+    await give(first, its_consumer, again, 0, 7)
+    await until(lambda: len(its_consumer.done_runs) == 3)
+    await first.stop()
+    assert [*range(7)] == world.offsets()
+    old = open_catalog(world.config.lake).load_table(("headgate", "patients_old"))
+    assert [0, 1, 2] == _offsets(old)
+
+
+def _offsets(table: Table) -> list[int]:
+    return sorted(table.scan(selected_fields=(OFFSET,)).to_arrow().column(0).to_pylist())

@@ -128,7 +128,7 @@ class LakeTable:
 
     def sweep(self) -> int:
         """Delete what expired snapshots left behind, and now and then orphans; return the number of files deleted."""
-        return self._sweeper.sweep(self._table)
+        return self._sweeper.sweep()
 
     def _refuse_moved(self, batch: LakeBatch, metadata: TableMetadata) -> None:
         """Refuse a batch that was not read from where `metadata` says that the table stands."""
@@ -146,7 +146,8 @@ class LakeTable:
     def _write_files(self, batch: LakeBatch) -> None:
         """Write the files unless they are there; those that a sweeper may soon take for orphans are written anew."""
         now = self._clock()
-        if batch.files is None or now - batch.files_at > self._sweeper.orphan_grace_seconds / 2:
+        age = now - batch.files_at  # below 0 where the clock was set back
+        if batch.files is None or not 0 <= age <= self._sweeper.orphan_grace_seconds / 2:
             batch.files = write_files(self._table, batch.rows) if len(batch.rows) else []
             batch.files_at = now
 

@@ -3,9 +3,13 @@
 Two kinds, with two graces:
 
 * what an expired snapshot left behind, known by name: a reader of that snapshot may still hold it (`grace_seconds`);
-* orphans of commits that died, found by listing: a commit of another worker may be about to refer to them, so they are
-  at least a quarter of an hour old, whatever the configuration says. What another worker let expire is found with
-  them, so they have the grace of readers as well.
+* orphans of commits that died, found by listing: a commit of another worker, or of another engine, may be about to
+  refer to them, so they are at least a quarter of an hour old, whatever the configuration says. What another worker let
+  expire is found with them, so they have the grace of readers as well: one search notes them, and a later one deletes
+  what it finds unreferred still.
+
+A search asks the table as it is then, after the listing, and judges ages by the storage's clock: that of a worker may
+be an hour ahead.
 
 Promise: nothing that a kept snapshot refers to is deleted; what cannot be deleted now is found again as an orphan.
 """
@@ -15,10 +19,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 import structlog
+from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
 from sinks.lake.storage import S3_SCHEMES, LakeFileIO
@@ -27,19 +32,28 @@ ORPHAN_GRACE_SECONDS_MIN = 900.0
 ORPHANS_EVERY_SECONDS = 3_600.0
 DELETE_AT_ONCE = 30  # S3 deletes many for the price of one
 
+
 log = structlog.get_logger(__name__)
 
 
+class _Listed(NamedTuple):
+    """A file as it was listed: how its file system calls it, and when it was written, in seconds since 1970."""
+
+    path: str
+    modified: float
+
+
 class Sweeper:
-    """Deletes what commits to one table left behind."""
+    """Deletes what commits to one table left behind; it looks at `table` as whoever commits to it has it loaded."""
 
     def __init__(self, table: Table, *, grace_seconds: float, clock: Callable[[], float]) -> None:
-        self._files = _file_system(table)
-        self._table_name = table.name()[-1]
+        self._table = table
         self._grace_seconds = grace_seconds
         self._clock = clock
         self._left: deque[tuple[float, str]] = deque()  # when due, path
+        self._noted: dict[str, float] = {}  # orphans, and when a search found them first
         self._orphans_at = 0.0
+        self._newest = ("", 0.0)  # the newest metadata file, and when this worker knew of it first
         self.orphan_grace_seconds = max(grace_seconds, ORPHAN_GRACE_SECONDS_MIN)
 
     def leave(self, paths: Iterable[str]) -> None:
@@ -49,46 +63,72 @@ class Sweeper:
 
     def discard(self, paths: Iterable[str]) -> None:
         """Delete files that nothing has ever referred to."""
-        self._delete(list(paths))
+        self._delete(_file_system(self._table), list(paths))
 
-    def sweep(self, table: Table) -> int:
+    def sweep(self) -> int:
         """Delete what is due, and look for orphans once an hour; return how many files were deleted."""
-        now = self._clock()
+        now, files = self._clock(), _file_system(self._table)
+        self._look(now)
+        orphans: list[str] = []
         searched = now >= self._orphans_at
         if searched:
             self._orphans_at = now + ORPHANS_EVERY_SECONDS
-            self.leave(self._orphans(table, older_than=now - self.orphan_grace_seconds))
+            orphans = self._due_orphans(files, now)
         due = sum(1 for at, _ in self._left if at <= now)
         if due >= DELETE_AT_ONCE or searched:
-            return self._delete([self._left.popleft()[1] for _ in range(due)])
+            return self._delete(files, [*(self._left.popleft()[1] for _ in range(due)), *orphans])
         return 0
 
-    def _orphans(self, table: Table, *, older_than: float) -> list[str]:
-        """Return the files in the table's folders that no kept snapshot refers to; none where nothing can be listed."""
-        if self._files is None:
+    def _look(self, now: float) -> None:
+        """Take note of the table's newest metadata file, and of the moment."""
+        if self._table.metadata_location != self._newest[0]:
+            self._newest = (self._table.metadata_location, now)
+
+    def _due_orphans(self, files: Any, now: float) -> list[str]:
+        """Return the orphans that an earlier search has found, the grace ago; note the others."""
+        if files is None:
             return []
-        old = [path for path, entry in self._listed(table) if _modified(entry) < older_than]
+        found = self._orphans(files, now)
+        self._noted = {path: self._noted.get(path, now) for path in found}
+        return [path for path, at in self._noted.items() if at + self._grace_seconds <= now]
+
+    def _orphans(self, files: Any, now: float) -> list[str]:
+        """Return the files in the table's folders that no kept snapshot refers to; none where that cannot be told."""
+        listed = _listed(files, self._table)
+        newest, known_at = self._newest
+        here = listed.get(_bare(newest))
+        if here is None:  # it lies elsewhere, so what the storage's time is is not known
+            return []
+        old_at = here.modified + max(0.0, now - known_at) - self.orphan_grace_seconds
+        old = {bare for bare, file in listed.items() if file.modified < old_at}
         if not old:
             return []
-        referred = {_bare(path) for path in referred_files(table)}
-        left = {_bare(path) for _, path in self._left}  # these have a grace of their own
-        return [path for path in old if _bare(path) not in referred and _bare(path) not in left]
+        fresh = self._as_it_is()
+        if fresh is None:
+            return []
+        kept = {_bare(path) for path in referred_files(fresh)}
+        kept |= {_bare(path) for _, path in self._left}  # these have a grace of their own
+        return [listed[bare].path for bare in old - kept]
 
-    def _listed(self, table: Table) -> Iterable[tuple[str, dict[str, Any]]]:
-        for folder in ("metadata", "data"):
-            yield from self._files.find(f"{table.location()}/{folder}", detail=True).items()
+    def _as_it_is(self) -> Table | None:
+        """Return the table, loaded apart from the one that commits are made to; None where it is gone."""
+        try:
+            fresh = self._table.catalog.load_table(self._table.name())
+        except NoSuchTableError:
+            return None
+        return fresh if fresh.metadata.table_uuid == self._table.metadata.table_uuid else None
 
-    def _delete(self, paths: list[str]) -> int:
+    def _delete(self, files: Any, paths: list[str]) -> int:
         """Delete, whether the files are there or not; a failure is logged and left to the next search for orphans."""
-        if not paths or self._files is None:
+        if not paths or files is None:
             return 0
         try:
-            if isinstance(self._files.protocol, str | tuple) and "s3" in self._files.protocol:
-                self._files.rm(paths)  # answers as if they had been there
+            if isinstance(files.protocol, str | tuple) and "s3" in files.protocol:
+                files.rm(paths)  # answers as if they had been there
             else:
-                _delete_local(self._files, paths)
+                _delete_local(files, paths)
         except OSError as exc:
-            log.warning("lake.sweep_failed", table=self._table_name, files=len(paths), error=type(exc).__name__)
+            log.warning("lake.sweep_failed", table=self._table.name()[-1], files=len(paths), error=type(exc).__name__)
             return 0
         return len(paths)
 
@@ -114,6 +154,15 @@ def _file_system(table: Table) -> Any:
     if not separator or scheme == "file":
         return fsspec.filesystem("file")
     return table.io.get_fs(scheme) if isinstance(table.io, LakeFileIO) and scheme in S3_SCHEMES else None
+
+
+def _listed(files: Any, table: Table) -> dict[str, _Listed]:
+    """Return the files in the table's folders."""
+    return {
+        _bare(path): _Listed(path, _modified(entry))
+        for folder in ("metadata", "data")
+        for path, entry in files.find(f"{table.location()}/{folder}", detail=True).items()
+    }
 
 
 def _delete_local(files: Any, paths: list[str]) -> None:

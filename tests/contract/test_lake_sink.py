@@ -21,7 +21,6 @@ from sinks.lake.files import write_files
 from sinks.lake.sink import Lake
 from sinks.lake.stand import OffsetsMoved, Stand
 from sinks.lake.storage import open_catalog
-from sinks.lake.sweep import referred_files
 from sinks.lake.verify import verify
 from tests.unit.lake.changes import TOPIC, change, rows_of, spec_of
 
@@ -301,63 +300,6 @@ def test_files_too_old_to_be_safe_are_written_anew(tmp_path: Path, monkeypatch: 
     table.commit(batch)
 
     assert list(range(5)) == offsets(table)
-
-
-def test_snapshots_expire_and_their_files_go_after_the_grace(tmp_path: Path) -> None:
-    """What is left on disk is what the kept snapshots refer to, and every row is still there."""
-    clock = Clock()
-    table = table_of(tmp_path, clock, snapshots_kept=4, sweep_grace_seconds=60)
-    for turn in range(30):
-        table.commit(batch_of(turn, 1, before=turn or None))
-        table.sweep()
-    before = {str(path) for path in tmp_path.rglob("*") if path.is_file()}
-    clock.now += 61
-    table.sweep()
-    after = {str(path) for path in tmp_path.rglob("*") if path.is_file()} - {str(tmp_path / "catalog.db")}
-
-    assert 4 == len(table.iceberg.metadata.snapshots)
-    assert len(before) > 2 * len(after) - 30
-    assert referred_files(table.iceberg) == after
-    assert list(range(30)) == offsets(table)
-
-
-def test_orphans_of_a_dead_commit_are_swept_and_nothing_else(tmp_path: Path) -> None:
-    """Not before a quarter of an hour, whatever the grace: a commit may be about to refer to them."""
-    clock = Clock()
-    table = table_of(tmp_path, clock, sweep_grace_seconds=0)
-    table.commit(batch_of(0, 5))
-    (data,) = tmp_path.rglob("*.parquet")
-    orphans = [data.with_name("dead.parquet"), next(tmp_path.rglob("snap-*.avro")).with_name("dead-m0.avro")]
-    for orphan in orphans:
-        orphan.write_bytes(b"left behind")
-    table.sweep()
-    assert all(orphan.exists() for orphan in orphans)
-    clock.now += 3_700
-    table.sweep()
-
-    assert not any(orphan.exists() for orphan in orphans)
-    assert data.exists()
-    assert list(range(5)) == offsets(table)
-
-
-def test_what_another_worker_let_expire_stays_for_the_grace(tmp_path: Path) -> None:
-    """A search for orphans finds it at once, however old it is; a reader may have opened that snapshot just now."""
-    clock = Clock()
-    one, other = (table_of(tmp_path, clock, snapshots_kept=2, sweep_grace_seconds=1_000) for _ in range(2))
-    one.commit(batch_of(0, 1))
-    clock.now += 5_000
-    reader = table_of(tmp_path, clock).iceberg
-    for turn in range(1, 4):
-        one.commit(batch_of(turn, 1, before=turn))
-    other.load()
-    other.commit(batch_of(0, 1, partition=1))
-    other.sweep()
-
-    assert [0] == reader.scan(selected_fields=(lake.OFFSET,)).to_arrow().column(0).to_pylist()
-    clock.now += 4_000
-    other.sweep()
-    with pytest.raises(FileNotFoundError):
-        reader.scan(selected_fields=(lake.OFFSET,)).to_arrow()
 
 
 def test_the_times_of_snapshots_do_not_fall_with_the_clock(tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ class Sweeper:
     def discard(self, paths: Sequence[str]) -> None:
         self._table.catalog.deleted |= set(paths)
 
-    def sweep(self, table: Table) -> int:
+    def sweep(self) -> int:
         return 0
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
@@ -63,6 +64,7 @@ class LakeBatch:
     after: Mapping[int, Stand]
     files: list[DataFile] | None = None  # written by an attempt whose commit has not come through
     files_at: float = 0.0
+    files_of: UUID | None = None  # the table that they were written for: one made anew numbers its columns otherwise
     unsure: bool = field(default=False)  # an attempt ended without an answer: the files may be in use
 
 
@@ -145,11 +147,12 @@ class LakeTable:
 
     def _write_files(self, batch: LakeBatch) -> None:
         """Write the files unless they are there; those that a sweeper may soon take for orphans are written anew."""
-        now = self._clock()
+        now, uuid = self._clock(), self._table.metadata.table_uuid
         age = now - batch.files_at  # below 0 where the clock was set back
-        if batch.files is None or not 0 <= age <= self._sweeper.orphan_grace_seconds / 2:
+        young = 0 <= age <= self._sweeper.orphan_grace_seconds / 2
+        if batch.files is None or not young or batch.files_of != uuid:
             batch.files = write_files(self._table, batch.rows) if len(batch.rows) else []
-            batch.files_at = now
+            batch.files_at, batch.files_of = now, uuid
 
     def _commit_once(self, batch: LakeBatch, metadata: TableMetadata) -> bool:
         """Commit on top of `metadata`, where the batch was checked; return False on a conflict, with the table loaded.

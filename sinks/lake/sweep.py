@@ -9,19 +9,22 @@ Two kinds, with two graces:
   what it finds unreferred still.
 
 A search asks the table as it is then, after the listing, and judges ages by the storage's clock: that of a worker may
-be an hour ahead.
+be an hour ahead. It deletes nothing in a folder in which another table lies.
 
 Promise: nothing that a kept snapshot refers to is deleted; what cannot be deleted now is found again as an orphan.
 """
 
 from __future__ import annotations
 
+import gzip
+import re
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import fsspec
+import orjson
 import structlog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
@@ -32,6 +35,9 @@ ORPHAN_GRACE_SECONDS_MIN = 900.0
 ORPHANS_EVERY_SECONDS = 3_600.0
 DELETE_AT_ONCE = 30  # S3 deletes many for the price of one
 
+_UNIQUE = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}/?$")  # the end of a folder that is one table's
+_METADATA = re.compile(r"\.metadata\.json(?:\.gz)?$")
+_GZIP = b"\x1f\x8b"
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +60,8 @@ class Sweeper:
         self._noted: dict[str, float] = {}  # orphans, and when a search found them first
         self._orphans_at = 0.0
         self._newest = ("", 0.0)  # the newest metadata file, and when this worker knew of it first
+        self._own: set[str] = set()  # metadata files of this table, in a folder that may be another's as well
+        self._is_told = False
         self.orphan_grace_seconds = max(grace_seconds, ORPHAN_GRACE_SECONDS_MIN)
 
     def leave(self, paths: Iterable[str]) -> None:
@@ -80,9 +88,12 @@ class Sweeper:
         return 0
 
     def _look(self, now: float) -> None:
-        """Take note of the table's newest metadata file, and of the moment."""
+        """Take note of what the table's metadata says of its files, and of the moment."""
         if self._table.metadata_location != self._newest[0]:
             self._newest = (self._table.metadata_location, now)
+        if not _is_unique(self._table):
+            log_of_files = self._table.metadata.metadata_log
+            self._own |= {_bare(path) for path in (self._newest[0], *(entry.metadata_file for entry in log_of_files))}
 
     def _due_orphans(self, files: Any, now: float) -> list[str]:
         """Return the orphans that an earlier search has found, the grace ago; note the others."""
@@ -97,7 +108,7 @@ class Sweeper:
         listed = _listed(files, self._table)
         newest, known_at = self._newest
         here = listed.get(_bare(newest))
-        if here is None:  # it lies elsewhere, so what the storage's time is is not known
+        if here is None:  # it lies elsewhere, so what the storage's time is, and whose folder this is, is not known
             return []
         old_at = here.modified + max(0.0, now - known_at) - self.orphan_grace_seconds
         old = {bare for bare, file in listed.items() if file.modified < old_at}
@@ -108,7 +119,11 @@ class Sweeper:
             return []
         kept = {_bare(path) for path in referred_files(fresh)}
         kept |= {_bare(path) for _, path in self._left}  # these have a grace of their own
-        return [listed[bare].path for bare in old - kept]
+        if _is_unique(fresh):
+            return [listed[bare].path for bare in old - kept]
+        self._own &= listed.keys()
+        others = self._of_others(files, fresh, {bare: file.path for bare, file in listed.items() if bare not in kept})
+        return [] if others is None else [listed[bare].path for bare in old - kept - others]
 
     def _as_it_is(self) -> Table | None:
         """Return the table, loaded apart from the one that commits are made to; None where it is gone."""
@@ -117,6 +132,37 @@ class Sweeper:
         except NoSuchTableError:
             return None
         return fresh if fresh.metadata.table_uuid == self._table.metadata.table_uuid else None
+
+    def _of_others(self, files: Any, fresh: Table, paths: Mapping[str, str]) -> set[str] | None:
+        """Return metadata files, of `paths`, that are of other tables without any file; None where one has files.
+
+        Such a table lies here if it was moved aside, and this one was made under its name before each had a folder of
+        its own. Each table has its metadata beside its files, wherever its name stands now.
+        """
+        uuid = str(fresh.metadata.table_uuid)
+        others: set[str] = set()
+        for bare, path in paths.items():
+            if bare in self._own or not _METADATA.search(bare):
+                continue
+            try:
+                content = _metadata(files.cat_file(path))
+            except FileNotFoundError:  # another worker swept it
+                continue
+            if content is None:
+                continue
+            if content.get("table-uuid") == uuid:
+                self._own.add(bare)
+            elif content.get("snapshots"):
+                self._tell_shared()
+                return None
+            else:
+                others.add(bare)
+        return others
+
+    def _tell_shared(self) -> None:
+        if not self._is_told:
+            log.warning("lake.folder_shared", table=self._table.name()[-1], folder=self._table.location())
+        self._is_told = True
 
     def _delete(self, files: Any, paths: list[str]) -> int:
         """Delete, whether the files are there or not; a failure is logged and left to the next search for orphans."""
@@ -163,6 +209,20 @@ def _listed(files: Any, table: Table) -> dict[str, _Listed]:
         for folder in ("metadata", "data")
         for path, entry in files.find(f"{table.location()}/{folder}", detail=True).items()
     }
+
+
+def _is_unique(table: Table) -> bool:
+    """Tell whether the table's folder has a name that no other table's can have."""
+    return _UNIQUE.search(table.location()) is not None
+
+
+def _metadata(content: bytes) -> dict[str, Any] | None:
+    """Return what a metadata file says, None where whoever wrote it died meanwhile: such a file is no table's."""
+    try:
+        found = orjson.loads(gzip.decompress(content) if content.startswith(_GZIP) else content)
+    except (orjson.JSONDecodeError, EOFError, gzip.BadGzipFile):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _delete_local(files: Any, paths: list[str]) -> None:

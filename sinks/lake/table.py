@@ -7,9 +7,10 @@ its key and nothing else of the row. The layout has a version: a table of anothe
 from __future__ import annotations
 
 import json
+from uuid import uuid4
 
 import pyarrow as pa
-from pyiceberg.catalog import Catalog
+from pyiceberg.catalog import Catalog, MetastoreCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -227,11 +228,24 @@ def _load_or_create(catalog: Catalog, namespace: str, spec: TableSpec, snapshots
             return catalog.create_table(
                 identifier,
                 schema=schema,
+                location=_new_location(catalog, namespace, spec.table),
                 partition_spec=_partition_spec(schema, spec),
                 properties=_new_properties(spec, snapshots_kept),
             )
         except TableAlreadyExistsError:  # another worker was faster
             return catalog.load_table(identifier)
+
+
+def _new_location(catalog: Catalog, namespace: str, table: str) -> str | None:
+    """Return a folder for a new table that no other can have; None where the catalogue's server says where tables lie.
+
+    A table that is moved aside leaves its name and takes its files' names along: the next one of that name must not
+    lie among them.
+    """
+    if not isinstance(catalog, MetastoreCatalog):
+        return None
+    named = catalog._get_default_warehouse_location(namespace, table)  # noqa: SLF001 - each catalogue has its own way
+    return f"{named}-{uuid4()}"
 
 
 def _partition_spec(schema: Schema, spec: TableSpec) -> PartitionSpec:

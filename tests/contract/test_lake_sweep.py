@@ -99,7 +99,7 @@ def test_a_worker_whose_clock_is_ahead_takes_no_young_file_for_an_orphan(tmp_pat
     table, other = table_of(tmp_path, clock, sweep_grace_seconds=0), table_of(tmp_path)
     batch = batch_of(0, 5, partition=1)
     batch.files = write_files(other.iceberg, batch.rows)
-    batch.files_at = time.time()
+    batch.files_at, batch.files_of = time.time(), other.iceberg.metadata.table_uuid
     table.commit(batch_of(0, 5))
     table.sweep()
     other.commit(batch)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
+from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from connectors.transport.chunk import Group
+from schemas.change import Height
+from schemas.config import LakeConfig
 from schemas.errors import SourceMoved
 from schemas.table import Decision, TableEntry
+from sinks.lake.commit import LakeBatch
 from sinks.lake.drop import drop_table
-from sinks.lake.stand import read_stands
+from sinks.lake.files import write_files
+from sinks.lake.sink import Lake
+from sinks.lake.stand import Stand, read_stands
 from sinks.lake.storage import open_catalog
+from sinks.lake.sweep import referred_files
 from sinks.lake.table import OFFSET, load_table
 from tests.services import until
 from tests.unit.fakes import CHANGES, assignment_of
-from tests.unit.lake.changes import change, encoded, spec_of
+from tests.unit.lake.changes import TOPIC, change, encoded, rows_of, spec_of
 from tests.unit.lake.test_stage import World, give, values
 
 
@@ -176,6 +184,86 @@ async def test_a_table_that_is_gone_while_rows_flow_pauses_alone_until_it_is_res
     assert [*range(7)] == world.offsets()
     old = open_catalog(world.config.lake).load_table(("headgate", "patients_old"))
     assert [0, 1, 2] == _offsets(old)
+
+
+@pytest.mark.parametrize("in_one_folder", [False, True])
+@pytest.mark.parametrize("namespace", ["headgate", "archive"])
+async def test_the_sweep_leaves_a_table_that_was_moved_aside_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_folder: bool, namespace: str
+) -> None:
+    """Its successor lies elsewhere; where it does not, as tables that earlier builds made, nothing is searched for."""
+    if in_one_folder:
+        monkeypatch.setattr("sinks.lake.table._new_location", lambda *_: None)
+    config = LakeConfig(warehouse=str(tmp_path), sweep_grace_seconds=600)
+    catalog, now = open_catalog(config), [time.time()]
+    lake = Lake(config, clock=lambda: now[0])
+    await lake.open(spec_of())
+    await lake.write(_batch(0, 5))
+    catalog.create_namespace_if_not_exists(namespace)
+    catalog.rename_table(("headgate", "patients"), (namespace, "patients_old"))
+    table = await lake.open(spec_of(), fresh=True)
+    await lake.write(_batch(0, 3))
+    orphan = Path(table.iceberg.location()) / "data" / "dead.parquet"
+    orphan.write_bytes(b"left behind")
+    for _ in range(3):
+        now[0] += 7_200
+        table.sweep()
+    await lake.close()
+
+    assert [*range(5)] == _offsets(catalog.load_table((namespace, "patients_old")))
+    assert [*range(3)] == _offsets(_table(catalog))
+    assert in_one_folder == orphan.exists()
+
+
+async def test_files_of_a_table_that_was_moved_aside_are_not_those_of_the_new_one(tmp_path: Path) -> None:
+    """A batch whose first commit failed is written anew: the new table has a folder and columns of its own."""
+    config = LakeConfig(warehouse=str(tmp_path))
+    catalog, lake, batch = open_catalog(config), Lake(config, clock=time.time), _batch(0, 5)
+    old = (await lake.open(spec_of())).iceberg
+    batch.files = write_files(old, batch.rows)
+    batch.files_at, batch.files_of = time.time(), old.metadata.table_uuid
+    catalog.rename_table(("headgate", "patients"), ("headgate", "patients_old"))
+    await lake.open(spec_of(), fresh=True)
+    await lake.write(batch)
+    await lake.close()
+    new = _table(catalog)
+
+    assert [*range(5)] == _offsets(new)
+    assert all(path.startswith(new.location()) for path in referred_files(new))
+
+
+async def test_a_new_table_that_never_had_a_file_in_the_folder_keeps_no_search_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers make a table at the same moment: the slower one's first metadata file stays, and is nobody's."""
+    monkeypatch.setattr("sinks.lake.table._new_location", lambda *_: None)
+    config = LakeConfig(warehouse=str(tmp_path), sweep_grace_seconds=600)
+    catalog, now = open_catalog(config), [time.time()]
+    lake = Lake(config, clock=lambda: now[0])
+    await lake.open(spec_of())
+    catalog.rename_table(("headgate", "patients"), ("headgate", "patients_old"))
+    table = await lake.open(spec_of(), fresh=True)
+    await lake.write(_batch(0, 3))
+    orphan = Path(table.iceberg.location()) / "data" / "dead.parquet"
+    orphan.write_bytes(b"left behind")
+    for _ in range(3):
+        now[0] += 7_200
+        table.sweep()
+    await lake.close()
+
+    assert not orphan.exists()
+    assert [] == _offsets(catalog.load_table(("headgate", "patients_old")))
+    assert [*range(3)] == _offsets(_table(catalog))
+
+
+def _batch(first: int, count: int) -> LakeBatch:
+    rows = rows_of([change(n, n) for n in range(first, first + count)])
+    stand = Stand(CHANGES, "id-1", first + count, {(TOPIC, 0, 0): Height(first + count - 1)})
+    return LakeBatch("patients", rows, {0: first or None}, {0: stand})
+
+
+def _table(catalog: Catalog) -> Table:
+    return load_table(catalog, "headgate", "patients")
 
 
 def _offsets(table: Table) -> list[int]:

@@ -16,12 +16,15 @@ from streams.settings import client_settings, is_embedded
 from streams.tables import TableDirectory
 
 DEAD_LETTERS_DAYS = 30
+# What says that a record was sent again outlives the record by so much: Kafka deletes whole segments, by the newest
+# record of each, so that an old one may be there for days beyond its time (`segment.ms`, 7 days by default).
+OUTLIVES_DAYS = 30
 ALERTS_DAYS = 7
 ALERTS_PARTITIONS = 4
 STATUS_DAYS = 7
 STAGES_WITH_A_BOOK = ("normalize", "alerts")  # the others' sinks know where they stand
 # Written all the time: small segments, or compaction, which leaves the newest alone, would leave a gigabyte to be read.
-_STATUS = {
+_OFTEN_WRITTEN = {
     "segment.bytes": str(4 * 1024 * 1024),
     "segment.ms": str(10 * 60 * 1000),
     "min.cleanable.dirty.ratio": "0.1",
@@ -142,20 +145,27 @@ def own_topics(config: Config) -> list[str]:
 def own_topic(config: Config, topic: str, *, partitions: int | None = None) -> TopicSettings:
     """Return partitions, retention and cleanup policy of a topic of ours; docs/topics.md lists them."""
     names = TopicNames(config.kafka.topic_prefix)
+    settings = _own_topic(config, names, topic, partitions)
+    often = {names.status, names.normalize_previous, *map(names.stage_state, STAGES_WITH_A_BOOK)}
+    if topic in often or topic.startswith(names.alerts_state("")):
+        return replace(settings, overrides=_OFTEN_WRITTEN)
+    return settings
+
+
+def _own_topic(config: Config, names: TopicNames, topic: str, partitions: int | None) -> TopicSettings:
     if topic in {names.tables, names.normalize_previous, *map(names.stage_state, STAGES_WITH_A_BOOK)}:
         return _settings(config, partitions=1, days=None)
     if topic == names.status:
-        return replace(_settings(config, partitions=1, days=STATUS_DAYS), compacted=True, overrides=_STATUS)
-    is_spread = topic == names.redrive or names.parked_table(topic) is not None
-    if is_spread or topic in {names.quarantine, names.quarantine_settled}:  # what became of a record outlives it
-        number = (partitions or 1) if is_spread else 1
-        return _settings(config, partitions=number, days=config.kafka.quarantine_retention_hours / 24)
+        return replace(_settings(config, partitions=1, days=STATUS_DAYS), compacted=True)
+    if (days := _days_of_records_kept(config, names, topic)) is not None:
+        is_spread = topic == names.redrive or names.parked_table(topic) is not None
+        return _settings(config, partitions=(partitions or 1) if is_spread else 1, days=days)
     if topic == names.alerts:
         return _settings(config, partitions=ALERTS_PARTITIONS, days=ALERTS_DAYS)
     if topic == names.alerts_dead:
         return _settings(config, partitions=ALERTS_PARTITIONS, days=DEAD_LETTERS_DAYS)
-    if topic == names.alerts_redrive:  # says which dead letters were sent again: kept as long as those
-        return _settings(config, partitions=1, days=DEAD_LETTERS_DAYS)
+    if topic == names.alerts_redrive:  # says which dead letters were sent again
+        return _settings(config, partitions=1, days=DEAD_LETTERS_DAYS + OUTLIVES_DAYS)
     if topic.startswith(names.alerts_retry_prefix):
         return _settings(config, partitions=1, days=ALERTS_DAYS)
     if topic == names.relay:
@@ -171,6 +181,15 @@ def own_topic(config: Config, topic: str, *, partitions: int | None = None) -> T
         return _settings(config, partitions=partitions or 1, days=None)
     assert topic.startswith(names.changes("")), f"{topic} is no topic of ours"
     return _settings(config, partitions=partitions or 1, days=config.kafka.changes_retention_hours / 24)
+
+
+def _days_of_records_kept(config: Config, names: TopicNames, topic: str) -> float | None:
+    """Return how long records that somebody has to look at are kept, or what became of them; None for other topics."""
+    days = config.kafka.quarantine_retention_hours / 24
+    if topic == names.quarantine_settled:
+        return days + OUTLIVES_DAYS
+    is_kept = topic in {names.quarantine, names.redrive} or names.parked_table(topic) is not None
+    return days if is_kept else None
 
 
 def _latest_overrides(milliseconds: int) -> dict[str, str]:

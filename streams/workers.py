@@ -23,7 +23,7 @@ from streams.status import count_rows, iso
 
 TELL_SECONDS = 5.0  # how often a worker writes its state
 GONE_SECONDS = 4 * TELL_SECONDS  # a worker that wrote nothing for so long is told of as gone
-READ_SECONDS_MAX = 10.0
+IDLE_SECONDS_MAX = 10.0  # while the states are read
 OPERATIONS = tuple(map(str, (Operation.SNAPSHOT, Operation.INSERT, Operation.UPDATE, Operation.DELETE)))
 STATES_BYTES_MAX = 64 * 1024 * 1024
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
@@ -113,7 +113,7 @@ class StatusReader:
             self._topic, client_settings(self._config), embedded=is_embedded(self._config), bytes_max=STATES_BYTES_MAX
         )
         self._reader = reader
-        self._entries = reader.load_entries(seconds_max=READ_SECONDS_MAX)
+        self._entries = reader.load_entries(idle_seconds_max=IDLE_SECONDS_MAX)
         return self
 
     def follow(self) -> None:

@@ -18,6 +18,8 @@ from schemas.errors import ConfigurationError, SourceUnavailable
 
 MIB = 1024 * 1024
 
+IDLE_SECONDS_MAX = 60.0  # the broker ends a transaction that a killed worker left open long before
+
 _READ_RECORDS = 1_000
 _POLL_SECONDS = 0.1
 _ENTRY_OVERHEAD_BYTES = 200
@@ -56,6 +58,7 @@ class CompactedReader:
         self._admin = admin if admin is not None else topic_admin(client, embedded=embedded)
         self._bytes_max = bytes_max
         self._next: dict[int, int] = {}
+        self._ended: dict[int, int] = {}  # where the broker last said that committed records end
         self._followed: dict[int, int] = {}  # how far the callback was told
         self._entries: dict[bytes, Entry] = {}
         self._nbytes = 0
@@ -66,19 +69,20 @@ class CompactedReader:
         settings = {**client.reader(), **own, **client.overrides}
         self._consumer = made(lambda: Consumer(settings))
 
-    def load(self, *, seconds_max: float = 60.0) -> dict[bytes, bytes]:
+    def load(self, *, idle_seconds_max: float = IDLE_SECONDS_MAX) -> dict[bytes, bytes]:
         """Return the values of `load_entries` by key."""
-        found = self.load_entries(seconds_max=seconds_max)
+        found = self.load_entries(idle_seconds_max=idle_seconds_max)
         return {key: entry.value for key, entry in found.items() if entry.value is not None}
 
-    def load_entries(self, *, seconds_max: float = 60.0) -> dict[bytes, Entry]:
+    def load_entries(self, *, idle_seconds_max: float = IDLE_SECONDS_MAX) -> dict[bytes, Entry]:
         """Return the topic's entries as of now: to the high watermark, waiting for open transactions below it.
 
+        It takes as long as the topic is long, and only standing still is an error: whoever tries again begins anew.
+
         Raises:
-            SourceUnavailable: the topic is unknown, or its end was not reached within `seconds_max`.
+            SourceUnavailable: the topic is unknown, or nothing came for `idle_seconds_max` before its end.
             ConfigurationError: it is above `bytes_max`, or this user may not read it.
         """
-        deadline = monotonic() + seconds_max
         logs = self._admin.watermarks_now([(self.topic, number) for number in self._numbers()])
         ends = {number: high for (_, number), (_, high) in logs.items()}
         if self._partitions is not None and set(self._partitions) - set(ends):
@@ -88,16 +92,30 @@ class CompactedReader:
         self._entries, self._nbytes = {}, 0
         self._next = {number: low for (_, number), (low, _) in logs.items()}
         self._consumer.assign([TopicPartition(self.topic, number, at) for number, at in self._next.items()])
-        while any(self._next[number] < end for number, end in ends.items()):
-            if monotonic() > deadline:
-                raise SourceUnavailable(
-                    f"the end of {self.topic} was not reached within {seconds_max:.0f} s",
-                    hint="a transaction may be open on it: wait",
-                )
+        self._ended = {}
+        before, moved_at = dict(self._next), monotonic()
+        while left := {number: end for number, end in ends.items() if self._next[number] < end}:
             for entry in self._read():
                 self._keep(entry)
+            # What is written meanwhile to a partition that was read is no progress of one that waits.
+            if any(self._next[number] > before[number] for number in left):
+                before, moved_at = dict(self._next), monotonic()
+            elif monotonic() - moved_at > idle_seconds_max:
+                raise self._stuck(left, idle_seconds_max)
         loaded, self._entries = self._entries, {}
         return loaded
+
+    def _stuck(self, ends: Mapping[int, int], seconds: float) -> SourceUnavailable:
+        """Return the error of a topic that stands still: the broker says that no more may be read, or says nothing."""
+        number, end = min(ends.items())
+        at = self._next[number]
+        is_open = self._ended.get(number, -1) >= at
+        return SourceUnavailable(
+            f"{self.topic}[{number}] was read to {at} of {end}, and nothing more came for {seconds:.0f} s",
+            hint="a transaction is open on it: wait until it ends, or is ended by its time-out"
+            if is_open
+            else "its broker sends nothing: does the partition have a leader?",
+        )
 
     def follow(
         self, callback: Callable[[Entry], None], on_error: Callable[[BaseException], None] | None = None
@@ -177,6 +195,7 @@ class CompactedReader:
 
     def _on_error(self, error: KafkaError, message: Any) -> None:
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - confluent-kafka's public name
+            self._ended[message.partition()] = message.offset()
             self._next[message.partition()] = max(self._next[message.partition()], message.offset())
         elif error.code() == OF_NO_GROUP:
             return

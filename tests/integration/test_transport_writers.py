@@ -139,6 +139,29 @@ def test_a_compacted_topic_is_loaded_whole_and_followed(bench: Bench) -> None:
     assert {(b"d", b"1"), (b"a", None)} == {(entry.key, entry.value) for entry in followed}
 
 
+def test_a_topic_with_an_open_transaction_is_said_to_have_one(bench: Bench) -> None:
+    """The broker says where committed records end; once it has ended all is read."""
+    topic = f"{bench.group}-open"
+    bench.admin.ensure(topic, TopicSettings(partitions=1, compacted=True))
+    bench.topics.append(topic)
+    client = ClientSettings(bootstrap=bench.bootstrap)
+    with plain_outbox(client) as outbox:
+        outbox.produce(topic, 0, b"a", b"1")
+    producer = Producer({"bootstrap.servers": bench.bootstrap, "transactional.id": f"{bench.group}-open"})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, b"2", b"a")
+    assert producer.flush(30) == 0
+    reader = CompactedReader(topic, client)
+
+    with pytest.raises(SourceUnavailable, match=r"was read to 1 of 2, .* \(a transaction is open"):
+        reader.load(idle_seconds_max=1)
+    producer.commit_transaction(30)
+
+    assert {b"a": b"2"} == reader.load()
+    reader.close()
+
+
 def test_an_unknown_topic_can_not_be_loaded(bench: Bench) -> None:
     """It says what would create it."""
     reader = CompactedReader(f"{bench.group}-nothing", ClientSettings(bootstrap=bench.bootstrap))

@@ -88,7 +88,8 @@ def topic_row(topic: str, config: Config) -> list[str]:
     if topic in {names.changes("<table>"), names.features("<view>")}:
         days = f"`kafka.changes_retention_hours` ({days})"
     if topic in {names.quarantine, names.quarantine_settled, names.redrive, names.parked("<table>")}:
-        days = f"`kafka.quarantine_retention_hours` ({days})"
+        longer = " and 30 days more" if topic == names.quarantine_settled else ""
+        days = f"`kafka.quarantine_retention_hours`{longer} ({days})"
     cleanup = made.config()["cleanup.policy"].replace(",", " and ")
     spread = "8, or fewer that divide `redis.buckets`"
     told = {names.features("<view>"): spread, names.latest("<table>"): spread, names.relay: "as `redis.buckets`"}

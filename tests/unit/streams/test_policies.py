@@ -8,7 +8,7 @@ from connectors.transport.topics import TopicSettings
 from schemas.config import Config
 from schemas.topics import TopicNames
 from streams.policies import differences, mended
-from streams.registration import own_topic, own_topics
+from streams.registration import STAGES_WITH_A_BOOK, own_topic, own_topics
 
 NAMES = TopicNames()
 CHANGES = NAMES.changes("patients")
@@ -20,6 +20,37 @@ def lost(topic: str, **changes: str) -> list[str]:
     """Return the settings of a topic as we make it, but for `changes`, by which something is lost."""
     wanted, changed = own_topic(Config(), topic), {name.replace("_", "."): value for name, value in changes.items()}
     return sorted(differences(wanted, {"retention.bytes": "-1", **wanted.config(), **changed}))
+
+
+WRITTEN_ALWAYS = [
+    NAMES.status,
+    NAMES.normalize_previous,
+    *map(NAMES.stage_state, STAGES_WITH_A_BOOK),
+    NAMES.alerts_state("latest"),
+]
+
+
+@pytest.mark.parametrize("topic", WRITTEN_ALWAYS)
+def test_what_is_written_all_the_time_and_read_whole_is_compacted_soon(topic: str) -> None:
+    """The newest segment is never compacted: with the broker's own, a gigabyte or a week of it would be read."""
+    settings = own_topic(Config(), topic).config()
+
+    assert "compact" in settings["cleanup.policy"]
+    assert int(settings["segment.bytes"]) <= 4 * 1024 * 1024
+    assert int(settings["segment.ms"]) <= 600_000
+    assert float(settings["min.cleanable.dirty.ratio"]) <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("settled", "of"), [(NAMES.alerts_redrive, NAMES.alerts_dead), (NAMES.quarantine_settled, NAMES.quarantine)]
+)
+def test_what_says_that_a_record_was_sent_again_outlives_the_record(settled: str, of: str) -> None:
+    """By weeks: a record is there until the newest of its segment is too old, a week by the broker's default."""
+    for hours in (1, 720):
+        config = Config.model_validate({"kafka": {"quarantine_retention_hours": hours}})
+        kept, longer = (int(own_topic(config, topic).config()["retention.ms"]) for topic in (of, settled))
+
+        assert longer - kept >= 14 * DAY_MS
 
 
 @pytest.mark.parametrize("topic", [*own_topics(Config()), CHANGES, LATEST])

@@ -155,7 +155,7 @@ def test_a_topic_of_the_embedded_broker_is_loaded_whole(embedded: ClientSettings
         producer.produce("state", value, key)
     producer.flush(10)
     reader = CompactedReader("state", embedded, embedded=True)
-    loaded = reader.load(seconds_max=10)
+    loaded = reader.load(idle_seconds_max=10)
     reader.close()
 
     assert {b"a": b"3", b"b": b"2"} == loaded

@@ -146,17 +146,23 @@ class Resolver:
         ]
         kept = await self._kept(settings, known, committed)
         found: dict[Assignment, int | SourceMoved] = {}
+        gone: dict[Assignment, SourceMoved] = {}
         for each in known:
             now_id = ids.get(each.topic, "")
             describe_assignment(each, committed[each.key], self._known.get(each.topic, now_id), logs[each.key])
             decision = settings.decided(each.topic) if settings.decided is not None and now_id else None
             trouble = enter(each, now_id, kept.get(each.topic, {}), decision, rereads=settings.rereads)
             if trouble is not None:
-                found[each] = self._gone_on(each, trouble, now_id) if settings.goes_on else trouble
+                (gone if settings.goes_on else found)[each] = trouble
+        # Also of those that are gone on with: the stage takes up there what it keeps of a partition.
         asked = [each for each in known if each not in found]
         chosen = await settings.starts(asked) if settings.starts is not None and asked else {}
         for each in asked:
-            found[each] = self._start_of(each, chosen.get(each), settings)
+            start = chosen.get(each)
+            if each in gone and not isinstance(start, SourceMoved):
+                found[each] = self._gone_on(each, gone[each], ids.get(each.topic, ""))
+            else:
+                found[each] = self._start_of(each, start, settings)
         await self._begin(settings, found, kept)
         return [each for each in assignments if each not in found]
 

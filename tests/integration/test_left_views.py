@@ -13,6 +13,7 @@ import pytest
 from headgate.cli.codes import ExitCode
 from schemas.errors import ConfigurationError
 from schemas.output import latest_view_name
+from streams.app import Worker
 from streams.apply import apply_folder
 from tests.integration.stages import VIEW, Installation, filled, until_off_loop
 from tests.oracles.latest import compacted
@@ -92,6 +93,37 @@ async def test_what_was_removed_is_named_and_cleared_when_asked(
     installation.spec(features=[VIEW | {"version": 2, "columns": ["name", "id"], "emit": True}], rules=[RENAMED])
     async with installation.running("normalize", "features", "alerts"):  # the rule comes back, to empty places
         await until_off_loop(lambda: len(keys(installation, redis_server, small)) == ROWS + 8, "its view has all")
+    await asyncio.to_thread(installation.admin.delete, topics(installation, small, "patient"))
+
+
+def read_by(worker: Worker) -> set[str]:
+    """Return the topics that a worker reads partitions of."""
+    return {each.topic for each in worker.consumer.snapshot().partitions}
+
+
+async def test_a_view_that_is_cleared_and_comes_again_is_taken_up_by_the_workers_that_run(
+    installation: Installation, redis_server: RedisServer
+) -> None:
+    """Its topic is another one than they knew, and what ALERTS remembered of it is gone: it begins there anew."""
+    folder, spec = installation.folder / "tables", {"features": [VIEW | {"emit": True}]}
+    installation.spec(**spec, rules=[RENAMED])
+    async with installation.running("normalize", "features", "alerts") as workers:
+        (small,) = {view.view for view in installation.registered().features} - {"patient"}
+        updates = f"{installation.prefix}.features.{small}"
+        await until_off_loop(lambda: len(topics(installation, small)) == 2, "its topics are there")
+        await until_off_loop(lambda: len(installation.alerts()) == ROWS, "its rule is heard")
+
+        installation.spec(**spec, rules=[])
+        await asyncio.to_thread(apply_folder, installation.config, folder, force=True)
+        await until_off_loop(lambda: updates not in read_by(workers["alerts"]), "its topic is read no more")
+        assert ExitCode.OK == await installation.verb("features", "forget", small)
+        await until_off_loop(lambda: topics(installation, small) == [], "its topics are gone")
+        installation.spec(**spec, rules=[RENAMED])
+        await asyncio.to_thread(apply_folder, installation.config, folder, force=True)
+        await until_off_loop(lambda: len(topics(installation, small)) == 2, "its topics are there again")
+        await until_off_loop(lambda: len(keys(installation, redis_server, small)) == ROWS, "it has all rows again")
+        installation.fill(8)
+        await until_off_loop(lambda: len(installation.alerts()) == ROWS + 8, "its rule is heard again")
     await asyncio.to_thread(installation.admin.delete, topics(installation, small, "patient"))
 
 

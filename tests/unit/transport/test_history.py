@@ -33,6 +33,8 @@ class World:
     partition: int = 0
     start: str = "earliest"
     goes_on: bool = False
+    chosen: int | SourceMoved | None = None  # where the stage wants to begin
+    asked: list[Assignment] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
     written: dict[Key, Known] = field(default_factory=dict)
     events: Events = field(default_factory=Events)
@@ -67,8 +69,17 @@ class World:
             self.order.append("begun")
             found.update(those)
 
+        async def starts(those: list[Assignment]) -> Mapping[Assignment, int | SourceMoved]:
+            self.asked += those
+            return {} if self.chosen is None else dict.fromkeys(those, self.chosen)
+
         settings = LaneSettings(
-            book=self, decided=lambda _: self.decision, rereads=self.rereads, start=self.start, goes_on=self.goes_on
+            book=self,
+            decided=lambda _: self.decision,
+            rereads=self.rereads,
+            start=self.start,
+            goes_on=self.goes_on,
+            starts=starts,
         )
         resolver = Resolver(ConsumerSettings(bootstrap="b", group="g"), self, commit_first, apply, self.events)
         await resolver.resolve("main", settings, [mine := Assignment("main", "t", self.partition)])
@@ -197,3 +208,21 @@ def test_an_entry_that_cannot_be_read_ends_the_worker(key: bytes, value: bytes) 
     """Going on without it would be the silent jump that it is there against."""
     with pytest.raises(ConfigurationError):
         read_record(key, value)
+
+
+@pytest.mark.parametrize("chosen", [None, 17])
+async def test_the_stage_takes_up_a_topic_made_anew_that_is_gone_on_with(chosen: int | None) -> None:
+    """It loads what it keeps of the partition there; the record to begin at is the log's first all the same."""
+    world = World(kept=OF_OLD, goes_on=True, chosen=chosen, log=(3, 100))
+    mine, start = await world.resolve()
+
+    assert ([mine], 3, 1) == (world.asked, start, mine.generation)
+
+
+async def test_a_stage_that_cannot_take_it_up_holds_what_is_gone_on_with() -> None:
+    """What it keeps of it cannot be read."""
+    trouble = SourceMoved("state_unreadable", "of a newer release")
+    world = World(kept=OF_OLD, goes_on=True, chosen=trouble)
+    _, start = await world.resolve()
+
+    assert start is trouble

@@ -31,7 +31,7 @@ from streams.fired import Fired, last_of_each, partition_of
 from streams.poison import quarantined
 from streams.rule_starts import topic_of
 from streams.rules import RuleEngine
-from streams.schema_gate import SchemaGate
+from streams.schema_gate import LetIn, SchemaGate
 from streams.settings import is_transactional
 from streams.stage import MAIN_LANE, BaseStage
 
@@ -129,8 +129,7 @@ class AlertsStage(BaseStage):
     async def step(self, group: Group) -> None:
         """Evaluate the group's records, and write what fired and is remembered together with the offsets."""
         let_in = await self.gate.let_in(run for run in group.runs if self.lane_of(run.topic) == MAIN_LANE)
-        runs = await self._readable(group, let_in.stopped)
-        fired = await self._evaluated(runs, let_in.older)
+        runs, fired = await self._evaluated(group.runs, let_in)
         failpoint("alerts.after_decode")
         metadata = {run: fired.heights[run.assignment].to_text() for run in runs if run.assignment in fired.heights}
         for run in await self._write(runs, fired, metadata):  # of a run that was lost meanwhile nothing counts as seen
@@ -141,14 +140,19 @@ class AlertsStage(BaseStage):
         self.counts.update(fired.counts)
         group.done(runs, metadata=metadata)
 
-    async def _evaluated(self, runs: Sequence[Run], older: Collection[str]) -> Fired:
-        """Return what the runs fire. Updates say no schema version: one that is no update may be of an unknown one."""
+    async def _evaluated(self, runs: Sequence[Run], let_in: LetIn) -> tuple[list[Run], Fired]:
+        """Return the runs whose tables can go on, and what they fire.
+
+        Which can is asked under the lock: the tables may have changed while it was waited for. Updates say no schema
+        version: one that is no update may be of an unknown one.
+        """
         known = dict(self._versions)
         for learned in (False, True):
             fired = Fired(self._clock, self._config.kafka.message_bytes_max)
             try:
                 async with self._engine_free:
-                    await asyncio.to_thread(self._evaluate, runs, fired, older)
+                    runs = await self._readable(runs, let_in.stopped)
+                    await asyncio.to_thread(self._evaluate, runs, fired, let_in.older)
             except PoisonRecord:
                 if learned:
                     raise
@@ -157,7 +161,7 @@ class AlertsStage(BaseStage):
                     raise
             else:
                 break
-        return fired
+        return list(runs), fired
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record in quarantine that is not what its topic holds; its successors go on."""
@@ -180,6 +184,7 @@ class AlertsStage(BaseStage):
         self._refused.pop(table, None)
         for topic in [topic for topic, of in self._table_of.items() if of == table]:
             self._watched.pop(topic, None)
+            del self._table_of[topic]
         entry = self._tables.get(table)
         if entry is None:
             self._versions.pop(table, None)
@@ -198,11 +203,11 @@ class AlertsStage(BaseStage):
             return WatchedView(entry, topic.removeprefix(self._names.features("")), self._engine)
         return WatchedTable(entry, self._engine, self._changes, may_repeat=self._at_least_once)
 
-    async def _readable(self, group: Group, unknown: Mapping[str, TableStopped]) -> list[Run]:
+    async def _readable(self, runs: Sequence[Run], unknown: Mapping[str, TableStopped]) -> list[Run]:
         """Return the runs to evaluate; those of a table that cannot go on are paused where they stand."""
         readable: list[Run] = []
         stopped: dict[Assignment, tuple[int, TableStopped]] = {}
-        for run in group.runs:
+        for run in runs:
             if (stop := unknown.get(run.topic) or self._stop_of(run.assignment)) is not None:
                 first, _ = stopped.get(run.assignment, (run.first, stop))
                 stopped[run.assignment] = min(run.first, first), stop
@@ -261,7 +266,9 @@ class AlertsStage(BaseStage):
             by_topic.setdefault(run.topic, []).append(run)
         for topic, those in by_topic.items():
             fired.counts["read"] += sum(map(len, those))
-            if (watched := self._watched.get(topic)) is not None:
+            watched = self._watched.get(topic)
+            assert watched is not None or topic not in self._table_of, f"{topic} has rules that nobody evaluates"
+            if watched is not None:
                 watched.evaluate(those, fired, older=topic in older)
 
     # ── writing ──

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from connectors.transport.chunk import Group
 from schemas.change import HEADER_SCHEMA_VERSION
 from schemas.errors import PoisonRecord
 from schemas.table import TableEntry, TableSpec
@@ -116,3 +118,45 @@ async def test_a_value_that_only_became_a_text_has_not_changed() -> None:
     alerts = await bench.feed(chain.update(1, row_of(level=5)), chain.update(1, row_of(level="5")))
 
     assert 1 == len(alerts)  # the insert
+
+
+def refused_entry() -> TableEntry:
+    """Return the table of `updates` with a threshold on a column that has become a text."""
+    columns = {"id": "long", "ward": "string", "status": "string", "level": "string", "note": "string"}
+    return updates.entry_of(updates.HIGH, columns=columns).model_copy(update={"schema_version": 2})
+
+
+async def test_a_rule_that_is_refused_in_the_middle_of_a_step_passes_over_nothing() -> None:
+    """The group is put back, whether a record of it made the worker look, or the tables changed beside it."""
+    bench, chain = updates.Bench(updates.entry_of(updates.HIGH)), Chain()
+
+    async def take_up() -> None:
+        bench.tables["patients"] = refused_entry()
+        await bench.stage.tables_changed({"patients"})
+
+    bench.stage.gate.catch_up = take_up
+    await bench.feed(chain.update(1, row_of(level="5.00")))
+    advanced = len(bench.writer.advances)
+    alerts = await bench.feed(chain.update(1, row_of(level="7.00")), chain.update(2, row_of(level="a text")), first=1)
+
+    assert ([], advanced) == (alerts, len(bench.writer.advances))
+    assert "rules_refused" == bench.consumer.paused[NAMES.features(VIEW)].reason
+    assert [1] == [offset for _, offset in bench.consumer.sought]
+
+
+async def test_a_table_that_changes_while_a_step_waits_is_judged_as_it_is_then() -> None:
+    """What was asked before the wait no longer holds."""
+    bench, chain = updates.Bench(updates.entry_of(updates.HIGH)), Chain()
+    bench.tables["patients"] = refused_entry()
+    run = await bench.run(chain.update(1, row_of(level="7.00")))
+    lock = bench.stage._engine_free  # noqa: SLF001 - a group in its evaluation holds it
+    await lock.acquire()
+    changed = asyncio.create_task(bench.stage.tables_changed({"patients"}))
+    await asyncio.sleep(0)  # it stands ahead
+    step = asyncio.create_task(bench.stage.step(Group([run], bench.consumer)))
+    await asyncio.sleep(0)
+    lock.release()
+    await asyncio.gather(changed, step)
+
+    assert ([], []) == (bench.alerts(), bench.writer.advances)
+    assert "rules_refused" == bench.consumer.paused[NAMES.features(VIEW)].reason

@@ -8,7 +8,8 @@ alerts and the offset.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -67,18 +68,18 @@ class PartitionState:
 
     heights: dict[int, Height] = field(default_factory=dict)
     slots: dict[str, dict[bytes, str]] = field(default_factory=dict)  # by rule and entity: the digest of the rule
-    nbytes: int = 0
+    nbytes: Counter[tuple[str, str]] = field(default_factory=Counter)  # of slots, by rule and digest
 
     def apply(self, change: StateChange) -> None:
         """Take up a change that was written."""
         self.heights.update(change.heights)
         for (rule, entity), digest in change.slots.items():
             slots = self.slots.setdefault(rule, {})
-            if slots.pop(entity, None) is not None:
-                self.nbytes -= len(entity) + SLOT_OVERHEAD_BYTES
+            if (old := slots.pop(entity, None)) is not None:
+                self._count(rule, old, -len(entity) - SLOT_OVERHEAD_BYTES)
             if digest is not None:
                 slots[entity] = digest
-                self.nbytes += len(entity) + SLOT_OVERHEAD_BYTES
+                self._count(rule, digest, len(entity) + SLOT_OVERHEAD_BYTES)
 
     def slot(self, slot: Slot) -> str | None:
         """Return the digest that a slot holds, None if it is not taken."""
@@ -88,6 +89,21 @@ class PartitionState:
     def of_rule(self, rule: str) -> Mapping[bytes, str]:
         """Return the slots that a rule has taken."""
         return self.slots.get(rule, {})
+
+    def nbytes_of(self, digests: Mapping[str, str]) -> int:
+        """Return what the slots of rules take, those alone that they took as they are now."""
+        return sum(self.nbytes[each] for each in digests.items())
+
+    def outdated(self, digests: Mapping[str, str]) -> Iterator[Slot]:
+        """Yield the slots of rules that are gone, or say something else now."""
+        for rule, digest in self.nbytes:
+            if digests.get(rule) != digest:
+                yield from ((rule, entity) for entity, taken in self.of_rule(rule).items() if taken == digest)
+
+    def _count(self, rule: str, digest: str, nbytes: int) -> None:
+        self.nbytes[rule, digest] += nbytes
+        if not self.nbytes[rule, digest]:
+            del self.nbytes[rule, digest]
 
 
 def read_states(entries: Mapping[bytes, bytes], partitions: Iterable[int]) -> dict[int, PartitionState]:

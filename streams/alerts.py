@@ -224,13 +224,14 @@ class AlertsStage(BaseStage):
         refused = self._refused.get(self._table_of.get(assignment.topic, ""))
         if refused is not None or self.lane_of(assignment.topic) != UPDATES_LANE:
             return refused
-        if (nbytes := state_of(assignment).nbytes) <= STATE_BYTES_MAX:
+        watched = self._watched.get(assignment.topic)
+        if not isinstance(watched, WatchedView) or (nbytes := watched.remembered_bytes(assignment)) <= STATE_BYTES_MAX:
             return None
         return TableStopped(
             "state_full",
             f"rules remember {nbytes} bytes of {assignment.topic}[{assignment.partition}], {STATE_BYTES_MAX} are taken",
-            hint="too many entities are beyond the bounds of threshold rules: take one away, or give the view more "
-            "partitions",
+            hint="too many entities are beyond the bounds of threshold rules: take one away, or change its bounds; "
+            "what such a rule remembered is given back",
         )
 
     # ── where reading begins ──

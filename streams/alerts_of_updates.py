@@ -30,7 +30,7 @@ from streams.rule_views import rules_on, scope_of
 from streams.rules import Firing, RuleEngine, RuleSet, Signals
 from streams.run_values import RunValues, offset_at
 
-GIVEN_BACK_MAX = 10_000  # slots of removed rules, with one group
+GIVEN_BACK_MAX = 10_000  # slots of rules that were removed or say something else now, with one group
 
 _DECODER = msgspec.json.Decoder(FeatureUpdate)
 _log = structlog.get_logger(__name__)
@@ -73,9 +73,15 @@ class WatchedView:
         """Add what the updates of `runs` fire, and what is remembered of them."""
         del older  # an update says no schema version: those of before the columns became wider are read at any time
         updates = self._read(RunValues(runs), fired)
+        if len(updates.columns):
+            self._fire(updates, fired)
         self._give_back(runs, fired)
-        if not len(updates.columns):
-            return
+
+    def remembered_bytes(self, assignment: Assignment) -> int:
+        """Return what the rules take of a partition's state, as they are now: what they were is given back."""
+        return state_of(assignment).nbytes_of(self._digests)
+
+    def _fire(self, updates: _Updates, fired: Fired) -> None:
         firings = self._fire_plain(updates, fired) if len(self._plain) else []
         if len(self._remembering):
             firings += self._fire_remembering(updates, fired)
@@ -98,17 +104,18 @@ class WatchedView:
         return _Updates(self._with_known(columns.filter(mask)), values, pc.indices_nonzero(mask))
 
     def _give_back(self, runs: Sequence[Run], fired: Fired) -> None:
-        """Give back slots of rules that the view has no more: one of the same name may come again, and begins anew."""
+        """Give back slots of rules that the view has no more, or that say something else: they begin anew.
+
+        After the updates, which may have taken such a slot anew.
+        """
         room = GIVEN_BACK_MAX
         for assignment in dict.fromkeys(run.assignment for run in runs):
-            for rule, slots in state_of(assignment).slots.items():
-                if slots and rule not in self._digests:
-                    gone = list(islice(slots, room))
-                    fired.changes.setdefault(assignment, StateChange()).slots.update(
-                        {(rule, entity): None for entity in gone}
-                    )
-                    fired.counts["slots_given_back"] += len(gone)
-                    room -= len(gone)
+            gone = list(islice(state_of(assignment).outdated(self._digests), room))
+            if gone:
+                slots = fired.changes.setdefault(assignment, StateChange()).slots
+                slots.update(dict.fromkeys(place for place in gone if place not in slots))
+                fired.counts["slots_given_back"] += len(gone)
+                room -= len(gone)
 
     def _with_known(self, columns: pa.Table) -> pa.Table:
         """Add, for each column that rules use, whether it is known of before and of after."""

@@ -36,7 +36,11 @@ def test_what_was_written_is_read_back(changes: list[StateChange]) -> None:
     assert state.heights == found.heights
     assert {rule: slots for rule, slots in state.slots.items() if slots} == found.slots
     assert state.nbytes == found.nbytes
-    assert (state.nbytes > 0) == any(state.slots.values())
+    taken = {(rule, digest) for rule, slots in state.slots.items() for digest in slots.values()}
+    assert taken == set(state.nbytes)
+    assert {
+        (rule, entity) for rule, slots in state.slots.items() for entity, digest in slots.items() if digest != "x"
+    } == {*state.outdated({"r": "x", "q": "x"})}
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ab"), st.integers(0, 6)), max_size=40), st.integers(1, 9))

@@ -173,3 +173,45 @@ async def test_what_a_removed_rule_remembered_goes_with_the_next_updates(monkeyp
     bench.tables["patients"] = entry_of(HIGH, other)
     await bench.stage.tables_changed({"patients"})
     assert ["6.50"] == await levels(bench, chain, "6.50", key=0)
+
+
+async def take_up(bench: Bench, *rules: dict[str, Any], **spec: Any) -> None:
+    """Let the table have these rules now."""
+    bench.tables["patients"] = entry_of(*rules, **spec)
+    await bench.stage.tables_changed({"patients"})
+
+
+async def test_a_partition_that_is_full_goes_on_once_a_rule_is_removed_or_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What that one remembered counts no more, and is given back; until then nothing is passed over."""
+    monkeypatch.setattr("streams.alerts.STATE_BYTES_MAX", 500)
+    other = {"rule": "other", "kind": "change", "of": ["status"], "view": VIEW}
+    for rules in ([other], [{**HIGH, "above": 6.5}, other]):
+        bench, chain = Bench(entry_of(HIGH, other)), Chain()
+        for key in range(3):
+            await levels(bench, chain, "7", key=key)
+        advanced = len(bench.writer.advances)
+        last = chain.update(0, row(level="7", status="new"))
+        assert [] == await bench.feed(last, first=chain.position)
+        assert "state_full" == bench.consumer.paused[NAMES.features(VIEW)].reason
+        assert advanced == len(bench.writer.advances)
+
+        await take_up(bench, *rules)
+        again = await bench.feed(last, first=chain.position)
+
+        assert (["other"], {}) == ([alert["rule"] for alert in again], bench.consumer.paused)
+        written = (await bench.load_states(VIEW, [0]))[0]
+        assert (0, 3) == (len(written.of_rule("high")) - (len(rules) == 2), bench.stage.counts["slots_given_back"])
+
+
+async def test_a_slot_of_another_bound_that_is_given_back_arms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is beyond the new bound already has not crossed it, with its slot or without."""
+    monkeypatch.setattr("streams.alerts_of_updates.GIVEN_BACK_MAX", 1)
+    bench, chain = Bench(entry_of(HIGH)), Chain()
+    for key in range(3):
+        await levels(bench, chain, "7", key=key)
+    await take_up(bench, {**HIGH, "above": 6.5})
+
+    for key in range(3):
+        assert [] == await levels(bench, chain, "8", key=key)

@@ -171,6 +171,10 @@ class WatchedView:
             # Where nothing is remembered it is armed, unless it was beyond the bound before.
             remembered = place in changed or slot == digest
             armed = slot != digest if remembered else not signals.fired_before[row].as_py()
+            # What armed it may lie below the rule's start, or in a time when the rule was not there. But a silent
+            # insert may fill a Redis that was emptied: nobody says that the entity was away.
+            came = ops[row].as_py() == "insert" and not silent[row].as_py()
+            armed |= came or signals.armed_before[row].as_py() is True
             if signals.fires[row].as_py():
                 if armed and not silent[row].as_py():
                     crossings.append(row)

@@ -24,13 +24,17 @@ _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A rule in SQL; `was` and `rearms` only of one that remembers: beyond its bound before, and armed again."""
+    """A rule in SQL.
+
+    Only of one that remembers: `was`, beyond its bound before; `rearms`, back behind the other; `was_armed`, so before.
+    """
 
     rule: Rule
     when: str
     values: dict[str, str]
     was: str = "false"
     rearms: str = "false"
+    was_armed: str = "false"
 
 
 def compile_rule(rule: Rule, rewriter: Rewriter, type_of: TypeOf) -> Compiled:
@@ -71,6 +75,7 @@ def _threshold(rule: Rule, values: dict[str, str], of: Sides, rewriter: Rewriter
         values=values,
         was=_all_of([*known_before, f"{of.before} {beyond} {limit}"]),
         rearms=_all_of([*known_after, f"{of.after} {back} {home}"]),
+        was_armed=_all_of([*known_before, f"{of.before} {back} {home}"]),
     )
 
 

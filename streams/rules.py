@@ -27,6 +27,7 @@ from streams.rule_values import json_values, quoted, sql_type
 
 _VIEW = f"{OWN_PREFIX}changes"
 _ROW = f"{OWN_PREFIX}row"
+_SIGNALS = 4  # columns of each rule that remembers
 # What a value may be as it is; anything else (intervals, enums, 128-bit integers, uuid, json) becomes text first.
 _HAVE_JSON_FORM = ("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER",
                    "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL", "DATE", "TIMESTAMP", "VARCHAR", "BLOB", "STRUCT",
@@ -52,11 +53,15 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """What rows mean to a rule that remembers, as columns: beyond its bound, so before, armed again; null: an error."""
+    """What rows mean to a rule that remembers, as columns; null: an error.
+
+    Beyond its bound, so before, back behind the other bound, so before.
+    """
 
     fires: pa.BooleanArray
     fired_before: pa.BooleanArray
     rearms: pa.BooleanArray
+    armed_before: pa.BooleanArray
 
 
 class RuleEngine:
@@ -143,8 +148,8 @@ class RuleSet:
     def signals(self, table: pa.Table) -> list[Signals]:
         """Return, for each of the rules, all of which remember, what each row of `table` means to it."""
         found = self._signals(self._view(table))
-        columns = [found.column(at).combine_chunks() for at in range(3 * len(self._compiled))]
-        return [Signals(*columns[3 * at : 3 * at + 3]) for at in range(len(self._compiled))]
+        columns = [found.column(at).combine_chunks() for at in range(_SIGNALS * len(self._compiled))]
+        return [Signals(*columns[_SIGNALS * at :][:_SIGNALS]) for at in range(len(self._compiled))]
 
     def _signals(self, view: pa.Table) -> pa.Table:
         try:
@@ -152,7 +157,9 @@ class RuleSet:
         except duckdb.Error:
             half = len(view) // 2  # as in `_evaluate_apart`
             if not half:
-                return pa.table({name: pa.nulls(1, pa.bool_()) for name in map(str, range(3 * len(self._compiled)))})
+                return pa.table(
+                    {name: pa.nulls(1, pa.bool_()) for name in map(str, range(_SIGNALS * len(self._compiled)))}
+                )
             return pa.concat_tables([self._signals(view.slice(0, half)), self._signals(view.slice(half))])
 
     def _evaluate_apart(self, compiled: Compiled, view: pa.Table, result: Evaluation) -> None:
@@ -263,8 +270,8 @@ def _select(rules: list[Compiled]) -> str:
 
 
 def _signals(rules: Sequence[Compiled]) -> str:
-    """Return the query of three columns for each rule, a row for each row."""
-    wanted = [sql for compiled in rules for sql in (compiled.when, compiled.was, compiled.rearms)]
+    """Return the query of the columns of `Signals` for each rule, a row for each row."""
+    wanted = [sql for each in rules for sql in (each.when, each.was, each.rearms, each.was_armed)]
     names = ", ".join(f'TRY(coalesce({sql}, false)) AS "{at}"' for at, sql in enumerate(wanted))
     return f"SELECT {names} FROM {_VIEW} ORDER BY {_ROW}"  # noqa: S608 - names of ours, conditions from checked trees
 

@@ -9,6 +9,7 @@ import pytest
 
 from connectors.transport.chunk import Group
 from schemas.errors import SinkUnavailable
+from schemas.table import RuleStart
 from tests.unit.alerts.chain import VIEW, Chain, row
 from tests.unit.alerts.updates import HIGH, NAMES, Bench, entry_of, keys
 from tests.unit.fakes import Writer
@@ -215,3 +216,32 @@ async def test_a_slot_of_another_bound_that_is_given_back_arms_nobody(monkeypatc
 
     for key in range(3):
         assert [] == await levels(bench, chain, "8", key=key)
+
+
+async def test_a_threshold_that_was_armed_where_its_rule_did_not_look_fires_again() -> None:
+    """It was edited while ALERTS lagged, or was away for a while: what was before an update says that it is armed."""
+    lagging = RuleStart(topic_id="id-1", offsets=[3])
+    for gone in ([], [HIGH]):
+        bench, chain = Bench(entry_of(HIGH)), Chain()
+        assert ["7"] == await levels(bench, chain, "7", key=0)
+        await levels(bench, chain, "7", key=1)
+        await take_up(bench, *([] if gone else [{**HIGH, "title": "other words"}]), starts={"high": lagging})
+        chain.update(0, row(level="5"))
+        chain.update(1, None)
+        await take_up(bench, {**HIGH, "title": "other words"}, starts={"high": lagging})
+        bench.assignments.clear()
+
+        assert ["6.50"] == await levels(bench, chain, "6.50", "8", key=0)
+        assert ["6.50"] == await levels(bench, chain, "6.50", "8", key=1)
+
+
+async def test_a_threshold_stays_fired_over_what_its_rule_did_not_see() -> None:
+    """What came back into the band alone, and went beyond again, is no new crossing."""
+    bench, chain = Bench(entry_of(HIGH)), Chain()
+    assert ["7"] == await levels(bench, chain, "7")
+    chain.update(0, row(level="5.80"))
+
+    assert [] == await levels(bench, chain, "7")
+    chain.rows.clear()  # Redis was emptied, and is filled again
+    assert [] == await levels(bench, chain, "5.80", replay=True)
+    assert [] == await levels(bench, chain, "7")

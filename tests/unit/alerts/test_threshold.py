@@ -245,3 +245,17 @@ async def test_a_threshold_stays_fired_over_what_its_rule_did_not_see() -> None:
     chain.rows.clear()  # Redis was emptied, and is filled again
     assert [] == await levels(bench, chain, "5.80", replay=True)
     assert [] == await levels(bench, chain, "7")
+
+
+@pytest.mark.parametrize("type_", ["double", "float"])
+async def test_what_is_no_number_moves_no_threshold(type_: str) -> None:
+    """DuckDB holds NaN above every number: it would fire one kind of threshold, and arm the other."""
+    columns = {"id": "long", "ward": "string", "status": "string", "level": type_, "note": "string"}
+    low = {"rule": "low", "kind": "threshold", "of": "level", "below": 3, "rearm_above": 4, "view": VIEW}
+    bench, chain = Bench(entry_of(HIGH, low, columns=columns)), Chain()
+    fired = []
+    for value in (5.0, "NaN", 2.0, "NaN", 2.0, 7.0, "NaN", 7.0, 5.0, 8.0):
+        alerts = await bench.feed(chain.update(0, row(level=value)), first=chain.position)
+        fired += [(alert["rule"], value) for alert in alerts]
+
+    assert [("low", 2.0), ("high", 7.0), ("high", 8.0)] == fired

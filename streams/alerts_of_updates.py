@@ -100,6 +100,7 @@ class WatchedView:
         fresh = pa.concat_arrays(masks) if masks else pa.array([], pa.bool_())
         fired.counts["repeats_dropped"] += len(fresh) - fresh.true_count
         mask = pc.and_(fresh, pc.equal(columns["version"], self._view.version))
+        fired.counts["other_version_ignored"] += fresh.true_count - (pc.sum(mask).as_py() or 0)
         mask = mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask
         return _Updates(self._with_known(columns.filter(mask)), values, pc.indices_nonzero(mask))
 

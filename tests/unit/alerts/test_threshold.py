@@ -259,3 +259,11 @@ async def test_what_is_no_number_moves_no_threshold(type_: str) -> None:
         fired += [(alert["rule"], value) for alert in alerts]
 
     assert [("low", 2.0), ("high", 7.0), ("high", 8.0)] == fired
+
+
+async def test_updates_of_another_version_of_the_view_are_counted() -> None:
+    """They fire nothing: what the view is now is filled anew."""
+    bench, chain = Bench(entry_of(HIGH, view={"version": 2})), Chain(version=1)
+
+    assert [] == await levels(bench, chain, "7", "5", "8")
+    assert 3 == bench.stage.counters()["other_version_ignored"]

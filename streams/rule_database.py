@@ -1,18 +1,28 @@
 """The database that rules are evaluated in, what it knows of its functions, and its parser.
 
 Promise: it reaches nothing outside of itself, and its settings cannot be changed any more; a function that a rule may
-call is pure, of one row, and cannot ask for memory by a number.
+call is pure, of one row, and cannot ask for memory by a number. A query ends after some seconds, or is ended.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import monotonic, sleep
 from typing import Any
 
 import duckdb
 
+from schemas.errors import TransportFatal
+
 MEMORY_MAX = "256MB"
+QUERY_SECONDS_MAX = 10.0
+_LOOK_SECONDS = 0.5
+COMPARED_CHARACTERS_MAX = 1_000  # by what takes as many steps as both texts' lengths multiplied, and cannot be ended
 
 _SETTINGS: dict[str, str | int | float | list[str]] = {
     "threads": 1,
@@ -39,8 +49,64 @@ CLOCK = frozenset({"age", "current_date", "current_time", "current_timestamp", "
 # One row may make gigabytes of these, and DuckDB's memory limit does not count what a function holds (seen: 8 GB).
 _UNBOUNDED = frozenset({"repeat", "range", "generate_series", "lpad", "rpad", "list_resize", "array_resize", "bar",
                         "bitstring", "printf", "format", "equi_width_bins",
-                        "list_reduce", "array_reduce", "reduce"})  # fmt: skip  # a fold may double at each element
+                        "list_reduce", "array_reduce", "reduce",  # a fold may double at each element
+                        "damerau_levenshtein"})  # fmt: skip  # a table of both texts' lengths multiplied
+# The argument that each element or match is given, by its place: one of a row would multiply two lengths.
+_AGGREGATED = ("list_aggregate", "list_aggr", "array_aggregate", "array_aggr", "aggregate")
+_CONSTANT_AT = {"replace": 2, "regexp_replace": 2, "array_to_string": 1, **dict.fromkeys(_AGGREGATED, 2)}
+COMPARES_TEXTS = frozenset({"levenshtein", "editdist3"})
 _META = frozenset({"json_serialize_sql", "json_deserialize_sql", "json_serialize_plan", "version", "sleep_ms"})
+
+
+class QueryLimit:
+    """Ends queries of a database that take longer than `QUERY_SECONDS_MAX`; looks from a thread of its own.
+
+    A query ends between two chunks of its rows, not within a function.
+    """
+
+    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
+        """Look at nothing yet."""
+        self._database = database
+        self._lock = threading.Lock()
+        self._ends_at: float | None = None
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def holds(self) -> Iterator[None]:
+        """Let the one query within fail when it takes too long.
+
+        Raises:
+            TransportFatal: the database itself is broken; whatever is asked of it from now on fails, row by row.
+        """
+        if self._thread is None:
+            self._thread = threading.Thread(target=_look, args=(weakref.ref(self),), name="query-limit", daemon=True)
+            self._thread.start()
+        with self._lock:
+            self._ends_at = monotonic() + QUERY_SECONDS_MAX
+        try:
+            yield
+        except (duckdb.FatalException, duckdb.InternalException) as error:
+            raise TransportFatal(
+                f"the database that rules are evaluated in is broken ({type(error).__name__})",
+                hint="the worker begins with a new one; is it one rule that breaks it again? Take that one away",
+            ) from error
+        finally:
+            with self._lock:
+                self._ends_at = None
+
+    def look(self) -> None:
+        """End the query of now if its time is over."""
+        with self._lock:  # so that it is never the next one that is ended
+            if self._ends_at is not None and monotonic() > self._ends_at:
+                self._database.interrupt()
+
+
+def _look(of: weakref.ref[QueryLimit]) -> None:
+    """Look as long as somebody has the limit."""
+    while (limit := of()) is not None:
+        limit.look()
+        del limit
+        sleep(_LOOK_SECONDS)
 
 
 def open_database() -> duckdb.DuckDBPyConnection:
@@ -76,6 +142,18 @@ class Functions:
         for kind, stability, parameters, definition in overloads:
             if (reason := self._overload_refusal(name, kind, stability, parameters, definition)) is not None:
                 return reason
+        return None
+
+    def argument_refusal(self, name: str, arguments: Sequence[Mapping[str, Any]]) -> str | None:
+        """Return why `name` may not be called with these arguments, as the parser gives them; None if it may."""
+        at = _CONSTANT_AT.get(name.lower(), len(arguments))
+        if any(argument["expression"]["class"] != "CONSTANT" for argument in arguments[at:]):
+            return f"{name} can ask for any amount of memory unless what it puts in is a constant"
+        if name.lower() in COMPARES_TEXTS and any(
+            node["class"] == "FUNCTION" and node["function_name"].lower() in COMPARES_TEXTS
+            for node in _nodes([argument["expression"] for argument in arguments])
+        ):
+            return f"{name} of a distance is no distance of texts"
         return None
 
     def _overload_refusal(
@@ -129,6 +207,25 @@ def parse(database: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any] | st
         return "one expression without a name is wanted"
     tree: dict[str, Any] = node["select_list"][0]
     return tree
+
+
+def bounded_text(database: duckdb.DuckDBPyConnection, argument: dict[str, Any]) -> dict[str, Any]:
+    """Return the parser's tree of a text, null where it is longer than what compares texts may be given."""
+    tree = parse(database, f"CASE WHEN length(text) <= {COMPARED_CHARACTERS_MAX} THEN text END")
+    assert isinstance(tree, dict), "it is an expression"
+    found: dict[str, Any] = _replaced(tree, argument)
+    return found
+
+
+def _replaced(tree: Any, argument: dict[str, Any]) -> Any:
+    """Return a tree with `argument` in the place of each column."""
+    if isinstance(tree, list):
+        return [_replaced(item, argument) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if tree.get("class") == "COLUMN_REF":
+        return argument
+    return {name: _replaced(value, argument) for name, value in tree.items()}
 
 
 def _nodes(tree: Any) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ import duckdb
 from schemas.errors import ConfigurationError
 from schemas.table import OWN_PREFIX
 from schemas.types import ColumnType
-from streams.rule_database import CLOCK, REFUSED_CLASSES, Functions, parse
+from streams.rule_database import CLOCK, COMPARES_TEXTS, REFUSED_CLASSES, Functions, bounded_text, parse
 
 ROW_ROOTS = ("before", "after", "key")
 ROOTS = ("op", "ts", *ROW_ROOTS)
@@ -141,6 +141,12 @@ class Rewriter:
         if kind == "FUNCTION":
             self._check_function(node, place)
         children = {name: self._child(node[name], place, in_function=kind == "FUNCTION") for name in _CHILDREN[kind]}
+        if kind == "FUNCTION" and node["function_name"].lower() in COMPARES_TEXTS:
+            texts = [
+                {**each, "expression": bounded_text(self._database, each["expression"])}
+                for each in children["arguments"]
+            ]
+            children = {**children, "arguments": texts}
         return {**node, **children}
 
     def _child(self, child: Any, place: _Place, *, in_function: bool) -> Any:
@@ -176,7 +182,10 @@ class Rewriter:
             raise place.error(f"{node['schema']}.{name}(…)", hint=f"write {name}({node['schema']}, …)")
         if node["filter"] or node["distinct"] or node["order_bys"]["orders"]:
             raise place.error(f"{name} is called as an aggregate: a rule sees one change")
-        if not node["is_operator"] and (reason := self._functions.refusal(name)) is not None:
+        if node["is_operator"]:
+            return
+        reason = self._functions.refusal(name) or self._functions.argument_refusal(name, node["arguments"])
+        if reason is not None:
             raise place.error(reason)
 
     # ── columns ──

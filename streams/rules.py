@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from schemas.errors import ConfigurationError
 from schemas.rule import Rule
 from schemas.table import OWN_PREFIX, TableSpec
-from streams.rule_database import Functions, open_database
+from streams.rule_database import Functions, QueryLimit, open_database
 from streams.rule_kinds import Compiled, compile_rule, known_column
 from streams.rule_sql import ROW_ROOTS, Reference, Rewriter, Scope
 from streams.rule_values import json_values, quoted, sql_type
@@ -70,6 +70,7 @@ class RuleEngine:
     def __init__(self) -> None:
         self.database = open_database()
         self.functions = Functions(self.database)
+        self.limit = QueryLimit(self.database)
 
     def compile(self, spec: TableSpec) -> RuleSet:
         """Return the match rules of a table, ready to evaluate; raises what `RuleSet` raises."""
@@ -91,7 +92,7 @@ class RuleSet:
     """
 
     def __init__(self, rules: Sequence[Rule], scope: Scope, engine: RuleEngine) -> None:
-        self._database, self._scope = engine.database, scope
+        self._database, self._limit, self._scope = engine.database, engine.limit, scope
         rewriter = Rewriter(scope, self._database, engine.functions)
         self._references = rewriter.references
         self._compiled = [compile_rule(rule, rewriter, self._type_of) for rule in rules]
@@ -138,7 +139,7 @@ class RuleSet:
         try:
             self._fire(self._compiled, view, result)
         except duckdb.Error:
-            # TRY takes what a row does wrong; this is a query that could not run, so find the rule and the rows.
+            # TRY takes what a row does wrong; this is a query that could not run, or not in time: find rule and rows.
             result = Evaluation()
             for compiled in self._compiled:
                 self._evaluate_apart(compiled, view, result)
@@ -178,7 +179,8 @@ class RuleSet:
         """Find the rows first, by conditions alone: nearly always there are none, and that costs a third."""
         self._database.register(_VIEW, view)
         try:
-            rows = [row for (row,) in self._database.execute(_search(rules)).fetchall()]
+            with self._limit.holds():
+                rows = [row for (row,) in self._database.execute(_search(rules)).fetchall()]
         finally:
             self._database.unregister(_VIEW)
         if rows:
@@ -189,7 +191,8 @@ class RuleSet:
     def _query(self, sql: str, view: pa.Table) -> pa.Table:
         self._database.register(_VIEW, view)
         try:
-            return self._database.sql(sql).to_arrow_table()
+            with self._limit.holds():
+                return self._database.sql(sql).to_arrow_table()
         finally:
             self._database.unregister(_VIEW)
 

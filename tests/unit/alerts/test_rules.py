@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, TransportFatal
+from streams.rule_database import COMPARED_CHARACTERS_MAX
 from streams.rules import Evaluation, RuleEngine
 from tests.unit.alerts.rows import AT, changes, spec_of
 
@@ -223,6 +224,9 @@ def test_dates_beyond_what_python_knows_are_written(engine: RuleEngine) -> None:
         "CASE WHEN after.name = 'x' THEN true ELSE false END",
         "after.name IN ('x', 'y') AND after.name NOT IN ('z')",
         "after.name LIKE 'x%' AND regexp_matches(after.name, '^x$')",
+        "replace(after.name, 'x', 'yy') = 'yy' AND regexp_replace(after.name, 'x', 'z', 'g') = 'z'",
+        "array_to_string(after.tags, '-') = 'a-b'",
+        "levenshtein(after.name, 'xyz') = 2 AND editdist3(after.name, before.name) IS NULL",
         "after.doc ->> '$.a' = '1'",
         "json_extract_string(after.doc, '$.a') = '1'",
         "after.score BETWEEN 1 AND 3",
@@ -278,6 +282,69 @@ def test_a_query_that_cannot_run_is_narrowed_to_the_rows_at_fault(
     assert {"r0": 1} == result.errors
     assert [1, 2, 3, 4, 6, 7] == [firing.row for firing in result.firings if firing.rule.rule == "r0"]
     assert [2, 3, 4, 5, 6, 7] == [firing.row for firing in result.firings if firing.rule.rule == "r1"]
+
+
+ENDLESS = "SELECT count(*) FROM range(1_000_000_000_000_000) t(i) WHERE i % 7 = 9"
+
+
+def test_a_query_that_takes_too_long_costs_the_rows_at_fault(
+    engine: RuleEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is ended; halves without the row are evaluated."""
+    monkeypatch.setattr("streams.rule_database.QUERY_SECONDS_MAX", 1.0)
+
+    class Slow:
+        """The database, which never comes to an end with the third row."""
+
+        is_endless = False
+
+        def register(self, name: str, view: pa.Table) -> None:
+            self.is_endless = 2 in view["_hg_row"].to_pylist()
+            engine.database.register(name, view)
+
+        def execute(self, sql: str) -> Any:
+            return engine.database.execute(ENDLESS if self.is_endless else sql)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(engine.database, name)
+
+    spec = spec_of({"when": "after.score > 0"})
+    rules = engine.compile(spec)
+    monkeypatch.setattr(rules, "_database", Slow())
+    result = rules.evaluate(changes(rules, spec, *[{"after": {"score": 1.0}}] * 4))
+
+    assert [0, 1, 3] == [firing.row for firing in result.firings]
+    assert {"r0": 1} == result.errors
+
+
+def test_texts_that_are_too_long_to_be_compared_are_null(engine: RuleEngine) -> None:
+    """A distance of two texts takes as many steps as their lengths multiplied, and cannot be ended."""
+    long = "x" * COMPARED_CHARACTERS_MAX
+    rows = [{"after": {"name": name}} for name in ("xy", long, long + "x", None)]
+
+    assert [0, 1] == fired(engine, "levenshtein(after.name, 'y') > 0", *rows)
+    assert [2, 3] == fired(engine, "levenshtein(after.name, 'y') IS NULL", *rows)
+
+
+@pytest.mark.parametrize("error", ["FatalException", "InternalException"])
+def test_a_broken_database_ends_the_worker(engine: RuleEngine, monkeypatch: pytest.MonkeyPatch, error: str) -> None:
+    """It would fail for every row of every rule from then on, and pass over all of them."""
+    import duckdb  # noqa: PLC0415  # its error, raised in place of a real fault
+
+    class Broken:
+        """A database that fails."""
+
+        def __getattr__(self, name: str) -> Any:
+            if name in {"execute", "sql"}:
+                raise getattr(duckdb, error)("broken")
+            return getattr(engine.database, name)
+
+    spec = spec_of({"when": "after.score > 0"})
+    rules = engine.compile(spec)
+    monkeypatch.setattr(rules, "_database", Broken())
+
+    with pytest.raises(TransportFatal):
+        rules.evaluate(changes(rules, spec, {"after": {"score": 1.0}}))
 
 
 @settings(max_examples=40, deadline=None)

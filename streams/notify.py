@@ -279,9 +279,10 @@ class NotifyStage(BaseStage):
                 self._health.succeeded()
                 break
             self.counts["attempts_failed"] += 1
+            self._health.heard(attempt)
             pause = quick_seconds(made, attempt, self._jitter())
             if made == most or pause is None:
-                self._health.failed(attempt)
+                self._health.failed()
                 break
             await self._pause_between(pause)
             if self._abandoned(item):

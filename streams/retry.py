@@ -127,11 +127,14 @@ class Health:
     rests_until: float = 0.0
     _failures: int = 0
 
-    def failed(self, attempt: Attempt) -> None:
-        """Note an alert that was refused in all its quick attempts, and what the receiver asked for."""
-        self._failures += 1
+    def heard(self, attempt: Attempt) -> None:
+        """Note what the receiver asked for with any answer: nothing is sent to it until then."""
         if attempt.retry_after_seconds is not None:
             self.rests_until = max(self.rests_until, self.clock() + attempt.retry_after_seconds)
+
+    def failed(self) -> None:
+        """Note an alert that was refused in all its quick attempts."""
+        self._failures += 1
         if self._failures >= TROUBLED_AFTER:
             pause = min(later_seconds(self._failures - TROUBLED_AFTER + 1), REST_SECONDS_MAX)
             self.rests_until = max(self.rests_until, self.clock() + pause)

@@ -49,6 +49,23 @@ async def test_retry_after_is_honoured(receiver: Receiver) -> None:
     assert [200.0, 200.0] == dues
 
 
+async def test_a_short_retry_after_is_honoured_by_every_sender(receiver: Receiver) -> None:
+    """Also while the alert that was told so waits in place: that one is sent then, the others wait elsewhere."""
+    receiver.answer = lambda _: web.Response(status=429, headers={"Retry-After": "1"})
+    async with Bench(receiver.url, quick_attempts=3) as bench:
+        first = asyncio.create_task(bench.step(bench.run(alert(1))))
+        await until(lambda: bench.stage.counters().get("attempts_failed") == 1)
+        await bench.step(bench.run(*[alert(n) for n in range(2, 5)]))
+        assert [alert(1).id] == receiver.ids
+
+        receiver.answer = lambda _: web.Response(status=204)
+        bench.now += 1
+        await first
+
+    assert [alert(1).id] == receiver.accepted_ids()
+    assert [alert(n).id for n in range(2, 5)] == [waiting["alert"]["id"] for waiting in bench.waiting()]
+
+
 async def test_waiting_ends_when_the_partition_leaves(receiver: Receiver) -> None:
     """Quickly, without a word of done: its next owner waits on."""
     receiver.answer = lambda _: web.Response(status=500)

@@ -75,7 +75,7 @@ class ParkedLane:
             return
         await self._take_up(runs)
         opened = {run: self.sealing.opened_run(run) for run in runs}
-        work = Attempt({topic: Readers([entry]) for topic, entry in entries.items()})
+        work = Attempt({topic: self._reader_of(entry) for topic, entry in entries.items()})
         try:
             await self._ensure(runs, entries)
             await write_floors(
@@ -96,7 +96,9 @@ class ParkedLane:
         """Put one record in quarantine that no attempt could get through; its successors go on."""
         table = self._names.parked_table(run.topic)
         known = table is not None and table in self._tables
-        work = Attempt({run.topic: Readers([self._tables.unmasked(table)])} if table is not None and known else {})
+        work = Attempt(
+            {run.topic: self._reader_of(self._tables.unmasked(table))} if table is not None and known else {}
+        )
 
         def put(outbox: Outbox, runs: Sequence[Run]) -> list[Advance]:
             for one in runs:
@@ -105,6 +107,9 @@ class ParkedLane:
 
         await self._writer.write([run], put)
         self._settle(work)
+
+    def _reader_of(self, entry: TableEntry) -> Readers:
+        return Readers([entry], self._tables.beside(entry.spec.table))
 
     async def _registered(self, runs: Sequence[Run]) -> tuple[list[Run], dict[str, TableEntry]]:
         """Return what can be read, with the entry of each topic's table.

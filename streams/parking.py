@@ -102,8 +102,8 @@ class Parking:
                     full.append((by_table[table][0], stop))
                 continue
             indices = self.records[table] = by_table.pop(table)
-            if not self._may_keep(table):
-                full.append((indices[0], _no_key(entry)))
+            if (key := self._missing_key(table)) is not None:
+                full.append((indices[0], _no_key(table, key)))
             elif known is None:
                 self._chain.park(table, Parked(entry.resumed))
             elif known.nbytes >= self._bytes_max:
@@ -112,7 +112,7 @@ class Parking:
 
     def begin(self, table: str, stop: TableStopped, indices: list[int], by_table: dict[str, list[int]]) -> bool:
         """Park a table that stopped, from the first of `indices` on; False where the topic has to stop instead."""
-        if len(self._readers.entries) == 1 or not self._may_keep(table):
+        if len(self._readers.entries) == 1 or self._missing_key(table) is not None:
             return False
         self._work.parked.append(stop)
         self.records[table] = indices
@@ -121,10 +121,10 @@ class Parking:
         self._chain.park(table, Parked(resumed, reason=stop.reason, message=stop.message, hint=stop.hint))
         return True
 
-    def _may_keep(self, table: str) -> bool:
-        """Say whether records of a table may be kept: those of one with masks only where there is a key for it."""
+    def _missing_key(self, table: str) -> str | None:
+        """Return the name of the key without which records of a table may not be kept, None where they may."""
         seal = self._emitter.sealing.of(self._readers, table)
-        return seal is None or seal.cipher is not None
+        return seal.name if seal is not None and seal.cipher is None else None
 
     def write(self, outbox: Outbox, run: Run, records: Once, end: int) -> None:
         """Write what is parked of the records before `end`.
@@ -174,11 +174,10 @@ def _full(topic: str, table: str, known: Parked) -> TableStopped:
     )
 
 
-def _no_key(entry: TableEntry) -> TableStopped:
-    table, name = entry.spec.table, entry.spec.masks.key
+def _no_key(table: str, name: str) -> TableStopped:
     return TableStopped(
         MISSING,
-        f"{table} waits, its columns have masks, and there is no mask key {name!r} to seal its records with",
+        f"{table} waits, its records have columns with masks, and there is no mask key {name!r} to seal them with",
         hint=f"name one under masks.keys and start the workers again, or `headgate tables resume {table}`",
     )
 

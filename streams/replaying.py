@@ -64,10 +64,14 @@ class Replaying:
         entry: TableEntry,
         replay: Replay,
         *,
+        beside: Sequence[TableEntry] = (),
         rate_max: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Read nothing yet. `entry` is the table as it runs, with its masks; at most `rate_max` records a second."""
+        """Read nothing yet. `entry` is the table as it runs, with its masks, and so are those that stand `beside` it.
+
+        At most `rate_max` records a second are read.
+        """
         self.replay, self.table = replay, entry.spec.table
         self.counts: Counter[str] = Counter()
         self.quarantined: Counter[tuple[str, str]] = Counter()
@@ -76,7 +80,7 @@ class Replaying:
         self._names, self._admin = TopicNames(config.kafka.topic_prefix), open_admin(config)
         self._output = self._names.changes(self.table)
         self.pace = Pace(_followers(config, self._admin), rate_max, time.monotonic)
-        self._readers = Readers([entry])
+        self._readers = Readers([entry], beside)
         self._emitter = Emitter(
             config, names=self._names, stage="normalize", clock=clock, marks=_marks(replay),
             generation_of=lambda run: replay.topics[run.topic].generation,

@@ -16,7 +16,7 @@ import msgspec
 from connectors.transport.chunk import Assignment, Headers, Run
 from schemas.change import HEADER_FIRST_ORIGIN, HEADER_MEMORY
 from schemas.errors import ConfigurationError, PoisonRecord
-from schemas.table import TableSpec
+from schemas.table import TableEntry, TableSpec
 from sinks.quarantine import Packed, Quarantined, Seal, packed, unpacked
 from streams.mask_keys import MISSING, MaskKeys
 from streams.mask_values import Cipher
@@ -59,7 +59,8 @@ class Sealing:
     def of(self, readers: Readers | None, table: str | None) -> TableSeal | None:
         """Return what seals a record of a topic's tables, None where it may be kept as it is.
 
-        A record that names none of them may be of any that has masks.
+        It is sealed where any table has masks that takes it: `table`, or one that stands beside it. A record that names
+        none of them may be of any that has.
         """
         if readers is None:
             return None
@@ -68,8 +69,7 @@ class Sealing:
         return self._last[2]
 
     def _of(self, readers: Readers, table: str | None) -> TableSeal | None:
-        own = readers.entries.get(table or "")
-        entries = readers.entries.values() if own is None else [own]
+        entries = _taking_it(readers, table)
         masked = next((entry.spec for entry in entries if entry.spec.is_masked), None)
         return None if masked is None else self._seal(masked)
 
@@ -110,6 +110,15 @@ class Sealing:
         cipher = self._keys.opening(*(part.decode("ascii", "replace") for part in parts[1:3]))
         clear = None if cipher is None else cipher.opened(parts[3])
         return None if clear is None else unpacked(clear)
+
+
+def _taking_it(readers: Readers, table: str | None) -> list[TableEntry]:
+    """Return the tables that a record of `table` is of, itself first; all of them where it names none."""
+    own, every = readers.entries.get(table or ""), [*readers.entries.values(), *readers.beside]
+    if own is None:
+        return every
+    name = own.spec.source_table
+    return [own, *(each for each in every if each is not own and each.spec.source_table == name)]
 
 
 class Opened:

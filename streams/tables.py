@@ -62,16 +62,17 @@ class Split:
 class Readers:
     """The tables that a topic feeds, by name: one that takes all of its records, or those that say `source_table`.
 
-    Each of them may have others beside it, which take what it takes.
+    Each of them may have others beside it, which take what it takes; `beside` are such ones that are not read here.
     """
 
-    def __init__(self, entries: Sequence[TableEntry]) -> None:
+    def __init__(self, entries: Sequence[TableEntry], beside: Sequence[TableEntry] = ()) -> None:
         """Prepare to tell the records of these tables apart.
 
         Raises:
             ConfigurationError: they cannot be told apart.
         """
         self.entries = {entry.spec.table: entry for entry in sorted(entries, key=lambda entry: entry.spec.table)}
+        self.beside = tuple(beside)
         self._first = next(iter(self.entries))
         specs = [entry.spec for entry in self.entries.values()]
         if (why := _cannot_share(specs)) is not None:
@@ -135,6 +136,7 @@ class TableDirectory(Mapping[str, TableEntry]):
         self._evolved: dict[str, dict[str, Evolved]] = {}
         self.removed: dict[str, Removed] = {}  # what stays of tables that are registered no more
         self._by_topic: dict[str, Readers | None] = {}
+        self._versions: dict[str, str] | None = None
         self._readers = self._readers_of(self._entries)
         self.registered: Mapping[str, TableEntry] = given
         self.unreadable: dict[str, ConfigurationError] = {}
@@ -154,6 +156,15 @@ class TableDirectory(Mapping[str, TableEntry]):
     def unmasked(self, table: str) -> TableEntry:
         """Return the entry of `table`, in force, with its masks: as records are decoded."""
         return self._entries[table]
+
+    def beside(self, table: str) -> list[TableEntry]:
+        """Return the entries, with their masks, of the other tables that stand beside `table`."""
+        entries = self._entries
+        if self._versions is None:
+            self._versions = _versions_of([entry.spec for entry in entries.values()])
+        versions = self._versions
+        first = versions.get(table, table)
+        return [each for name, each in entries.items() if name != table and versions.get(name) == first]
 
     def evolved(self, table: str) -> dict[str, Evolved]:
         """Return what workers found of a table, by slot; also of one that is not registered any more."""
@@ -222,6 +233,7 @@ class TableDirectory(Mapping[str, TableEntry]):
             changed.add(table)
         if changed:  # writers look on threads of their own: what they find of the old entries goes with the old cache
             self._masked, self._entries, self._readers = masked, entries, self._readers_of(entries)
+            self._versions = None
             self._by_topic = {}  # last: what is put into the new one is found with what goes with it
         self.templates = templates
         return changed

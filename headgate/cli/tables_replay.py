@@ -106,7 +106,7 @@ def replay_table(
     if dry_run:
         _print_plan(replay, as_json=as_json)
         return ExitCode.OK
-    return _run(settings, entry, replay, rate=rate, as_json=as_json)
+    return _run(settings, entry, replay, beside=tables.beside(table), rate=rate, as_json=as_json)
 
 
 def _stages(into: str | None, *, alerts: bool) -> list[Stage]:
@@ -187,7 +187,9 @@ def _print_plan(replay: Replay, *, as_json: bool) -> None:
     say(f"{replay.asked}: {replay.total} offsets, as generation {replay.generation}")
 
 
-def _run(settings: Config, entry: TableEntry, replay: Replay, *, rate: int | None, as_json: bool) -> int:
+def _run(
+    settings: Config, entry: TableEntry, replay: Replay, *, beside: list[TableEntry], rate: int | None, as_json: bool
+) -> int:
     """Run a replay to its end, or to where it is stopped, and say what came of it."""
     from streams.logs import configure_logs
     from streams.replaying import Replaying
@@ -196,7 +198,7 @@ def _run(settings: Config, entry: TableEntry, replay: Replay, *, rate: int | Non
     configure_logs(stage="replay", slot=0)
     table = entry.spec.table
     say(f"{table}: {replay.asked}, as generation {replay.generation}")
-    replaying = Replaying(settings, entry, replay, rate_max=rate)
+    replaying = Replaying(settings, entry, replay, beside=beside, rate_max=rate)
     through = asyncio.run(_watched(settings, replaying))
     if through:
         registered = tables_with(settings, table).registered[table]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import time
 import urllib.request
@@ -249,3 +250,47 @@ def check_who_has_the_key(table: OneTable, capsys: pytest.CaptureFixture[str]) -
     (table.folder / "another").write_text("a" * 40)
     assert ExitCode.FOUND == entry.run(["masks", "decrypt", str(lines), "--config", str(other)])
     assert CANARY not in capsys.readouterr().out
+
+
+async def test_no_canary_gets_out_by_way_of_a_table_beside(table: OneTable, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first of the topic's tables by name has no masks; what either refuses, and what is parked, is sealed."""
+    source = Source(table)
+    beside: dict[str, Any] = {
+        "table": "beds",
+        "topics": [table.topic],
+        "beside": "people",
+        "format": "debezium-json",
+        "key": [],
+    }
+    beside |= {"columns": {"ward": "int"}, "unknown_columns": "ignore", "type_changes": "quarantine"}
+    (table.folder / "tables" / "beds.yaml").write_text(json.dumps(beside))
+
+    def count(name: str) -> int:
+        return len(read_records(table.kafka, f"{table.prefix}.{name}"))
+
+    with table.supervised():
+        source.change("c", row(1))
+        source.change("c", row(2, age=f"{CANARY}-age", ward=7), counts=False)
+        table.flush()
+        await until_off_loop(lambda: count("quarantine") >= 2, "one that each of them refuses")
+        await table.verb("tables", "pause", "beds")
+        sent = itertools.count(3)
+
+        def is_parked() -> bool:
+            source.change("c", row(next(sent)))  # workers follow within seconds
+            table.flush()
+            return bool(count("parked.beds"))
+
+        await until_off_loop(is_parked, "one that waits for the other")
+        await table.verb("tables", "resume", "beds")
+        refused = next(sent) - 1  # each by one of the two
+        await until_off_loop(lambda: count("quarantine") >= refused, "what was parked is refused as well")
+        await table.verb("quarantine", "redrive", "--until", "2100-01-01", "--anyway")
+        await until_off_loop(lambda: count("quarantine") >= 2 * refused, "they failed again")
+
+    capsys.readouterr()
+    assert refused == count("redrive")
+    assert [] == leaks("a topic", (bytes_of(record) for record in every_record(table.kafka, table.prefix)))
+    assert ExitCode.OK == entry.run(["quarantine", "export", "--table", "beds", "--all", "--config", str(table.file)])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(CANARY in base64.b64decode(line["value"]).decode() for line in lines)

@@ -118,7 +118,11 @@ class Decoder(Protocol):
 
     @property
     def alone(self) -> bool:
-        """Whether what was seen of a partition decides about ordinary changes: then no run is decoded with others."""
+        """Whether no run is decoded with others, for what was seen of its partition decides about ordinary changes.
+
+        Not so where that is the end of a load, or less order than the highest `last` of all has: both are looked at
+        before, and only then is each run decoded by itself.
+        """
 
     def decode(self, records: Records, memory: PartitionMemory) -> Decoded:
         """Return what the records say, each in exactly one place of `Decoded`; never raises for a record.

@@ -19,6 +19,8 @@ from tests.bench.events import bench_spec, events
 from tests.unit.fakes import Message
 from tests.unit.formats.made import spec as made_spec
 from tests.unit.formats.sources import db2, of_xstream
+from tests.unit.streams.dms_specs import dms_spec
+from tests.workloads.dms_topic import dms_record
 
 TOPIC = "clinic.public.results"
 ENTRY = TableEntry(spec=bench_spec("results", TOPIC))
@@ -110,3 +112,55 @@ def test_an_offset_in_a_position_is_that_of_its_record(connector: str) -> None:
     assert together is not None
     assert [_said(each) for each in alone] == [_said(each) for each in together]
     assert [700, 701, 702] == [int(position[-20:]) for position in together[0].batch.positions]
+
+
+def _dms(at: int, *, placed: bool = True, op: str = "update") -> bytes:
+    """Return a change; with `placed` it says where it stands in its source's log."""
+    document = json.loads(dms_record("results", at, {"id": 1, "name": f"n{at}"}, op))
+    if not placed:
+        for name in ("transaction-id", "transaction-record-id", "commit-timestamp", "stream-position"):
+            del document["metadata"][name]
+    return json.dumps(document).encode()
+
+
+def _dms_runs(*values: list[bytes]) -> list[Run]:
+    return [
+        Run(Assignment("main", TOPIC, number), [Message(100 + i, None, value) for i, value in enumerate(some)])
+        for number, some in enumerate(values)
+    ]
+
+
+def _dms_entry(epoch: int = 0) -> TableEntry:
+    return TableEntry(spec=dms_spec("results", TOPIC, source_table=None), epoch=epoch)
+
+
+def test_less_order_than_before_is_found_in_short_runs() -> None:
+    """Whichever partition had more of it: its run is decoded alone then, and stops its table."""
+    entry = _dms_entry()
+    decoder = format_of("dms").decoder(entry, LimitsConfig())
+    (before,), memories = _dms_runs([_dms(1)]), [PartitionMemory(), PartitionMemory()]
+    decoder.decode(before, memories[1])
+    exact, lost = [[_dms(2)], [_dms(3)]], [[_dms(2, placed=False)], [_dms(3, placed=False)]]
+
+    assert decode_together(decoder, entry, _dms_runs(*lost), memories) is None
+    assert decode_together(decoder, entry, _dms_runs(*lost), [PartitionMemory(), PartitionMemory()]) is not None
+    alone = [decoder.decode(run, memory.copy()) for run, memory in zip(_dms_runs(*lost), memories, strict=True)]
+    assert decode_together(decoder, entry, _dms_runs(*exact), memories) is not None
+    assert [None, "order_lost"] == [each.stop and each.stop.reason for each in alone]
+
+
+def test_the_end_of_a_load_is_seen_in_short_runs() -> None:
+    """A format without a mark at the end of its load says it by the first change behind it."""
+    entry = _dms_entry(epoch=2)
+    decoder = format_of("dms").decoder(entry, LimitsConfig())
+    memories = [PartitionMemory(epoch=2), PartitionMemory(epoch=2)]
+    decoder.decode(_dms_runs([_dms(0, op="load")])[0], memories[1])
+    runs = _dms_runs([_dms(1)], [_dms(2)])
+
+    assert (1, False) == (memories[1].loaded, memories[1].ended)
+    assert decode_together(decoder, entry, runs, memories) is None
+    decoder.decode(runs[1], memories[1])
+    assert memories[1].ended
+    assert decode_together(decoder, entry, runs, memories) is not None
+    of_the_life_before = [PartitionMemory(epoch=1, loaded=3), PartitionMemory(epoch=1, loaded=3)]
+    assert decode_together(decoder, entry, runs, of_the_life_before) is not None

@@ -21,7 +21,7 @@ from schemas.errors import ConfigurationError
 from schemas.evolution import may_be_added
 from schemas.table import TableSpec
 
-IGNORED_MAX = 1_000  # unknown columns that are carried past
+IGNORED_MAX = 1_000  # unknown columns that are carried past; beyond it rows that have some are looked at in full
 
 
 @dataclass(slots=True)
@@ -54,10 +54,11 @@ class RawRows:
         self._aliases = spec.sent_as()
         self._unknown: dict[str, None] = {}
         self._refused: set[str] = set()
+        self._loose = False
         self._prepare()
 
     def _prepare(self) -> None:
-        ignored = tuple(self._unknown)
+        ignored = () if self._loose else tuple(self._unknown)
         nulls = frozenset(filter(may_be_added, ignored)) if self._spec.unknown_columns == "add" else frozenset()
         self.plan: RowPlan = row_plan(
             self._columns,
@@ -65,6 +66,7 @@ class RawRows:
             ignored=ignored,
             nulls=nulls,
             aliases=self._aliases,
+            loose=self._loose,
             optional=True,
         )
         typed = [column for column in self.plan.columns if column.form.wire is not msgspec.Raw]
@@ -73,10 +75,10 @@ class RawRows:
 
     def read(self, raws: Sequence[Any]) -> Typed:
         """Return a row object for each JSON object that is not refused."""
-        before, self._refused = len(self._unknown), set()
+        before, self._refused = self._known(), set()
         rows, faults = self._decoded(raws)
-        while len(self._unknown) != before:  # rows read earlier are of another type
-            before = len(self._unknown)
+        while self._known() != before:  # rows read earlier are of another type
+            before = self._known()
             rows, faults = self._decoded(raws)
         if self._aliases:
             there = [i for i in range(len(rows)) if i not in faults]
@@ -86,7 +88,7 @@ class RawRows:
         present = [rows[i] for i in good]
         if not present:
             return typed
-        typed.complete = self._check_unique(raws, good, present, faults)
+        typed.complete = self._check_unique(raws, good, present, typed)
         typed.unknown |= self._seen(present)
         if self._placeholder is not None:
             typed.unavailable = self._taken(raws, good, rows)
@@ -95,6 +97,9 @@ class RawRows:
             message = f"column {name}: {fault.message or 'the value has no form in its type'}"
             faults.setdefault(good[i], Rejection(fault.reason, message))
         return typed
+
+    def _known(self) -> tuple[int, bool]:
+        return len(self._unknown), self._loose
 
     def _taken(self, raws: Sequence[Any], places: list[int], rows: list[Any]) -> dict[int, list[str]]:
         """Remove placeholders from rows; a needle may be no more than a likeness, so the values decide."""
@@ -127,20 +132,28 @@ class RawRows:
         document = inspect(bytes(raw), depth_max=self._depth_max)
         if not isinstance(document, dict):
             raise Rejection("no_row", "the row is no JSON object")
-        strange = document.keys() - self._spec.columns.keys() - self._aliases.keys()
+        strange = self._strange(document)
         if strange and self._spec.unknown_columns != "ignore":
             self._refused |= strange
             check_unknown(self._spec, sorted(name for name in strange if document[name] is not None), sorted(strange))
         unknown = sorted(strange - self._unknown.keys())
-        if not unknown:
+        if self._loose or not unknown:
             raise _explained(error, self.plan)
-        if len(self._unknown) + len(unknown) > IGNORED_MAX:
+        if len(self._unknown) + len(unknown) <= IGNORED_MAX:
+            self._learn(unknown)
+        elif self._spec.unknown_columns == "ignore" and not self._loose:
+            self._loose, self._unknown = True, {}
+            self._prepare()
+        else:
             raise Rejection("unknown_column", f"more than {IGNORED_MAX} columns that are not in the spec")
-        self._learn(unknown)
         try:
             return self._decode(raw)
         except Exception as exc:  # noqa: BLE001 - the same as above
             raise _explained(exc, self.plan) from None
+
+    def _strange(self, document: dict[str, Any]) -> set[str]:
+        """Return the names of a row that the spec does not know."""
+        return document.keys() - self._spec.columns.keys() - self._aliases.keys()
 
     def _learn(self, names: list[str]) -> None:
         known = self._unknown
@@ -152,12 +165,11 @@ class RawRows:
             self._prepare()
             raise Rejection("bad_schema", exc.message) from exc
 
-    def _check_unique(
-        self, raws: Sequence[Any], places: list[int], rows: list[Any], faults: dict[int, Rejection]
-    ) -> set[str]:
+    def _check_unique(self, raws: Sequence[Any], places: list[int], rows: list[Any], typed: Typed) -> set[str]:
         """Refuse rows that name a column twice: together they have a colon for each of their fields, and no more.
 
-        Return the columns that no row lacks, as far as is known.
+        Where they may have any column beside the spec's, note which those are. Return the columns that no row lacks,
+        as far as is known.
         """
         joined = b"".join(raws) if len(places) == len(raws) else b"".join([raws[i] for i in places])
         complete: set[str] = set()
@@ -165,9 +177,10 @@ class RawRows:
             return complete
         for i in places:
             try:
-                inspect(bytes(raws[i]), depth_max=self._depth_max)
+                document = inspect(bytes(raws[i]), depth_max=self._depth_max)
+                typed.unknown |= self._strange(document) if self._loose else set()
             except Rejection as fault:
-                faults[i] = fault
+                typed.faults[i] = fault
         return complete
 
     def _colons(self, rows: list[Any], complete: set[str]) -> int:

@@ -182,6 +182,22 @@ def test_an_unknown_column_whose_name_cannot_be_read_refuses_its_row_alone() -> 
     assert decoded.unknown_columns == {"more"}
 
 
+def test_however_many_columns_are_ignored_no_row_is_refused_for_them() -> None:
+    """Beyond a thousand names rows are looked at in full: a name that stands twice is found, and a bad value told."""
+    many = [toy(at=n, **{f"m{n}_{i}": n for i in range(50)}) for n in range(22)]
+    twice, bad = toy(more=1).replace(b'"more"', b'"id": 1, "more"'), toy(more=1, n="many")
+
+    decoded = decode(*many, twice, bad, toy(more=1))
+
+    assert [(22, "duplicate_keys"), (23, "bad_type")] == [(each.index, each.error.reason) for each in decoded.rejected]  # type: ignore[attr-defined]
+    assert [100 + n for n in (*range(22), 24)] == decoded.batch.offsets
+    assert [after(decode(toy()))] * 23 == [after(decoded, place) for place in range(23)]
+    assert {"more", *(f"m{n}_{i}" for n in range(22) for i in range(50))} == decoded.unknown_columns
+    assert 2 == len(
+        decode(*(toy(**{f"m{n}_{i}": None for i in range(50)}) for n in range(22)), unknown_columns="add").rejected
+    )
+
+
 def test_what_is_no_change_is_counted_by_name() -> None:
     """A tombstone, and what the format itself knows."""
     assert decode(b'"beat"', None, toy()).skipped == {"heartbeat": 1, "tombstone": 1}

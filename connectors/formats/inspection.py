@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any, TypeGuard
 
 from connectors.formats.reasons import Rejection
@@ -60,6 +61,18 @@ def inspect(value: bytes, *, depth_max: int) -> Any:
         raise Rejection("broken_json", f"not JSON at character {exc.pos} of {len(text)}") from None
     except RecursionError:
         raise Rejection("too_deep", "nested deeper than Python reads") from None
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Check names of columns that a record brings along: they are told in the status, and in messages of errors.
+
+    Raises:
+        Rejection: `broken_json`, one holds half of a surrogate pair, which is no character.
+    """
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        raise Rejection("broken_json", "the name of a column holds half of a surrogate pair") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

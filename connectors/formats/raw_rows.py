@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from connectors.formats.inspection import inspect
+from connectors.formats.inspection import check_names, inspect
 from connectors.formats.keys import ESCAPED_COLON, wire_columns
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
@@ -152,8 +152,10 @@ class RawRows:
             raise _explained(exc, self.plan) from None
 
     def _strange(self, document: dict[str, Any]) -> set[str]:
-        """Return the names of a row that the spec does not know."""
-        return document.keys() - self._spec.columns.keys() - self._aliases.keys()
+        """Return the names of a row that the spec does not know; raise a Rejection where one is no text."""
+        strange: set[str] = document.keys() - self._spec.columns.keys() - self._aliases.keys()
+        check_names(strange)
+        return strange
 
     def _learn(self, names: list[str]) -> None:
         known = self._unknown

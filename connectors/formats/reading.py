@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from connectors.formats.envelope import DIALECTS, SOURCES, Block, Layout, layout
-from connectors.formats.inspection import inspect, is_block, side_record
+from connectors.formats.inspection import check_names, inspect, is_block, side_record
 from connectors.formats.keys import wire_columns
 from connectors.formats.placeholder import Placeholder
 from connectors.formats.reasons import Rejection
@@ -170,6 +170,7 @@ class Reader:
         rows = [row for row in (after, before) if isinstance(row, dict)]
         names = {name for row in rows for name in row}
         unknown = sorted(names - self._spec.columns.keys())
+        check_names(unknown)
         reading.unknown_columns.update(unknown)
         nulls = frozenset[str]()
         if unknown and self._spec.unknown_columns != "ignore":

@@ -35,6 +35,7 @@ POISON: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "broken_json"),
     "two documents": (GOOD + GOOD, "broken_json"),
     "NaN literal": (GOOD.replace(b'"big":5', b'"big":NaN'), "broken_json"),
+    "half a surrogate pair in a column's name": (GOOD.replace(b'"big":5', b'"big":5,"\\ud800":1'), "broken_json"),
     "half a surrogate pair": (GOOD.replace(b'"Ada"', b'"\\ud800"'), "broken_json"),
     "control character in a text": (GOOD.replace(b"Ada", b"A\nda"), "broken_json"),
     "not UTF-8 in a column": (GOOD.replace(b"Ada", b"A\xff\xfe"), "not_utf8"),

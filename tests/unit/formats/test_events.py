@@ -10,6 +10,7 @@ import msgspec
 from connectors.formats.base import PartitionMemory, Records, encode_row
 from connectors.formats.event_decoder import EventFormat
 from connectors.formats.events import Envelopes, Events
+from connectors.formats.raw_rows import RawRows
 from connectors.formats.reasons import Rejection
 from schemas.batch import Decoded
 from schemas.config import LimitsConfig
@@ -184,7 +185,11 @@ def test_an_unknown_column_whose_name_cannot_be_read_refuses_its_row_alone() -> 
 
 def test_however_many_columns_are_ignored_no_row_is_refused_for_them() -> None:
     """Beyond a thousand names rows are looked at in full: a name that stands twice is found, and a bad value told."""
-    many = [toy(at=n, **{f"m{n}_{i}": n for i in range(50)}) for n in range(22)]
+
+    def wide(number: int, value: Any) -> bytes:
+        return toy(**{f"m{number}_{i}": value for i in range(50)})
+
+    many = [wide(n, n) for n in range(22)]
     twice, bad = toy(more=1).replace(b'"more"', b'"id": 1, "more"'), toy(more=1, n="many")
 
     decoded = decode(*many, twice, bad, toy(more=1))
@@ -193,9 +198,18 @@ def test_however_many_columns_are_ignored_no_row_is_refused_for_them() -> None:
     assert [100 + n for n in (*range(22), 24)] == decoded.batch.offsets
     assert [after(decode(toy()))] * 23 == [after(decoded, place) for place in range(23)]
     assert {"more", *(f"m{n}_{i}" for n in range(22) for i in range(50))} == decoded.unknown_columns
-    assert 2 == len(
-        decode(*(toy(**{f"m{n}_{i}": None for i in range(50)}) for n in range(22)), unknown_columns="add").rejected
-    )
+    assert 2 == len(decode(*(wide(n, None) for n in range(22)), unknown_columns="add").rejected)
+
+
+def test_half_a_surrogate_pair_in_the_name_of_a_column_refuses_its_row_alone() -> None:
+    """Also where the columns of the record would be taken up, or refused by their names; nobody is told such a name."""
+    raws = [msgspec.Raw(b'{"id":1}'), msgspec.Raw(b'{"id":2,"\\ud800":1}')]
+    for unknown_columns in ("ignore", "add", "quarantine"):
+        table = TableSpec(table="t", topics=["t"], key=["id"], columns=COLUMNS, unknown_columns=unknown_columns)  # type: ignore[arg-type]
+        read = RawRows(table, LimitsConfig(), "plain").read(raws)
+
+        assert {1: "broken_json"} == {index: fault.reason for index, fault in read.faults.items()}
+        assert set() == read.unknown
 
 
 def test_what_is_no_change_is_counted_by_name() -> None:

@@ -49,6 +49,7 @@ EPOCH_MAX = 9_999
 SQLSERVER_COMMIT_END = 29  # how many digits say the epoch and the transaction
 DB2_COMMIT_END = 44
 ORACLE_COMMIT_END = 24
+MYSQL_DIGITS, MYSQL_ROW_DIGITS = 45, 10  # all, and how many of them say the row within an event
 FLAT_BY_OFFSET, FLAT_BY_SOURCE = "0", "1"  # behind the epoch: the more exact order wins
 _U64_MAX = 2**64 - 1
 _LSNS_KEPT = 256

@@ -12,7 +12,9 @@ from typing import Any
 
 from connectors.formats.base import PartitionMemory, Records, origin_offsets
 from connectors.formats.changes import find_stop, gather, name_source, note_load, remember
-from connectors.formats.envelope import DIALECTS
+from connectors.formats.compressed import unordered
+from connectors.formats.envelope import DIALECTS, MysqlSource
+from connectors.formats.events import WEAK_ORDER
 from connectors.formats.keys import KeyReader
 from connectors.formats.part import (
     Part,
@@ -96,6 +98,8 @@ class DebeziumDecoder:
         note_load(parts, end, memory)
         if decoded.batch.offsets:
             name_source(decoded.batch, parts[0].payloads[0])
+            if isinstance(parts[0].sources[0], MysqlSource):
+                _note(decoded, WEAK_ORDER, unordered(decoded.batch))
         decoded.skipped = Counter(name for index, name in reading.skipped.items() if index < end)
         decoded.rejected = _rejected(parts, reading.rejected, end)
         leave_out_ignored(self._spec, decoded)

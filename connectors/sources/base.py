@@ -35,6 +35,10 @@ class Session(Protocol):
         """Return where the database's log is; empty where this user may not know."""
         ...
 
+    def leaves_open(self) -> str:
+        """Return what of its settings leaves the order of its changes open; empty where nothing does that is known."""
+        ...
+
     def close(self) -> None:
         """Leave."""
         ...

@@ -18,6 +18,7 @@ ANSWER_SECONDS = 60
 _PORT = 3306
 # The texts of values depend on the zone and the mode; the session may not write.
 _SESSION = ("SET SESSION TRANSACTION READ ONLY", "SET SESSION time_zone = '+00:00', SESSION sql_mode = ''")
+_COMPRESSION = "binlog_transaction_compression"
 # 8.4 has only the first, MariaDB and older MySQLs only the second.
 _MOMENTS = ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS")
 
@@ -79,6 +80,14 @@ class MySQLSession:
             if rows:
                 return f"{rows[0][0]}:{rows[0][1]}"
         return ""
+
+    def leaves_open(self) -> str:
+        """Return the setting by which changes of one transaction have one place in the log, where it is on."""
+        try:
+            rows = self.run(f"SELECT @@GLOBAL.{_COMPRESSION}")
+        except (ConfigurationError, SourceUnavailable):  # not known to MariaDB, nor to older MySQLs
+            return ""
+        return f"{_COMPRESSION}=ON" if rows and rows[0][0] else ""
 
     def close(self) -> None:
         """Leave."""

@@ -168,4 +168,9 @@ def _notes(report: Report) -> list[str]:
     if report.unreadable:
         found = ", ".join(f"{name} ({count})" for name, count in sorted(report.unreadable.items()))
         notes.append(f"values of the source beyond the column's type were taken for null: {found}")
+    if report.leaves_open:
+        notes.append(
+            f"the source has {report.leaves_open}: changes of one transaction do not say their order, and an older one "
+            "may win (docs/positions.md)"
+        )
     return notes

@@ -78,6 +78,7 @@ class Report:
     not_compared: list[str] = field(default_factory=list)
     behind_masks: list[str] = field(default_factory=list)  # compared as their masks leave them
     unreadable: dict[str, int] = field(default_factory=dict)
+    leaves_open: str = ""  # what at the source leaves the order of changes open
 
     @property
     def equal(self) -> bool:
@@ -125,6 +126,7 @@ class Verification:
             SinkUnavailable: Redis or the lake does not answer.
         """
         self._report.moment = self._source.session.moment()
+        self._report.leaves_open = self._source.session.leaves_open()
         self._begin_seen()
         self._pass()
         self._look_for_extras()

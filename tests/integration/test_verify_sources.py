@@ -121,6 +121,7 @@ def test_rows_come_once_whatever_the_order_of_texts_and_values_are_the_contracts
     with opened(*source) as table:
         assert table.count() == len(KEYS)
         assert table.session.moment()
+        assert "" == table.session.leaves_open()
         for limit in (1, 3, 100):
             after: list[str] | None = None
             seen: list[tuple[str, str]] = []

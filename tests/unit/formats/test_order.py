@@ -10,8 +10,10 @@ from connectors.formats import PartitionMemory
 from tests.unit.formats.made import (
     GOOD,
     ROW,
+    MadeRun,
     compact,
     decode,
+    decode_run,
     envelope,
     reasons,
     with_source,
@@ -74,7 +76,7 @@ def test_a_change_before_the_first_commit_stands_at_its_own_place() -> None:
     assert ["0000" + "200".zfill(20) + "1" + "200".zfill(20)] == decoded.batch.positions
 
 
-def mysql(op: str = "u", **changes: Any) -> bytes:
+def mysql(op: str = "u", *, after: Any = ROW, **changes: Any) -> bytes:
     """Return an envelope of MySQL."""
     source = {
         "version": "3.5",
@@ -91,7 +93,8 @@ def mysql(op: str = "u", **changes: Any) -> bytes:
         "row": 2,
         "query": None,
     } | changes
-    return compact({"before": None, "after": ROW, "source": source, "op": op, "ts_ms": 1, "transaction": None})
+    row = None if op == "d" else after
+    return compact({"before": None, "after": row, "source": source, "op": op, "ts_ms": 1, "transaction": None})
 
 
 def test_positions_of_mysql_are_file_position_and_row() -> None:
@@ -102,6 +105,54 @@ def test_positions_of_mysql_are_file_position_and_row() -> None:
     assert decoded.batch.positions[0] < decoded.batch.positions[2]
     assert ["bad_position"] == reasons(decoded)
     assert ["a:1", "7", "a:1"] == decoded.batch.transactions
+
+
+def _noted(*records: tuple[str, int, int, str]) -> int:
+    """Return how many changes are noted of these: operation, row, id and name, all in one place of the log."""
+    values = [mysql(op, row=row, after={**ROW, "id": id_, "name": name}) for op, row, id_, name in records]
+    keys = [b'{"id":%d}' % id_ for _, _, id_, _ in records]
+    moves = {
+        i: [("__debezium.newkey", b'{"id":9}')]
+        for i, (op, *_, name) in enumerate(records)
+        if (op, name) == ("d", "moved")
+    }
+    moves |= {
+        i: [("__debezium.oldkey", b'{"id":8}')]
+        for i, (op, *_, name) in enumerate(records)
+        if (op, name) == ("c", "moved")
+    }
+    run = MadeRun(list(zip(keys, values, strict=True)), moves)
+    return decode_run(run).noted.get("weak_order", 0)
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([("c", 6, 7, "a"), ("u", 0, 7, "b")], 1),  # INSERT of ten rows, UPDATE of the seventh
+        ([("u", 0, 7, "a"), ("d", 0, 7, "a")], 1),
+        ([("u", 0, 7, "a"), ("u", 0, 7, "b")], 1),
+        ([("u", 6, 7, "a"), ("u", 0, 7, "b"), ("u", 1, 8, "c")], 1),
+        ([("c", 0, 7, "a"), ("c", 0, 8, "b")], 1),
+        ([("u", 0, 7, "a"), ("u", 1, 8, "b"), ("u", 5, 9, "c")], 0),  # one event
+        ([("u", 3, 7, "a"), ("u", 4, 8, "b"), ("u", 4, 8, "b")], 0),  # sent again after a restart
+        ([("u", 3, 7, "a"), ("u", 4, 8, "b"), ("u", 3, 7, "a"), ("u", 4, 8, "b")], 0),
+        ([("u", 0, 7, "a"), ("d", 1, 8, "moved"), ("c", 1, 9, "moved"), ("u", 2, 3, "b")], 0),  # a key was changed
+    ],
+)  # fmt: skip
+def test_changes_of_a_compressed_transaction_of_mysql_are_noted(
+    records: list[tuple[str, int, int, str]], expected: int
+) -> None:
+    """Several statements in one place of the log: their rows are counted anew, and say no order."""
+    assert expected == _noted(*records)
+
+
+def test_an_event_of_many_rows_is_none_however_it_is_spread_over_partitions() -> None:
+    """Rows of a snapshot share a place as well, and have no order among them."""
+    keys = [b'{"id":1}'] * 2
+    read = [(key, mysql("r", snapshot="true", row=0, after=ROW)) for key in keys]
+
+    assert {} == decode_run(MadeRun(read)).noted
+    assert 0 == _noted(("u", 0, 1, "a"), ("u", 7, 2, "b"), ("u", 1, 3, "c"), ("u", 2, 4, "d"))
 
 
 def test_an_initial_snapshot_of_mysql_below_the_last_change_stops_the_table() -> None:

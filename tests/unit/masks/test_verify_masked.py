@@ -56,6 +56,9 @@ class Session:
     def moment(self) -> str:
         return "0/1"
 
+    def leaves_open(self) -> str:
+        return ""
+
     def close(self) -> None:
         """Nothing is open."""
 

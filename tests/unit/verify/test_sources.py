@@ -29,6 +29,9 @@ class Asked:
     def moment(self) -> str:
         return ""
 
+    def leaves_open(self) -> str:
+        return ""
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -113,3 +116,29 @@ def test_what_is_no_error_of_the_driver_is_nobodys_to_translate() -> None:
     """A fault of ours is shown as one."""
     with pytest.raises(ZeroDivisionError), postgresql.DRIVER.translated():
         raise ZeroDivisionError
+
+
+class _MySQL(mysql.MySQLSession):
+    """A session of no server: what a question is answered with, or refused."""
+
+    def __init__(self, answer: Sequence[Sequence[Any]] | Exception) -> None:
+        self._answer = answer
+
+    def run(self, _query: str, _parameters: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ([(1,)], "binlog_transaction_compression=ON"),
+        ([(0,)], ""),
+        (ConfigurationError("1193 Unknown system variable"), ""),
+        (SourceUnavailable("1193 Unknown system variable"), ""),
+    ],
+)
+def test_mysql_says_whether_its_transactions_are_compressed(answer: Any, expected: str) -> None:
+    """MariaDB and older MySQLs do not know the setting, and do not compress so."""
+    assert expected == _MySQL(answer).leaves_open()

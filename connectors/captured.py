@@ -62,9 +62,10 @@ class OneRecord:
         """Return its offset."""
         return [self.offset]
 
-    def timestamps(self) -> list[int]:
-        """Return its time in milliseconds since 1970, -1 for none."""
-        return [self.timestamp]
+    def time_ms(self, index: int, /) -> int:
+        """Return its time in milliseconds since 1970, -1 for none; `index` is 0."""
+        assert index == 0, "there is one record"
+        return self.timestamp
 
     def headers(self, index: int, /) -> Headers:
         """Return its headers; `index` is 0."""

@@ -19,6 +19,7 @@ HEADER_SCHEMA_VERSION = "headgate.schema"
 HEADER_REPLAY = "headgate.replay"
 HEADER_INTO = "headgate.into"  # of a replayed change: the stages that take it; without it all but ALERTS do
 HEADER_FIRST_ORIGIN = "headgate.first-origin"  # of a record that was redriven or parked: where it was read at first
+HEADER_TIME = "headgate.time"  # before those two: the time that Kafka had of it there, in milliseconds
 HEADER_MEMORY = "headgate.memory"  # before it, of the first parked record of a run: what was seen of its table before
 
 Headers = Sequence[tuple[str, bytes | None]]

@@ -33,6 +33,7 @@ class Quarantined(msgspec.Struct):
     not process one of them. `sealed` is base64 of what holds key, value and headers in their place (`packed`).
     `topic_id` is that of the origin's topic, where it was read there just then: in a topic of that id the record stands
     at its offset whatever generation it is read in. Entries of older releases do not say it.
+    `time_ms` is the time that Kafka had of the record where it was read at first.
     """
 
     reason: str
@@ -52,6 +53,7 @@ class Quarantined(msgspec.Struct):
     row: int | msgspec.UnsetType = msgspec.UNSET
     sealed: str | msgspec.UnsetType = msgspec.UNSET
     topic_id: str | msgspec.UnsetType = msgspec.UNSET
+    time_ms: int | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_whole(self) -> bool:
@@ -90,6 +92,7 @@ class Suspect(NamedTuple):
     headers: Headers
     redriven: tuple[str, int, int, int] | None = None
     row: int = 0
+    time_ms: int = -1
     topic_id: str = ""  # empty where it is not known
 
 
@@ -99,11 +102,12 @@ class Packed(msgspec.Struct, array_like=True):
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
+    time_ms: int = -1
 
 
-def packed(key: bytes | None, value: bytes | None, headers: Headers) -> bytes:
-    """Return the own bytes of a record as one; `unpacked` reads them."""
-    return msgspec.msgpack.encode(Packed(key, value, list(headers)))
+def packed(key: bytes | None, value: bytes | None, headers: Headers, time_ms: int = -1) -> bytes:
+    """Return the own bytes of a record as one, and its time; `unpacked` reads them."""
+    return msgspec.msgpack.encode(Packed(key, value, list(headers), time_ms))
 
 
 def unpacked(data: bytes) -> Packed:
@@ -148,6 +152,7 @@ def quarantine_value(
             row=record.row or msgspec.UNSET,
             sealed=sealed,
             topic_id=record.topic_id or msgspec.UNSET,
+            time_ms=msgspec.UNSET if record.time_ms < 0 else record.time_ms,
         )
     )
 
@@ -155,7 +160,7 @@ def quarantine_value(
 def _sealed(record: Suspect, seal: Seal, room: int) -> str | msgspec.UnsetType:
     if len(record.headers) >= _HEADERS_MAX or _encoded_bytes(record) > room:
         return msgspec.UNSET
-    found = seal(packed(record.key, record.value, record.headers))
+    found = seal(packed(record.key, record.value, record.headers, record.time_ms))
     text = None if found is None else _base64(found)
     return msgspec.UNSET if text is None or len(text) > room else text
 

@@ -18,7 +18,7 @@ from schemas.config import LimitsConfig
 from schemas.errors import PoisonRecord, TableStopped
 from schemas.table import TableEntry
 from streams.epochs import epoch_at_origin
-from streams.poison import Origin
+from streams.poison import Origin, time_at_first
 
 _NO_TABLE = "the record names no table, and its topic feeds tables by their names"
 
@@ -31,6 +31,7 @@ class Once:
     def __init__(self, records: Records) -> None:
         """Read the columns."""
         self.topic, self.partition, self.headers = records.topic, records.partition, records.headers
+        self._records = records
         self._values, self._keys, self._offsets = records.values(), records.keys(), records.offsets()
 
     def values(self) -> list[bytes | None]:
@@ -44,6 +45,18 @@ class Once:
     def offsets(self) -> list[int]:
         """Return their offsets."""
         return self._offsets
+
+    def time_ms(self, index: int, /) -> int:
+        """Return the time of one of them."""
+        return self._records.time_ms(index)
+
+
+class Again(Once):
+    """Records that were redriven or parked: their times are those that they had where they were read at first."""
+
+    def time_ms(self, index: int, /) -> int:
+        """Return the time that one of them had at first."""
+        return time_at_first(list(self._records.headers(index) or ()))
 
 
 class Picked:
@@ -83,6 +96,10 @@ class Picked:
     def offsets(self) -> list[int]:
         """Return the offsets that they had at first."""
         return list(self._offsets)
+
+    def time_ms(self, index: int, /) -> int:
+        """Return the time of one of them."""
+        return self._records.time_ms(self.indices[index])
 
     def headers(self, index: int) -> Headers:
         """Return the headers of one of them."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 from typing import NamedTuple, Self
 
+import msgspec
+
 from connectors.captured import OneRecord
 from connectors.transport.chunk import Headers
 from connectors.transport.history import Known
@@ -27,6 +29,7 @@ class Original(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    time_ms: int = -1  # Kafka's, where it was read at first
 
     @property
     def nbytes(self) -> int:
@@ -35,7 +38,7 @@ class Original(NamedTuple):
 
     def read_at(self, origin: tuple[str, int, int, int]) -> OneRecord:
         """Return it as a decoder takes it."""
-        return OneRecord(origin[0], origin[2], origin[3], self.key, self.value, self.headers)
+        return OneRecord(origin[0], origin[2], origin[3], self.key, self.value, self.headers, self.time_ms)
 
 
 class Originals:
@@ -64,12 +67,12 @@ class Originals:
         entry = self._sealing.opened(entry)
         if entry.is_whole and not entry.sealed:
             headers = [(name, _bytes(text)) for name, text in entry.headers]
-            return Original(_bytes(entry.key), _bytes(entry.value), headers)
+            return Original(_bytes(entry.key), _bytes(entry.value), headers, _time_ms(entry))
         if not self._is_as_it_was(entry):
             return None
         topic, _, partition, offset = entry.origin
         found = self._picker.pick(topic, partition, offset)
-        return None if found is None else Original(found.key, found.value, list(found.headers))
+        return None if found is None else Original(found.key, found.value, list(found.headers), found.timestamp_ms)
 
     def _is_as_it_was(self, entry: Quarantined) -> bool:
         """Tell whether a topic is still the one where the record was read: else its offsets are others.
@@ -87,6 +90,10 @@ class Originals:
             self._known = book_of(self._config, "normalize").load()
         known = self._known.get(topic, {}).get(partition)
         return known is not None and (known.topic_id, known.generation) == (self._ids[topic], generation)
+
+
+def _time_ms(entry: Quarantined) -> int:
+    return -1 if isinstance(entry.time_ms, msgspec.UnsetType) else entry.time_ms
 
 
 def _bytes(text: str | None) -> bytes | None:

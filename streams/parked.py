@@ -24,7 +24,7 @@ from schemas.config import Config
 from schemas.errors import ConfigurationError, PoisonRecord, SourceUnavailable, TableStopped, TransactionAborted
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
-from streams.apart import Once, Picked, side_by_side
+from streams.apart import Again, Picked, side_by_side
 from streams.attempt import Attempt, Emitter
 from streams.chains import Chain, Chains, stream_name
 from streams.floors import write_floors
@@ -187,7 +187,7 @@ class ParkedLane:
         return [Advance(assignment, offset) for assignment, offset in work.nexts.items()]
 
     def _run(self, work: Attempt, outbox: Outbox, entry: TableEntry, run: Run, opened: Run | Opened) -> None:
-        table, now, chain, once = entry.spec.table, run.offsets(), work.chains[run.assignment], Once(opened)
+        table, now, chain, once = entry.spec.table, run.offsets(), work.chains[run.assignment], Again(opened)
         headers = [opened.headers(index) for index in range(len(run))]
         firsts = [parted(each)[1] for each in headers]
         work.count("unparked", len(run))

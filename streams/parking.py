@@ -25,6 +25,7 @@ from streams.attempt import Attempt, Emitter
 from streams.chains import Chain, Parked
 from streams.floors import PartitionsWanted
 from streams.mask_keys import MISSING
+from streams.poison import time_header
 from streams.tables import Readers, TableDirectory
 
 PARKED_LANE = "parked"
@@ -145,10 +146,11 @@ class Parking:
         for index in indices:
             key, value, own = keys[index], values[index], run.headers(index)
             if seal is not None:
-                (value, own), key = seal.record(value, key, own), None
+                (value, own), key = seal.record(value, key, own, run.time_ms(index)), None
             origin = msgspec.json.encode((run.topic, generation, run.partition, offsets[index]))
             memory = [] if count else _memory_header(self._chain.memory(table))
-            headers: Headers = [*own, *memory, (HEADER_FIRST_ORIGIN, origin)]
+            time = time_header(run.time_ms(index)) if seal is None else []
+            headers: Headers = [*own, *time, *memory, (HEADER_FIRST_ORIGIN, origin)]
             try:
                 outbox.produce(topic, run.partition, key, value, headers)
             except RecordTooLarge as error:  # with our headers it is above the limit

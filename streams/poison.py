@@ -12,12 +12,13 @@ import msgspec
 from connectors.formats.base import Records
 from connectors.transport.chunk import Headers, Run
 from connectors.transport.transaction import Advance, Outbox
-from schemas.change import HEADER_FIRST_ORIGIN, HEADER_MEMORY
+from schemas.change import HEADER_FIRST_ORIGIN, HEADER_MEMORY, HEADER_TIME
 from schemas.config import Config
 from schemas.topics import TopicNames
 from sinks.quarantine import Seal, Suspect, quarantine_value, reason_of
 
 _TOPIC_CHARACTERS_MAX = 249  # Kafka's own limit
+_TIME_DIGITS_MAX = 18
 
 Origin = tuple[Annotated[str, msgspec.Meta(max_length=_TOPIC_CHARACTERS_MAX)], int, int, int]
 
@@ -66,16 +67,19 @@ def quarantined(  # noqa: PLR0913 - what an entry says, each by name
     read_at = (run.topic, generation, run.partition, run.offsets()[index])
     origin: Origin | None = None
     redriven: Origin | None = None
-    row = 0
+    row, time_ms = 0, -1
     # Only on our own topics does a record say where it was read at first: a source's could name any place.
     names = TopicNames(config.kafka.topic_prefix)
     if run.topic == names.redrive or names.parked_table(run.topic) is not None:
+        time_ms = time_at_first(headers)
         headers, origin = parted(headers)
         redriven = read_at
     elif run.topic.startswith(f"{config.kafka.topic_prefix}."):
         origin, redriven, row = _origin_of(value)
+    else:
+        time_ms = run.time_ms(index)
     life = "" if origin is not None else topic_id  # of what was read elsewhere at first nobody knows it here
-    record = Suspect(origin or read_at, run.keys()[index], value, headers, redriven, row, topic_id=life)
+    record = Suspect(origin or read_at, run.keys()[index], value, headers, redriven, row, time_ms, topic_id=life)
     limit = config.kafka.message_bytes_max
     return quarantine_value(error, record, stage=stage, table=table, at=at, message_bytes_max=limit, seal=seal)
 
@@ -121,17 +125,39 @@ def parted(headers: Headers) -> tuple[Headers, Origin | None]:
 
     The second is None if it does not say.
     """
+    begin, end = _ours(headers)
+    try:
+        origin = msgspec.json.decode(headers[end - 1][1] or b"", type=Origin) if end else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        origin = None
+    return (headers, None) if origin is None else ([*headers[:begin], *headers[end:]], origin)
+
+
+def time_at_first(headers: Headers) -> int:
+    """Return the time that a redriven or parked record had where it was read at first, in milliseconds.
+
+    It is -1 where nobody knows: of a record that Kafka had no time of, or that was put aside by an older release.
+    """
+    begin, end = _ours(headers)
+    name, text = headers[begin] if begin < end else ("", None)
+    digits = (text or b"") if name == HEADER_TIME else b""
+    return int(digits) if digits.isdigit() and len(digits) <= _TIME_DIGITS_MAX else -1
+
+
+def time_header(time_ms: int) -> Headers:
+    """Return the header that says the time of a record that goes to a topic of ours; none where there is no time."""
+    return [(HEADER_TIME, b"%d" % time_ms)] if time_ms >= 0 else []
+
+
+def _ours(headers: Headers) -> tuple[int, int]:
+    """Return from where up to where those stand that a redriven or parked record got from us; (0, 0) without any."""
     for at in range(len(headers) - 1, -1, -1):  # ours is the last of its name: a source may have one, too
-        name, text = headers[at]
-        if name == HEADER_FIRST_ORIGIN:
-            before = headers[:at]
-            if before and before[-1][0] == HEADER_MEMORY:  # it stands before, where a table was parked
-                before = before[:-1]
-            try:
-                return [*before, *headers[at + 1 :]], msgspec.json.decode(text or b"", type=Origin)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                break
-    return headers, None
+        if headers[at][0] == HEADER_FIRST_ORIGIN:
+            begin = at
+            for name in (HEADER_MEMORY, HEADER_TIME):  # the first is there where a table was parked
+                begin -= begin > 0 and headers[begin - 1][0] == name
+            return begin, at + 1
+    return 0, 0
 
 
 def _origin_of(value: bytes | None) -> tuple[Origin | None, Origin | None, int]:

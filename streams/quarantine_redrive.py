@@ -29,6 +29,7 @@ from streams.decoders import Decoders
 from streams.evolving import EvolveFirst, ImpatientDecoder, take_up_here
 from streams.mask_keys import MISSING, mask_keys_of
 from streams.originals import Original, Originals
+from streams.poison import time_header
 from streams.quarantine import OPEN, REDRIVEN, SLOT, Held, Place, Quarantine, Wanted, settle
 from streams.registration import ensure_own_topics, load_tables, open_admin, own_topic
 from streams.sealing import HEADER_SEALED, Sealing, TableSeal
@@ -120,7 +121,7 @@ def redrive(
         for batch in batches(those, lambda each: each[1].nbytes):
             with write() as outbox:
                 for (held, places), original in batch:
-                    _produce(outbox, names, held, original, trial.seal_of(held, original))
+                    produce_again(outbox, names, held, original, trial.seal_of(held, original))
                     for place in places:
                         settle(outbox, config, Held(place, held.entry, OPEN), REDRIVEN, at=clock())
             outcome.sent.update(held.kind for (held, _), _ in batch)
@@ -191,7 +192,9 @@ class _Trial:
         if seal is not None and seal.cipher is None:
             return MISSING
         try:
-            _produce(Outbox(lambda *_: None, self._config.kafka.message_bytes_max), TopicNames(), held, original, seal)
+            produce_again(
+                Outbox(lambda *_: None, self._config.kafka.message_bytes_max), TopicNames(), held, original, seal
+            )
         except RecordTooLarge:
             return "too_large"
         whys = (self._decoded(held, entry, original, named=bool(split.by_table)) for entry in entries)
@@ -246,13 +249,14 @@ def _with_bytes(
             yield each, original
 
 
-def _produce(outbox: Outbox, names: TopicNames, held: Held, original: Original, seal: TableSeal | None) -> None:
-    """Write a record as it was, sealed where its table has masks, and where it was read at first."""
+def produce_again(outbox: Outbox, names: TopicNames, held: Held, original: Original, seal: TableSeal | None) -> None:
+    """Write a record as it was, sealed where its table has masks, and where and when it was read at first."""
     entry, first = held.entry, (HEADER_FIRST_ORIGIN, msgspec.json.encode(held.entry.origin))
     if seal is None:
-        outbox.produce(names.redrive, entry.origin[2], original.key, original.value, [*original.headers, first])
+        headers: Headers = [*original.headers, *time_header(original.time_ms), first]
+        outbox.produce(names.redrive, entry.origin[2], original.key, original.value, headers)
     else:
-        headers: Headers = [(HEADER_SEALED, b"1"), first]
+        headers = [(HEADER_SEALED, b"1"), first]
         outbox.produce(names.redrive, entry.origin[2], None, _sealed(entry, original, seal), headers)
 
 

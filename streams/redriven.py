@@ -31,6 +31,7 @@ from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from sinks.quarantine import reason_of
 from streams.apart import (
+    Again,
     Picked,
     decode_apart,
     decode_nameless,
@@ -182,10 +183,11 @@ class RedriveLane:
 
     def _run(self, work: _Work, outbox: Outbox, run: Run) -> None:
         records = self._opened(run)
+        again = Again(records)
         firsts = [parted(run.headers(index))[1] for index in range(len(run))]
         by_table: dict[str, tuple[TableEntry, list[int]]] = {}
         nameless: dict[str, tuple[TableEntry, list[int]]] = {}
-        for index, (first, value) in enumerate(zip(firsts, records.values(), strict=True)):
+        for index, (first, value) in enumerate(zip(firsts, again.values(), strict=True)):
             is_closed = isinstance(records, Opened) and records.is_closed(index)
             found = closed() if is_closed else self._route(first, value)
             if isinstance(found, HeadgateError):
@@ -195,10 +197,10 @@ class RedriveLane:
             for entry in entries:
                 (by_table if named else nameless).setdefault(entry.spec.table, (entry, []))[1].append(index)
         for entry, indices in by_table.values():
-            for epoch, some in side_by_side(records, indices, firsts, entry):
+            for epoch, some in side_by_side(again, indices, firsts, entry):
                 self._table(work, outbox, run, (entry, epoch), some, firsts)
         for entry, indices in nameless.values():
-            for _, some in side_by_side(records, indices, firsts, entry):
+            for _, some in side_by_side(again, indices, firsts, entry):
                 self._nameless(work, outbox, run, entry, some)
 
     def _route(self, first: Origin | None, value: bytes | None) -> tuple[list[TableEntry], bool] | HeadgateError:

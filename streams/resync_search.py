@@ -78,6 +78,9 @@ class _Records:
     def offsets(self) -> list[int]:
         return [each.offset for each in self.records]
 
+    def time_ms(self, index: int, /) -> int:
+        return self.records[index].timestamp_ms
+
     def headers(self, index: int) -> Headers:
         return list(self.records[index].headers)
 

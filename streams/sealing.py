@@ -20,6 +20,7 @@ from schemas.table import TableEntry, TableSpec
 from sinks.quarantine import Packed, Quarantined, Seal, packed, unpacked
 from streams.mask_keys import MISSING, MaskKeys
 from streams.mask_values import Cipher
+from streams.poison import time_header
 from streams.tables import Readers
 
 HEADER_SEALED = "headgate.sealed"  # of a record that was redriven or parked, and whose value is sealed
@@ -41,9 +42,9 @@ class TableSeal:
             return None
         return b" ".join([_MAGIC, self.name.encode(), self.cipher.id.encode(), self.cipher.sealed(clear)])
 
-    def record(self, value: bytes | None, key: bytes | None, headers: Headers) -> tuple[bytes, Headers]:
+    def record(self, value: bytes | None, key: bytes | None, headers: Headers, time_ms: int) -> tuple[bytes, Headers]:
         """Return the value and the headers of a record that holds another one's own bytes sealed; it has no key."""
-        sealed = self(packed(key, value, headers))
+        sealed = self(packed(key, value, headers, time_ms))
         assert sealed is not None, "without a key nothing is kept"
         return sealed, [(HEADER_SEALED, b"1")]
 
@@ -154,13 +155,17 @@ class Opened:
         """Return the offsets."""
         return self._run.offsets()
 
+    def time_ms(self, index: int, /) -> int:
+        """Return the time that one of them has here."""
+        return self._run.time_ms(index)
+
     def headers(self, index: int, /) -> Headers:
-        """Return the own headers of one record, and behind them ours, that say where it was read at first."""
+        """Return the own headers of one record, and behind them ours, that say where and when it was read at first."""
         outer = list(self._run.headers(index))
         if index not in self._opened:
             return outer
         own = self._opened[index]
-        return [*(own.headers if own is not None else ()), *outer[1:]]
+        return outer[1:] if own is None else [*own.headers, *time_header(own.time_ms), *outer[1:]]
 
     def _part(self, index: int, outer: bytes | None, name: str) -> bytes | None:
         if index not in self._opened:

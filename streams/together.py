@@ -47,8 +47,17 @@ class SideBySide:
 
     def headers(self, index: int) -> Headers:
         """Return the headers of one record."""
+        run, at = self._found(index)
+        return run.headers(at)
+
+    def time_ms(self, index: int, /) -> int:
+        """Return the time of one record."""
+        run, at = self._found(index)
+        return run.time_ms(at)
+
+    def _found(self, index: int) -> tuple[Run, int]:
         at = bisect_left(self.ends, index + 1)
-        return self._runs[at].headers(index - (self.ends[at - 1] if at else 0))
+        return self._runs[at], index - (self.ends[at - 1] if at else 0)
 
 
 def decode_together(

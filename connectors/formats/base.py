@@ -40,6 +40,12 @@ class Records(Protocol):
     def offsets(self) -> list[int]:
         """Return the offsets, rising; not always without gaps."""
 
+    def time_ms(self, index: int, /) -> int:
+        """Return the time that Kafka has of one record, in milliseconds since 1970, -1 where it has none.
+
+        Of a record that was redriven or parked, it is the one that it had where it was read at first.
+        """
+
     def headers(self, index: int, /) -> Sequence[tuple[str, bytes | None]] | None:
         """Return the headers of one record; slow, so it is asked for only where one can matter."""
 

@@ -134,6 +134,10 @@ class _Written:
         """Return the offsets."""
         return self._records.offsets()
 
+    def time_ms(self, index: int, /) -> int:
+        """Return the time that Kafka has of one record."""
+        return self._records.time_ms(index)
+
     def origin_offsets(self) -> list[int]:
         """Return the offsets that may become part of a position."""
         return origin_offsets(self._records)

@@ -99,6 +99,9 @@ class _Enveloped:
     def offsets(self) -> list[int]:
         return self.records.offsets()
 
+    def time_ms(self, index: int, /) -> int:
+        return self.records.time_ms(index)
+
     def origin_offsets(self) -> list[int]:
         return origin_offsets(self.records)
 
@@ -257,13 +260,10 @@ class _Run:
         self.by_source: set[int] = set()
         self.lost: set[int] = set()
         self.timeless = 0
-        self._timestamps: list[int] | None = None
 
     def timestamp(self, index: int) -> int:
         """Return the time that Kafka has of a record, 0 if it has none."""
-        if self._timestamps is None:
-            self._timestamps = getattr(self.records, "timestamps", list)()
-        at = self._timestamps[index] if self._timestamps else -1
+        at = self.records.time_ms(index)
         self.timeless += at < 0
         return max(at, 0) * _MILLI_US
 

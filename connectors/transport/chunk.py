@@ -190,9 +190,10 @@ class Run:
         """The offset of one record."""
         return self._open()[index].offset() or 0
 
-    def timestamps(self) -> list[int]:
-        """Every record's timestamp in milliseconds since 1970, -1 where it has none."""
-        return [at if kind else -1 for kind, at in [message.timestamp() for message in self._open()]]
+    def time_ms(self, index: int) -> int:
+        """The timestamp of one record in milliseconds since 1970, -1 where it has none."""
+        kind, at = self._open()[index].timestamp()
+        return at if kind else -1
 
     def headers(self, index: int) -> Headers:
         """The headers of one record; made when asked for, at 2 µs each."""

@@ -63,6 +63,10 @@ class Events:
         """Return the offsets."""
         return list(range(len(self._values)))
 
+    def time_ms(self, _index: int, /) -> int:
+        """Return that there is no time."""
+        return -1
+
     def headers(self, index: int, /) -> Sequence[tuple[str, bytes | None]]:
         """Return no headers."""
         return ()

@@ -71,6 +71,10 @@ class Run:
         """Return the offsets."""
         return list(range(FIRST_OFFSET, FIRST_OFFSET + len(self._records)))
 
+    def time_ms(self, _index: int, /) -> int:
+        """Return that there is no time."""
+        return -1
+
     def headers(self, index: int, /) -> Sequence[Header]:
         """Return the headers of one record."""
         return self._records[index].headers

@@ -47,6 +47,10 @@ class CapturedRun:
         """Return the times that Kafka has of them, in milliseconds."""
         return [-1 if record["timestamp"] is None else record["timestamp"] for record in self._records]
 
+    def time_ms(self, index: int, /) -> int:
+        """Return the time that Kafka has of one record."""
+        return self.timestamps()[index]
+
     def headers(self, index: int, /) -> Sequence[tuple[str, bytes | None]]:
         """Return the headers of one record."""
         return [(name, value.encode()) for name, value in self._records[index]["headers"]]

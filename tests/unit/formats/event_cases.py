@@ -59,6 +59,10 @@ class Run:
         """Return the offsets."""
         return [record.offset for record in self._records]
 
+    def time_ms(self, _index: int, /) -> int:
+        """Return that there is no time."""
+        return -1
+
     def headers(self, index: int, /) -> Sequence[tuple[str, bytes | None]]:
         """Return the headers of one record."""
         return self._records[index].headers

@@ -41,6 +41,10 @@ class MadeRun:
         """Return the offsets."""
         return list(range(100, 100 + len(self._records)))
 
+    def time_ms(self, _index: int, /) -> int:
+        """Return that there is no time."""
+        return -1
+
     def headers(self, index: int, /) -> Sequence[tuple[str, bytes | None]] | None:
         """Return the headers of one record."""
         return self._headers.get(index)

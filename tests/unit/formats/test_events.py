@@ -72,6 +72,9 @@ class _Run:
     def offsets(self) -> list[int]:
         return list(range(100, 100 + len(self._values)))
 
+    def time_ms(self, _index: int, /) -> int:
+        return -1
+
     def headers(self, _index: int, /) -> None:
         return None
 

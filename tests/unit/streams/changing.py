@@ -46,6 +46,10 @@ class Made:
         """Return their offsets."""
         return list(range(len(self._records)))
 
+    def time_ms(self, _index: int, /) -> int:
+        """Return that there is no time."""
+        return -1
+
     def headers(self, _index: int) -> list[tuple[str, bytes | None]]:
         """Return none."""
         return []

@@ -17,7 +17,7 @@ def test_a_run_gives_its_records_column_by_column() -> None:
     assert [None, b"xy"] == run.values()
     assert [b"a", None] == run.keys()
     assert [3, 5] == run.offsets()
-    assert [7, -1] == run.timestamps()
+    assert [7, -1] == [run.time_ms(0), run.time_ms(1)]
     assert [("offset", b"5")] == run.headers(1)
     assert (3, 6, 2) == (run.first, run.next, len(run))
     assert 3 + 2 * RECORD_OVERHEAD_BYTES == run.nbytes

@@ -2,9 +2,11 @@
 
 For each key: its last delete, and of the changes from there on those that say something of a column which no newer one
 says. Applied in any order, by a ledger where the higher position wins, they leave what the whole history leaves, with
-what was handed over to rows whose key has changed.
+what was handed over to rows whose key has changed. Of a change that was read again, by a replay, only the last reading
+is told: the ledger would keep whichever came first.
 
-Promise: memory holds a batch of rows and what DuckDB needs for one aggregate per key, above `bytes_max` on disk.
+Promise: memory holds a batch of rows and what DuckDB needs for one aggregate per key, and per change that was read
+again, above `bytes_max` on disk.
 """
 
 from __future__ import annotations
@@ -30,12 +32,13 @@ from sinks.lake.handover import handover_sql, has_key_changes, unknown_sql
 from sinks.lake.quoting import literal, quoted
 from sinks.lake.stand import Stand, read_stands
 from sinks.lake.storage import file_system, is_s3, open_catalog
-from sinks.lake.view import FLOORS, changes_sql, key_types, ordered_sql
+from sinks.lake.view import FLOORS, changes_sql, key_types, last_read_sql, ordered_sql, read_again_sql
 
 BYTES_MAX = 256 * MIB
 THREADS = 2
 BATCH_ROWS = 2_048
-_ROWS = "rows of the lake"
+_READ = "all that was read"
+_ROWS = "rows of the lake"  # of a change that was read again the last reading
 
 _FLOATS = frozenset({Kind.FLOAT, Kind.DOUBLE})
 _encode = msgspec.json.Encoder().encode
@@ -120,8 +123,11 @@ class LatestChanges:
 
     def prepare(self, partitions: Collection[int]) -> int:
         """Find the newest changes of each key; return how many keys there are whose newest is in `partitions`."""
-        name = quoted(_ROWS)
-        self._connection.execute(f"CREATE VIEW {name} AS {changes_sql(self._connection, self._table, 'lake')}")
+        read, name = quoted(_READ), quoted(_ROWS)
+        self._connection.execute(f"CREATE VIEW {read} AS {changes_sql(self._connection, self._table, 'lake')}")
+        self._connection.execute(f"CREATE TEMP TABLE read_again AS {read_again_sql(read, self._spec.key)}")
+        counted = last_read_sql(read, self._spec.key, again="read_again")
+        self._connection.execute(f"CREATE VIEW {name} AS FROM {counted}")
         partial = self._partial(name)
         self._connection.execute(newest_sql(name, self._spec.key, partial))
         ((keys,),) = self._connection.execute(

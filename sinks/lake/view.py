@@ -2,7 +2,8 @@
 
 For one key the higher position wins, column by column: a column that a change did not carry (`_hg_unavailable`) is
 filled from the newest older change that had it, unless a delete lies between; a delete and an insert at one position
-leave the insert. A floor hides every row below it. A changed key takes along from its old row what its insert did not
+leave the insert. Of a change that was read again, by a replay, only the last reading counts, that of the highest
+generation. A floor hides every row below it. A changed key takes along from its old row what its insert did not
 carry. What nobody said is null and named in `_hg_unavailable`.
 """
 
@@ -22,7 +23,7 @@ from sinks.lake.evolve import columns_of, formers_of
 from sinks.lake.files import live_files
 from sinks.lake.forms import text_sql
 from sinks.lake.handover import handover_sql, has_key_changes
-from sinks.lake.quoting import literal, quoted
+from sinks.lake.quoting import listed, literal, quoted
 from sinks.lake.storage import file_system, is_s3, open_catalog
 from sinks.lake.types import duckdb_type
 
@@ -84,7 +85,7 @@ def latest_sql(
     shown = [quoted(column) if column in key else f"{quoted(column)}.v AS {quoted(column)}" for column in columns]
     same_key = " AND ".join(f"changes.{column} IS NOT DISTINCT FROM deletes.{column}" for column in keys)
     return f"""
-    WITH RECURSIVE {ordered_sql(quoted(name))}, deletes AS (
+    WITH RECURSIVE {ordered_sql(quoted(name), last_read_sql(quoted(name), key))}, deletes AS (
         SELECT {", ".join(keys)}, max({lake.POSITION}) AS _d FROM changes WHERE {lake.OP} = 'delete' GROUP BY ALL
     ), latest AS (
         SELECT {", ".join([*(f"changes.{column}" for column in keys), *last])},
@@ -98,11 +99,34 @@ def latest_sql(
     FROM {"filled" if moved and others else "latest"}"""  # noqa: S608  every name is quoted
 
 
-def ordered_sql(rows: str) -> str:
-    """Return the common table expression `changes`: `rows` above the floor, with what orders them in `_o`."""
+def last_read_sql(rows: str, key: Collection[str], *, again: str | None = None) -> str:
+    """Return the relation of `rows` without readings of a change that a later generation has read again.
+
+    A change of a row is told by its position. What an older reading says must not even fill a column: a spec that did
+    not know the column yet left a null there. `again` names the relation of `read_again_sql`, where somebody keeps it.
+    """
+    same = " AND ".join(f"r.{quoted(name)} IS NOT DISTINCT FROM again.{quoted(name)}" for name in key)
+    return f"""(
+        SELECT r.* FROM {rows} r ANTI JOIN {again or f"({read_again_sql(rows, key)})"} again
+        ON {same} AND r.{lake.POSITION} = again.{lake.POSITION} AND r.{lake.GENERATION} < again.{lake.GENERATION}
+    )"""  # noqa: S608  every name is quoted
+
+
+def read_again_sql(rows: str, key: Collection[str]) -> str:
+    """Return the SELECT of changes that may have been read before, with the generation that counts; most have none."""
+    return f"""SELECT {listed(key)}, {lake.POSITION}, max({lake.GENERATION}) AS {lake.GENERATION}
+        FROM {rows} WHERE {lake.GENERATION} > 0 GROUP BY {listed(key)}, {lake.POSITION}"""  # noqa: S608  quoted
+
+
+def ordered_sql(rows: str, read: str | None = None) -> str:
+    """Return the common table expression `changes`: `rows` above the floor, with what orders them in `_o`.
+
+    `read` are those of `rows` that count, if not all do.
+    """
+    digits = "".join(f" || lpad(CAST({each} AS VARCHAR), 20, '0')" for each in (lake.GENERATION, lake.OFFSET))
     return f"""changes AS (
-        SELECT *, {lake.POSITION} || lpad(CAST({lake.OFFSET} AS VARCHAR), 20, '0') AS _o
-        FROM {rows} WHERE {lake.OP} NOT IN {FLOORS} AND {lake.POSITION} >= coalesce(
+        SELECT *, {lake.POSITION}{digits} AS _o
+        FROM {read or rows} WHERE {lake.OP} NOT IN {FLOORS} AND {lake.POSITION} >= coalesce(
             (SELECT max({lake.POSITION}) FROM {rows} WHERE {lake.OP} IN {FLOORS}), '')
     )"""  # noqa: S608  every name is quoted
 

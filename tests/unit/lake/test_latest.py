@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,46 @@ def test_what_is_below_the_highest_floor_is_left_out_and_the_floor_is_told(tmp_p
     read = read_floor(floor)
     assert (f"{5:045d}", "2026-11-20T19:45:57.123456Z") == (read.position, read.ts)
     assert (TOPIC, 0, 0, 5) == read.source.origin
+
+
+@pytest.mark.parametrize("turn", [list, reversed])
+def test_of_a_change_that_was_read_again_the_last_reading_alone_is_told(
+    tmp_path: Path, turn: Callable[[Any], Any]
+) -> None:
+    """The ledger keeps whichever of two comes first, and a spec that did not know the column left a null there."""
+    origins = [{"origin": [TOPIC, generation, 0, 1]} for generation in (0, 2, 1)]
+    absent = {"id": "1", "name": "x"}
+    readings = [change(1, 1, source=each, **({} if n == 1 else {"after": absent})) for n, each in enumerate(origins)]
+    gone = deletion(2, 2)
+    readings += [gone, change(2, 2, source={"origin": [TOPIC, 1, 0, 2]}), change(3, 3)]
+    spec = spec_of()
+    config = lake_of(tmp_path, spec, list(turn(readings)), commits=3)
+
+    keys, found = read(LatestChanges(config, spec, ["name", "note"]), [0])
+
+    said = sorted(
+        (value["op"], value["key"]["id"], (value["after"] or {}).get("note"), value["source"]["origin"][1])
+        for value in map(orjson.loads, found.values)
+    )
+    assert (3, [("update", "1", "note 1", 2), ("update", "2", "note 2", 1), ("update", "3", "note 3", 0)]) == (
+        keys,
+        said,
+    )
+
+
+def test_what_an_older_reading_says_fills_no_column(tmp_path: Path) -> None:
+    """The source did not send the value again; what told it is sent as well, as it was read last."""
+    first, second = ([{"origin": [TOPIC, generation, 0, n]} for generation in (0, 1)] for n in (1, 2))
+    readings = [change(n, 1, after={"id": "1", "name": "x"}, source=each[0]) for n, each in ((1, first), (2, second))]
+    readings += [change(1, 1, source=first[1]), change(2, 1, source=second[1], unavailable=["note"])]
+    spec = spec_of()
+    config = lake_of(tmp_path, spec, readings)
+
+    _, found = read(LatestChanges(config, spec, ["name", "note"]), [0])
+
+    values = sorted(map(orjson.loads, found.values), key=lambda value: value["position"])
+    assert [[TOPIC, 1, 0, 1], [TOPIC, 1, 0, 2]] == [value["source"]["origin"] for value in values]
+    assert ["note 1", None] == [value["after"]["note"] for value in values]
 
 
 def test_a_table_without_floors_has_none(tmp_path: Path) -> None:

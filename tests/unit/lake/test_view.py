@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sinks.lake.stand import Stand
 from sinks.lake.storage import open_catalog
 from sinks.lake.table import open_table
 from sinks.lake.view import latest_sql, open_lake_sql
-from tests.unit.lake.changes import change, deletion, rows_of, spec_of
+from tests.unit.lake.changes import TOPIC, change, deletion, rows_of, spec_of
 
 COLUMNS = ("id", "name", "note", "weight", "tags")
 
@@ -76,6 +77,46 @@ def test_a_floor_hides_what_lies_below_it() -> None:
     floor = change(5, 0, op="floor", key=None, after=None)
 
     assert [(2, "name 6", "note 6", [])] == latest_of([change(1, 1), floor, change(6, 2)])
+
+
+def read_in(generation: int, offset: int, number: int, **changed: Any) -> dict[str, Any]:
+    """Return a change as it was read in a generation; a replay reads it with its position and offset."""
+    return change(offset, number, source={"origin": [TOPIC, generation, 0, offset]}, **changed)
+
+
+@pytest.mark.parametrize("turn", [list, reversed])
+def test_of_a_change_that_was_read_again_the_last_reading_counts(turn: Callable[[Any], Any]) -> None:
+    """A spec that did not know the column yet left a null there; files have no order."""
+    absent = {"id": "1", "name": "x"}
+    readings = [read_in(0, 5, 1, after=absent), read_in(2, 5, 1), read_in(1, 5, 1, after=absent)]
+    readings += [read_in(0, 6, 2), read_in(1, 6, 2, after={"id": "2", "name": "y"})]
+
+    assert [(1, "name 5", "note 5", []), (2, "y", None, [])] == latest_of(list(turn(readings)))
+
+
+@pytest.mark.parametrize("turn", [list, reversed])
+def test_the_last_reading_counts_though_the_source_has_sent_the_change_twice(turn: Callable[[Any], Any]) -> None:
+    """A replay of a part may read the first of two records again, and not the second."""
+    readings = [read_in(0, 5, 1, position=f"{5:045d}"), read_in(0, 9, 1, position=f"{5:045d}")]
+    readings += [read_in(1, 5, 1, position=f"{5:045d}", after={"id": "1", "name": "z", "note": "better"})]
+
+    assert [(1, "z", "better", [])] == latest_of(list(turn(readings)))
+
+
+def test_what_an_older_reading_says_fills_no_column() -> None:
+    """The source did not send the value again, which the older reading did not know: there its null means nothing."""
+    readings = [read_in(0, n, 1, after={"id": "1", "name": f"name {n}"}) for n in (1, 2)]
+    readings += [read_in(1, 1, 1), read_in(1, 2, 1, unavailable=["note"])]
+
+    assert [(1, "name 2", "note 1", [])] == latest_of(readings)
+
+
+def test_a_delete_that_was_none_is_none_once_it_is_read_again() -> None:
+    """Nor does a row live on that was deleted by what is known now."""
+    gone, again = read_in(0, 2, 1, op="delete", after=None), read_in(1, 2, 1, unavailable=["note"])
+    row, is_gone = read_in(0, 4, 2), read_in(1, 4, 2, op="delete", after=None)
+
+    assert [(1, "name 2", "note 1", [])] == latest_of([change(1, 1), gone, again, row, is_gone])
 
 
 STEPS = st.tuples(st.integers(0, 2), st.sampled_from(["change", "unavailable", "delete"]))

@@ -9,7 +9,7 @@ carry. What nobody said is null and named in `_hg_unavailable`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import duckdb
 from pyiceberg.io.pyarrow import schema_to_pyarrow
@@ -29,35 +29,63 @@ from sinks.lake.types import duckdb_type
 
 LATEST = "_latest"
 FLOORS = "('floor', 'truncate')"
+REMEMBERED: Mapping[str, Sequence[str]] = {}  # no other keys than those that the tables say themselves
 
 
-def open_lake_sql(config: LakeConfig, tables: Collection[str] | None = None) -> duckdb.DuckDBPyConnection:
+def open_lake_sql(
+    config: LakeConfig, tables: Collection[str] | None = None, *, keys: Mapping[str, Sequence[str]] = REMEMBERED
+) -> duckdb.DuckDBPyConnection:
     """Return a connection with two views per table, `T` and `T_latest`, as of now; None means all tables of the lake.
 
-    A table without a key has no latest view. The connection is the caller's, who closes it.
+    A table without a key has no latest view. `keys` are those of the specs in force, for who knows them; else a table's
+    key is the one that it was made with. The connection is the caller's, who closes it.
 
     Raises:
         TableStopped: a table is not in the lake, or is none that we can read.
     """
-    catalog = open_catalog(config)
-    names = sorted(tables if tables is not None else (name for _, name in catalog.list_tables(config.namespace)))
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     if is_s3(config):
         connection.register_filesystem(file_system(config))
-    for name in names:
-        add_table(connection, lake.load_table(catalog, config.namespace, name), name)
+    try:
+        show_tables(connection, config, tables, keys=keys)
+    except BaseException:  # not ours to decide
+        connection.close()
+        raise
     return connection
 
 
-def add_table(connection: duckdb.DuckDBPyConnection, table: Table, name: str) -> None:
-    """Create the views of one table under `name`, over the files that it has now."""
-    connection.execute(f"CREATE VIEW {quoted(name)} AS {changes_sql(connection, table, name)}")
-    key = lake.key_of(table)
+def show_tables(
+    connection: duckdb.DuckDBPyConnection,
+    config: LakeConfig,
+    tables: Collection[str] | None,
+    *,
+    keys: Mapping[str, Sequence[str]] = REMEMBERED,
+) -> None:
+    """Have a connection of `open_lake_sql` show tables as they are now.
+
+    Raises:
+        TableStopped: as `open_lake_sql`.
+    """
+    catalog = open_catalog(config)
+    try:
+        names = sorted(tables if tables is not None else (name for _, name in catalog.list_tables(config.namespace)))
+        for name in names:
+            table = lake.load_table(catalog, config.namespace, name)
+            key = keys.get(name, lake.key_of(table))
+            _add_table(connection, table, name, key)
+    finally:
+        catalog.close()
+
+
+def _add_table(connection: duckdb.DuckDBPyConnection, table: Table, name: str, key: Sequence[str]) -> None:
+    """Make the views of one table under `name`, over the files that it has now; that of latest rows if it has a key."""
+    connection.execute(f"CREATE OR REPLACE VIEW {quoted(name)} AS {changes_sql(connection, table, name)}")
     if key:
         columns = [each for each in columns_of(table.schema()) if not each.startswith(OWN_PREFIX)]
         types = key_types(connection, name, key) if has_key_changes(connection, table, name) else None
-        connection.execute(f"CREATE VIEW {quoted(name + LATEST)} AS {latest_sql(name, key, columns, types)}")
+        latest = latest_sql(name, key, columns, types)
+        connection.execute(f"CREATE OR REPLACE VIEW {quoted(name + LATEST)} AS {latest}")
 
 
 def key_types(connection: duckdb.DuckDBPyConnection, name: str, key: Collection[str]) -> dict[str, str]:

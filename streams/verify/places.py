@@ -19,7 +19,7 @@ from schemas.feature import View
 from schemas.table import TableSpec
 from schemas.types import ColumnType
 from sinks.lake.quoting import quoted
-from sinks.lake.view import LATEST, open_lake_sql
+from sinks.lake.view import LATEST, show_tables
 from sinks.redis.layout import ROW, SHARING_ROW, Layout
 from sinks.redis.read import row_of
 from sinks.redis.rows import is_own_entity, view_id
@@ -50,7 +50,10 @@ class Place(Protocol):
 
 
 class LakePlace:
-    """The latest rows of the lake; those of the beginning are kept in the workspace, which spills to disk."""
+    """The latest rows of the lake; those of the beginning are kept in the workspace, which spills to disk.
+
+    The workspace is a connection of `open_lake_sql`, and its bounds hold for what is read later, too.
+    """
 
     name = "lake"
 
@@ -68,15 +71,12 @@ class LakePlace:
     def first_rows(self, keys: pa.Table) -> pa.Table:
         """Return what stood in the lake when it was first asked."""
         self._read_once()
-        return self._of(self._workspace, "latest", keys)
+        return self._of("_latest", keys)
 
     def rows(self, keys: pa.Table) -> pa.Table:
         """Return what stands in the lake now."""
-        connection = open_lake_sql(self._config, [self._spec.table])
-        try:
-            return self._of(connection, quoted(self._spec.table + LATEST), keys)
-        finally:
-            connection.close()
+        show_tables(self._workspace, self._config, [self._spec.table], keys={self._spec.table: self._spec.key})
+        return self._of(quoted(self._spec.table + LATEST), keys)
 
     def others(self, seen: str, bounds: pa.Table) -> pa.Table:
         """Return keys of the beginning that the source did not show."""
@@ -84,8 +84,8 @@ class LakePlace:
         key = ", ".join(map(quoted, self._spec.key))
         self._workspace.register("_bounds", bounds)
         first = quoted(self._spec.key[0])
-        found = self._workspace.execute(
-            f"SELECT {key} FROM latest ANTI JOIN {seen} USING ({key}), _bounds "  # noqa: S608  quoted
+        found = self._workspace.sql(
+            f"SELECT {key} FROM _latest ANTI JOIN {seen} USING ({key}), _bounds "  # noqa: S608  quoted
             f"WHERE (_bounds.first IS NULL OR {first} >= _bounds.first) "
             f"AND (_bounds.last IS NULL OR {first} <= _bounds.last) LIMIT {EXTRAS_MAX}"
         ).to_arrow_table()
@@ -96,17 +96,17 @@ class LakePlace:
         if not self._read:
             self._read = True
             with_view = f"{self._select()} FROM {quoted(self._spec.table + LATEST)}"
-            self._workspace.execute(f"CREATE TEMP TABLE latest AS {with_view}")
+            self._workspace.execute(f"CREATE TEMP TABLE _latest AS {with_view}")
 
     def _select(self) -> str:
         return f"SELECT {', '.join(map(quoted, self.columns))}, {quoted(UNAVAILABLE)}"
 
-    def _of(self, connection: duckdb.DuckDBPyConnection, relation: str, keys: pa.Table) -> pa.Table:
-        connection.register("_keys", keys)
+    def _of(self, relation: str, keys: pa.Table) -> pa.Table:
+        self._workspace.register("_keys", keys)
         using = ", ".join(map(quoted, self._spec.key))
         query = f"{self._select()} FROM {relation} SEMI JOIN _keys USING ({using})"
-        found: pa.Table = connection.execute(query).to_arrow_table()
-        connection.unregister("_keys")
+        found: pa.Table = self._workspace.sql(query).to_arrow_table()
+        self._workspace.unregister("_keys")
         lacking = found.column(UNAVAILABLE).cast(pa.list_(pa.string()))
         return spelled(found, self.columns).append_column(UNAVAILABLE, lacking)
 

@@ -1,8 +1,8 @@
 """The verification of one table: a pass over the source by chunks, then a second look at all that differed.
 
 While changes flow, a row that differs may only be on its way. It counts as different once the source's row has stayed
-as it is for `settle_seconds`, looked at again and again, and a place still has another. What kept changing for longer
-than three times that is reported apart: it was never judged.
+as it is for `settle_seconds`, from one look to a later one, and a place still has another. What still changes when
+three times that have passed is reported apart: it was never judged. A row that stands still is always judged.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from streams.verify.typed import compared_type, typed
 
 KEY_KINDS = frozenset(Kind) - {Kind.BINARY, Kind.LIST, Kind.JSON, Kind.FLOAT, Kind.DOUBLE}
 SOURCE = "source"
+_SEEN = "_seen"  # the keys that the source showed; no table of the lake has such a name
 _LOOK_AGAIN_SECONDS = 2.0
 _PATIENCE = 3  # times the settling: so long a row may go on changing before it is left
 
@@ -65,7 +66,7 @@ class PlaceReport:
 
 @dataclass(slots=True)
 class Report:
-    """What is known of a table in the end; equal where nothing was found and nothing was left unjudged."""
+    """What is known of a table in the end; `unsettled` rows went on changing in the source, and were not judged."""
 
     table: str
     moment: str = ""
@@ -131,7 +132,7 @@ class Verification:
         self._pass()
         self._look_for_extras()
         if self._report.too_many:  # something is wrong with all of it, or the load is not over: nothing to judge by row
-            self._report.unsettled = self._pending()
+            self._report.unsettled = len(self._pending())
         else:
             self._settle()
         return self._report
@@ -156,7 +157,7 @@ class Verification:
             self._report.unreadable[name] = self._report.unreadable.get(name, 0) + count
         keys = rows.select(self._key)
         self._workspace.register("_chunk", keys.append_column("_entity", key_texts(keys)))
-        self._workspace.execute("INSERT INTO seen SELECT * FROM _chunk")
+        self._workspace.execute(f"INSERT INTO {_SEEN} SELECT * FROM _chunk")  # noqa: S608  ours
         self._workspace.unregister("_chunk")
         self._report.rows += rows.num_rows
         self._report.chunks += 1
@@ -175,7 +176,7 @@ class Verification:
     def _look_for_extras(self) -> None:
         bounds = bounds_of(self._source.bounds, self._source.columns[self._key[0]])
         for place in self._places:
-            self._note(place, [Differing(key, "extra") for key in rows_as_keys(place.others("seen", bounds))])
+            self._note(place, [Differing(key, "extra") for key in rows_as_keys(place.others(_SEEN, bounds))])
 
     def _note(self, place: Place, differing: Iterable[Differing]) -> None:
         noted = self._differing[place.name]
@@ -186,47 +187,56 @@ class Verification:
     # ── the second look ──
 
     def _settle(self) -> None:
-        began = self._clock()
+        """Look again and again until each row that differs is judged, or left because it goes on changing.
+
+        What a look finds counts for the moment at which it read the source: the places are read behind it, however
+        long that takes. So a row is judged by its second look at the earliest, and a slow look hurries no row.
+        """
+        patience_ends = self._clock() + self._options.settle_seconds * _PATIENCE
         since: dict[Key, float] = {}
         before: pa.Table | None = None
-        while pending := {key for noted in self._differing.values() for key in noted}:
-            before = self._look_again(pending, before, since)
-            now = self._clock()
-            if now - began >= self._options.settle_seconds * _PATIENCE:
-                break
-            if self._judge({key for key in pending if now - since[key] >= self._options.settle_seconds}):
-                continue
-            self._progress("waited for", len(pending), len(pending))
-            self._sleep(min(_LOOK_AGAIN_SECONDS, max(self._options.settle_seconds / 5, 0.01)))
-        self._report.unsettled = self._pending()
+        while pending := self._pending():
+            asked = self._clock()
+            keys = keys_as_rows(pending, self._key, self._source.columns)
+            rows = self._source_rows(keys)
+            moved = pending if before is None else self._moved(pending, rows, before)
+            since.update(dict.fromkeys(moved, self._clock()))
+            self._compare_again(keys, rows)
+            self._judge({key for key in pending - moved if asked - since[key] >= self._options.settle_seconds})
+            if before is not None and asked >= patience_ends:
+                self._leave(moved)
+            before = rows
+            if left := len(self._pending()):
+                self._progress("waited for", left, left)
+                self._sleep(min(_LOOK_AGAIN_SECONDS, max(self._options.settle_seconds / 5, 0.01)))
 
-    def _pending(self) -> int:
-        return len({key for noted in self._differing.values() for key in noted})
+    def _pending(self) -> set[Key]:
+        return {key for noted in self._differing.values() for key in noted}
 
-    def _look_again(self, pending: Collection[Key], before: pa.Table | None, since: dict[Key, float]) -> pa.Table:
-        """Compare the rows of `pending` anew; `since` says from when on the source's row has been as it is."""
-        keys = keys_as_rows(pending, self._key, self._source.columns)
-        now = self._clock()
-        rows = self._source_rows(keys)
-        if before is not None:
-            moved = compare(self._workspace, rows, _as_place(before), self._key, list(self._source.columns)).differing
-            since.update((each.key, now) for each in moved if each.key in pending)
-        for key in pending:
-            since.setdefault(key, now)
+    def _moved(self, pending: set[Key], rows: pa.Table, before: pa.Table) -> set[Key]:
+        """Return which keys the source has another row of than it had before."""
+        found = compare(self._workspace, rows, _as_place(before), self._key, list(self._source.columns))
+        return pending & {each.key for each in found.differing}
+
+    def _compare_again(self, keys: pa.Table, rows: pa.Table) -> None:
         for place in self._places:
             noted = self._differing[place.name]
             theirs = place.rows(keys)
             found = compare(self._workspace, rows.select(list(place.columns)), theirs, self._key, list(place.columns))
-            still = {each.key: each for each in found.differing if each.key in noted}
-            self._differing[place.name] = still
-        return rows
+            self._differing[place.name] = {each.key: each for each in found.differing if each.key in noted}
+
+    def _leave(self, keys: set[Key]) -> None:
+        """Count rows that still differ as unsettled, and look at them no more."""
+        self._report.unsettled += len(keys & self._pending())
+        for name, noted in self._differing.items():
+            self._differing[name] = {key: each for key, each in noted.items() if key not in keys}
 
     def _source_rows(self, keys: pa.Table) -> pa.Table:
         rows, _ = typed(self._source.rows_of(source_key_texts(keys)), self._source.columns)
         return rows
 
-    def _judge(self, keys: Collection[Key]) -> bool:
-        """Report the rows of `keys` that still differ, and look at them no more; return whether there was one."""
+    def _judge(self, keys: Collection[Key]) -> None:
+        """Report the rows of `keys` that still differ, and look at them no more."""
         found = {key: [n for n, noted in self._differing.items() if key in noted] for key in keys}
         alone = self._agreed_against_source(found)
         for key, names in found.items():
@@ -236,7 +246,6 @@ class Verification:
                 self._report.findings.append(Finding(SOURCE, key, kind, _columns_of(kept.values())))
             else:
                 self._report.findings += [Finding(name, key, each.kind, each.columns) for name, each in kept.items()]
-        return any(found.values())
 
     def _agreed_against_source(self, found: Mapping[Key, Sequence[str]]) -> set[Key]:
         """Return the keys in which every place that could differ does, and all have the same there."""
@@ -264,7 +273,7 @@ class Verification:
         """Make the table of the keys that the source showed; it lies in the workspace, which spills to disk."""
         keys = empty({name: self._source.columns[name] for name in self._key}).drop_columns([UNAVAILABLE])
         self._workspace.register("_empty", keys.append_column("_entity", pa.array([], pa.string())))
-        self._workspace.execute("CREATE TEMP TABLE seen AS FROM _empty")
+        self._workspace.execute(f"CREATE TEMP TABLE {_SEEN} AS FROM _empty")
         self._workspace.unregister("_empty")
 
 

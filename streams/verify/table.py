@@ -52,7 +52,7 @@ def verify_table(
     with (
         closing(opened.session),
         tempfile.TemporaryDirectory(prefix="headgate-verify-") as folder,
-        closing(open_lake_sql(config.lake, [spec.table]) if spec.lake.enabled else duckdb.connect()) as workspace,
+        closing(_workspace(config, spec)) as workspace,
     ):
         workspace.execute(f"SET memory_limit = '{WORKSPACE_MEMORY}'")
         workspace.execute(f"SET temp_directory = '{folder}'")
@@ -62,6 +62,12 @@ def verify_table(
     report.not_compared = [name for name in wanted if name in masked_spec(spec).columns.keys() - source.columns.keys()]
     report.behind_masks = source.masked if isinstance(source, MaskedSource) else []
     return report
+
+
+def _workspace(config: Config, spec: TableSpec) -> duckdb.DuckDBPyConnection:
+    if not spec.lake.enabled:
+        return duckdb.connect()
+    return open_lake_sql(config.lake, [spec.table], keys={spec.table: spec.key})
 
 
 def source_name(spec: TableSpec, given: str | None) -> tuple[str, str]:

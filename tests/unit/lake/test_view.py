@@ -194,6 +194,16 @@ def test_a_table_without_a_key_has_no_latest_view(tmp_path: Path) -> None:
     assert [("patients",)] == views
 
 
+@pytest.mark.parametrize("made_with", [[], ["name"]])
+def test_latest_rows_go_by_the_key_that_is_given(tmp_path: Path, made_with: list[str]) -> None:
+    """Who knows the spec in force need not go by the key that the table was made with."""
+    config = fill(tmp_path, [change(0, 1), change(1, 1), change(2, 2)], key=made_with)
+    with open_lake_sql(config, ["patients"], keys={"patients": ["id"]}) as connection:
+        latest = connection.execute("SELECT id, name FROM patients_latest ORDER BY id").fetchall()
+
+    assert [(1, "name 1"), (2, "name 2")] == latest
+
+
 def test_a_table_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     """The hint lists them."""
     config = fill(tmp_path, [])

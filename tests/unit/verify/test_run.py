@@ -157,6 +157,63 @@ def test_a_row_that_keeps_changing_is_left_unjudged() -> None:
     assert (report.findings, report.unsettled) == ([], 1)
 
 
+class SlowPlace(Place):
+    """A place that takes so long to answer, and then has what was there when it was asked; `arriving` comes behind."""
+
+    def __init__(self, rows: Rows, clock: Clock, seconds: float, arriving: Rows | None = None) -> None:
+        super().__init__("lake", rows)
+        self._clock, self._seconds, self._arriving = clock, seconds, arriving or {}
+
+    def rows(self, keys: pa.Table) -> pa.Table:
+        found = super().rows(keys)
+        self._clock.now += self._seconds
+        self.held = {**self.held, **self._arriving}
+        return found
+
+    def first_rows(self, keys: pa.Table) -> pa.Table:
+        return super().rows(keys)
+
+
+def test_who_waits_for_nothing_is_told_of_a_row_that_is_missing() -> None:
+    """Where all writers stand still, two looks are enough, and one is none."""
+    held = people(4)
+    del held[1]
+    report = verify(people(4), [Place("lake", held)], Clock(), settle=0)
+    assert report.findings == [Finding("lake", (1,), "missing", ())]
+    assert (report.equal, report.unsettled) == (False, 0)
+
+
+def test_a_row_is_judged_however_long_a_look_takes() -> None:
+    """Also where one alone is longer than all the patience with rows that keep changing."""
+    clock, held = Clock(), people(4)
+    del held[1]
+    report = verify(people(4), [SlowPlace(held, clock, 50.0)], clock, settle=10)
+    assert report.findings == [Finding("lake", (1,), "missing", ())]
+    assert (report.equal, report.unsettled) == (False, 0)
+
+
+def test_the_time_that_a_look_takes_is_none_in_which_a_row_could_arrive() -> None:
+    """The place shows what it had a moment after the source was read, though it says so much later."""
+    clock, held = Clock(), people(4)
+    del held[1]
+    report = verify(people(4), [SlowPlace(held, clock, 15.0, arriving=people(4))], clock, settle=10)
+    assert (report.equal, report.findings, report.unsettled) == (True, [], 0)
+
+
+def test_a_row_that_changed_and_then_stands_still_is_judged_late() -> None:
+    """Patience ends with what goes on changing, not with what stands still by then."""
+    source, held = people(3), people(3)
+    source[0] = "new"
+
+    def change(sleeps: int) -> None:
+        if sleeps <= 14:  # of two seconds each: up to 28 of the 30 that a row may go on changing
+            source[0] = f"newer {sleeps}"
+
+    report = verify(source, [Place("lake", held)], Clock(change), settle=10)
+    assert report.findings == [Finding("lake", (0,), "values", ("name",))]
+    assert (report.equal, report.unsettled) == (False, 0)
+
+
 def test_a_place_that_lacks_everything_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are not judged one by one where the load is not over."""
     monkeypatch.setattr("streams.verify.run.EXTRAS_MAX", 5)

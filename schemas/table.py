@@ -42,6 +42,7 @@ TEMPLATE_CHARACTERS_MAX = 128
 APPLIED_BY_CHARACTERS_MAX = 200
 _OWN_VIEW_RULE_MAX = 49  # so that the whole name is one that a view may have
 OWN_PREFIX = "_hg_"  # the lake's own columns begin with it; a source's column may not
+LATEST = "_latest"  # behind a table's name: its rows as they are now, to whoever asks the lake
 
 
 # Keys that older releases do not know, and refuse: they are written only where they say something.

@@ -29,6 +29,7 @@ from schemas.topics import TopicNames
 from schemas.views_left import views_left
 from streams.avro_outputs import check_outputs
 from streams.door import open_door
+from streams.lake_names import check_lake_names
 from streams.latest_views import check_latest, with_latest_view
 from streams.mask_keys import mask_keys_of, pinned_for
 from streams.plan import Action, Plan, TablePlan, check_as_planned, plan_table
@@ -234,6 +235,7 @@ def prepared(config: Config, specs: Mapping[str, TableSpec], tables: TableDirect
     left = {table: tables.removed[table].entry(spec) for table, spec in mine.items() if table in tables.removed}
     pinned = pinned_for(mask_keys_of(config.masks), mine.values(), {**left, **registered})
     check_versions(registered, mine, tables.removed)
+    check_lake_names(registered, of_tables)
     check_latest(config, registered, of_tables)
     check_outputs(config, of_tables)
     names = TopicNames(config.kafka.topic_prefix)

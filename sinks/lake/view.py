@@ -16,7 +16,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from schemas.config import LakeConfig
-from schemas.table import OWN_PREFIX
+from schemas.table import LATEST, OWN_PREFIX
 from schemas.types import ColumnType
 from sinks.lake import table as lake
 from sinks.lake.evolve import columns_of, formers_of
@@ -27,7 +27,6 @@ from sinks.lake.quoting import listed, literal, quoted
 from sinks.lake.storage import file_system, is_s3, open_catalog
 from sinks.lake.types import duckdb_type
 
-LATEST = "_latest"
 FLOORS = "('floor', 'truncate')"
 REMEMBERED: Mapping[str, Sequence[str]] = {}  # no other keys than those that the tables say themselves
 
@@ -37,8 +36,9 @@ def open_lake_sql(
 ) -> duckdb.DuckDBPyConnection:
     """Return a connection with two views per table, `T` and `T_latest`, as of now; None means all tables of the lake.
 
-    A table without a key has no latest view. `keys` are those of the specs in force, for who knows them; else a table's
-    key is the one that it was made with. The connection is the caller's, who closes it.
+    A table without a key has no latest view, nor has one beside a table that is called `T_latest` itself. `keys` are
+    those of the specs in force, for who knows them; else a table's key is the one that it was made with. The connection
+    is the caller's, who closes it.
 
     Raises:
         TableStopped: a table is not in the lake, or is none that we can read.
@@ -72,7 +72,7 @@ def show_tables(
         names = sorted(tables if tables is not None else (name for _, name in catalog.list_tables(config.namespace)))
         for name in names:
             table = lake.load_table(catalog, config.namespace, name)
-            key = keys.get(name, lake.key_of(table))
+            key = [] if name + LATEST in names else keys.get(name, lake.key_of(table))
             _add_table(connection, table, name, key)
     finally:
         catalog.close()

@@ -16,10 +16,10 @@ from connectors.sources.base import KeyRange
 from schemas.config import Config, LakeConfig, RedisConfig
 from schemas.errors import SinkUnavailable
 from schemas.feature import View
-from schemas.table import TableSpec
+from schemas.table import LATEST, TableSpec
 from schemas.types import ColumnType
 from sinks.lake.quoting import quoted
-from sinks.lake.view import LATEST, show_tables
+from sinks.lake.view import show_tables
 from sinks.redis.layout import ROW, SHARING_ROW, Layout
 from sinks.redis.read import row_of
 from sinks.redis.rows import is_own_entity, view_id

@@ -23,8 +23,8 @@ import yaml
 from duckdb import DuckDBPyConnection
 
 from schemas.config import Config, read_config
-from schemas.table import TableEntry
-from sinks.lake.view import LATEST, open_lake_sql
+from schemas.table import LATEST, TableEntry
+from sinks.lake.view import open_lake_sql
 from streams.apply import apply_folder
 from streams.registration import load_tables
 from tests.oracles import (

@@ -194,6 +194,20 @@ def test_a_table_without_a_key_has_no_latest_view(tmp_path: Path) -> None:
     assert [("patients",)] == views
 
 
+def test_a_table_that_is_called_as_latest_rows_are_is_the_table(tmp_path: Path) -> None:
+    """The others are shown as ever; asked for alone, the latest rows of the one beside it, too."""
+    config = fill(tmp_path, [change(0, 1), change(1, 1)])
+    fill(tmp_path, [change(0, 7), change(1, 7)], table="patients_latest")
+    with open_lake_sql(config) as connection:
+        views = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY 1").fetchall()
+        ids = connection.execute("SELECT id FROM patients_latest").fetchall()
+    with open_lake_sql(config, ["patients"]) as connection:
+        alone = connection.execute("SELECT id FROM patients_latest").fetchall()
+
+    assert [("patients",), ("patients_latest",), ("patients_latest_latest",)] == views
+    assert ([(7,), (7,)], [(1,)]) == (ids, alone)
+
+
 @pytest.mark.parametrize("made_with", [[], ["name"]])
 def test_latest_rows_go_by_the_key_that_is_given(tmp_path: Path, made_with: list[str]) -> None:
     """Who knows the spec in force need not go by the key that the table was made with."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from connectors.transport.topics import TopicSettings
 from schemas.config import Config
-from schemas.table import TableEntry
+from schemas.table import TableEntry, views_that_emit
 from schemas.topics import TopicNames
 from streams.registration import open_admin, own_topic, own_topics
 
@@ -59,6 +59,22 @@ def _hours(milliseconds: int) -> str:
     return f"{milliseconds / _HOUR_MS:g} hours"
 
 
+def every_topic(config: Config, tables: Mapping[str, TableEntry]) -> list[str]:
+    """Return all topics of ours that an installation may have, whether they are there or not."""
+    names, specs = TopicNames(config.kafka.topic_prefix), [entry.spec for entry in tables.values()]
+    views = sorted(view for spec in specs for view in views_that_emit(spec))
+    return [
+        *own_topics(config),
+        names.relay,
+        *(names.changes(spec.table) for spec in specs),
+        *(names.parked(spec.table) for spec in specs),
+        *(names.latest(spec.table) for spec in specs if spec.output.latest),
+        *map(names.features, views),
+        *map(names.alerts_state, views),
+        *(topic for destination in config.notify for topic in names.all_alerts_retry(destination)),
+    ]
+
+
 def look_at_topics(config: Config, tables: Mapping[str, TableEntry]) -> tuple[int, dict[str, dict[str, str]]]:
     """Return how many of our topics were looked at, and of those with differences what is lost, by topic and setting.
 
@@ -67,8 +83,6 @@ def look_at_topics(config: Config, tables: Mapping[str, TableEntry]) -> tuple[in
     Raises:
         SourceUnavailable: Kafka does not answer.
     """
-    names = TopicNames(config.kafka.topic_prefix)
-    latest = [names.latest(table) for table, entry in tables.items() if entry.spec.output.latest]
-    found = open_admin(config).configs([*own_topics(config), *map(names.changes, tables), *latest])
+    found = open_admin(config).configs(every_topic(config, tables))
     differing = {topic: differences(own_topic(config, topic), settings) for topic, settings in found.items()}
     return len(found), {topic: told for topic, told in differing.items() if told}

@@ -2,18 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
-from connectors.transport.topics import TopicSettings
+from connectors.transport.topics import TopicAdmin, TopicSettings
 from schemas.config import Config
-from schemas.topics import TopicNames
-from streams.policies import differences, mended
+from schemas.output import latest_view_name
+from schemas.table import TableEntry, TableSpec
+from schemas.topics import RETRY_DELAYS_SECONDS, TopicNames
+from streams import policies
+from streams.policies import differences, every_topic, look_at_topics, mended
 from streams.registration import STAGES_WITH_A_BOOK, own_topic, own_topics
+from tests.unit.notify.receiver import SECRET
 
 NAMES = TopicNames()
 CHANGES = NAMES.changes("patients")
 LATEST = NAMES.latest("patients")
 DAY_MS = 86_400_000
+
+CONFIG = Config.model_validate({"notify": {"ward": {"url": "https://ward.example/hook", "secret": SECRET}}})
+SPEC = TableSpec.model_validate(
+    {
+        "table": "patients",
+        "topics": ["clinic.public.patients"],
+        "key": ["id"],
+        "columns": {"id": "long", "name": "string"},
+        "features": [
+            {"view": "patient", "entity": "patient", "columns": ["name"], "emit": True},
+            {"view": "silent", "entity": "patient", "columns": ["name"]},
+        ],
+        "output": {"latest": True},
+    }
+)
+# What must be compacted, and of whatever else nothing may be: of each name that docs/topics.md has.
+COMPACTED = [
+    NAMES.tables,
+    NAMES.status,
+    NAMES.normalize_state,
+    NAMES.stage_state("alerts"),
+    NAMES.normalize_previous,
+    NAMES.alerts_state("patient"),
+    LATEST,
+]
+PLAIN = [
+    CHANGES,
+    NAMES.features("patient"),
+    NAMES.parked("patients"),
+    NAMES.relay,
+    NAMES.quarantine,
+    NAMES.quarantine_settled,
+    NAMES.redrive,
+    NAMES.alerts,
+    NAMES.alerts_redrive,
+    NAMES.alerts_dead,
+    *(NAMES.alerts_retry("ward", seconds) for seconds in RETRY_DELAYS_SECONDS),
+]
+
+
+class Broker(TopicAdmin):
+    """A broker on which all topics of ours are as we make them, but for the cleanup of one."""
+
+    def __init__(self, topic: str, policy: str) -> None:
+        self.topic, self.policy = topic, policy
+
+    def configs(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Return what it has of those of `topics` that it knows: that one, and the tables."""
+        there = {NAMES.tables, self.topic}.intersection(topics)
+        found = {topic: {"retention.bytes": "-1", **own_topic(CONFIG, topic).config()} for topic in there}
+        if self.topic in found:
+            found[self.topic]["cleanup.policy"] = self.policy
+        return found
 
 
 def lost(topic: str, **changes: str) -> list[str]:
@@ -51,6 +110,34 @@ def test_what_says_that_a_record_was_sent_again_outlives_the_record(settled: str
         kept, longer = (int(own_topic(config, topic).config()["retention.ms"]) for topic in (of, settled))
 
         assert longer - kept >= 14 * DAY_MS
+
+
+@pytest.mark.parametrize(
+    ("topic", "policy", "said"),
+    [
+        *((topic, "delete", "it is not compacted") for topic in COMPACTED),
+        *((topic, "compact", "it is compacted") for topic in PLAIN),
+    ],
+)
+def test_every_topic_of_ours_is_looked_at(monkeypatch: pytest.MonkeyPatch, topic: str, policy: str, said: str) -> None:
+    """One whose cleanup loses something is named, whichever it is."""
+    monkeypatch.setattr(policies, "open_admin", lambda _: Broker(topic, policy))
+
+    count, differing = look_at_topics(CONFIG, {"patients": TableEntry(spec=SPEC)})
+
+    assert len({NAMES.tables, topic}) == count
+    assert [topic] == list(differing)
+    assert differing[topic]["cleanup.policy"].startswith(said)
+
+
+def test_no_other_topic_is_looked_at() -> None:
+    """A view without updates has no topic, and a broker is asked for no name twice."""
+    topics = every_topic(CONFIG, {"patients": TableEntry(spec=SPEC)})
+
+    of_latest_rows = latest_view_name("patients")
+    others = {NAMES.features(of_latest_rows), NAMES.alerts_state(of_latest_rows)}
+    assert sorted([*COMPACTED, *PLAIN]) == sorted(set(topics) - others)
+    assert len(topics) == len(set(topics))
 
 
 @pytest.mark.parametrize("topic", [*own_topics(Config()), CHANGES, LATEST])

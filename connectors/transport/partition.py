@@ -154,6 +154,7 @@ class Partition:
         """Fill another lane with what comes from here on."""
         assert self.holds_nothing, f"{self.key} changes its lane while records of it are in work"
         self.assignment.lane, self.budget, self.moving_to = lane, budget, None
+        self.waits = False  # its turn would have come in the lane that it leaves
 
     def start(self, offset: int) -> None:
         """Begin, or begin anew, at `offset`: window and order check start there, unfinished runs are lost."""

@@ -268,13 +268,17 @@ class Partitions:
         to fetch again.
         """
         for partition in partitions:
-            full = partition.budget.paused or partition.waits or partition.moving_to is not None
-            wanted = not partition.running or full or partition.key[0] in self.paused_topics
+            wanted = self.is_to_pause(partition)
             if wanted and not partition.paused:
                 consumer.pause([TopicPartition(*partition.key)])
                 partition.paused = True
             elif partition.paused and not wanted:
                 self._resume(consumer, partition)
+
+    def is_to_pause(self, partition: Partition) -> bool:
+        """Tell whether there is a reason to fetch nothing of a partition; from any thread."""
+        full = partition.budget.paused or partition.waits or partition.moving_to is not None
+        return not partition.running or full or partition.key[0] in self.paused_topics
 
     def is_out_of_range(self, partition: Partition, at: int | None) -> bool:
         """Tell whether what the client says of the offset `at` is said of what is to come.

@@ -288,8 +288,8 @@ class PollThread(threading.Thread):
         self.partitions.suspect(self.consumer, doubted)
 
     def fetch_again(self, partition: Partition) -> None:
-        """Seek a silent partition to its own position."""
-        if self.partitions.current(partition.assignment) is partition and partition.running and not partition.paused:
+        """Seek a silent partition, or one that is paused for nothing, to its own position."""
+        if self.partitions.current(partition.assignment) is partition and not self.partitions.is_to_pause(partition):
             partition.paused = True
             self.partitions.apply_pauses(self.consumer, [partition])
 

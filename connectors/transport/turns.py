@@ -34,7 +34,7 @@ class Turns:
 
     def end(self, budget: Budget) -> None:
         """Forget who waits in a lane that is full again."""
-        for partition in self._waiting.pop(budget, ()):
+        for partition in _still_in(budget, self._waiting.pop(budget, ())):
             partition.waits = False
 
     def next(self, now: float) -> list[Partition]:
@@ -46,13 +46,18 @@ class Turns:
         for budget in list(self._waiting):
             many = self._many[budget] = 2 * self._many[budget]
             waiting = self._waiting[budget]
-            called += waiting[:many]
+            called += _still_in(budget, waiting[:many])
             del waiting[:many]
             if not waiting:
                 del self._waiting[budget]
         for partition in called:
             partition.waits = False
         return called
+
+
+def _still_in(budget: Budget, partitions: Iterable[Partition]) -> list[Partition]:
+    """Return those that have not changed their lane meanwhile: what they wait for now is not ours to say."""
+    return [each for each in partitions if each.budget is budget]
 
 
 def _delivered_at(partition: Partition) -> float:

@@ -1,6 +1,6 @@
 """Watchdogs: a client without brokers, a run begun and not done for long, a partition that should bring something.
 
-And topics that the group gave to nobody.
+One that is paused though nothing wants it. And topics that the group gave to nobody.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Watch:
         self._report = report
         self._stuck: set[tuple[str, int]] = set()
         self._silent: set[tuple[str, int]] = set()
+        self._left_paused: dict[Partition, bool] = {}  # with whether it was said
         self._away = False
 
     async def live(self, partitions: Partitions, poller: PollThread, should_stop: Callable[[], bool]) -> None:
@@ -58,6 +59,8 @@ class Watch:
             for silent in self.look(partitions.all(), monotonic(), self.patience(partitions, monotonic())):
                 # A seek to its own position makes the client fetch again; the order check goes on as before.
                 poller.call(partial(PollThread.fetch_again, partition=silent))
+            for left in self.look_for_pauses(partitions):
+                poller.call(partial(PollThread.fetch_again, partition=left))
 
     async def _is_cut(self, partitions: Partitions) -> bool:
         alone = partitions.brokers.alone_since
@@ -97,6 +100,21 @@ class Watch:
                     self._say("partition_silent", partition, now - partition.last_arrival)
         self._stuck, self._silent = stuck, silent
         return fresh
+
+    def look_for_pauses(self, partitions: Partitions) -> list[Partition]:
+        """Report and return what is paused at the client though nothing wants it, now and the look before.
+
+        Once may be between a reason's end and the client's resume.
+        """
+        if partitions.broker_away:
+            return []
+        found = [each for each in partitions.all() if each.paused and not partitions.is_to_pause(each)]
+        again = [each for each in found if each in self._left_paused]
+        for partition in again:
+            if not self._left_paused[partition]:
+                self._say("partition_left_paused", partition, monotonic() - partition.last_arrival)
+        self._left_paused = {each: each in self._left_paused for each in found}
+        return again
 
     def _say(self, event: str, partition: Partition, seconds: float) -> None:
         topic, number = partition.key

@@ -14,6 +14,7 @@ from connectors.transport.partition import Partition
 from connectors.transport.partitions import Partitions
 from connectors.transport.rates import LimitOf
 from connectors.transport.routes import Routes
+from connectors.transport.turns import TURN_SECONDS
 from tests.unit.transport.fakes import Client, messages, run_of
 
 COUNT = 3
@@ -42,12 +43,12 @@ class Fetching(Client):
 class Bench:
     """Partitions of one topic with a lane, one for its loads, and what the steps of both have in work."""
 
-    def __init__(self, *, loads: str = "loads", limit_of: LimitOf | None = None) -> None:
+    def __init__(self, *, loads: str = "loads", limit_of: LimitOf | None = None, lane_bytes: int = 1 << 20) -> None:
         self.routes = Routes()
         self.routes.add("main", ["t"])
         self.client, self.partitions = Fetching(), Partitions(self.routes, incremental=False)
-        self.partitions.add_lane("main", 1 << 20, commits=True, loads=loads, limit_of=limit_of)
-        self.partitions.add_lane("loads", 1 << 20, commits=True)
+        self.partitions.add_lane("main", lane_bytes, commits=True, loads=loads, limit_of=limit_of)
+        self.partitions.add_lane("loads", lane_bytes, commits=True)
         self.now = 0.0
 
     def topics(self, *names: str) -> None:
@@ -209,14 +210,14 @@ def test_those_who_share_a_limit_and_are_over_it_are_read_as_loads() -> None:
 
 
 class Moves(RuleBasedStateMachine):
-    """Records come, are begun and done, ends move, partitions change lanes and leave: each offset is done once.
+    """Records come, are begun and done, ends move, lanes fill, partitions change lanes: each offset is done once.
 
     The model is a list for each partition of what steps were handed: it must be all offsets in their order.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.bench = Bench()
+        self.bench = Bench(lane_bytes=4 * RECORD_BYTES)
         self.worked: dict[int, list[int]] = {}
         self.begun: dict[str, list[Run]] = {"main": [], "loads": []}
         self.waiting: dict[str, list[Run]] = {"main": [], "loads": []}
@@ -233,6 +234,20 @@ class Moves(RuleBasedStateMachine):
         run = self.bench.bring(partition, count)
         if run is not None:
             self.waiting[lane_of(partition)].append(run)
+
+    @rule(lane=st.sampled_from(["main", "loads"]))
+    def fill(self, lane: str) -> None:
+        """Bring so much of a lane's first partition that the lane is paused, and have it take records again."""
+        for partition in self.bench.partitions.all():
+            if lane_of(partition) == lane and (run := self.bench.bring(partition, 4)) is not None:
+                self.waiting[lane].append(run)
+                self.bench.look(0.001)
+                self.bench.look(0.021)
+                break
+        for _ in range(2):  # what was begun before, then this
+            self.begin_group(lane)
+            self.end_group(lane)
+        self.bench.look(0.001)
 
     @rule(lane=st.sampled_from(["main", "loads"]))
     def begin_group(self, lane: str) -> None:
@@ -256,9 +271,16 @@ class Moves(RuleBasedStateMachine):
         partition = self.of(number)
         partition.end = partition.position + behind
 
-    @rule(seconds=st.sampled_from([0.01, 1.0, STAY_SECONDS]))
+    @rule(seconds=st.sampled_from([0.01, TURN_SECONDS, 1.0, STAY_SECONDS]))
     def look(self, seconds: float) -> None:
         self.bench.look(seconds)
+
+    @rule()
+    def let_in(self) -> None:
+        """Let some turns pass, in which nothing comes."""
+        for _ in range(COUNT):
+            self.bench.look(TURN_SECONDS)
+        assert not any(partition.waits for partition in self.bench.partitions.all()), "nobody waits for ever"
 
     @rule(number=st.integers(0, COUNT - 1))
     def rewind(self, number: int) -> None:
@@ -278,6 +300,12 @@ class Moves(RuleBasedStateMachine):
         for lane in ("main", "loads"):
             held = [run for run in (*self.waiting[lane], *self.begun[lane]) if not run.lost]
             assert sum(run.nbytes for run in held) == self.bench.partitions.budgets[lane].used
+
+    @invariant()
+    def each_is_fetched_unless_there_is_a_reason(self) -> None:
+        for partition in self.bench.partitions.all():
+            reason = partition.budget.paused or partition.waits or partition.moving_to is not None
+            assert reason or partition.key in self.bench.client.fetching, f"{partition.key} is paused for nothing"
 
     @invariant()
     def no_partition_is_in_two_lanes(self) -> None:

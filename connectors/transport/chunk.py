@@ -8,9 +8,11 @@ buffer is emptied).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from connectors.transport.window import Window
 from schemas.table import Decision
 
 Headers = list[tuple[str, bytes | None]]
@@ -107,9 +109,9 @@ class Run:
 
     __slots__ = (
         "_answered",
+        "_left",
         "_lost",
         "_messages",
-        "_parent",
         "_records",
         "_whole",
         "arrived_at",
@@ -134,10 +136,10 @@ class Run:
         self.begun_at: float | None = None
         self._messages: Sequence[Message] = messages
         self._records = len(messages)
-        self._parent: Run | None = None
         self._whole: Run | None = None  # no reference to itself: that would keep every run until garbage is collected
         self._lost = False
-        self._answered = 0  # how many records were said to be done or taken
+        self._answered = False  # all of it was said to be done or taken; of a slice its root knows
+        self._left: Window | None = None  # what was not, by offsets, once slices of it were; the root's
         self.nbytes = sum(map(len, messages)) + _key_bytes(messages) + RECORD_OVERHEAD_BYTES * self._records
         self.credit_bytes = self.nbytes  # what its lane is still charged for; the owning thread's
 
@@ -164,7 +166,11 @@ class Run:
     @property
     def answered(self) -> bool:
         """Every record of it was said to be done or taken."""
-        return self._answered >= self._records
+        root = self.root
+        if root._answered:  # noqa: SLF001 - another run of the same class
+            return True
+        left = root._left  # noqa: SLF001 - the same
+        return root is not self and left is not None and not left.overlaps(self.first, self.next)
 
     def __len__(self) -> int:
         return self._records
@@ -209,16 +215,37 @@ class Run:
         part.next = following
         part.first = self.first if start == 0 else part.first
         part.begun_at = self.begun_at
-        part._parent, part._whole = self, self.root
+        part._whole = self.root
         return part
 
+    def unanswered(self) -> list[Run]:
+        """Return slices of what was neither said to be done nor taken; the run itself where that is all of it."""
+        left = self.root._left  # noqa: SLF001 - another run of the same class
+        if self.answered:
+            return []
+        if left is None:
+            return [self]
+        parts = left.open_within(self.first, self.next)
+        if parts == [(self.first, self.next)]:
+            return [self]
+        offsets = self.offsets()
+        return [self.slice(bisect_left(offsets, first), bisect_left(offsets, behind)) for first, behind in parts]
+
     def answer(self) -> None:
-        """Count the run as done or taken, once, in itself and in what it is a slice of."""
-        missing = self._records - self._answered
-        run: Run | None = self
-        while run is not None and missing > 0:
-            run._answered += missing  # noqa: SLF001 - another run of the same class
-            run = run._parent  # noqa: SLF001 - the same
+        """Take it that the run is done or taken, and with it every other slice of the same records."""
+        root = self.root
+        if root is self:
+            self._answered = True
+        elif not root._answered:  # noqa: SLF001 - another run of the same class
+            root._answer_part(self.first, self.next)  # noqa: SLF001 - the same
+
+    def _answer_part(self, first: int, following: int) -> None:
+        # By offsets, not by how many: an attempt that is made again cuts the run into other slices.
+        if self._left is None:
+            self._left = Window(self.first)
+            self._left.add(self.first, self.next)
+        self._left.done(first, following)
+        self._answered = self._left.head == self.next
 
     def lose(self) -> None:
         """Make it and its slices no longer ours; by the owning thread, under the lock of `begin`."""

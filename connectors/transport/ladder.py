@@ -92,13 +92,15 @@ class Ladder:
         """Work on one run, alone; `error` is what working on exactly this run raised, if it was tried already."""
         if error is None:
             error = await self._attempt([run], attempts=1)
-        if error is None or not _open([run]):
+        left = _open([run])
+        if error is None or not left:
             return
         if len(run) == 1:
             await self._quarantine(run, error)
             return
-        for half in _halves_of(run):
-            await self._isolate(half, None)
+        # Where the step answered for some of it before it failed, what is left is tried by itself.
+        for part in _halves_of(run) if left == [run] else left:
+            await self._isolate(part, None)
 
     async def _attempt(self, runs: Sequence[Run], *, attempts: int) -> BaseException | None:
         """Run the step until it succeeds or failed `attempts` times; what is away or was aborted does not count."""
@@ -182,8 +184,8 @@ class Ladder:
 
 
 def _open(runs: Iterable[Run]) -> list[Run]:
-    """Return what is neither answered nor lost."""
-    return [run for run in runs if not run.answered and not run.lost]
+    """Return what is neither answered nor lost: slices of a run that was answered in part."""
+    return [part for run in runs if not run.lost for part in run.unanswered()]
 
 
 def _halves(runs: Sequence[Run]) -> Iterator[Sequence[Run]]:

@@ -68,6 +68,12 @@ class Window:
         low = bisect_right(self._nexts, first)
         return low < len(self._firsts) and self._firsts[low] < following
 
+    def open_within(self, first: int, following: int) -> list[tuple[int, int]]:
+        """Return the intervals that are delivered and not done, as far as they lie in `first` up to `following`."""
+        low, high = bisect_right(self._nexts, first), bisect_left(self._firsts, following)
+        found = zip(self._firsts[low:high], self._nexts[low:high], strict=True)
+        return [(max(begin, first), min(end, following)) for begin, end in found]
+
     def cut(self, offset: int) -> None:
         """Forget what was delivered at or above `offset`: it will be delivered again, from there."""
         assert offset >= self.head, f"the head stands at {self.head}, above {offset}"

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from connectors.transport.chunk import Assignment, Run
+from connectors.transport.ladder import Ladder
 from schemas.errors import PoisonRecord, Unavailable
 from schemas.failpoints import arm
 from schemas.topics import RETRY_DELAYS_SECONDS
@@ -15,6 +16,7 @@ from streams.portion import PORTION_RECORDS_MAX
 from tests.unit.fakes import Message
 from tests.unit.notify.bench import NAMES, START, Bench, answer_by_number
 from tests.unit.notify.receiver import Receiver, alert, receiving
+from tests.unit.transport.fakes import Events
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -84,6 +86,27 @@ async def test_what_fails_in_a_delivery_keeps_its_kind(receiver: Receiver) -> No
         await bench.step(run)
 
     assert [alert(1).id] == receiver.ids
+
+
+async def test_a_record_that_is_no_alert_behind_a_portion_keeps_nothing_from_being_sent(receiver: Receiver) -> None:
+    """What is behind it is sent, once, as is what was sent before it; the record alone is put aside."""
+    alerts = [alert(n) for n in range(PORTION_RECORDS_MAX + 40)]
+    async with Bench(receiver.url) as bench:
+        good = bench.run(*alerts)
+        values = good.values()
+        values.insert(PORTION_RECORDS_MAX + 10, b"no alert")
+        run = Run(good.assignment, [Message(at, b"%d" % at, value) for at, value in enumerate(values)])
+
+        async def no_sleep(seconds: float) -> None:
+            assert seconds > 0
+
+        await Ladder(
+            "x", bench.stage.step, bench.consumer, on_poison=bench.stage.on_poison, report=Events(), sleep=no_sleep
+        ).climb([run])
+
+    assert sorted(a.id for a in alerts) == sorted(receiver.accepted_ids())
+    assert ({"delivered": len(alerts), "quarantined_broken_alert": 1}, True) == (bench.stage.counters(), run.answered)
+    assert 1 == len(bench.written(NAMES.quarantine))
 
 
 async def test_what_waits_says_what_it_waits_for(receiver: Receiver) -> None:

@@ -60,6 +60,36 @@ def test_a_run_is_answered_when_its_slices_are() -> None:
     assert run.answered
 
 
+def test_slices_that_overlap_count_once() -> None:
+    """An attempt that is made again cuts a run anew: what was answered twice does not stand for what never was."""
+    run = run_of([0, 1, 2, 5, 7, 8])
+    run.slice(0, 4).answer()
+    again = run.slice(0, 5).slice(0, 4)
+    again.answer()
+    run.slice(1, 3).answer()
+
+    assert (True, False, [7, 8]) == (
+        again.answered,
+        run.answered,
+        [at for part in run.unanswered() for at in part.offsets()],
+    )
+
+
+def test_what_is_left_of_a_run_are_slices_of_it() -> None:
+    """Untouched it is itself. They leave no open offset out, and lie within the slice that is asked."""
+    run = run_of([0, 1, 2, 5, 7, 8])
+    assert [run] == run.unanswered()
+
+    run.slice(1, 2).answer()
+    run.slice(4, 5).answer()
+    bounds = [[(part.first, part.next) for part in each.unanswered()] for each in (run, run.slice(0, 4))]
+    for part in run.unanswered():
+        part.answer()
+
+    assert [[(0, 1), (2, 7), (8, 9)], [(0, 1), (2, 7)]] == bounds
+    assert (True, []) == (run.answered, run.unanswered())
+
+
 class Watched(Run):
     """A run that can be asked whether it is still there."""
 

@@ -184,6 +184,39 @@ async def test_what_was_answered_or_lost_is_not_given_again() -> None:
     assert [[1, 2, 3, 4], [4]] == seen
 
 
+@pytest.mark.parametrize("broken", [set(), {5}, {5, 7}, {2, 7}])
+async def test_what_was_answered_in_part_is_tried_again_from_there(broken: set[int]) -> None:
+    """A step that answers portion by portion and fails behind some: each record is worked on once, or in quarantine."""
+    worked: list[int] = []
+    quarantined: list[int] = []
+    answers = Answers()
+    errors = [] if broken else [SinkUnavailable("half way"), ValueError("half way")]
+
+    async def step(group: Group) -> None:
+        for run in group.runs:
+            for at in range(0, len(run), 3):
+                part = run.slice(at, min(at + 3, len(run)))
+                if broken & set(part.offsets()):
+                    raise ValueError("broken")
+                worked.extend(part.offsets())
+                group.done([part])
+                if errors:
+                    raise errors.pop()
+
+    async def on_poison(run: Run, error: BaseException) -> None:
+        assert str(error) == "broken"
+        quarantined.extend(run.offsets())
+
+    async def no_sleep(seconds: float) -> None:
+        assert seconds > 0
+
+    run = run_of(range(9))
+    await Ladder("main", step, answers, on_poison=on_poison, report=Events(), sleep=no_sleep).climb([run])
+
+    assert (sorted(set(range(9)) - broken), sorted(broken)) == (sorted(worked), quarantined)
+    assert run.answered
+
+
 async def test_reports_hold_no_value_of_a_row() -> None:
     """The message of somebody else's exception may hold one; its type and place do not."""
     bench = Bench()

@@ -73,7 +73,7 @@ class Partition:
         "commits",
         "committed",
         "delivered_at",
-        "doubted_at",
+        "doubts",
         "end",
         "fetch_end",
         "fetch_position",
@@ -100,7 +100,7 @@ class Partition:
         self.commits = commits  # by offset commits of ours; False where offsets go with a transaction
         self.status = Status.RESOLVING
         self.trouble: HeadgateError | None = None
-        self.doubted_at: float | None = None  # since then the topic may be another one: its id is to be compared
+        self.doubts: list[float] = []  # when the topic may have become another one: its id is to be compared
         self.suspect = False  # so much so that nothing is read until that is known
         self.withheld: list[Run] = []  # came while in doubt, oldest first: handed on once the id was compared
         self.paused = True  # at the client
@@ -134,6 +134,12 @@ class Partition:
     def running(self) -> bool:
         """Records are to come."""
         return self.status is Status.RUNNING and not self.suspect
+
+    @property
+    def doubted_at(self) -> float | None:
+        """Since when it is in doubt; None if it is not."""
+        doubts = self.doubts  # another thread asks, too
+        return doubts[0] if doubts else None
 
     @property
     def behind(self) -> bool:
@@ -217,14 +223,20 @@ class Partition:
         return brought
 
     def clear(self, asked_at: float) -> bool:
-        """End a doubt that arose before the topic's id was asked for, and found unchanged; tell whether one ended."""
+        """End the doubts that arose before the topic's id was asked for, and found unchanged; tell whether one did."""
         if self.doubted_at is None or self.doubted_at >= asked_at:
             return False
-        self.doubted_at, self.suspect = None, False
+        self.doubts, self.suspect = [at for at in self.doubts if at >= asked_at], False
         return True
 
-    def take_withheld(self) -> list[Run]:
-        """Return what was kept back and is still ours, once."""
+    def take_cleared(self) -> list[Run]:
+        """Return what was kept back, is still ours and came before what is in doubt, once."""
+        kept, since = self._take_withheld(), self.doubted_at
+        cleared = kept if since is None else [run for run in kept if run.arrived_at < since]
+        self.withheld = kept[len(cleared) :]
+        return cleared
+
+    def _take_withheld(self) -> list[Run]:
         kept, self.withheld = self.withheld, []
         return [run for run in kept if not run.lost]
 
@@ -247,7 +259,7 @@ class Partition:
 
     def drop_withheld(self) -> None:
         """Lose what was kept back: it is to come again."""
-        self._drop_last(self.take_withheld())
+        self._drop_last(self._take_withheld())
 
     def lose_runs(self) -> None:
         """Lose every unfinished run; under the lock of `begin`."""

@@ -145,7 +145,7 @@ class Partitions:
             partition.start(offset)
         self._loads.place(partition, assignment.high - offset)
         partition.status, partition.trouble = Status.RUNNING, None
-        partition.doubted_at, partition.suspect = None, False
+        partition.doubts, partition.suspect = [], False
         partition.committed = assignment.start if assignment.committed is None else assignment.committed
         self.apply_pauses(consumer, [partition])
         return partition
@@ -175,7 +175,7 @@ class Partitions:
             partition.lose_runs()
             partition.assignment.lost = True
         partition.status, partition.trouble = Status.HELD, trouble
-        partition.doubted_at, partition.suspect = None, False
+        partition.doubts, partition.suspect = [], False
         self.troubled_at = monotonic()
         self.apply_pauses(consumer, [partition])
 
@@ -198,7 +198,7 @@ class Partitions:
                 self.went_back.append(partition)
                 continue
             if quiet_seconds is not None and now - partition.last_arrival > quiet_seconds:
-                partition.doubted_at = now
+                partition.doubts.append(now)  # those before it end by themselves, however often this happens
                 doubted.add(key[0])
             run = partition.deliver(records, now=now)
             (runs if partition.doubted_at is None else partition.withheld).append(run)
@@ -212,7 +212,7 @@ class Partitions:
         chosen = set(topics)
         cleared = [each for each in self.all() if each.key[0] in chosen and each.clear(asked_at)]
         self.apply_pauses(consumer, cleared)
-        rounds = zip_longest(*(each.take_withheld() for each in cleared))
+        rounds = zip_longest(*(each.take_cleared() for each in cleared))
         return [[run for run in some if run is not None] for some in rounds]
 
     def forget(self, keys: Iterable[Key]) -> list[Assignment]:
@@ -257,7 +257,7 @@ class Partitions:
         chosen = [each for each in partitions if each.running]
         self.troubled_at = monotonic()
         for partition in chosen:
-            partition.suspect, partition.doubted_at = True, self.troubled_at
+            partition.suspect, partition.doubts = True, [self.troubled_at]
             partition.drop_withheld()
         self.apply_pauses(consumer, chosen)
 

@@ -88,6 +88,33 @@ def test_a_partition_that_is_always_late_moves_on(reader: Reader) -> None:
     assert [(first, first + 2) for first in range(0, 20, 2)] == handed_on
 
 
+def test_a_slow_trickle_moves_on_while_the_broker_answers_slowly(reader: Reader) -> None:
+    """Whenever an answer comes, the next records are in doubt already: what it speaks of is handed on all the same."""
+    handed_on, kept = [], []
+    for first in range(0, 20, 2):
+        asked_at = reader.now + 0.1
+        reader.deliver(first, 2.0)
+        handed_on += reader.clear(asked_at)
+        kept.append(len(reader.partition.withheld))
+
+    assert [(first, first + 2) for first in range(0, 18, 2)] == handed_on
+    assert [1] * 10 == kept, "nothing piles up"
+    assert [(18, 20)] == reader.clear(reader.now + 0.1)
+
+
+def test_what_follows_soon_upon_a_doubt_is_handed_on_with_it(reader: Reader) -> None:
+    """Nothing is doubtful of it: a busy partition is asked about once, however many records come meanwhile."""
+    reader.deliver(0, 2.0)
+    asked_at = reader.now + 0.1
+    for first in (2, 4):
+        reader.deliver(first, 0.2)
+    reader.deliver(6, 2.0)
+    handed_on = reader.clear(asked_at)
+
+    assert [(0, 2), (2, 4), (4, 6)] == handed_on
+    assert [(6, 8)] == reader.clear(reader.now + 0.1)
+
+
 def test_an_id_asked_for_before_the_records_came_says_nothing_of_them(reader: Reader) -> None:
     """The answer may be older than the new topic."""
     asked_at = reader.now + 1.0

@@ -134,7 +134,12 @@ class Unavailable(HeadgateError):
 
 
 class SourceUnavailable(Unavailable):
-    """Kafka does not answer."""
+    """Kafka does not answer, or its client takes no record; `topic` is the one at fault, if it does not pass."""
+
+    def __init__(self, message: str, *, hint: str = "", topic: str | None = None) -> None:
+        """Keep `topic`, so that it can be looked for anew."""
+        super().__init__(message, hint=hint)
+        self.topic = topic
 
 
 class RegistryUnavailable(Unavailable):

@@ -17,7 +17,7 @@ from connectors.transport.chunk import Assignment, Group, Run, by_topic
 from connectors.transport.transaction import Advance, Outbox, WriteReport
 from schemas.batch import Decoded
 from schemas.config import Config
-from schemas.errors import ConfigurationError, HeadgateError, TableStopped, TransactionAborted
+from schemas.errors import ConfigurationError, HeadgateError, SourceUnavailable, TableStopped, TransactionAborted
 from schemas.failpoints import failpoint
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
@@ -185,7 +185,7 @@ class NormalizeStage(BaseStage):
                     work.outputs,
                     self._outputs.wanted,
                 )
-            except TransactionAborted as exc:
+            except (TransactionAborted, SourceUnavailable) as exc:
                 await self._blame(exc, runs, work)
                 raise
             failpoint("normalize.after_write")
@@ -356,7 +356,7 @@ class NormalizeStage(BaseStage):
             else:
                 self.last_error = stop
 
-    async def _blame(self, error: TransactionAborted, runs: Sequence[Run], work: Attempt) -> None:
+    async def _blame(self, error: TransactionAborted | SourceUnavailable, runs: Sequence[Run], work: Attempt) -> None:
         """Have the table parked whose output an abort named; where it cannot be, pause its topics.
 
         Their runs are taken out of the group.

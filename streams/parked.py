@@ -85,7 +85,7 @@ class ParkedLane:
                 work.outputs,
                 lambda wanted: self._ensure_outputs({wanted.output: self._ensured[wanted.output]}),
             )
-        except TransactionAborted as error:
+        except (TransactionAborted, SourceUnavailable) as error:
             await self._blame(error, runs)
             raise
         self._settle(work)
@@ -157,7 +157,7 @@ class ParkedLane:
         self._stage.quarantined.update(work.quarantined)
         self._stage.emitted.update(work.emitted)
 
-    async def _blame(self, error: TransactionAborted, runs: Sequence[Run]) -> None:
+    async def _blame(self, error: TransactionAborted | SourceUnavailable, runs: Sequence[Run]) -> None:
         """Have what is parked of the table wait whose output an abort named."""
         for run in reversed(runs):  # the first one of a partition is sought last
             if self._names.changes(self._names.parked_table(run.topic) or "") == error.topic:

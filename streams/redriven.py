@@ -116,7 +116,7 @@ class RedriveLane:
                     work.outputs,
                     lambda floor: self._ensure_outputs({floor.output: self._ensured[floor.output]}),
                 )
-            except TransactionAborted as error:
+            except (TransactionAborted, SourceUnavailable) as error:
                 self._blame(error)
                 raise
             except EvolveFirst as first:
@@ -329,7 +329,7 @@ class RedriveLane:
         if wanted:
             self._ensured.update(await self._ensure_outputs(wanted))
 
-    def _blame(self, error: TransactionAborted) -> None:
+    def _blame(self, error: TransactionAborted | SourceUnavailable) -> None:
         """Have the next attempt put back what is for a table whose output an abort named."""
         outputs = self._names.changes("")
         if error.topic is not None and error.topic.startswith(outputs):

@@ -18,7 +18,7 @@ import structlog
 from connectors.transport.chunk import Assignment, Headers
 from connectors.transport.producer import Outbox
 from schemas.config import KIB, MIB, Config
-from schemas.errors import HeadgateError, TransactionAborted, Unavailable
+from schemas.errors import HeadgateError, SourceUnavailable, TransactionAborted, Unavailable
 from schemas.failpoints import failpoint
 from schemas.feature_update import HEADER_VIEW
 from schemas.output import latest_view_name
@@ -188,7 +188,7 @@ class Relay:
             try:
                 moved = await self._round()
             except (Unavailable, TransactionAborted) as error:
-                if isinstance(error, TransactionAborted) and error.topic is not None:
+                if isinstance(error, (TransactionAborted, SourceUnavailable)) and error.topic is not None:
                     self._partitions.pop(error.topic, None)  # it may be gone
                 if self.trouble is None:
                     LOG.warning("relay.waits", error=error.message, hint=error.hint)

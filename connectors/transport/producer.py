@@ -19,6 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from connectors.transport.chunk import Assignment, Headers, Run
 from connectors.transport.hearing import NOT_ALLOWED, made, not_allowed
 from connectors.transport.lifeline import STATISTICS, Brokers, Hearing, cut_off, lifeline_of
+from connectors.transport.refusals import Refusals
 from connectors.transport.settings import ClientSettings, ProducerSettings
 from connectors.transport.width import TransactionTooWide
 from schemas.errors import RecordTooLarge, SourceUnavailable, TransportFatal
@@ -158,8 +159,11 @@ def _too_large(topic: str, size: int, most: int) -> RecordTooLarge:
     )
 
 
-def produce_into(producer: Producer) -> Callable[..., None]:
-    """Return a `produce` that waits while the producer's queue is full, in records or bytes."""
+def produce_into(producer: Producer, refused: Callable[[str, KafkaError], None] | None = None) -> Callable[..., None]:
+    """Return a `produce` that waits while the producer's queue is full, in records or bytes.
+
+    What the client refuses at once is told to `refused`, with its topic, and raised.
+    """
     produce, poll = producer.produce, producer.poll
 
     def produce_or_wait(*record: Any) -> None:
@@ -168,6 +172,10 @@ def produce_into(producer: Producer) -> Callable[..., None]:
                 produce(*record)
             except BufferError:
                 poll(_FULL_SECONDS)
+            except KafkaException as error:
+                if refused is not None:
+                    refused(record[0], error.args[0])
+                raise
             else:
                 return
 
@@ -201,6 +209,7 @@ class PlainWriter:
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, "plain-writer")
         self._deliveries = Deliveries()
+        self._refusals = Refusals(settings.refused_seconds)
         self._brokers, self._lifeline = Brokers(), lifeline_of(settings.client)
         self._producer: Producer | None = None
         self._hearing = Hearing(self._thread, lambda: self._producer and self._producer.poll(0))
@@ -232,7 +241,8 @@ class PlainWriter:
         However many they are, they are not `parted`. What `work` raises is raised, and nothing of it is written.
 
         Raises:
-            SourceUnavailable: the client does not know the partition yet. Write it again; some may be written twice.
+            SourceUnavailable: the client does not know the partition yet. Write it again; some may be written twice. It
+                names the topic once that has lasted.
             TransportFatal: a delivery failed. Going on would lose it.
         """
         del parted
@@ -273,11 +283,12 @@ class PlainWriter:
                 "closed with records that were not delivered", hint="they are written again by the next worker"
             )
         failpoint("plain.after_flush")
+        self._refusals.written(topic for topic, _ in outbox.touched)
         return outbox.report(advances, began)
 
     def _produce(self, records: Sequence[tuple[Any, ...]]) -> None:
         assert self._producer is not None
-        produce = produce_into(self._producer)
+        produce = produce_into(self._producer, self._refusals.note)
         for record in records:
             try:
                 produce(*record)
@@ -286,7 +297,9 @@ class PlainWriter:
                 what = f"nothing can be written to {record[0]}: {cause.str()}"
                 if cause.fatal():
                     raise TransportFatal(what, hint="the supervisor starts the worker again") from error
-                raise SourceUnavailable(what, hint="is the topic there, with all its partitions?") from error
+                topic = self._refusals.lasting(cause)
+                hint = "is the topic there, with all its partitions?"
+                raise SourceUnavailable(what, hint=hint, topic=topic) from error
 
     def _check(self) -> None:
         failures = self._deliveries.take()

@@ -156,6 +156,7 @@ class ProducerSettings:
     message_bytes_max: int = MIB
     transaction_timeout_seconds: float = 12.0  # above the drain's limit; how long readers wait for a killed worker
     message_timeout_seconds: float = 300.0
+    refused_seconds: float = 10.0  # what the client refuses for longer, several metadata refreshes, does not pass
     request_seconds: float = 15.0  # then a call is repeated, for as long as the broker may yet answer it
     linger_seconds: float = 0.005
     compression: Literal["none", "lz4", "zstd", "gzip", "snappy"] = "lz4"

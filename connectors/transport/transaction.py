@@ -20,6 +20,7 @@ from connectors.transport.commit_metadata import CommitMetadata
 from connectors.transport.hearing import RIGHTS_HINT, made
 from connectors.transport.lifeline import STATISTICS, Brokers, Hearing, cut_off, lifeline_of
 from connectors.transport.producer import Advance, Deliveries, Outbox, Work, WriteReport, produce_into
+from connectors.transport.refusals import TOPIC_AT_FAULT, Refusals
 from connectors.transport.settings import ProducerSettings
 from connectors.transport.width import Width
 from schemas.errors import ConfigurationError, SourceUnavailable, TransactionAborted, TransportFatal
@@ -41,19 +42,6 @@ _FENCED = frozenset(
     },
 )
 _NOT_ALLOWED = frozenset({KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
-_TOPIC_AT_FAULT = frozenset(
-    {
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - the same
-        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - the same
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.TOPIC_EXCEPTION,
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.INVALID_RECORD,
-        KafkaError.POLICY_VIOLATION,
-    },
-)
 
 
 class GroupMetadata(Protocol):
@@ -78,6 +66,7 @@ class TransactionalWriter:
         self._on_event = on_event
         self._thread = ThreadPoolExecutor(1, "transactions")
         self._deliveries = Deliveries()
+        self._refusals = Refusals(settings.refused_seconds)
         self._brokers, self._lifeline = Brokers(), lifeline_of(settings.client)
         self._producer: Producer | None = None
         self._hearing = Hearing(self._thread, lambda: self._producer and self._producer.poll(0))
@@ -121,7 +110,8 @@ class TransactionalWriter:
         they are too many; one record is never.
 
         Raises:
-            TransactionAborted: nothing was written; it names the topic at fault if there is one. Try again.
+            TransactionAborted: nothing was written; it names the topic at fault if there is one. Try again: one that
+                the client refuses by itself is named once that has lasted.
             TransactionTooWide: nothing was written, `runs` have several records, and are to be parted.
             TransportFatal: the worker must end: fenced, or a state that cannot be known.
         """
@@ -176,7 +166,8 @@ class TransactionalWriter:
         metadata = self._group_metadata()
         live = [run for run in runs if not run.lost]
         most = self.width.outputs_max if parted and sum(map(len, live)) > 1 else None
-        outbox = Outbox(produce_into(self._producer), self._settings.message_bytes_max, most)
+        produce = produce_into(self._producer, self._refusals.note)
+        outbox = Outbox(produce, self._settings.message_bytes_max, most)
         if not live:
             return outbox.report((), monotonic())
         began = monotonic()
@@ -190,6 +181,7 @@ class TransactionalWriter:
             self._abort()
             raise
         self.transactions_total += 1
+        self._refusals.written(topic for topic, _ in outbox.touched)
         report = outbox.report(advances, began)
         self.width.took(report.partitions, report.seconds)
         return report
@@ -285,7 +277,8 @@ class TransactionalWriter:
         failures = self._deliveries.take()
         self._abort()
         failures += self._deliveries.take()
-        topic = next((name for name, failure in failures if failure.code() in _TOPIC_AT_FAULT), None)
+        named = (name for name, failure in failures if failure.code() in TOPIC_AT_FAULT)
+        topic = next(named, None) or self._refusals.lasting(cause)
         why = next((failure.str() for name, failure in failures if name == topic), cause.str())
         raise TransactionAborted(f"the transaction was aborted: {why}", topic=topic, hint=_hint(topic)) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from schemas.errors import OutboxFull, SourceUnavailable, TransportFatal
 from schemas.table import TableEntry
+from schemas.topics import TopicNames
 from tests.integration.features_worker import KEYS, SPEC, Worker, expected, history
 from tests.integration.updates_worker import (
     EMITTING,
@@ -327,6 +329,20 @@ async def test_a_relay_waits_for_kafka_and_says_so(worker: Make, redis_server: R
         await until(lambda: relay.trouble is None)
 
     require(*judge(one, redis_server, topic))
+
+
+async def test_a_topic_that_takes_no_records_is_made_again(worker: Make, redis_server: RedisServer) -> None:
+    """It was deleted while the relay had nothing to write to it; the others are not looked for."""
+    one, topic, asked = worker(history(500)), Topic(), list[str]()
+    gone = TopicNames().features("latest")
+    topic.fails = SourceUnavailable(f"nothing can be written to {gone}", topic=gone)
+    await one.begin()
+    await one.read(0)
+    async with relaying(relay_of(one, topic, asked=asked)):
+        await drained(one, redis_server)
+
+    require(*judge(one, redis_server, topic))
+    assert {TopicNames().relay: 1, gone: 2} == Counter(asked)
 
 
 async def test_a_view_that_begins_to_emit_is_relayed_without_a_restart(worker: Make, redis_server: RedisServer) -> None:

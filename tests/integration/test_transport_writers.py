@@ -47,6 +47,41 @@ async def test_a_transaction_to_an_unknown_topic_names_it(bench: Bench) -> None:
     assert [b"kept"] == list(bench.keys(out))
 
 
+async def test_a_topic_that_was_made_anew_with_fewer_partitions_while_nothing_was_written_is_named(
+    bench: Bench,
+) -> None:
+    """The client refuses by itself what is for the others, and nothing is reported of it."""
+    out = bench.topic("out")
+    settings = ProducerSettings(bootstrap=bench.bootstrap, transactional_id=f"{bench.group}-slot", refused_seconds=3.0)
+    writer = TransactionalWriter(settings, NoGroup())
+    await writer.start()
+
+    def work(outbox: Outbox, live: Any) -> list[Advance]:
+        outbox.produce(out, 3, b"k", b"x")
+        return []
+
+    async def named() -> str | None:
+        try:
+            await writer.write([fake_run()], work)
+        except TransactionAborted as error:
+            return error.topic
+        return None
+
+    await writer.write([fake_run()], work)
+    bench.admin.delete([out])
+    wait_until(lambda: not bench.admin.ids_now([out]), "it is gone")
+    bench.admin.ensure(out, TopicSettings(partitions=1))
+    await asyncio.sleep(5.0)  # its producer is to hear of it while nothing is written, which nobody can see
+    found: list[str | None] = []
+    async with asyncio.timeout(60):
+        while not any(found):
+            found.append(await named())
+            await asyncio.sleep(0.2)
+    await writer.close()
+
+    assert out == found[-1]
+
+
 async def test_what_the_work_raises_aborts_and_is_raised(bench: Bench) -> None:
     """A record that is too large is known before it is produced."""
     out = bench.topic("out")

@@ -93,13 +93,19 @@ def emitting_worker(server: RedisServer, prefix: str, log: list[bytes | None], *
 
 
 def relay_of(
-    one: Worker, topic: Topic, consumer: Assigned | None = None, *, fails: list[BaseException] | None = None
-) -> Relay:
-    """Return a relay beside a worker, of all its buckets unless told otherwise; making topics `fails` as often."""
+    one: Worker, topic: Topic, consumer: Assigned | None = None, *, fails: list[BaseException] | None = None,
+    asked: list[str] | None = None,
+) -> Relay:  # fmt: skip
+    """Return a relay beside a worker, of all its buckets unless told otherwise; making topics `fails` as often.
+
+    Those that it has made are `asked`.
+    """
 
     async def ensure_topics(topics: Iterable[str]) -> Mapping[str, int]:
         if fails:
             raise fails.pop()
+        if asked is not None:
+            asked.extend(topics)
         return {name: BUCKETS if name == TopicNames().relay else PARTITIONS for name in topics}
 
     return Relay(

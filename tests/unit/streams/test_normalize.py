@@ -218,12 +218,15 @@ def test_what_was_written_beside_a_stop_is_done_before_the_pause() -> None:
     assert (False, True) == (whole.lost, half.lost)
 
 
-def test_an_abort_that_names_an_output_pauses_only_its_table() -> None:
+@pytest.mark.parametrize("refused", [TransactionAborted, SourceUnavailable], ids=["aborted", "without transactions"])
+def test_a_write_that_names_an_output_pauses_only_its_table(
+    refused: type[TransactionAborted | SourceUnavailable],
+) -> None:
     """The rest of the group is written by the next attempt."""
-    writer, consumer = Writer(TransactionAborted("aborted", topic="headgate.changes.patients")), Consumer()
+    writer, consumer = Writer(refused("refused", topic="headgate.changes.patients")), Consumer()
     a = Assignment("main", TOPIC, 0)
 
-    with pytest.raises(TransactionAborted):
+    with pytest.raises(refused):
         _step(_stage(writer, consumer), consumer, _run(a, 10, [_event(1, 1)]))
 
     assert "output_refused" == consumer.paused[TOPIC].reason

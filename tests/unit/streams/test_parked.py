@@ -11,7 +11,7 @@ import pytest
 from connectors.transport.chunk import Assignment, Group, Run
 from schemas.change import HEADER_FIRST_ORIGIN
 from schemas.epoch import EpochStart
-from schemas.errors import TransactionAborted
+from schemas.errors import SourceUnavailable, TransactionAborted
 from schemas.evolution import Evolved
 from schemas.table import Decision
 from sinks.quarantine import read_quarantined
@@ -251,13 +251,16 @@ def test_a_table_takes_up_what_its_parked_records_have() -> None:
     assert [4] == [int(change["after"]["beds"]) for change in bench.changes(V)]
 
 
-def test_an_output_that_refuses_holds_up_what_was_parked_of_its_table() -> None:
+@pytest.mark.parametrize("refused", [TransactionAborted, SourceUnavailable], ids=["aborted", "without transactions"])
+def test_an_output_that_refuses_holds_up_what_was_parked_of_its_table(
+    refused: type[TransactionAborted | SourceUnavailable],
+) -> None:
     """It is read again from there."""
     bench = Bench()
     records = bench.park(10, _record(1))
-    bench.writer.failures.append(TransactionAborted("aborted", topic=NAMES.changes(V)))
+    bench.writer.failures.append(refused("refused", topic=NAMES.changes(V)))
 
-    with pytest.raises(TransactionAborted):
+    with pytest.raises(refused):
         bench.read(_parked(), 0, records)
 
     assert ("output_refused", [(0, 0)]) == (bench.consumer.paused[PARKED].reason, bench.consumer.seeks)

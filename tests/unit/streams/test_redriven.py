@@ -15,7 +15,7 @@ from connectors.transport.producer import Outbox
 from schemas.change import HEADER_FIRST_ORIGIN
 from schemas.config import Config
 from schemas.document import read_document
-from schemas.errors import ConfigurationError, TransactionAborted
+from schemas.errors import ConfigurationError, SourceUnavailable, TransactionAborted
 from schemas.evolution import Evolved
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
@@ -46,7 +46,7 @@ class Stage(BaseStage):
 class Bench:
     """A lane with what it is wired to; `now` is the time of its clock."""
 
-    def __init__(self, *failures: TransactionAborted, specs: Sequence[str] = SPECS) -> None:
+    def __init__(self, *failures: TransactionAborted | SourceUnavailable, specs: Sequence[str] = SPECS) -> None:
         read = [read_document(text, TableSpec, name="spec") for text in specs]
         self.tables = TableDirectory({spec.table: TableEntry(spec=spec) for spec in read})
         self.writer, self.consumer, self.stage = Writer(*failures), Consumer(), Stage()
@@ -282,12 +282,15 @@ def test_what_is_too_old_goes_back() -> None:
     assert [] == bench.changes()
 
 
-def test_a_table_whose_output_refuses_has_its_records_put_back_and_the_others_go_on() -> None:
+@pytest.mark.parametrize("refused", [TransactionAborted, SourceUnavailable], ids=["aborted", "without transactions"])
+def test_a_table_whose_output_refuses_has_its_records_put_back_and_the_others_go_on(
+    refused: type[TransactionAborted | SourceUnavailable],
+) -> None:
     """One bad table does not hold the lane up; the attempt after that is none of its business."""
-    bench = Bench(TransactionAborted("aborted", topic="headgate.changes.wards"))
+    bench = Bench(refused("refused", topic="headgate.changes.wards"))
     run = Run(_partition(), [_sent(5, _event(1, 1), 1, topic=WARDS), _sent(6, _event(1, 1), 1)])
 
-    with pytest.raises(TransactionAborted):
+    with pytest.raises(refused):
         bench.step(run)
     bench.step(run)
     bench.step(Run(_partition(), [_sent(7, _event(2, 1), 2, topic=WARDS)]))

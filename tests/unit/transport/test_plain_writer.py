@@ -21,7 +21,7 @@ async def test_a_partition_that_the_client_does_not_know_yet_is_waited_for() -> 
     """An output was enlarged a moment ago: the records are well, and do not belong in quarantine."""
     broker = EmbeddedBroker()
     broker.create_topics(["out"])
-    writer = PlainWriter(ProducerSettings(bootstrap=broker.bootstrap))
+    writer = PlainWriter(ProducerSettings(bootstrap=broker.bootstrap, refused_seconds=3_600.0))
     await writer.start()
 
     def write_to(partition: int) -> Work:
@@ -32,11 +32,26 @@ async def test_a_partition_that_the_client_does_not_know_yet_is_waited_for() -> 
         return work
 
     report = await writer.write([run_of([0])], write_to(PARTITIONS - 1))
-    with pytest.raises(SourceUnavailable, match="out"):
+    with pytest.raises(SourceUnavailable, match="out") as caught:
         await writer.write([run_of([1])], write_to(PARTITIONS))
     await writer.close()
 
-    assert 1 == report.records
+    assert (1, None) == (report.records, caught.value.topic)
+
+
+async def test_a_partition_that_the_client_never_comes_to_know_is_its_topic_s_fault() -> None:
+    """It was made anew with fewer: who writes has to look for it again."""
+    broker = EmbeddedBroker()
+    broker.create_topics(["out"])
+    writer = PlainWriter(ProducerSettings(bootstrap=broker.bootstrap, refused_seconds=0.0))
+    await writer.start()
+
+    await writer.put(lambda outbox: outbox.produce("out", 0, None, b"v"))  # so that it is known
+    with pytest.raises(SourceUnavailable) as caught:
+        await writer.put(lambda outbox: outbox.produce("out", PARTITIONS, None, b"v"))
+    await writer.close()
+
+    assert "out" == caught.value.topic
 
 
 async def test_what_comes_from_no_run_is_written_too_or_nothing_of_it() -> None:

@@ -89,7 +89,7 @@ class Fencing:
         """Begin as the owner."""
         del settings
         self.calls: list[str] = []
-        self.is_fenced = self.is_refused = False
+        self.is_fenced = self.is_refused = self.is_unknown = False
 
     def init_transactions(self, seconds: float) -> None:
         """Begin."""
@@ -104,7 +104,9 @@ class Fencing:
         self.calls.append("begin")
 
     def produce(self, *record: Any) -> None:
-        """Take a record."""
+        """Take a record, or refuse it as the client does of a topic that is gone."""
+        if self.is_unknown:
+            raise KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC, "unknown topic"))  # noqa: SLF001  its own name
         self.calls.append(f"produce {record[0]}")
 
     def commit_transaction(self, seconds: float) -> None:
@@ -122,11 +124,16 @@ class Fencing:
         self.calls.append("abort")
 
 
-async def _writer(monkeypatch: pytest.MonkeyPatch, timeout_seconds: float) -> tuple[TransactionalWriter, Fencing]:
+async def _writer(
+    monkeypatch: pytest.MonkeyPatch, timeout_seconds: float, *, refused_seconds: float = 10.0
+) -> tuple[TransactionalWriter, Fencing]:
     producer = Fencing({})
     monkeypatch.setattr(transaction, "Producer", lambda _: producer)
     settings = ProducerSettings(
-        bootstrap="nowhere:1", transactional_id="normalize-a-0", transaction_timeout_seconds=timeout_seconds
+        bootstrap="nowhere:1",
+        transactional_id="normalize-a-0",
+        transaction_timeout_seconds=timeout_seconds,
+        refused_seconds=refused_seconds,
     )
     writer = TransactionalWriter(settings, NoGroup())
     await writer.start()
@@ -184,6 +191,29 @@ async def test_several_records_that_go_to_too_many_partitions_are_given_back_and
     assert ["begin", "abort"] == refused
     assert [most + 1, most, 2 * most] == [report.partitions for report in reports]
     assert 3 == producer.calls.count("commit")
+
+
+async def test_a_topic_that_the_client_refuses_by_itself_is_named_once_it_lasts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is no delivery report of it: without its name its table could not be told from the others."""
+    writer, producer = await _writer(monkeypatch, 600.0, refused_seconds=0.05)
+    producer.is_unknown = True
+    named: list[str | None] = []
+    async with asyncio.timeout(30):
+        while not any(named):
+            with pytest.raises(TransactionAborted, match="unknown topic") as caught:
+                await writer.write([run_of([1])], _to(1))
+            named.append(caught.value.topic)
+            await asyncio.sleep(0.01)
+    producer.is_unknown = False
+    await writer.write([run_of([1])], _to(1))
+    producer.is_unknown = True
+    with pytest.raises(TransactionAborted, match="unknown topic") as again:
+        await writer.write([run_of([1])], _to(1))
+    await writer.close()
+
+    assert (None, "t", None) == (named[0], named[-1], again.value.topic)
 
 
 @pytest.mark.parametrize(("timeout_seconds", "share"), [(0.0, 2), (600.0, 1)])

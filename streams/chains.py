@@ -20,7 +20,7 @@ from connectors.transport.producer import Outbox
 from connectors.transport.tail import CompactedReader
 from schemas import versions
 from schemas.config import Config
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, SourceUnavailable
 from schemas.topics import TopicNames
 from streams.registration import ensure_own_topics
 from streams.settings import client_settings, is_embedded
@@ -204,6 +204,26 @@ class Chains:
         Raises what `take_up` does.
         """
         return _by_partition(await asyncio.to_thread(self._load))
+
+    async def behind(self, assignments: Iterable[Assignment]) -> dict[Assignment, int]:
+        """Return the offset behind the last change that went out of each partition in its generation, where one did.
+
+        For a partition of which Kafka has dropped the offset: that was moved in the transaction that wrote this.
+        Records behind it of which no change came are read again. Nothing is taken up.
+
+        Raises:
+            SourceUnavailable: the broker does not answer, or the chains cannot be read.
+        """
+        try:
+            found = _by_partition(await asyncio.to_thread(self._load))
+        except ConfigurationError as error:  # it would end the worker, and with it what all tables' topics bring
+            raise SourceUnavailable(error.message, hint=error.hint) from error
+        behind: dict[Assignment, int] = {}
+        for each in assignments:
+            links = [link for link in found.get(each.key, {}).values() if link.generation == each.generation]
+            if last := [link.previous for link in links if link.previous is not None]:
+                behind[each] = max(last) + 1
+        return behind
 
     def attempt(self, assignment: Assignment) -> Chain:
         """Return a partition's chain, to be changed by one attempt at a group; `take_up` comes first."""

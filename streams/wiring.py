@@ -190,11 +190,13 @@ def _redrive(
     from streams.chains import chains_of
     from streams.redriven import REDRIVE_LANE, RedriveLane
 
+    chains = chains_of(parts.config)
     lane = RedriveLane(
-        parts.config, names=parts.names, tables=parts.tables, writer=writer, chains=chains_of(parts.config),
+        parts.config, names=parts.names, tables=parts.tables, writer=writer, chains=chains,
         ensure_outputs=ensure, stage=stage, evolutions=evolutions,
     )  # fmt: skip
-    _small_lane(parts, REDRIVE_LANE, [parts.names.redrive], lane, group_partitions_max=writer.partitions_max)
+    most = writer.partitions_max
+    _small_lane(parts, REDRIVE_LANE, [parts.names.redrive], lane, regains=chains.behind, group_partitions_max=most)
 
 
 def _parked(
@@ -205,11 +207,13 @@ def _parked(
     from streams.parked import ParkedLane
     from streams.parking import PARKED_LANE
 
+    chains = chains_of(parts.config)
     lane = ParkedLane(
         parts.config, names=parts.names, tables=parts.tables, writer=writer, consumer=parts.consumer,
-        chains=chains_of(parts.config), ensure_outputs=ensure, stage=stage, evolve=True,
+        chains=chains, ensure_outputs=ensure, stage=stage, evolve=True,
     )  # fmt: skip
-    _small_lane(parts, PARKED_LANE, [], lane, starts=lane.starts, group_partitions_max=writer.partitions_max)
+    most = writer.partitions_max
+    _small_lane(parts, PARKED_LANE, [], lane, starts=lane.starts, regains=chains.behind, group_partitions_max=most)
 
 
 def _small_lane(parts: Parts, name: str, topics: Sequence[str], lane: Any, **options: Any) -> None:

@@ -19,6 +19,8 @@ MIB = 1024 * 1024
 
 # Where to begin, or why not; an absent one begins at the committed offset.
 Starts = Callable[[list[Assignment]], Awaitable[Mapping[Assignment, "int | SourceMoved"]]]
+# Behind what a partition's records are done, as the stage itself keeps it; an absent one has none that it knows of.
+Regains = Callable[[list[Assignment]], Awaitable[Mapping[Assignment, int]]]
 OnAssignments = Callable[[list[Assignment]], Awaitable[None]]
 
 FIRST_STARTS = ("earliest", "latest")
@@ -37,6 +39,7 @@ class LaneSettings:
     transactional: bool = False  # its topics are written by transactions only: behind the last record stands a marker
     on_poison: OnPoison | None = None
     starts: Starts | None = None
+    regains: Regains | None = None  # asked where Kafka has dropped the offset of a partition that was read before
     book: Keeps | None = None  # what is kept of partitions that were begun, where the stage keeps it nowhere else
     decided: Decided | None = None  # what somebody decided about a topic that is not as it was
     goes_on: bool = False  # where a topic moved nobody has to decide: it is read from where its log begins, and said

@@ -15,7 +15,17 @@ from typing import Protocol
 
 from connectors.transport.chunk import Assignment
 from connectors.transport.commit_metadata import read_commit_metadata
-from connectors.transport.history import Key, Known, beyond_gap, enter, first_offset, go_on, lacks_only_a_marker, moved
+from connectors.transport.history import (
+    OFFSETS_LOST,
+    Key,
+    Known,
+    beyond_gap,
+    enter,
+    first_offset,
+    go_on,
+    lacks_only_a_marker,
+    moved,
+)
 from connectors.transport.lane import LaneSettings
 from connectors.transport.settings import ConsumerSettings
 from schemas.errors import SourceMoved, Unavailable
@@ -156,15 +166,29 @@ class Resolver:
                 (gone if settings.goes_on else found)[each] = trouble
         # Also of those that are gone on with: the stage takes up there what it keeps of a partition.
         asked = [each for each in known if each not in found]
-        chosen = await settings.starts(asked) if settings.starts is not None and asked else {}
+        regained = await self._regained(settings, gone)
+        chosen = dict(await settings.starts(asked)) if settings.starts is not None and asked else {}
+        chosen |= regained
         for each in asked:
             start = chosen.get(each)
-            if each in gone and not isinstance(start, SourceMoved):
+            if each in gone and each not in regained and not isinstance(start, SourceMoved):
                 found[each] = self._gone_on(each, gone[each], ids.get(each.topic, ""))
             else:
                 found[each] = self._start_of(each, start, settings)
         await self._begin(settings, found, kept)
         return [each for each in assignments if each not in found]
+
+    async def _regained(
+        self, settings: LaneSettings, troubles: Mapping[Assignment, SourceMoved]
+    ) -> Mapping[Assignment, int]:
+        """Return where those stand whose offset Kafka has dropped, as far as the stage itself knows."""
+        lost = [each for each, trouble in troubles.items() if trouble.reason == OFFSETS_LOST]
+        if settings.regains is None or not lost:
+            return {}
+        regained = await settings.regains(lost)
+        for each, offset in regained.items():
+            self._report("offset_regained", {"topic": each.topic, "partition": each.partition, "offset": offset})
+        return regained
 
     async def _kept(
         self, settings: LaneSettings, assignments: list[Assignment], committed: Mapping[Key, Committed]

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
+from connectors.transport.settings import ClientSettings
 from schemas.config import read_config
 from schemas.table import TableSpec
 from streams.app import Worker
@@ -202,6 +203,56 @@ async def test_a_paused_table_is_parked_and_flows_beside_the_others_once_it_goes
         firsts = [change["source"]["first_origin"] for change in contents(records)]
         assert topics[parked] == sum(first is not None and topic == first[0] for first in firsts)
         await until(lambda: not rows_of(workers["normalize"], parked), "all that was parked has flowed")
+
+
+def forget_offsets(installation: Installation, topic: str) -> None:
+    """Have Kafka drop where NORMALIZE, of which nothing runs, stands in `topic`, and leave the others as they are."""
+    group, client = f"{installation.prefix}-normalize", ClientSettings(bootstrap=installation.kafka)
+    keys = [(name, number) for name in (installation.topic, topic) for number in range(PARTITIONS)]
+    before = installation.admin.committed_now(group, keys)
+    installation.forget_offsets("normalize")
+    places = [
+        TopicPartition(name, number, said.offset, said.metadata)
+        for (name, number), said in before.items()
+        if name != topic and said.offset is not None
+    ]
+    consumer = Consumer({**client.librdkafka(), "group.id": group, "enable.auto.commit": False})
+    consumer.commit(offsets=places, asynchronous=False)
+    consumer.close()
+    assert (
+        len(places) == PARTITIONS == sum(said.offset is not None for (name, _), said in before.items() if name == topic)
+    )
+
+
+async def test_what_was_parked_goes_out_once_though_kafka_has_dropped_where_it_stood(
+    installation: Installation,
+) -> None:
+    """As it does a week after a table was paused again, or sooner: what is parked of it is read by nobody meanwhile."""
+    parked = f"{installation.prefix}.parked.visits"
+    task = Task(installation, 20_261_129)
+    task.load(20)
+    for _ in range(2):
+        async with installation.running("normalize") as workers:
+            assert 0 == await installation.verb("tables", "pause", "visits", "--reason", "maintenance")
+            await until(lambda: workers["normalize"].host.tables["visits"].paused, "the pause has reached the worker")
+            task.change(300)
+            await emitted(installation, "patients", task.sent["patients"].total())
+            await emitted(installation, "wards", task.sent["wards"].total())
+            assert 0 == await installation.verb("tables", "resume", "visits")
+            await emitted(installation, "visits", task.sent["visits"].total())
+            await until(lambda: not rows_of(workers["normalize"], parked), "all that was parked has flowed")
+        await asyncio.to_thread(forget_offsets, installation, parked)
+    async with installation.running("normalize") as workers:
+
+        def is_through() -> bool:
+            views = [view for view in workers["normalize"].consumer.snapshot().partitions if view.topic == parked]
+            return [("running", 0)] * PARTITIONS == [(view.status, view.lag) for view in views]
+
+        await until(is_through, "what was parked is read to its end")
+        records = await emitted(installation, "visits", task.sent["visits"].total())
+
+    assert task.sent["visits"] == named(records)
+    assert check_chain(records)[parked] > 0
 
 
 async def test_a_record_that_stops_its_table_stops_no_other(installation: Installation) -> None:

@@ -35,6 +35,7 @@ class World:
     goes_on: bool = False
     chosen: int | SourceMoved | None = None  # where the stage wants to begin
     asked: list[Assignment] = field(default_factory=list)
+    regained: int | None = None
     order: list[str] = field(default_factory=list)
     written: dict[Key, Known] = field(default_factory=dict)
     events: Events = field(default_factory=Events)
@@ -73,14 +74,14 @@ class World:
             self.asked += those
             return {} if self.chosen is None else dict.fromkeys(those, self.chosen)
 
+        async def regains(lost: list[Assignment]) -> Mapping[Assignment, int]:
+            assert lost, "nobody is asked for nothing"
+            return {} if self.regained is None else dict.fromkeys(lost, self.regained)
+
         settings = LaneSettings(
-            book=self,
-            decided=lambda _: self.decision,
-            rereads=self.rereads,
-            start=self.start,
-            goes_on=self.goes_on,
-            starts=starts,
-        )
+            book=self, decided=lambda _: self.decision, rereads=self.rereads, start=self.start, goes_on=self.goes_on,
+            starts=starts, regains=regains,
+        )  # fmt: skip
         resolver = Resolver(ConsumerSettings(bootstrap="b", group="g"), self, commit_first, apply, self.events)
         await resolver.resolve("main", settings, [mine := Assignment("main", "t", self.partition)])
         return mine, found[mine]
@@ -185,6 +186,27 @@ async def test_a_lane_that_goes_on_begins_where_the_log_does_and_says_so(
 
     assert (5, generation, "new") == (found, mine.generation, mine.topic_id)
     assert (["committed", "kept", "begun"], ["source_moved"]) == (world.order, world.events.names())
+
+
+@pytest.mark.parametrize(
+    ("kept", "regained", "found", "generation", "said"),
+    [
+        ({0: Known("new", 2)}, 42, 42, 2, ["offset_regained"]),
+        ({0: Known("new", 2)}, 100, 100, 2, ["offset_regained"]),  # all of it was read
+        ({0: Known("new", 2)}, 3, 5, 3, ["offset_regained", "source_moved"]),  # retention took more
+        ({0: Known("new", 2)}, None, 5, 3, ["source_moved"]),  # nothing of it went out
+        ({0: Known("old", 2)}, 42, 5, 3, ["source_moved"]),  # it is another topic
+    ],
+)
+async def test_a_lane_that_knows_by_itself_where_it_stands_needs_no_offset(
+    kept: dict[int, Known], regained: int | None, found: int, generation: int, said: list[str]
+) -> None:
+    """It goes on there in the same generation: read from the beginning, all of it would go out a second time."""
+    world = World(kept=kept, log=(5, 100), goes_on=True, regained=regained)
+    mine, start = await world.resolve()
+
+    assert (found, generation, "new", said) == (start, mine.generation, mine.topic_id, world.events.names())
+    assert ["committed", "kept", "begun"] == world.order
 
 
 def test_an_entry_of_the_book_is_read_as_it_was_written() -> None:

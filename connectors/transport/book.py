@@ -51,6 +51,13 @@ class Book:
             self._known = await asyncio.to_thread(self.load)
         return {topic: dict(self._known.get(topic, {})) for topic in topics}
 
+    async def everything(self) -> Mapping[str, Mapping[int, Known]]:
+        """Return all that is kept now, by topic and partition, also of topics that nobody reads any more.
+
+        Raises what `of_topics` does.
+        """
+        return await asyncio.to_thread(self.load)
+
     async def keep(self, known: Mapping[Key, Known]) -> None:
         """Return once this is kept.
 

@@ -40,6 +40,10 @@ class Keeps(Protocol):
         """Return what is kept of these topics' partitions; with `fresh` also what others have kept meanwhile."""
         ...
 
+    async def everything(self) -> Mapping[str, Mapping[int, Known]]:
+        """Return all that is kept, by topic and partition."""
+        ...
+
     async def keep(self, known: Mapping[Key, Known]) -> None:
         """Return once this is kept."""
         ...

@@ -125,7 +125,7 @@ class ConsumerService(Service):
         self._partitions = Partitions(self._routes, incremental=settings.incremental)
         steps = (partial(self._take, PollThread.commit_first_starts), partial(self._take, PollThread.begin_at))
         self._resolver = Resolver(settings, topic_admin, *steps, self._tell)
-        self._watch = Watch(settings, self._tell, membership=topic_admin)
+        self._watch = Watch(settings, self._tell, membership=topic_admin, lanes=self.lanes)
         self._channels: dict[str, Any] = {}
         self._poller = PollThread(settings, self._routes, self._partitions, self)
         self._suspected = asyncio.Event()

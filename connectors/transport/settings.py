@@ -83,6 +83,7 @@ class ConsumerSettings:
     commit_interval_seconds: float = 1.0
     drain_seconds: float = 8.0
     topic_check_seconds: float = 2.0  # how often the topics' ids are compared
+    keep_offsets_seconds: float = 6 * 3_600.0  # how often those of topics that are not read now are committed again
     quiet_seconds: float = 1.0  # what a partition brings that was quiet for longer waits for its topic's id
     stuck_seconds: float = 60.0  # a run begun and not done for so long is reported
     silent_seconds: float = (

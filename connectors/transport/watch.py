@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
 
+from connectors.transport.kept_offsets import KeptOffsets
+from connectors.transport.lane import Lane
 from connectors.transport.left_out import LeftOut
 from connectors.transport.lifeline import Lifeline, cut_off, lifeline_of
 from connectors.transport.partition import Partition
@@ -35,9 +37,14 @@ class Watch:
         *,
         lifeline: Lifeline | None = None,
         membership: Membership | None = None,
+        lanes: Mapping[str, Lane] | None = None,
     ) -> None:
-        """Report through `report`; with `membership` topics that are nobody's, too."""
+        """Report through `report`; with `membership` topics that are nobody's, too.
+
+        And with the stage's `lanes` have the offsets kept of topics that its book names, and that are not read now.
+        """
         self._settings = settings
+        self._kept = None if membership is None or lanes is None else KeptOffsets(settings, membership, lanes)
         self._left_out = None if membership is None else LeftOut(settings, membership, report)
         self._lifeline = lifeline or lifeline_of(settings.client)
         self._report = report
@@ -56,6 +63,8 @@ class Watch:
                 return
             if self._left_out is not None:
                 await self._left_out.look(partitions, poller)
+            if self._kept is not None:
+                await self._kept.look(partitions, poller)
             for silent in self.look(partitions.all(), monotonic(), self.patience(partitions, monotonic())):
                 # A seek to its own position makes the client fetch again; the order check goes on as before.
                 poller.call(partial(PollThread.fetch_again, partition=silent))

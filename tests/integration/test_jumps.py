@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from connectors.transport import kept_offsets
+from connectors.transport.settings import ClientSettings
+from connectors.transport.tail import CompactedReader
 from headgate.cli.codes import ExitCode
 from streams.app import Worker
 from tests.integration.stages import Installation, filled, paused, until, until_off_loop
@@ -99,6 +103,39 @@ async def test_offsets_that_kafka_dropped_are_no_first_start(installation: Insta
 
     assert [40, 48] == [sum(change.origin[1] == generation for change in changes) for generation in (0, 1)]
     assert installation.lake()[1].ok
+
+
+def _stored(installation: Installation) -> dict[bytes, bytes]:
+    """Return what the broker has stored of NORMALIZE's offsets in the source topic, with when it did."""
+    group, client = f"{installation.prefix}-normalize".encode(), ClientSettings(bootstrap=installation.kafka)
+    with closing(CompactedReader("__consumer_offsets", client)) as reader:
+        records = reader.load()
+    return {key: value for key, value in records.items() if group in key and installation.topic.encode() in key}
+
+
+async def test_offsets_of_a_paused_table_are_committed_again(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka drops those of a topic that a running group does not read; the table goes on where it stood."""
+    async with installation.running("normalize"):
+        await installation.emitted(40)
+        assert ExitCode.OK == await installation.verb("tables", "pause", "patients", "--reason", "maintenance")
+    installation.fill(8)
+    before = await asyncio.to_thread(_stored, installation)
+    assert 4 == len(before)
+
+    monkeypatch.setattr(kept_offsets, "_FIRST_SECONDS", 0.5)  # of its start
+    async with installation.running("normalize"):
+
+        def is_kept() -> bool:
+            now = _stored(installation)
+            return now.keys() == before.keys() and all(now[key] != before[key] for key in before)
+
+        await until_off_loop(is_kept, "each is stored anew")
+        assert ExitCode.OK == await installation.verb("tables", "resume", "patients")
+        changes = await installation.emitted(48)
+
+    assert {0} == {change.origin[1] for change in changes}, "in the same generation, and its chain is unbroken"
 
 
 async def test_records_that_retention_took_before_they_were_read_are_said_and_left_out_on_request(

@@ -54,6 +54,9 @@ class World:
         assert fresh == (self.offset is None)
         return dict.fromkeys(topics, self.kept)
 
+    async def everything(self) -> Mapping[str, Mapping[int, Known]]:
+        return {"t": self.kept}
+
     async def keep(self, known: Mapping[Key, Known]) -> None:
         self.order.append("kept")
         self.written |= known

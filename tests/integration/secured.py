@@ -2,6 +2,9 @@
 
 import base64
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +17,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -25,9 +29,18 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
+import headgate
 from streams.tenant_rights import KafkaRight
 from tests.services import Authority, Certificate, Kafka, Listener, Services
 
+START = [sys.executable, "-P", str(Path(headgate.__file__).with_name("__main__.py"))]
+ONE_TABLE = """\
+table: {table}
+topics: [{topic}]
+format: debezium-json
+key: [id]
+columns: {{id: int, name: string}}
+"""
 SECRETS = {
     "PLAIN_PASSWORD": "s3cret-of-plain",
     "SCRAM_PASSWORD": "s3cret-of-scram",
@@ -197,6 +210,18 @@ def bindings(right: KafkaRight, user: str) -> list[AclBinding]:
     ]
 
 
+@contextmanager
+def not_to_be_made(secured: Secured, topic: str) -> Iterator[None]:
+    """Have a topic that `headgate` may not make, as long as the context lasts."""
+    what = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:headgate", "*", AclOperation.CREATE)
+    admin = AdminClient({"bootstrap.servers": secured.kafka.address})
+    finish(admin.create_acls([AclBinding(*what, AclPermissionType.DENY)]))
+    try:
+        yield
+    finally:
+        finish(admin.delete_acls([AclBindingFilter(*what, AclPermissionType.DENY)]))
+
+
 def produce_patient(secured: Secured, key: int, topic: str = "town.patients") -> None:
     """Write one change of a patient to a source topic, as Debezium does without the schema block."""
     source = {"connector": "postgresql", "db": "town", "schema": "public", "table": "patients", "snapshot": "false"}
@@ -239,3 +264,32 @@ def first_answer(reader: Consumer) -> str:
         assert time.monotonic() < deadline, "no answer came"
     error = message.error()
     return error.name() if error is not None else (message.value() or b"").decode()
+
+
+def apply_tables(folder: Path, **topics: str) -> list[str]:
+    """Write a spec per table, and return the options that apply them."""
+    folder.mkdir(exist_ok=True)
+    for table, topic in topics.items():
+        (folder / f"{table}.yaml").write_text(ONE_TABLE.format(table=table, topic=topic))
+    return ["--apply", str(folder)]
+
+
+class Running:
+    """One `headgate run`, with what it wrote."""
+
+    def __init__(self, config: Path, log: Path, options: tuple[str, ...]) -> None:
+        self._log = log
+        command = [*START, "run", *options, "--config", str(config)]
+        with log.open("w") as file:
+            self.process = subprocess.Popen(command, stdout=file, stderr=file, cwd=log.parent)
+
+    @property
+    def log(self) -> str:
+        """What it wrote so far, on either stream."""
+        return self._log.read_text()
+
+    def end(self) -> int:
+        """Ask it to end, and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)

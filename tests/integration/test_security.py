@@ -3,9 +3,7 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -15,18 +13,8 @@ from typing import Any
 import pytest
 import yaml
 from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import (
-    AclBinding,
-    AclBindingFilter,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    NewTopic,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient, NewTopic
 
-import headgate
 from connectors.transport.answers import ANSWER_SECONDS
 from headgate.cli import main as entry
 from headgate.cli.codes import ExitCode
@@ -35,27 +23,23 @@ from schemas.config import Config
 from streams.tenant_rights import rights_of
 from tests.integration.secured import (
     SECRETS,
+    START,
+    Running,
     Secured,
+    apply_tables,
     changes,
     finish,
     first_answer,
     let_in,
     no_secret_in,
+    not_to_be_made,
     produce_patient,
     start_secured,
     token_endpoint,
 )
 from tests.services import Authority, RedisServer, Services, wait_until
 
-START = [sys.executable, "-P", str(Path(headgate.__file__).with_name("__main__.py"))]
 STAGES = ["alerts", "features", "lake", "normalize"]
-ONE_TABLE = """\
-table: {table}
-topics: [{topic}]
-format: debezium-json
-key: [id]
-columns: {{id: int, name: string}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -96,47 +80,18 @@ def write_config(tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch) -
     return write
 
 
-def apply_tables(folder: Path, **topics: str) -> list[str]:
-    """Write a spec per table, and return the options that apply them."""
-    folder.mkdir(exist_ok=True)
-    for table, topic in topics.items():
-        (folder / f"{table}.yaml").write_text(ONE_TABLE.format(table=table, topic=topic))
-    return ["--apply", str(folder)]
-
-
 @pytest.fixture
-def run_headgate(tmp_path: Path) -> Iterator[Callable[..., "Running"]]:
+def run_headgate(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Starts `headgate run …`; whatever the test does, it ends with it."""
     started: list[Running] = []
 
-    def start(config: Path, *options: str) -> "Running":
+    def start(config: Path, *options: str) -> Running:
         started.append(Running(config, tmp_path / f"run-{len(started)}.log", options))
         return started[-1]
 
     yield start
     for each in started:
         each.end()
-
-
-class Running:
-    """One `headgate run`, with what it wrote."""
-
-    def __init__(self, config: Path, log: Path, options: tuple[str, ...]) -> None:
-        self._log = log
-        command = [*START, "run", *options, "--config", str(config)]
-        with log.open("w") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=file, cwd=log.parent)
-
-    @property
-    def log(self) -> str:
-        """What it wrote so far, on either stream."""
-        return self._log.read_text()
-
-    def end(self) -> int:
-        """Ask it to end, and return its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
 
 
 def states(config: Path) -> dict[str, str]:
@@ -250,26 +205,17 @@ def test_an_output_that_may_not_be_made_stops_its_table_alone(
     prefix: str,
 ) -> None:
     """NORMALIZE starts and goes on with the others; once it may, and the table is resumed, that goes on, too."""
-    barred = AclBinding(
-        ResourceType.TOPIC, f"{prefix}.changes.barred", ResourcePatternType.LITERAL, "User:headgate", "*",
-        AclOperation.CREATE, AclPermissionType.DENY,
-    )  # fmt: skip
-    the_same = AclBindingFilter(
-        barred.restype, barred.name, barred.resource_pattern_type, barred.principal, barred.host, barred.operation,
-        barred.permission_type,
-    )  # fmt: skip
     admin = AdminClient({"bootstrap.servers": secured.kafka.address})
-    finish(admin.create_acls([barred]))
     finish(admin.create_topics([NewTopic("town.barred", 2)]))
     config = write_config(secured.way("PLAIN"))
     tables = apply_tables(tmp_path / "tables", patients="town.patients", barred="town.barred")
 
-    running = run_headgate(config, "--stage", "normalize", *tables)
-    produce_patient(secured, 3, "town.barred")
-    wait_until(lambda: '"step_failed"' in running.log, "its table stops", deadline_seconds=60)
-    produce_patient(secured, 4)
-    wait_until(lambda: 4 in changes(secured, prefix)[0], "the other's change", deadline_seconds=60)
-    finish(admin.delete_acls([the_same]))
+    with not_to_be_made(secured, f"{prefix}.changes.barred"):
+        running = run_headgate(config, "--stage", "normalize", *tables)
+        produce_patient(secured, 3, "town.barred")
+        wait_until(lambda: '"step_failed"' in running.log, "its table stops", deadline_seconds=60)
+        produce_patient(secured, 4)
+        wait_until(lambda: 4 in changes(secured, prefix)[0], "the other's change", deadline_seconds=60)
     resumed = entry.run(["tables", "resume", "barred", "--config", str(config)])
     wait_until(lambda: 3 in changes(secured, prefix, "barred")[0], "its own change", deadline_seconds=60)
     code = running.end()

@@ -353,8 +353,17 @@ class NormalizeStage(BaseStage):
             if self._evolutions is not None and isinstance(stop, TableEvolves):
                 self.counts["evolutions"] += 1
                 self._evolutions.begin(assignment.topic, stop)
+            elif self._resumed_since(work, assignment.topic):
+                await self._consumer.resume(assignment.topic)
             else:
                 self.last_error = stop
+
+    def _resumed_since(self, work: Attempt, topic: str) -> bool:
+        """Tell whether somebody has resumed a table of a topic since an attempt looked: nobody would say so again."""
+        readers = work.readers[topic]
+        then = readers.entries.values() if readers is not None else ()
+        now = [(entry, self._tables.get(entry.spec.table)) for entry in then]
+        return any(entry.resumed < known.resumed for entry, known in now if known is not None)
 
     async def _blame(self, error: TransactionAborted | SourceUnavailable, runs: Sequence[Run], work: Attempt) -> None:
         """Have the table parked whose output an abort named; where it cannot be, pause its topics.

@@ -13,7 +13,7 @@ from schemas.change import HEADER_FIRST_ORIGIN
 from schemas.epoch import EpochStart
 from schemas.errors import SourceUnavailable, TransactionAborted
 from schemas.evolution import Evolved
-from schemas.table import Decision
+from schemas.table import Decision, TableEntry
 from sinks.quarantine import read_quarantined
 from streams.chains import Chains
 from streams.evolutions import Evolutions
@@ -141,6 +141,27 @@ def test_the_record_that_stopped_a_table_stops_what_was_parked_of_it_until_it_ma
     assert ("source_read_anew", 1) == (bench.consumer.paused[PARKED].reason, len(bench.changes(V)))
     bench.apply(dms_spec(V, TOPIC), resumed=1, epoch=1)  # as a resync does
     asyncio.run(bench.consumer.resume(PARKED))
+    bench.read(_parked(), 0, records)
+
+    assert [[PARKED, 0, 0, 0], [PARKED, 0, 0, 1]] == bench.origins()[1:]
+
+
+def test_a_stop_that_somebody_has_settled_meanwhile_pauses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resume came between what was decoded and the pause: nobody would say it again."""
+    bench = Bench()
+    bench.step(run_of(partition(), 10, [_record(1), _load(), _record(2)]))
+    records, write = bench.parked(V), bench.writer.write
+
+    async def slow(*args: Any, **options: Any) -> Any:
+        report = await write(*args, **options)
+        resumed = TableEntry(spec=dms_spec(V, TOPIC), resumed=1, epoch=1)
+        await bench.stage.tables_changed(bench.tables.update({V.encode(): resumed.model_dump_json().encode()}))
+        return report
+
+    monkeypatch.setattr(bench.writer, "write", slow)
+    bench.read(_parked(), 0, records)
+    assert ([(PARKED, "source_read_anew")], {}) == (bench.consumer.pauses[-1:], bench.consumer.paused)
+    monkeypatch.undo()
     bench.read(_parked(), 0, records)
 
     assert [[PARKED, 0, 0, 0], [PARKED, 0, 0, 1]] == bench.origins()[1:]

@@ -112,6 +112,11 @@ class Run:
         """Its configuration."""
         return read_config((self.installation.folder / "headgate.yaml").read_text(), name="headgate.yaml")
 
+    def has_begun(self) -> bool:
+        """Say whether each table has a change on its output: read in one go, all would be of the last spec."""
+        topics = map(self.installation.changes_topic, self.shapes)
+        return all(read_records(self.installation.kafka, topic) for topic in topics)
+
     def apply(self, *documents: Mapping[str, Any], force: bool = False) -> None:
         """Apply specs while all stages run, with `force` also what their readers have to be told of."""
         with self._apply:
@@ -169,6 +174,7 @@ def prove(
             began = time.monotonic()
             installation.start()
             print(f"all stages run after {time.monotonic() - began:.1f} s", flush=True)
+            wait_until(run.has_begun, "first rows of all tables are through", deadline_seconds=QUIET_SECONDS)
             first = processes(installation)
             with ThreadPoolExecutor(len(writers)) as pool:
                 for done in [pool.submit(run.flow, writer, rows) for writer in writers]:

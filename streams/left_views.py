@@ -17,7 +17,6 @@ from schemas.errors import TableStopped
 from schemas.output import latest_view_name
 from schemas.table import TableEntry, view_of, views_that_emit
 from schemas.topics import TopicNames
-from sinks.redis.rows import view_id
 from sinks.redis.views import Views
 from streams.registration import open_admin
 from streams.settings import client_settings, is_embedded
@@ -91,7 +90,7 @@ def _nothing_left(tables: Mapping[str, TableEntry], view: str) -> TableStopped:
 
 
 def _ids_left(held: Collection[str], tables: Mapping[str, TableEntry]) -> dict[str, set[str]]:
-    registered = {view_id(view) for entry in tables.values() for view in entry.spec.features}
+    registered = {view.id for entry in tables.values() for view in entry.spec.features}
     found: dict[str, set[str]] = {}
     for id_ in set(held) - registered:
         found.setdefault(id_.rpartition(".")[0], set()).add(id_)

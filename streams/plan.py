@@ -11,7 +11,6 @@ from schemas.compatibility import CompatibilityRule, Difference, differences, in
 from schemas.errors import ConfigurationError, TableStopped
 from schemas.masked import masked_spec
 from schemas.table import TableEntry, TableSpec
-from sinks.redis.rows import view_id
 from streams.source_topics import Notice
 
 Action = Literal["added", "changed", "unchanged"]
@@ -206,15 +205,15 @@ def _views(before: TableSpec | None, after: TableSpec) -> Iterator[tuple[str, st
     new = {view.view: view for view in after.features}
     for name, view in new.items():
         if name not in old:
-            yield view_id(view), "is new: pending until it is filled from the output topic, or the lake"
+            yield view.id, "is new: pending until it is filled from the output topic, or the lake"
         elif old[name].version != view.version:
-            yield view_id(view), "is filled anew under this version, and pending until then"
-            yield view_id(old[name]), f"stays as it is for its readers; `headgate features forget {name}` clears it"
+            yield view.id, "is filled anew under this version, and pending until then"
+            yield old[name].id, f"stays as it is for its readers; `headgate features forget {name}` clears it"
         elif old[name] != view:
-            yield view_id(view), "feature updates begin" if view.emit and not old[name].emit else "is read as it is"
+            yield view.id, "feature updates begin" if view.emit and not old[name].emit else "is read as it is"
     for name, view in old.items():
         if name not in new:
-            yield view_id(view), f"is kept up no more; `headgate features forget {name}` clears it"
+            yield view.id, f"is kept up no more; `headgate features forget {name}` clears it"
 
 
 def _rules(before: TableSpec | None, after: TableSpec) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,6 @@ from schemas.errors import HeadgateError, SinkUnavailable, SourceUnavailable, Ta
 from schemas.feature import View
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
-from sinks.redis.rows import view_id
 from sinks.redis.views import Views
 from streams.place import Log, begins_late, is_gone, lake_lacks, moved
 from streams.registration import open_admin
@@ -67,7 +66,7 @@ def plan_rebuild(config: Config, entry: TableEntry, view: str | None = None) -> 
     short = [log for log in logs if is_gone(log, 0, transactional=transactional)]
     if short:
         _check_lake(config, spec, short, transactional=transactional)
-    ids = tuple(view_id(each) for each in views)
+    ids = tuple(each.id for each in views)
     return Rebuild(spec.table, topic, logs[0].topic_id, ids, bool(short), sum(log.high - log.low for log in logs))
 
 

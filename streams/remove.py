@@ -19,7 +19,6 @@ from schemas.errors import SourceUnavailable, TableStopped
 from schemas.removed import removed_of
 from schemas.table import TableEntry, TableSpec
 from schemas.topics import TopicNames
-from sinks.redis.rows import view_id
 from streams.door import open_door
 from streams.left_views import forget_view
 from streams.registration import load_tables, look_at_tables, open_admin
@@ -73,7 +72,7 @@ def left_of(config: Config, entry: TableEntry) -> Left:
     is_avro = spec.output.format == "avro"
     return Left(
         spec.table,
-        tuple(sorted(map(view_id, spec.features))),
+        tuple(sorted(view.id for view in spec.features)),
         tuple(topic for topic in of_views if topic in there),
         tuple(topic for topic in outputs if topic in there),
         f"{config.lake.namespace}.{spec.table}" if spec.lake.enabled else None,

@@ -14,7 +14,7 @@ from schemas.feature import View
 from sinks.redis.floor import floor_fields, floor_of
 from sinks.redis.generation import said_position
 from sinks.redis.layout import ENTITY, RANKS, Layout, entity_text
-from sinks.redis.rows import EVENT_TIME, view_id
+from sinks.redis.rows import EVENT_TIME
 from sinks.redis.standing import Standing, standing_of
 
 RANKS_READ = 500
@@ -75,7 +75,7 @@ async def get_entity(redis: Redis, config: RedisConfig, view: View, entity_key: 
 async def read_entity(redis: Redis, config: RedisConfig, view: View, entity_key: Sequence[str]) -> EntityRead:
     """Return the latest values of an entity, as `get_entity` does, and whether its view holds what its table does."""
     layout = Layout(config.key_prefix, config.buckets)
-    name, entity = view_id(view), entity_text(entity_key)
+    name, entity = view.id, entity_text(entity_key)
     bucket = layout.bucket(entity)
     async with redis.pipeline(transaction=False) as pipe:
         pipe.hgetall(layout.standings(bucket))

@@ -48,7 +48,7 @@ class ViewPlan:
     shares = False
 
     def __init__(self, spec: TableSpec, view: View, position_of: Mapping[str, int], *, emits: bool = False) -> None:
-        self.id = view_id(view)
+        self.id = view.id
         self.emits = emits
         self.folds = not emits and not self.shares  # changes that a newer one hides need not be sent
         self.loading = False  # no change is news: the updates say that they are of a snapshot
@@ -237,11 +237,6 @@ def section_header(kind: str, plan: ViewPlan, columns: Sequence[str]) -> list[An
     """Return what stands before the rows of a section of a view."""
     quoted = [part for name in columns for part in (name, msgspec.json.encode(name).decode())]
     return [kind, plan.id, plan.about, len(columns), *quoted]
-
-
-def view_id(view: View) -> str:
-    """Return the name and version of a view as keys have them."""
-    return view.id
 
 
 def is_own_entity(spec: TableSpec, view: View) -> bool:

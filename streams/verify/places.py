@@ -22,7 +22,7 @@ from sinks.lake.quoting import quoted
 from sinks.lake.view import show_tables
 from sinks.redis.layout import ROW, SHARING_ROW, Layout
 from sinks.redis.read import row_of
-from sinks.redis.rows import is_own_entity, view_id
+from sinks.redis.rows import is_own_entity
 from streams.verify.compare import UNAVAILABLE
 from streams.verify.typed import spelled, typed
 
@@ -122,7 +122,7 @@ class RedisPlace:
         columns: Mapping[str, ColumnType],
         workspace: duckdb.DuckDBPyConnection,
     ) -> None:
-        self.name = f"redis {view_id(view)}"
+        self.name = f"redis {view.id}"
         self.columns: Mapping[str, ColumnType] = {
             name: type_ for name, type_ in columns.items() if name in view.columns or name in spec.key
         }
@@ -130,7 +130,7 @@ class RedisPlace:
         self._key = spec.key
         self._layout = Layout(config.key_prefix, config.buckets)
         self._kind = ROW if is_own_entity(spec, view) else SHARING_ROW
-        self._id = view_id(view)
+        self._id = view.id
         self._workspace = workspace
         self._client = redis.Redis.from_url(
             config.url.get_secret_value(), socket_timeout=config.timeout_seconds,

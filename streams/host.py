@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -111,23 +111,32 @@ class StageHost(Service):
 
     async def _open(self) -> None:
         """Open the stage; a sink that is away is waited for."""
+        try:
+            await self._through(self._begin, "waiting_for_sink")
+        except HeadgateError as error:
+            self.failure = error
+            log.warning("cannot_start", error=error.message, hint=error.hint)
+            raise
+
+    async def _begin(self) -> None:
+        await asyncio.to_thread(ensure_own_topics, self.config, own_topics(self.config))
+        self._teller.ready = True
+        await self.wired.stage.start()
+        self._opened = True
+
+    async def _through(self, work: Callable[[], Awaitable[None]], event: str) -> None:
+        """Return once `work` is through, or the worker is to stop; what it needs and does not answer is waited for."""
         seconds = 0.2
         while not self.should_stop:
             try:
-                await asyncio.to_thread(ensure_own_topics, self.config, own_topics(self.config))
-                self._teller.ready = True
-                await self.wired.stage.start()
+                await work()
             except Unavailable as error:
                 self.waiting = error
-                log.warning("waiting_for_sink", error=error.message, hint=error.hint)
+                log.warning(event, error=error.message, hint=error.hint)
                 await self.sleep(seconds)
                 seconds = min(seconds * 2, _BACKOFF_SECONDS_MAX)
-            except HeadgateError as error:
-                self.failure = error
-                log.warning("cannot_start", error=error.message, hint=error.hint)
-                raise
             else:
-                self.waiting, self._opened = None, True
+                self.waiting = None
                 return
 
     async def _tell(self) -> None:
@@ -173,22 +182,12 @@ class StageHost(Service):
             )
 
     async def _changed(self, changed: set[str]) -> None:
-        """Have the stage take up changed tables; what it needs for that and does not answer is waited for."""
-        seconds = 0.2
-        while not self.should_stop:
-            try:
-                await self.wired.stage.tables_changed(changed)
-            except Unavailable as error:
-                log.warning("tables_wait", error=error.message, hint=error.hint)
-                self.waiting = error
-                await self.sleep(seconds)
-                seconds = min(seconds * 2, _BACKOFF_SECONDS_MAX)
-            except Exception as error:
-                self.failure = error  # else it is told of as a clean end
-                raise
-            else:
-                self.waiting = None
-                return
+        """Have the stage take up changed tables."""
+        try:
+            await self._through(lambda: self.wired.stage.tables_changed(changed), "tables_wait")
+        except Exception as error:
+            self.failure = error  # it ends the worker, which is not to be told of as ended cleanly
+            raise
 
     async def _add_topics(self, topics: Collection[str]) -> None:
         lane_of = getattr(self.wired.stage, "lane_of", lambda _: MAIN_LANE)

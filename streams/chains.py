@@ -9,8 +9,8 @@ a partition reads the topic to its end, after the committed offset is known, and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 
 import msgspec
 
@@ -175,6 +175,19 @@ class Chain:
         return Link(generation, self._last.get(table), memory, parked, topic_id=topic_id, since=since)
 
 
+@contextmanager
+def waited_for() -> Iterator[None]:
+    """Have chains that cannot be read waited for: the error would end the worker, and what all tables' topics bring.
+
+    Raises:
+        SourceUnavailable: in place of a ConfigurationError of what is done within.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        raise SourceUnavailable(error.message, hint=error.hint) from error
+
+
 class Chains:
     """The chains of the partitions that a worker has; of one worker's stage."""
 
@@ -214,10 +227,8 @@ class Chains:
         Raises:
             SourceUnavailable: the broker does not answer, or the chains cannot be read.
         """
-        try:
+        with waited_for():
             found = _by_partition(await asyncio.to_thread(self._load))
-        except ConfigurationError as error:  # it would end the worker, and with it what all tables' topics bring
-            raise SourceUnavailable(error.message, hint=error.hint) from error
         behind: dict[Assignment, int] = {}
         for each in assignments:
             links = [link for link in found.get(each.key, {}).values() if link.generation == each.generation]

@@ -21,12 +21,12 @@ from connectors.transport.transaction import Advance, Outbox
 from schemas.batch import Decoded
 from schemas.change import HEADER_MEMORY
 from schemas.config import Config
-from schemas.errors import ConfigurationError, PoisonRecord, SourceUnavailable, TableStopped, TransactionAborted
+from schemas.errors import PoisonRecord, SourceUnavailable, TableStopped, TransactionAborted
 from schemas.table import TableEntry
 from schemas.topics import TopicNames
 from streams.apart import Again, Picked, side_by_side
 from streams.attempt import Attempt, Emitter
-from streams.chains import Chain, Chains, stream_name
+from streams.chains import Chain, Chains, stream_name, waited_for
 from streams.floors import write_floors
 from streams.normalize import NormalizeStage
 from streams.poison import Origin, parted
@@ -73,7 +73,8 @@ class ParkedLane:
         runs = await self._with_schemas(registered, entries)
         if not runs:
             return
-        await self._take_up(runs)
+        with waited_for():
+            await self._chains.take_up({run.assignment for run in runs})
         opened = {run: self.sealing.opened_run(run) for run in runs}
         work = Attempt({topic: self._reader_of(entry) for topic, entry in entries.items()})
         try:
@@ -133,12 +134,6 @@ class ParkedLane:
                 self._stage.last_error = stop
                 await self._consumer.pause(topic, stop)
         return [run for run in runs if entries[run.topic].spec.table not in refused]
-
-    async def _take_up(self, runs: Iterable[Run]) -> None:
-        try:
-            await self._chains.take_up({run.assignment for run in runs})
-        except ConfigurationError as error:  # it would end the worker, and with it what all tables' topics bring
-            raise SourceUnavailable(error.message, hint=error.hint) from error
 
     async def _ensure(self, runs: Iterable[Run], entries: Mapping[str, TableEntry]) -> None:
         """Make or enlarge the outputs: each has a partition for each of its origins."""

@@ -20,7 +20,6 @@ from connectors.transport.transaction import Advance, Outbox
 from schemas.batch import Batch
 from schemas.config import Config
 from schemas.errors import (
-    ConfigurationError,
     HeadgateError,
     PoisonRecord,
     SourceUnavailable,
@@ -42,7 +41,7 @@ from streams.apart import (
 )
 from streams.attempt import output_too_large, produce_changes
 from streams.avro_outputs import OutputForms
-from streams.chains import Chain, Chains
+from streams.chains import Chain, Chains, waited_for
 from streams.decoders import Decoders
 from streams.evolutions import Evolutions
 from streams.evolving import EvolveFirst, ImpatientDecoder
@@ -104,7 +103,8 @@ class RedriveLane:
     async def step(self, group: Group) -> None:
         """Write the group's changes, what fails again, chains and offsets in one transaction."""
         runs = group.runs
-        await self._take_up(runs)
+        with waited_for():
+            await self._chains.take_up({run.assignment for run in runs})
         work = _Work()
         while True:
             try:
@@ -141,12 +141,6 @@ class RedriveLane:
         if entry.spec.table in self._fixed:
             return self._decoders.of(entry, epoch)
         return ImpatientDecoder(self._evolving.of(entry, epoch), entry)
-
-    async def _take_up(self, runs: Sequence[Run]) -> None:
-        try:
-            await self._chains.take_up({run.assignment for run in runs})
-        except ConfigurationError as error:  # it would end the worker, and with it what all tables' topics bring
-            raise SourceUnavailable(error.message, hint=error.hint) from error
 
     async def on_poison(self, run: Run, error: BaseException) -> None:
         """Put one record back in quarantine that no attempt could get through; its successors go on."""

@@ -175,9 +175,13 @@ local function digits_of(position)
   return string.match(position, '^%d*')
 end
 
+-- The position that the text of a tombstone begins with; empty where there is none.
+local function deleted_at(tombstone)
+  return tombstone and sub(tombstone, 1, string.find(tombstone, '|', 1, true) - 1) or ''
+end
+
 local function tombstone_position(tombstones, id)
-  local text = call('HGET', tombstones, id)
-  return text and sub(text, 1, string.find(text, '|', 1, true) - 1) or ''
+  return deleted_at(call('HGET', tombstones, id))
 end
 
 local function delete(key, id, tombstones, columns, quoted, position, origin)
@@ -197,7 +201,7 @@ local function delete(key, id, tombstones, columns, quoted, position, origin)
     return true
   end
   local text = not have[1] and call('HGET', tombstones, id)
-  local deleted = text and sub(text, 1, string.find(text, '|', 1, true) - 1) or ''
+  local deleted = deleted_at(text)
   if text and deleted >= position then
     return false
   end

@@ -174,10 +174,10 @@ class NormalizeStage(BaseStage):
         if not runs:
             return
         runs = parted(runs, work.readers)
-        failpoint("normalize.before_write")
-        async with self.resyncs.alone:
-            try:
-                await self._outputs.of_runs(runs, work.readers, lambda run, table: self._parks(work, run, table))
+        try:
+            await self._outputs.of_runs(runs, work.readers, lambda run, table: self._parks(work, run, table))
+            failpoint("normalize.before_write")
+            async with self.resyncs.alone:
                 report: WriteReport = await write_floors(
                     lambda: self._writer.write(
                         runs, lambda outbox, live: self._attempt(work, outbox, live), parted=True
@@ -185,13 +185,13 @@ class NormalizeStage(BaseStage):
                     work.outputs,
                     self._outputs.wanted,
                 )
-            except (TransactionAborted, SourceUnavailable) as exc:
-                await self._blame(exc, runs, work)
-                raise
-            failpoint("normalize.after_write")
-            self._refused.clear()
-            self._wide = report.partitions > GATHER_PARTITIONS
-            self._settle(work)
+                failpoint("normalize.after_write")
+                self._refused.clear()
+                self._wide = report.partitions > GATHER_PARTITIONS
+                self._settle(work)
+        except (TransactionAborted, SourceUnavailable) as exc:
+            await self._blame(exc, runs, work)
+            raise
         # Done before paused: a pause reads again from the first record that is not done, and these are written.
         written = [part for run in runs if (part := work.written(run)) is not None]
         group.done(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -171,32 +171,31 @@ class TransactionalWriter:
         if not live:
             return outbox.report((), monotonic())
         began = monotonic()
-        self._begin()
-        try:
-            advances = list(work(outbox, live))
-            self._commit(advances, metadata)
-        except KafkaException as error:
-            self._abort_because(error, len(outbox.touched), monotonic() - began)
-        except BaseException:
-            self._abort()
-            raise
-        self.transactions_total += 1
+        advances = self._through(lambda: list(work(outbox, live)), metadata, outbox.touched)
         self._refusals.written(topic for topic, _ in outbox.touched)
         report = outbox.report(advances, began)
         self.width.took(report.partitions, report.seconds)
         return report
 
     def _stand(self, advances: Sequence[Advance]) -> None:
-        metadata, began = self._group_metadata(), monotonic()
+        self._through(lambda: advances, self._group_metadata())
+
+    def _through(
+        self, fill: Callable[[], Sequence[Advance]], metadata: Any, touched: Collection[Any] = ()
+    ) -> Sequence[Advance]:
+        """Return what `fill` returns, once that is committed with what it wrote to the partitions in `touched`."""
+        began = monotonic()
         self._begin()
         try:
+            advances = fill()
             self._commit(advances, metadata)
         except KafkaException as error:
-            self._abort_because(error, 0, monotonic() - began)
+            self._abort_because(error, len(touched), monotonic() - began)
         except BaseException:
             self._abort()
             raise
         self.transactions_total += 1
+        return advances
 
     def _group_metadata(self) -> Any:
         try:

@@ -201,14 +201,7 @@ async def test_the_sweep_leaves_a_table_that_was_moved_aside_alone(
     await lake.write(_batch(0, 5))
     catalog.create_namespace_if_not_exists(namespace)
     catalog.rename_table(("headgate", "patients"), (namespace, "patients_old"))
-    table = await lake.open(spec_of(), fresh=True)
-    await lake.write(_batch(0, 3))
-    orphan = Path(table.iceberg.location()) / "data" / "dead.parquet"
-    orphan.write_bytes(b"left behind")
-    for _ in range(3):
-        now[0] += 7_200
-        table.sweep()
-    await lake.close()
+    orphan = await _orphan_of_a_new_one(lake, now)
 
     assert [*range(5)] == _offsets(catalog.load_table((namespace, "patients_old")))
     assert [*range(3)] == _offsets(_table(catalog))
@@ -242,6 +235,15 @@ async def test_a_new_table_that_never_had_a_file_in_the_folder_keeps_no_search_b
     lake = Lake(config, clock=lambda: now[0])
     await lake.open(spec_of())
     catalog.rename_table(("headgate", "patients"), ("headgate", "patients_old"))
+    orphan = await _orphan_of_a_new_one(lake, now)
+
+    assert not orphan.exists()
+    assert [] == _offsets(catalog.load_table(("headgate", "patients_old")))
+    assert [*range(3)] == _offsets(_table(catalog))
+
+
+async def _orphan_of_a_new_one(lake: Lake, now: list[float]) -> Path:
+    """Make a table anew, with rows and a file that nobody refers to; search three times in six hours, return that."""
     table = await lake.open(spec_of(), fresh=True)
     await lake.write(_batch(0, 3))
     orphan = Path(table.iceberg.location()) / "data" / "dead.parquet"
@@ -250,10 +252,7 @@ async def test_a_new_table_that_never_had_a_file_in_the_folder_keeps_no_search_b
         now[0] += 7_200
         table.sweep()
     await lake.close()
-
-    assert not orphan.exists()
-    assert [] == _offsets(catalog.load_table(("headgate", "patients_old")))
-    assert [*range(3)] == _offsets(_table(catalog))
+    return orphan
 
 
 def _batch(first: int, count: int) -> LakeBatch:

@@ -43,7 +43,7 @@ METRICS: tuple[MetricSpec, ...] = (
         "headgate_start_time_seconds", "gauge", ("stage",), "started_at", "When the process started, as a Unix time."
     ),
     MetricSpec("headgate_assigned_partitions", "gauge", ("stage",), "assigned", "Partitions that this worker reads."),
-    MetricSpec("headgate_paused_tables", "gauge", ("stage",), "tables", "Tables that wait for somebody's decision."),
+    MetricSpec("headgate_paused_tables", "gauge", ("stage",), "tables", "Tables that are paused or cannot begin."),
     MetricSpec(
         "headgate_last_error_time_seconds",
         "gauge",

@@ -89,7 +89,7 @@ def _why_paused(partition: Partition, partitions: Partitions, resolving: str) ->
     if partition.trouble is not None:
         return partition.trouble.message, partition.trouble.hint
     if partition.status is Status.RESOLVING:
-        return resolving or "its start is being found out", ""
+        return resolving, ""  # it begins: only what keeps it from that is a wait
     reason = partitions.paused_topics.get(partition.key[0])
     if isinstance(reason, HeadgateError):
         return reason.message, reason.hint

@@ -223,6 +223,11 @@ def paused(worker: Worker) -> set[str]:
     return {row["paused"] for row in worker.host.status()["tables"] if row["paused"]}
 
 
+async def none_waits(*workers: Worker) -> None:
+    """Wait until nothing of these workers is paused."""
+    await until(lambda: not any(paused(worker) for worker in workers), "nothing is paused")
+
+
 async def until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> None:
     """Wait until something is true."""
     ends_at = time.monotonic() + seconds

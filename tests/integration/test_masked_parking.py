@@ -18,7 +18,7 @@ from streams.final_rows import FinalRows
 from streams.mask_keys import mask_keys_of
 from streams.mask_values import hashed
 from streams.registration import load_tables
-from tests.integration.stages import Installation, paused, until, until_off_loop
+from tests.integration.stages import Installation, none_waits, until, until_off_loop
 from tests.oracles.topic import read_records
 from tests.services import Kafka
 from tests.workloads.dms_topic import dms_document, dms_record
@@ -125,7 +125,7 @@ async def test_a_masked_table_is_parked_sealed_and_comes_out_right_under_a_new_e
         task.send("update", range(FIRST + 1, END, 7))
         emitted = 2 * OLD + parked + len(range(FIRST + 1, END, 7)) + PARTITIONS
         await until_off_loop(lambda: count(installation, "changes.visits") == emitted, "all of it, and the floor")
-        assert set() == paused(worker)
+        await none_waits(worker)
         assert [] == worker.host.status()["quarantined"]
 
     changes = [json.loads(each.value or b"") for each in read_records(installation.kafka, output)]

@@ -271,6 +271,7 @@ async def test_a_record_that_stops_its_table_stops_no_other(installation: Instal
 
         worker, parked = workers["normalize"], f"{installation.prefix}.parked.visits"
         await until(lambda: rows_of(worker, parked).get("visits", {}).get("paused"), "what was parked waits as well")
+        await until(lambda: len(rows_of(worker, installation.topic)) == len(TABLES), "the worker has its topic again")
         rows = rows_of(worker, installation.topic)
         assert [None, None] == [rows[table]["paused"] for table in ("patients", "wards")]
         assert "source_read_anew: visits: rows of a full load come after changes" in rows["visits"]["paused"]
@@ -285,6 +286,7 @@ async def test_a_record_that_stops_its_table_stops_no_other(installation: Instal
             "the table has gone on in a new epoch, and its load is through",
         )
         await until(lambda: not rows_of(worker, parked), "what was parked has flowed")
+        await until(lambda: len(rows_of(worker, installation.topic)) == len(TABLES), "the worker has its topic again")
         assert [None] * 3 == [row["paused"] for row in rows_of(worker, installation.topic).values()]
 
 

@@ -3,7 +3,10 @@
 import pytest
 
 from connectors.transport.partition import Budget, Partition, Status
+from connectors.transport.partitions import Partitions
+from connectors.transport.routes import Routes
 from connectors.transport.settings import ConsumerSettings
+from connectors.transport.snapshot import view_partition
 from connectors.transport.watch import Watch, is_silent
 from schemas.errors import TransportFatal
 from tests.unit.transport.fakes import Events, assignment, messages
@@ -153,3 +156,11 @@ def test_a_run_begun_and_not_done_for_long_is_reported_once() -> None:
         watch.look([mine], now, 30.0)
 
     assert ["run_stuck"] == events.names()
+
+
+@pytest.mark.parametrize("keeps", ["", "the lake cannot be reached"])
+def test_a_partition_that_begins_is_paused_only_by_what_keeps_it_from_that(keeps: str) -> None:
+    """Each rebalance begins partitions: no table may be told paused for that."""
+    mine = Partition(assignment(), Budget("main", 10_000), commits=True, now=0.0)
+    view = view_partition(mine, Partitions(Routes(), incremental=False), keeps, 1.0)
+    assert ("resolving", keeps, False) == (view.status, view.paused, view.stopped)

@@ -72,6 +72,13 @@ def collected() -> Iterator[None]:
     gc.collect()
 
 
+@pytest.fixture
+def nothing_told_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker tells of itself may be lost where its machine stands still for a second; such tests wait for it."""
+    monkeypatch.setattr("streams.telling.END_SECONDS_MAX", 30.0)
+    monkeypatch.setattr("connectors.transport.lossy.RECORD_SECONDS_MAX", 60)
+
+
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Services]:
     """Starts services; all of them end with the session."""

@@ -321,7 +321,7 @@ def test_records_of_avro_are_looked_up_at_the_configured_registry(
     verb = ["decode", str(file), "--spec", str(spec), "--config", str(config)]
     with SchemaRegistry() as registry:
         registry.register("customers-value", "{}", kind="JSON", number=7)
-        config.write_text(f"registry: {{urls: ['{registry.url}'], timeout_seconds: 0.3}}\n")
+        config.write_text(f"registry: {{urls: ['{registry.url}'], timeout_seconds: 15}}\n")
         code = entry.run(verb)
         line = json.loads(capfd.readouterr().out)
         registry.manner = "busy"

@@ -17,6 +17,8 @@ from streams.telling import Teller
 
 DEADLINE_SECONDS = 60
 
+pytestmark = pytest.mark.usefixtures("nothing_told_is_lost")
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Iterator[Config]:

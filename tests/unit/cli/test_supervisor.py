@@ -60,7 +60,8 @@ async def test_stop_ends_all_workers_and_the_exit_code_says_how() -> None:
 
     boss.stop()
 
-    assert await asyncio.wait_for(running, 5) == 1
+    assert await asyncio.wait_for(running, 30) == 1
+    assert [] == record.named("worker_killed")
     assert not any(psutil.pid_exists(pid) for pid in pids if pid)
 
 
@@ -76,7 +77,7 @@ async def test_workers_that_finish_on_sigterm_make_exit_code_0(tmp_path: Path) -
 
     boss.stop()
 
-    assert await asyncio.wait_for(running, 5) == 0
+    assert await asyncio.wait_for(running, 30) == 0
 
 
 async def test_a_killed_worker_is_started_again_at_once() -> None:
@@ -89,7 +90,7 @@ async def test_a_killed_worker_is_started_again_at_once() -> None:
     assert first is not None
 
     os.kill(first, signal.SIGKILL)
-    await until(lambda: boss.workers[0].pid not in {None, first}, seconds=2)
+    await until(lambda: boss.workers[0].pid not in {None, first})
     boss.stop()
     await running
 
@@ -104,7 +105,7 @@ async def test_a_worker_that_dies_again_and_again_is_waited_for_and_the_reason_i
     running = asyncio.create_task(boss.run())
     await until(lambda: len(record.named("worker_died")) == 3)
     boss.stop()
-    code_seen = await asyncio.wait_for(running, 5)
+    code_seen = await asyncio.wait_for(running, 30)
 
     died = record.named("worker_died")
     assert [0.0, 0.5, 1.0] == [fields["again_in_seconds"] for fields in died]
@@ -122,7 +123,7 @@ async def test_a_worker_that_does_not_hear_is_killed_after_the_bound(tmp_path: P
 
     boss.stop()
 
-    assert await asyncio.wait_for(running, 5) == 1
+    assert await asyncio.wait_for(running, 30) == 1
     assert record.named("worker_killed") == [{"worker": "lake-0", "after_seconds": 0.2}]
     assert pid is not None
     assert not psutil.pid_exists(pid)
@@ -138,14 +139,14 @@ async def test_a_second_stop_does_not_wait(tmp_path: Path) -> None:
     boss.stop()
     boss.stop()
 
-    assert await asyncio.wait_for(running, 5) == 1
+    assert await asyncio.wait_for(running, 30) == 1
 
 
 async def test_when_no_worker_is_configured_right_the_supervisor_ends_and_says_so() -> None:
     """Starting them again would mend nothing."""
     boss = supervisor("import sys; sys.exit(3)", Record(), stages=("lake", "alerts"))
 
-    assert await asyncio.wait_for(boss.run(), 10) == 3
+    assert await asyncio.wait_for(boss.run(), 25) == 3  # the next start would be after 30 s
 
 
 async def test_a_worker_that_cannot_be_started_for_now_does_not_end_the_others(tmp_path: Path) -> None:

@@ -203,6 +203,7 @@ def test_a_half_open_connection_is_silent_and_never_goes_on_with_a_hole(
         assert echoed(client, b"first") == b"first"
         with proxy.having(HalfOpen(), directions=(direction,)):
             client.sendall(b"swallowed")
+            wait_until(lambda: proxy.hits["HalfOpen"] == 1, "it is swallowed")
             assert is_silent(client)
             assert echo.over == []
         with pytest.raises(ConnectionResetError):

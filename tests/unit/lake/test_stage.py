@@ -174,7 +174,7 @@ async def test_stop_gives_up_in_time_when_the_lake_is_away(tmp_path: Path) -> No
     began = time.monotonic()
     await stage.stop()
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 7  # the default limit is 8
     assert [] == consumer.done_runs
     assert [] == world.offsets()
 
@@ -302,7 +302,7 @@ async def test_full_buffers_make_the_step_wait(tmp_path: Path) -> None:
     await until(lambda: stage.counters().get("commits_failed", 0) >= 2)
     assert not waiting.done()
     world.away = ""
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, 60)
     await stage.stop()
 
     assert list(range(200)) == world.offsets()
@@ -379,7 +379,7 @@ async def test_whatever_happens_every_change_is_there_once(tmp_path: Path, seed:
             case _:
                 await asyncio.sleep(0.02)
     world.away = ""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while consumer.at[assignment] < len(log) or stage.counters()["buffered_bytes"]:
         assert time.monotonic() < deadline
         at = consumer.at[assignment]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 from aiohttp import web
@@ -49,19 +50,34 @@ async def test_retry_after_is_honoured(receiver: Receiver) -> None:
     assert [200.0, 200.0] == dues
 
 
-async def test_a_short_retry_after_is_honoured_by_every_sender(receiver: Receiver) -> None:
+async def test_a_short_retry_after_is_honoured_by_every_sender(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also while the alert that was told so waits in place: that one is sent then, the others wait elsewhere."""
+    paused, go_on, pauses = asyncio.Event(), asyncio.Event(), list[tuple[float, bool]]()
     receiver.answer = lambda _: web.Response(status=429, headers={"Retry-After": "1"})
     async with Bench(receiver.url, quick_attempts=3) as bench:
+        really_pause = bench.stage._pause_between  # noqa: SLF001 - by the true clock: the test's would fall behind it
+
+        async def pause(seconds: float) -> None:
+            began = time.monotonic()
+            await really_pause(seconds)
+            pauses.append((seconds, time.monotonic() - began > 0.9))
+            paused.set()
+            await go_on.wait()
+
+        monkeypatch.setattr(bench.stage, "_pause_between", pause)
         first = asyncio.create_task(bench.step(bench.run(alert(1))))
-        await until(lambda: bench.stage.counters().get("attempts_failed") == 1)
+        await paused.wait()
         await bench.step(bench.run(*[alert(n) for n in range(2, 5)]))
         assert [alert(1).id] == receiver.ids
 
         receiver.answer = lambda _: web.Response(status=204)
         bench.now += 1
+        go_on.set()
         await first
 
+    assert [(1.0, True)] == pauses
     assert [alert(1).id] == receiver.accepted_ids()
     assert [alert(n).id for n in range(2, 5)] == [waiting["alert"]["id"] for waiting in bench.waiting()]
 
@@ -75,7 +91,7 @@ async def test_waiting_ends_when_the_partition_leaves(receiver: Receiver) -> Non
         step = asyncio.create_task(bench.step(run))
         await until(lambda: bench.stage._steps == 1)  # noqa: SLF001 - nothing public says it
         await bench.stage.on_leaving([run.assignment])
-        await asyncio.wait_for(step, 0.9)
+        await asyncio.wait_for(step, 20)
 
     assert ([run], False) == (bench.consumer.given_up, run.answered)
 
@@ -89,7 +105,7 @@ async def test_an_alert_is_given_up_when_its_time_is_over(receiver: Receiver) ->
         while not bench.written(NAMES.alerts_dead):
             await bench.step_as_time_passes(bench.waiting_run())
             rounds += 1
-            assert rounds < 10
+            assert rounds < 20
 
     letter = bench.written(NAMES.alerts_dead)[0]
     assert ("expired: status_500", int(START * 1000)) == (letter["reason"], letter["first_failed_at"])
@@ -153,7 +169,10 @@ async def test_an_alert_that_hangs_is_not_tried_again_in_place() -> None:
     async with server, Bench(url, quick_attempts=3, timeout_seconds=0.2) as bench:
         await bench.step(bench.run(alert(1)))
 
-    assert (1, ["timeout"]) == (tried, [each["reason"] for each in bench.waiting()])
+    assert (1, ["timeout"]) == (
+        bench.stage.counters()["attempts_failed"], [each["reason"] for each in bench.waiting()],
+    )  # fmt: skip
+    assert tried <= 1, "its time may be over before it is connected"
 
 
 async def test_topics_share_what_may_be_under_way_at_once() -> None:

@@ -147,7 +147,7 @@ def test_a_registry_that_is_away_holds_a_group_back_and_quarantines_nothing() ->
     """The step raises what its lane tries again by; when the registry is back, the same group goes through."""
     writer, consumer = Writer(), Consumer()
     with SchemaRegistry() as registry:
-        config = f"registry: {{urls: ['{registry.url}'], timeout_seconds: 0.3}}"
+        config = f"registry: {{urls: ['{registry.url}'], timeout_seconds: 15}}"
         stage, tables = _stage_and_tables(writer, consumer, config)
         spec = read_document(f"{SPEC}format: debezium-avro\n", TableSpec, name="spec")
         tables.update({b"patients": TableEntry(spec=spec).model_dump_json().encode()})

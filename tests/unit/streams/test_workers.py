@@ -34,6 +34,8 @@ from tests.services import wait_until
 
 NOWHERE = ClientSettings(bootstrap="127.0.0.1:9")
 
+pytestmark = pytest.mark.usefixtures("nothing_told_is_lost")
+
 
 def row(table: str = "patients", **changes: Any) -> dict[str, Any]:
     """Return one table's figures."""

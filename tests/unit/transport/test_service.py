@@ -133,7 +133,7 @@ async def test_the_service_runs_on_the_embedded_broker(embedded: ClientSettings,
         service = ConsumerService(app, asked, topic_admin=admin)
         service.lane("main", ["events"], step)
         await app.start()
-        ends_at = time.monotonic() + 20
+        ends_at = time.monotonic() + 50
         while sum(seen) < expected and time.monotonic() < ends_at:  # noqa: ASYNC110 - a test waits with a deadline
             await asyncio.sleep(0.02)
         await app.stop()

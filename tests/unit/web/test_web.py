@@ -146,7 +146,7 @@ async def test_status_asks_what_runs_and_tells_silent_from_dead(tmp_path: Path) 
         (tmp_path / f"{stage}-here-{number}.json").write_text(json.dumps(state))
     try:
         with Slot(tmp_path, stage="alerts", instance="here", number=0).take():
-            stages = await ask_local_stages(tmp_path, timeout_seconds=1)
+            stages = await ask_local_stages(tmp_path, timeout_seconds=20)
     finally:
         await web.stop()
 
@@ -159,7 +159,7 @@ async def test_the_table_of_status_shows_pauses_errors_and_hints(tmp_path: Path)
     web = server(tmp_path)
     await web.start()
     try:
-        stages = await ask_local_stages(tmp_path)
+        stages = await ask_local_stages(tmp_path, timeout_seconds=20)
     finally:
         await web.stop()
 

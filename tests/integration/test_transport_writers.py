@@ -1,6 +1,7 @@
 """The writers beside the transport, compacted topics and the administration of topics, with a real Kafka."""
 
 import asyncio
+import re
 import time
 from typing import Any
 
@@ -189,8 +190,12 @@ def test_a_topic_with_an_open_transaction_is_said_to_have_one(bench: Bench) -> N
     assert producer.flush(30) == 0
     reader = CompactedReader(topic, client)
 
-    with pytest.raises(SourceUnavailable, match=r"was read to 1 of 2, .* \(a transaction is open"):
-        reader.load(idle_seconds_max=1)
+    def told() -> bool:  # on a busy machine a second may pass before anything is read
+        with pytest.raises(SourceUnavailable) as caught:
+            reader.load(idle_seconds_max=1)
+        return re.search(r"was read to 1 of 2, .* \(a transaction is open", str(caught.value)) is not None
+
+    wait_until(told, "the open transaction is told of", deadline_seconds=30)
     producer.commit_transaction(30)
 
     assert {b"a": b"2"} == reader.load()
@@ -281,4 +286,8 @@ class _Record:
 
 async def test_brokers_that_are_there_answer_a_new_client(bench: Bench) -> None:
     """Which is how a client that lost its own is known."""
-    assert await asyncio.to_thread(answers_anew, ClientSettings(bootstrap=bench.bootstrap))
+    client = ClientSettings(bootstrap=bench.bootstrap)
+    # Each waits 3 s, which a stalled machine may take.
+    answers = [await asyncio.to_thread(answers_anew, client) for _ in range(3)]
+
+    assert any(answers)

@@ -7,14 +7,17 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from connectors.transport.resolve import Committed
 from connectors.transport.settings import ClientSettings
-from connectors.transport.topics import TopicAdmin, TopicSettings
+from connectors.transport.topics import Key, TopicAdmin, TopicSettings
+from schemas.errors import SourceUnavailable
 from tests.services import wait_until
 
 WORKER = Path(__file__).with_name("transport_worker.py")
@@ -136,8 +139,17 @@ class Bench:
         return {number: high for (_, number), (_, high) in logs.items()}
 
     def committed(self, topic: str, partitions: int = PARTITIONS) -> dict[int, int | None]:
-        """The group's committed offsets."""
-        said = self.admin.committed_now(self.group, [(topic, number) for number in range(partitions)])
+        """The group's committed offsets, of all partitions: an answer in part, or none in time, is asked for again."""
+        keys = [(topic, number) for number in range(partitions)]
+
+        def answer() -> dict[Key, Committed]:
+            with suppress(SourceUnavailable):
+                said = self.admin.committed_now(self.group, keys)
+                if len(said) == len(keys):
+                    return said
+            return {}
+
+        said = wait_until(answer, f"offsets of {topic}")
         return {number: each.offset for (_, number), each in said.items()}
 
     def wait_committed(self, topic: str, deadline_seconds: float = 60, *, partitions: int = PARTITIONS) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from tests.services.certificates import Authority, Certificate
+from tests.services.waiting import free_port
 
 Manner = Literal["right", "error", "denied", "slow", "html", "busy"]
 Like = Literal["confluent", "apicurio 2", "apicurio 3"]
@@ -87,6 +88,7 @@ class SchemaRegistry:
     def start(self) -> None:
         """Listen, on the port of the last time if there was one."""
         handler = type("Handler", (_Handler,), {"registry": self})
+        self.port = self.port or free_port()  # which nobody takes while it is killed
         server = ThreadingHTTPServer((HOST, self.port), handler)
         server.daemon_threads = True
         if self.tls is not None:
@@ -96,7 +98,6 @@ class SchemaRegistry:
                 context.verify_mode = ssl.CERT_REQUIRED
                 context.load_verify_locations(self.clients.ca_file)
             server.socket = context.wrap_socket(server.socket, server_side=True)
-        self.port = server.server_address[1]
         self._server = server
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
 

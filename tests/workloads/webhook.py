@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from tests.faults.manners import Manner
 from tests.oracles import Delivery
+from tests.services.waiting import free_port
 
 SECRET_PREFIX = "whsec_"
 POLL_SECONDS = 0.02
@@ -88,8 +89,8 @@ class Webhook:
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """Print nothing: a client that was killed in the middle of a request is what tests do."""
 
+        self._port = self._port or free_port()  # which nobody takes while it is down
         self._server = Server(("127.0.0.1", self._port), Handler)
-        self._port = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="webhook", daemon=True
         )

@@ -17,8 +17,9 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from time import monotonic
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from connectors.transport.hearing import NOT_ALLOWED
 from connectors.transport.history import Key
 from connectors.transport.lane import Lane
 from connectors.transport.partitions import Partitions
@@ -28,9 +29,10 @@ from connectors.transport.settings import ConsumerSettings
 from schemas.errors import HeadgateError
 
 _FIRST_SECONDS = 600.0  # after the start: a worker that is started anew each day does it, too
-_AGAIN_SECONDS = 60.0  # where the group was dividing its partitions, or nobody answered
+_AGAIN_SECONDS = 60.0  # where the group was dividing its partitions, or nothing was kept for now
 _READ_SECONDS = 2.0
 _AT_ONCE_SECONDS = 0.5
+_LASTING = NOT_ALLOWED | {KafkaError.UNKNOWN_TOPIC_OR_PART}  # refusals that are the same a minute later
 
 
 class KeptOffsets:
@@ -49,24 +51,45 @@ class KeptOffsets:
         self._lanes = lanes
         self._clock = clock
         self._due = clock() + min(_FIRST_SECONDS, settings.keep_offsets_seconds)
+        self._again_seconds = _AGAIN_SECONDS
+        self._followed: float | None = None  # the assignment by which another member was the one to do it
 
     async def look(self, partitions: Partitions, poller: PollThread) -> None:
         """Do it if it is time."""
         book = next((lane.settings.book for lane in self._lanes.values() if lane.settings.book is not None), None)
-        if book is None or not self._settings.topic_ids or self._clock() < self._due:
+        if book is None or not self._settings.topic_ids:
             return
-        self._due = self._clock() + min(_AGAIN_SECONDS, self._settings.keep_offsets_seconds)
+        soon = self._clock() + min(self._again_seconds, self._settings.keep_offsets_seconds)
+        assigned_at = partitions.assigned_at
+        if self._followed not in (None, assigned_at):  # the broker tells it of a group before its members hear of it
+            self._followed, self._due = None, min(self._due, soon)
+        if self._clock() < self._due:
+            return
+        self._due = soon
         try:
             divided = await self._lookups.divided(self._settings.group)
             if divided is None:
                 return
-            known = await book.everything() if _leads(divided, partitions) else {}
+            leads = _leads(divided, partitions)
+            known = await book.everything() if leads else {}
         except HeadgateError:  # away, or not allowed to: what reads says so
             return
-        self._due = self._clock() + self._settings.keep_offsets_seconds
+        self._followed = None if leads else assigned_at
         idle = [(topic, number) for topic, numbers in known.items() if topic not in divided for number in numbers]
         if idle:
-            poller.call(partial(commit_again, idle=idle))
+            poller.call(partial(self._commit, idle=idle))
+        else:
+            self._put_off()
+
+    def _commit(self, thread: PollThread, idle: Sequence[Key]) -> None:
+        if commit_again(thread, idle):
+            self._put_off()
+        else:  # a broker that is always so slow keeps who polls waiting ever more seldom
+            self._again_seconds *= 2
+
+    def _put_off(self) -> None:
+        self._again_seconds = _AGAIN_SECONDS
+        self._due = self._clock() + self._settings.keep_offsets_seconds
 
 
 def _leads(divided: AbstractSet[str], partitions: Partitions) -> bool:
@@ -74,11 +97,14 @@ def _leads(divided: AbstractSet[str], partitions: Partitions) -> bool:
     return bool(divided) and (min(divided), 0) in partitions.keys()  # noqa: SIM118 - a method of its own
 
 
-def commit_again(thread: PollThread, idle: Sequence[Key]) -> None:
-    """Commit anew where the group stands in those of `idle` that it has an offset of, and that nobody has to read."""
+def commit_again(thread: PollThread, idle: Sequence[Key]) -> bool:
+    """Commit anew where the group stands in those of `idle` that it has an offset of, and that nobody has to read.
+
+    Returns False where it was not done and may be soon.
+    """
     wanted = [TopicPartition(*key) for key in idle if thread.routes.lane_of(key[0]) is None]
     if not wanted:
-        return
+        return True
     began = monotonic()
     try:
         said = thread.consumer.committed(wanted, timeout=_READ_SECONDS)
@@ -87,8 +113,10 @@ def commit_again(thread: PollThread, idle: Sequence[Key]) -> None:
             for each in said
             if each.error is None and each.offset >= 0
         ]
-        if not stands or monotonic() - began > _AT_ONCE_SECONDS:
-            return  # a broker that is so slow is asked again another time
+        if monotonic() - began > _AT_ONCE_SECONDS:
+            return False  # a broker that is so slow is asked again another time
+        if not stands:
+            return True
         stored = thread.consumer.commit(offsets=stands, asynchronous=False) or []
         errors = [each.error for each in stored if each.error is not None]
     except KafkaException as error:
@@ -97,3 +125,4 @@ def commit_again(thread: PollThread, idle: Sequence[Key]) -> None:
         thread.listener.report("offsets_not_kept", {"error": errors[0].str()})
     if len(stored) > len(errors):
         thread.listener.report("offsets_kept", {"partitions": len(stored) - len(errors)})
+    return all(each.code() in _LASTING for each in errors)

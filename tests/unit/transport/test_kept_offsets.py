@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -170,14 +172,51 @@ async def test_a_group_that_is_dividing_or_a_broker_that_is_away_is_asked_again_
     assert ({}, {}, STANDS) == (while_dividing, while_away, await member.look(60.0))
 
 
-async def test_a_slow_answer_is_not_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_member_that_was_not_given_its_partitions_yet_looks_again_soon_after() -> None:
+    """The broker calls a group stable a moment before its members hear what they have."""
+    member = Member()
+    client: Any = member.client
+    member.partitions.forget([("mine", 0)])
+    before = await member.look(HOURS)
+    member.partitions.assign(client, [("mine", 0)])
+
+    assert ({}, {}, STANDS) == (before, await member.look(1.0), await member.look(60.0))
+
+
+async def test_a_member_that_does_not_lead_asks_seldom() -> None:
+    """Once after it was given something, and then as seldom as the one that leads."""
+    member = Member()
+    member.divided_now = frozenset({"mine", "earlier"})
+    client: Any = member.client
+    await member.look(HOURS)
+    member.partitions.assign(client, [("mine", 1)])
+    for _ in range(5 * 60):
+        await member.look(60.0)
+
+    assert 2 == member.asked
+    await member.look(2 * HOURS)
+    assert 3 == member.asked
+
+
+async def test_a_slow_answer_is_not_committed_and_asked_for_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody may have begun to read there meanwhile: its offset would be set back."""
-    member, times = Member(), iter([0.0, 1.0])
+    member, times = Member(), iter([0.0, 1.0, 1.0, 1.0])
     monkeypatch.setattr(kept_offsets, "monotonic", lambda: next(times))
 
     assert {} == await member.look(HOURS)
     assert member.client.asked_for
     assert [] == member.events.said
+    assert STANDS == await member.look(60.0)
+
+
+async def test_a_broker_that_is_always_slow_is_asked_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is polled while it is asked."""
+    member = Member()
+    monkeypatch.setattr(kept_offsets, "monotonic", partial(next, count(0.0)))
+    for _ in range(6 * 60):
+        assert {} == await member.look(60.0)
+
+    assert 9 == member.asked
 
 
 def test_a_refusal_is_said_and_ends_nothing() -> None:
@@ -188,3 +227,17 @@ def test_a_refusal_is_said_and_ends_nothing() -> None:
     commit_again(thread, [("paused", 0)])
 
     assert ["offsets_not_kept"] == member.events.names()
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [(KafkaError.REBALANCE_IN_PROGRESS, STANDS), (KafkaError.TOPIC_AUTHORIZATION_FAILED, {})]
+)
+async def test_what_was_refused_is_tried_again_soon_if_that_passes(code: int, expected: dict[Key, Any]) -> None:
+    """The group may be through a minute later; a right that is missing is said every six hours."""
+    member = Member()
+    member.client.refuses = KafkaError(code)
+    refused = await member.look(HOURS)
+    member.client.refuses = None
+
+    assert ({}, expected) == (refused, await member.look(60.0))
+    assert ({}, STANDS) == (await member.look(60.0), await member.look(6 * HOURS))

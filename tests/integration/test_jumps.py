@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from connectors.transport import kept_offsets
 from connectors.transport.settings import ClientSettings
 from connectors.transport.tail import CompactedReader
 from headgate.cli.codes import ExitCode
 from streams.app import Worker
+from streams.settings import consumer_settings
 from tests.integration.stages import Installation, filled, none_waits, paused, until, until_off_loop
 from tests.services import Kafka, RedisServer
 
@@ -129,7 +130,9 @@ async def test_offsets_of_a_paused_table_are_committed_again(
     before = await asyncio.to_thread(_stored, installation)
     assert 4 == len(before)
 
-    monkeypatch.setattr(kept_offsets, "_FIRST_SECONDS", 0.5)  # of its start
+    # Each second, the first time and after: a look may come too early, or fail.
+    often = partial(replace, keep_offsets_seconds=1.0)
+    monkeypatch.setattr("streams.app.consumer_settings", lambda *of: often(consumer_settings(*of)))
     async with installation.running("normalize"):
 
         def is_kept() -> bool:

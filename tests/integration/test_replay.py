@@ -83,7 +83,10 @@ async def test_a_replay_that_was_killed_goes_on_and_changes_nothing(installation
         await installation.emitted(ROWS)
         await until_off_loop(lambda: len(installation.alerts()) == ROWS, "an alert for each row")
         await until_off_loop(lambda: installation.lake()[0] == ROWS, "each row is in the lake")
-        before = [await asyncio.to_thread(installation.view, row) for row in range(0, ROWS, 20)]
+        await until_off_loop(lambda: installation.features() == ROWS, "each row is in Redis")
+        some = range(0, ROWS, 20)
+        await until_off_loop(lambda: not any(installation.view(row).standing.pending for row in some), "and complete")
+        before = [await asyncio.to_thread(installation.view, row) for row in some]
 
         assert ExitCode.USAGE == await installation.verb("tables", "replay", "patients")
         assert ExitCode.USAGE == await installation.verb("tables", "replay", "patients", "--from", "0", "--into", "x")
@@ -103,8 +106,8 @@ async def test_a_replay_that_was_killed_goes_on_and_changes_nothing(installation
         await passed(installation, ROWS)
         await until_off_loop(lambda: installation.lake()[0] == 2 * ROWS + 4, "the lake has both generations")
         assert installation.lake()[1].ok
-        assert before == [await asyncio.to_thread(installation.view, row) for row in range(0, ROWS, 20)]
-        assert ROWS + 4 == installation.features()
+        await until_off_loop(lambda: installation.features() == ROWS + 4, "the new rows are in Redis")
+        assert before == [await asyncio.to_thread(installation.view, row) for row in some]
         entry = load_tables(installation.config)["patients"]
         assert (None, 1, False) == (entry.replay, entry.generation, entry.replayed_apart)
 
@@ -116,8 +119,9 @@ async def test_a_replay_that_was_killed_goes_on_and_changes_nothing(installation
         await passed(installation, ROWS + 4)
         await until_off_loop(lambda: installation.lake()[0] == 2 * ROWS + 8, "the lake has only what is for it")
 
-        slow = replay(installation, "--from", "earliest", "--rate", "20")
+        slow = replay(installation, "--from", "earliest", "--rate", "10")
         await until(lambda: _lag_of_replay(installation) is not None, "the status tells of it")
+        await until_off_loop(lambda: generations(installation)[3] > 0, "it has begun to emit")
         slow.send_signal(signal.SIGINT)
         code, said = await ended(slow)
         assert (ExitCode.INTERRUPTED, False) == (code, said["through"])

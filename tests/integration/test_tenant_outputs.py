@@ -24,7 +24,7 @@ from streams.registration import load_tables
 from streams.tenant_rights import rights_of
 from tests.integration.stages import Installation, event, until_off_loop
 from tests.integration.test_masks import CANARY, bytes_of, every_record, leaks, lying, stored
-from tests.integration.test_tenants import PASSWORD, as_user
+from tests.integration.test_tenants import PASSWORD, as_user, lake_rows
 from tests.oracles.latest import compacted
 from tests.oracles.topic import read_records
 from tests.services import Kafka, RedisServer
@@ -112,6 +112,8 @@ async def moved_everywhere(made: Installation) -> None:
     assert [2 * ROWS] * 2 == [count(made, f"changes.ward-3.{table}") for table in tables]
     await until_off_loop(lambda: len(set(made.alerts())) == 4 * ROWS, "an alert of each row that came, or moved")
     await until_off_loop(lambda: count(made, "quarantine") == 1, "what cannot be read")
+    everything = [2 * ROWS] * 2
+    await until_off_loop(lambda: everything == [lake_rows(made, f"ward-3.{t}") for t in tables], "the lake's rows")
 
 
 async def test_all_that_comes_of_a_tenants_tables_begins_with_its_name(
@@ -200,7 +202,7 @@ async def check_contract(made: Installation) -> None:
     contract = out / "ward-3.patients.value.schema.json"
 
     def read() -> list[Any]:
-        with changes(contract, bootstrap=made.kafka, idle_seconds=5.0) as stream:
+        with changes(contract, bootstrap=made.kafka, idle_seconds=60.0) as stream:
             return [next(stream) for _ in range(2 * ROWS)]
 
     given = await asyncio.to_thread(read)

@@ -117,6 +117,10 @@ async def test_hostile_rows_and_names_stay_where_they_belong(
             await until_off_loop(
                 partial(is_whole, installation, redis_server, tenant), f"{topic}, its rows, the lake's"
             )
+        await until_off_loop(
+            lambda: len(records(installation, f"{installation.prefix}.quarantine")) >= 2 * len(TEXTS),
+            "what is unregistered is in quarantine",
+        )
     for tenant in TENANTS:
         found = {(c["key"]["name"], c["after"]["whose"]) for c in contents(installation, tenant)}
         assert {(text, f"{tenant} {text}") for text in TEXTS} == found
@@ -191,16 +195,16 @@ def contents(made: Installation, tenant: str) -> list[dict[str, Any]]:
 
 def is_whole(made: Installation, server: RedisServer, tenant: str) -> bool:
     """Tell whether all of a tenant's rows are at each end."""
-    ends = (len(contents(made, tenant)), len(held(server, made, tenant)), lake_rows(made, tenant))
+    ends = (len(contents(made, tenant)), len(held(server, made, tenant)), lake_rows(made, f"{tenant}.people"))
     return ends == (len(TEXTS),) * len(ends)
 
 
-def lake_rows(made: Installation, tenant: str) -> int:
-    """Return how many rows a tenant's table of the lake has; nothing where there is no table yet."""
+def lake_rows(made: Installation, table: str) -> int:
+    """Return how many rows a table of the lake has; nothing where there is no table yet."""
     catalog = open_catalog(made.config.lake)
-    if not catalog.table_exists(("headgate", f"{tenant}.people")):
+    if not catalog.table_exists(("headgate", table)):
         return 0
-    return int(load_table(catalog, "headgate", f"{tenant}.people").scan().to_arrow().num_rows)
+    return int(load_table(catalog, "headgate", table).scan().to_arrow().num_rows)
 
 
 def location(made: Installation, tenant: str) -> str:

@@ -29,7 +29,7 @@ from tests.oracles.durable import Sample, read_positions
 from tests.oracles.features import entity_of
 from tests.oracles.whole_lake import origins_of
 from tests.services import Kafka, RedisServer, wait_until
-from tests.workloads.ends import NOTIFY_STAGE, lags
+from tests.workloads.ends import NOTIFY_STAGE, not_through
 from tests.workloads.installation import BUCKETS, NAMESPACE, SECRET, STAGES, Installation
 from tests.workloads.webhook import Webhook
 
@@ -166,7 +166,7 @@ class Stand:
 
         def quiet() -> bool:
             behind.clear()
-            behind.update(lags(self.installation, consumer, admin))
+            behind.update(not_through(self.installation, consumer, admin))
             return not behind
 
         with independent_consumer(self.kafka.address) as consumer, independent_admin(self.kafka.address) as admin:

@@ -122,6 +122,8 @@ def write_aborted(bootstrap: str, topic: str, partition: int, value: dict[str, A
     _produce(producer, topic, partition, value, as_json)
     producer.flush(30)
     producer.abort_transaction(30)
+    # The next of its name is told to begin once the marker of the abort stands in the log, and not before.
+    Producer({"bootstrap.servers": bootstrap, "transactional.id": f"{topic}-aborted"}).init_transactions(30)
 
 
 def _produce(producer: Producer, topic: str, partition: int, value: dict[str, Any] | None, written: Written) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from schemas.errors import ConfigurationError, PoisonRecord, RecordTooLarge, Sin
 from schemas.table import TableEntry
 from sinks.redis.read import get_entity
 from tests.integration.features_worker import KEYS, SEEN, SPEC, Worker, expected, history
-from tests.services import RedisServer
+from tests.services import RedisServer, until
 from tests.unit.fakes import assignment_of
 from tests.unit.features.changes import change
 
@@ -56,9 +55,11 @@ async def test_tombstones_that_nothing_can_bring_again_are_given_back(
 ) -> None:
     """Once the log begins behind the delete, and it is a week old; a change that comes late before that is refused."""
     monkeypatch.setattr("streams.features.SWEEP_SECONDS", 0.02)
-    begins, now = 0, 1_000.0
+    begins, now, asked = 0, 1_000.0, 0
 
     async def logs(keys: Iterable[Any]) -> dict[Any, tuple[int, int]]:
+        nonlocal asked
+        asked += 1
         return dict.fromkeys(keys, (begins, 3))
 
     log = [change(1, 1, {"name": "a"}), change(1, 2, None), change(2, 3, {"name": "b"})]
@@ -66,14 +67,11 @@ async def test_tombstones_that_nothing_can_bring_again_are_given_back(
     await one.begin()
     await one.read(0)
 
-    begins, now = 1, now + 30 * 24 * 3_600
-    await asyncio.sleep(0.3)
-    kept = one.stage.counters().get("tombstones_swept", 0)
+    begins, now, before = 1, now + 30 * 24 * 3_600, asked
+    await until(lambda: asked >= before + 2, "a whole sweep after the log was cut")
+    kept = one.stage.counters()["tombstones_swept"]
     begins = 2
-    for _ in range(3_000):
-        await asyncio.sleep(0.01)
-        if one.stage.counters()["tombstones_swept"]:
-            break
+    await until(lambda: one.stage.counters()["tombstones_swept"], "the delete's tombstone is swept")
 
     assert (kept, one.stage.counters()["tombstones_swept"]) == (0, 1)
     assert {1: None, 2: "b"} == {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
@@ -14,7 +13,9 @@ import redis
 
 from schemas.errors import SinkUnavailable
 from tests.integration.features_worker import Worker, expected, flow, history
-from tests.services import RedisServer
+from tests.services import RedisServer, until, wait_until
+
+MET_SECONDS_MAX = 60.0
 
 
 class Switch:
@@ -54,10 +55,10 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def test_a_replica_that_lags_is_caught_up_when_it_is_promoted(
-    private_redis: Callable[[], RedisServer],
+    private_redis: Callable[..., RedisServer],
 ) -> None:
     """The old primary says READONLY, so the connection is made anew, and the replica's offsets show what it lacks."""
-    primary, replica = private_redis(), private_redis()
+    primary, replica = private_redis({"repl-diskless-sync-delay": "0"}), private_redis()
     with replica.client() as at_replica, primary.client() as at_primary:
         at_replica.replicaof(primary.host, str(primary.port))
         async with Switch(primary) as switch:
@@ -65,7 +66,8 @@ async def test_a_replica_that_lags_is_caught_up_when_it_is_promoted(
             await one.begin()
             one.log, later = one.log[:1_600], one.log[1_600:]
             await flow(one)
-            at_primary.wait(1, 10_000)
+            at_primary.set("written", "last")  # WAIT is for what its own connection has written
+            await until(lambda: at_primary.wait(1, 500) == 1, "the replica has all", seconds=60)
             at_replica.replicaof("NO", "ONE")
             one.log += later[:300]
             await flow(one)
@@ -90,9 +92,13 @@ async def test_what_a_server_answers_in_trouble_is_waited_for(
     await flow(one)
     one.log += later
 
-    over = asyncio.create_task(asyncio.to_thread(make_trouble, server, trouble))
-    with pytest.raises(SinkUnavailable):
-        await read_slowly(one, 1_600)
+    met = threading.Event()
+    over = asyncio.create_task(asyncio.to_thread(make_trouble, server, trouble, met))
+    try:
+        with pytest.raises(SinkUnavailable):
+            await read_slowly(one, 1_600)
+    finally:
+        met.set()
     one.consumer.rewind(one.assignment)
     await over
     await flow(one)
@@ -139,23 +145,33 @@ async def read_slowly(one: Worker, first: int) -> None:
         await asyncio.sleep(0.002)
 
 
-def make_trouble(server: RedisServer, trouble: str) -> None:
-    """Bring a server into trouble for half a second."""
+def make_trouble(server: RedisServer, trouble: str, met: threading.Event) -> None:
+    """Bring a server into trouble until somebody has met it."""
     with server.client() as client, server.client() as other:
         match trouble:
             case "OOM":
                 client.config_set("maxmemory", "1")
-                time.sleep(0.5)
+                met.wait(MET_SECONDS_MAX)
                 client.config_set("maxmemory", "0")
             case "BUSY":
                 client.config_set("busy-reply-threshold", "1")
                 busy = threading.Thread(target=_run_for_ever, args=[other])
                 busy.start()
-                time.sleep(0.5)
+                wait_until(lambda: _is_busy(client), "the script runs")
+                met.wait(MET_SECONDS_MAX)
                 client.script_kill()
                 busy.join()
             case "reset":
-                client.client_kill_filter(_type="normal", skipme=True)
+                while not met.wait(0.01):
+                    client.client_kill_filter(_type="normal", skipme=True)
+
+
+def _is_busy(client: Any) -> bool:
+    try:
+        client.ping()
+    except redis.ResponseError:
+        return True
+    return False
 
 
 def _run_for_ever(client: Any) -> None:

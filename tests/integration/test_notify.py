@@ -148,7 +148,7 @@ def running(config: Config, stages: Sequence[str] = STAGES) -> Iterator[dict[str
         for process in processes.values():
             process.terminate()
         for process in processes.values():
-            process.join(20)
+            process.join(60)
             if process.is_alive():
                 process.kill()
                 process.join()
@@ -167,7 +167,7 @@ async def test_alerts_reach_their_receiver_through_an_outage_and_kills(installat
         config = installation(receiver.url)
         await asyncio.to_thread(produce, config, range(CHANGES // 2))
         with running(config) as processes:
-            await until(lambda: len(receiver.ids) > 3, seconds=60)
+            await until(lambda: len(receiver.ids) > 3, seconds=120)
             for stage in ("notify-ops", "alerts"):
                 processes[stage].kill()
                 await asyncio.to_thread(processes[stage].join)

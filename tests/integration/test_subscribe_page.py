@@ -21,6 +21,7 @@ from tests.unit.docs.pages import blocks_of
 from tests.unit.lake.changes import deletion
 
 SECONDS = 60.0
+ATTEMPTS = 5  # a program may be through before it is killed, where this process had to wait for a core
 
 
 @pytest.fixture
@@ -81,10 +82,14 @@ def test_the_second_program_counts_each_change_once_although_it_is_killed(bench:
         except sqlite3.OperationalError:
             return None
 
-    start(bench, "first", 1)
-    wait_until(counted, "it has begun", deadline_seconds=SECONDS, poll_seconds=0.001)
-    bench.kill("first")
-    killed_at = counted() or 0
+    for attempt in range(ATTEMPTS):
+        for left in bench.folder.glob("changes.db*"):
+            left.unlink()
+        start(bench, f"first-{attempt}", 1)
+        wait_until(counted, "it has begun", deadline_seconds=SECONDS, poll_seconds=0.001)
+        bench.kill(f"first-{attempt}")
+        if (killed_at := counted() or 0) < len(stands):
+            break
     write(bench.bootstrap, topic, [*stands, *((1, one) for [one] in records(1, [1], first=1200))])
     printed = start(bench, "second", 1)
 

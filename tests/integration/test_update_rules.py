@@ -115,7 +115,7 @@ class Installation:
             for worker in workers:
                 worker.terminate()
             for worker in workers:
-                worker.join(20)
+                worker.join(60)
                 if worker.is_alive():
                     worker.kill()
                     worker.join()
@@ -226,8 +226,8 @@ def test_rules_fire_once_over_kills_and_rebalances(installation: Callable[[], In
         for slot in (0, 1):
             more = history(chain, UPDATES // 4, chance)
             half = len(more) // 2
-            here.updates(more[:half])
             seen = here.written()
+            here.updates(more[:half])
             wait_until(partial(here.beyond, seen), "alerts come", deadline_seconds=120)
             here.updates(more[half:])
             workers[slot].kill()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -42,6 +43,7 @@ from tests.workloads.webhook import Webhook
 NOTIFY_STAGE = f"notify-{DESTINATION}"
 MARKERS_LOOKED_THROUGH_MAX = 200
 EMPTY_POLLS_MAX = 20
+WAYS = ("changes.", "features.", "latest.", "alerts", "notify.")  # how the names of topics go on that lead to an end
 
 Rows = Mapping[str, Mapping[tuple[Any, ...], Mapping[str, Any]]]
 
@@ -152,9 +154,7 @@ def wait_quiet(installation: Installation, *, records: int, deadline_seconds: fl
     def quiet() -> bool:
         assert installation.is_running(), f"`headgate run` ended:\n{installation.log_tail()}"
         behind.clear()
-        behind.update(lags(installation, consumer, admin))
-        if waiting := outbox_entries(installation):
-            behind["entries of feature updates in Redis"] = waiting
+        behind.update(not_through(installation, consumer, admin, outbox=partial(outbox_entries, installation)))
         return not behind
 
     with independent_consumer(installation.kafka) as consumer, independent_admin(installation.kafka) as admin:
@@ -170,6 +170,32 @@ def outbox_entries(installation: Installation) -> int:
     """Return how many entries of feature updates are not in Kafka yet."""
     with redis.Redis.from_url(installation.redis) as client:
         return sum(client.xlen(f"{installation.key_prefix}:{{b{bucket}}}:out") for bucket in range(BUCKETS))
+
+
+def not_through(
+    installation: Installation, consumer: Any, admin: Any, *, outbox: Callable[[], int] = int
+) -> dict[str, int]:
+    """Return what is still on its way: where groups lag, what waits in `outbox`, or else which topics grow.
+
+    Ends are asked for before what is committed. A stage that writes and commits in between lags no more, and the next
+    one seems to have read all: only that a topic is longer by then shows it.
+    """
+    before = _all_ends(installation, consumer, admin)
+    found = lags(installation, consumer, admin)
+    if waiting := outbox():
+        found["entries of feature updates in Redis"] = waiting
+    if found:
+        return found
+    after = _all_ends(installation, consumer, admin)
+    return {f"{topic} grows": 1 for topic, ends in after.items() if ends != before.get(topic)}
+
+
+def _all_ends(installation: Installation, consumer: Any, admin: Any) -> dict[str, dict[Any, int]]:
+    """Return where the topics end that lead to the four ends; what stages say of themselves always grows."""
+    sources = [topic for shape in installation.shapes.values() for topic in shape.topics]
+    ours = tuple(f"{installation.topic_prefix}.{way}" for way in WAYS)
+    ways = [*sources, *(topic for topic in admin.list_topics() if topic.startswith(ours))]
+    return {topic: _ends(consumer, topic) for topic in ways}
 
 
 def lags(installation: Installation, consumer: Any, admin: Any) -> dict[str, int]:

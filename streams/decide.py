@@ -74,7 +74,7 @@ def survey(config: Config, entry: TableEntry, tables: TableDirectory) -> list[Fo
                 continue  # a transaction is open on it: it is being read
             mine = partitions[number] = Assignment("", topic, number)
             describe_assignment(mine, committed[topic, number], said.topic_id, logs[topic, number])
-            trouble = enter(mine, said.topic_id, kept.get(topic, {}), None, rereads=True)
+            trouble = enter(mine, said.topic_id, kept.get(topic, {}), (), rereads=True)
             if trouble is None and mine.committed is not None:
                 trouble = moved(mine, said.topic_id, mine.committed)
             if trouble is not None:

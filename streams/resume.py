@@ -58,12 +58,10 @@ def book_of(config: Config, stage: str) -> Book:
 
 
 def decided(names: TopicNames, tables: TableDirectory) -> Decided:
-    """Return what tells the decision about a topic, as of the entries now."""
+    """Return what tells the decisions about a topic, as of the entries now: each holds for all tables that read it."""
 
-    def find(topic: str) -> Decision | None:
-        decisions = [entry.decisions.get(topic) for entry in entries_of(topic, names, tables)]
-        # A topic of several tables: whichever of them somebody decided for, and last, it is one decision for all.
-        return max(filter(None, decisions), key=lambda decision: decision.generation, default=None)
+    def find(topic: str) -> list[Decision]:
+        return [entry.decisions[topic] for entry in entries_of(topic, names, tables) if topic in entry.decisions]
 
     return find
 

@@ -58,7 +58,7 @@ class Assignment:
     __slots__ = (
         "committed",
         "decided_start",
-        "decision",
+        "decisions",
         "gap",
         "generation",
         "high",
@@ -82,7 +82,7 @@ class Assignment:
         self.generation = 0
         self.committed: int | None = None  # the group's committed offset when the assignment began
         self.metadata = ""  # the stage's own text beside it
-        self.decision: Decision | None = None  # what somebody decided about this life of its topic
+        self.decisions: Sequence[Decision] = ()  # what somebody decided about this life of its topic, for any table
         self.decided_start: int | None = None  # where it begins by that, and not where a first start would
         self.gap: tuple[int, int] | None = None  # what is missing before its start, as somebody decided: from, up to
         self.low = -1  # the log's first and next offset when the assignment began
@@ -95,6 +95,11 @@ class Assignment:
     def key(self) -> tuple[str, int]:
         """Topic and partition."""
         return self.topic, self.partition
+
+    @property
+    def decision(self) -> Decision | None:
+        """The decision of the highest generation, which is what the topic is to be read in; None without one."""
+        return max(self.decisions, key=lambda each: each.generation, default=None)
 
     def __repr__(self) -> str:
         return f"<{self.topic}[{self.partition}] from {self.start}{' lost' if self.lost else ''}>"

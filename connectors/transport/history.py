@@ -7,7 +7,7 @@ first start only if nothing is kept of it. Pure decisions, but for what `Keeps` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from schemas.errors import SourceMoved
 from schemas.table import Decision
 
 Key = tuple[str, int]
-Decided = Callable[[str], Decision | None]  # by topic
+Decided = Callable[[str], Sequence[Decision]]  # by topic: those for each table that reads it
 
 TOPIC_MADE_ANEW = "topic_made_anew"
 OFFSETS_LOST = "offsets_lost"
@@ -50,12 +50,13 @@ class Keeps(Protocol):
 
 
 def enter(
-    assignment: Assignment, topic_id: str, kept: Mapping[int, Known], decision: Decision | None, *, rereads: bool
+    assignment: Assignment, topic_id: str, kept: Mapping[int, Known], decisions: Iterable[Decision], *, rereads: bool
 ) -> SourceMoved | None:
     """Write into a described assignment which generation it is read in; return why it cannot be read, if so.
 
-    `topic_id` is the topic's id now, `kept` what is kept of its partitions. Without `rereads` a decision moves no
-    partition that can be read on where it stands. A partition that was added to a topic begins where its log begins.
+    `topic_id` is the topic's id now, `kept` what is kept of its partitions. Of the `decisions` about this life of it
+    the one of the highest generation holds, and any may accept a gap. Without `rereads` none moves a partition that can
+    be read on where it stands. A partition that was added to a topic begins where its log begins.
     """
     before = kept.get(assignment.partition)
     was_read = assignment.committed is not None or before is not None
@@ -63,14 +64,15 @@ def enter(
         # Of a partition of its own, else of the topic: one that was added is of the same life, and generation.
         last = before or max(kept.values(), key=lambda known: known.generation)
         assignment.topic_id, assignment.generation = last.topic_id, last.generation
-    assignment.decision = decision if decision is not None and decision.topic_id == topic_id else None
+    assignment.decisions = [each for each in decisions if each.topic_id == topic_id]
+    decision = assignment.decision
     is_new = bool(kept) and not was_read
     trouble = _trouble(assignment, topic_id, was_read=was_read)
-    if assignment.decision is not None and assignment.decision.generation > assignment.generation:
-        assignment.generation = assignment.decision.generation
+    if decision is not None and decision.generation > assignment.generation:
+        assignment.generation = decision.generation
         if trouble is not None or rereads or not was_read:
             assignment.topic_id, assignment.committed, assignment.metadata = topic_id, None, ""
-            assignment.decided_start = _decided_offset(assignment, assignment.decision)
+            assignment.decided_start = _decided_offset(assignment, decision)
         trouble = None
     if is_new and trouble is None:
         assignment.decided_start = assignment.low
@@ -105,11 +107,14 @@ def first_offset(assignment: Assignment, chosen: int | None, start: str) -> int:
 
 
 def beyond_gap(assignment: Assignment, offset: int) -> int | None:
-    """Return where to go on if `offset` was deleted before it was read and somebody accepted that, and note the gap."""
-    decision = assignment.decision
-    if decision is None or decision.gaps.get(assignment.partition) != offset or offset >= assignment.low:
+    """Return where to go on if `offset` was deleted before it was read and somebody accepted that, and note the gap.
+
+    Where it was accepted for several tables of the topic, what any of them is to have is read.
+    """
+    accepted = [each for each in assignment.decisions if each.gaps.get(assignment.partition) == offset]
+    if not accepted or offset >= assignment.low:
         return None
-    start = max(_decided_offset(assignment, decision), assignment.low)
+    start = max(min(_decided_offset(assignment, each) for each in accepted), assignment.low)
     assignment.gap = (offset, start)
     return start
 

@@ -160,8 +160,8 @@ class Resolver:
         for each in known:
             now_id = ids.get(each.topic, "")
             describe_assignment(each, committed[each.key], self._known.get(each.topic, now_id), logs[each.key])
-            decision = settings.decided(each.topic) if settings.decided is not None and now_id else None
-            trouble = enter(each, now_id, kept.get(each.topic, {}), decision, rereads=settings.rereads)
+            decisions = settings.decided(each.topic) if settings.decided is not None and now_id else ()
+            trouble = enter(each, now_id, kept.get(each.topic, {}), decisions, rereads=settings.rereads)
             if trouble is not None:
                 (gone if settings.goes_on else found)[each] = trouble
         # Also of those that are gone on with: the stage takes up there what it keeps of a partition.

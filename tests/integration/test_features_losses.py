@@ -166,7 +166,7 @@ async def test_another_life_of_its_topic_is_gone_on_with_once_somebody_says_so(w
         "resume TABLE --anew" in anew.consumer.paused[anew.assignment.topic].hint,
     )
 
-    anew.assignment.decision = Decision(topic_id="topic-2", generation=1)
+    anew.assignment.decisions = [Decision(topic_id="topic-2", generation=1)]
     assert {anew.assignment: 0} == await anew.stage.starts([anew.assignment])
     await anew.read_until_done(0)
 

@@ -76,7 +76,7 @@ async def test_another_life_of_its_topic_is_gone_on_with_once_somebody_says_so(t
 
     second, consumer = await world.worker()
     undecided, anew = assignment_of(topic_id="topic-2"), assignment_of(topic_id="topic-2")
-    anew.low, anew.decision = 2, Decision(topic_id="topic-2", generation=1)
+    anew.low, anew.decisions = 2, [Decision(topic_id="topic-2", generation=1)]
     held = (await second.starts([undecided]))[undecided]
     assert isinstance(held, SourceMoved)
     assert ("source_moved", True) == (held.reason, "resume TABLE --anew" in held.hint)

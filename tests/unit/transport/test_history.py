@@ -29,6 +29,7 @@ class World:
     metadata: str = ""
     kept: dict[int, Known] = field(default_factory=dict)
     decision: Decision | None = None
+    of_another: Decision | None = None  # of another table that reads the topic
     rereads: bool = True
     partition: int = 0
     start: str = "earliest"
@@ -82,8 +83,8 @@ class World:
             return {} if self.regained is None else dict.fromkeys(lost, self.regained)
 
         settings = LaneSettings(
-            book=self, decided=lambda _: self.decision, rereads=self.rereads, start=self.start, goes_on=self.goes_on,
-            starts=starts, regains=regains,
+            book=self, decided=lambda _: list(filter(None, (self.of_another, self.decision))), rereads=self.rereads,
+            start=self.start, goes_on=self.goes_on, starts=starts, regains=regains,
         )  # fmt: skip
         resolver = Resolver(ConsumerSettings(bootstrap="b", group="g"), self, commit_first, apply, self.events)
         await resolver.resolve("main", settings, [mine := Assignment("main", "t", self.partition)])
@@ -152,6 +153,9 @@ async def test_what_is_not_as_it_was_stops_with_the_reason_and_is_never_a_first_
         (World(offset=7, metadata="v1 new 0", kept=READ, decision=anew()), 0, 1),
         (World(offset=7, metadata="v1 new 0", kept=READ, decision=anew(), rereads=False), 7, 1),
         (World(offset=7, metadata="v1 old 0", kept=OF_OLD, decision=anew(), rereads=False), 0, 1),
+        # Also for another table of the topic.
+        (World(kept=OF_OLD, decision=anew(1), of_another=anew(2)), 0, 2),
+        (World(kept=OF_OLD, decision=anew(), of_another=Decision(topic_id="other", generation=2)), 0, 1),
     ],
 )
 async def test_where_a_partition_begins_and_in_which_generation(world: World, start: int, generation: int) -> None:
@@ -174,6 +178,27 @@ async def test_a_gap_that_somebody_accepted_is_passed_and_said(start: Any, expec
 
     assert (expected, 0, (7, expected), "said") == (found, mine.generation, mine.gap, mine.metadata)
     assert [("gap_accepted", {"topic": "t", "partition": 0, "from": 7, "records": expected - 7})] == world.events.said
+
+
+@pytest.mark.parametrize(
+    ("of_another", "expected"),
+    [
+        (anew(2), 50),  # by which it is being read in this generation
+        (anew(3, gaps={0: 3}), 50),  # of before, which a higher generation may have told of
+        (anew(2, gaps={0: 7}), 9),  # the same: that table is to have what is there
+        (anew(2, gaps={0: 7}, start="latest"), 50),
+    ],
+)
+async def test_a_gap_is_accepted_for_one_table_of_a_topic_whatever_was_decided_for_another(
+    of_another: Decision, expected: int
+) -> None:
+    """Else it would be asked for again, and again in vain; nothing is passed over that one of them is to have."""
+    reads = {0: Known("new", 3)}
+    decision = anew(2, start={0: 50}, gaps={0: 7})
+    world = World("new", (9, 100), 7, "v1 new 3", reads, decision, of_another)
+    mine, found = await world.resolve()
+
+    assert (expected, 3, (7, expected)) == (found, mine.generation, mine.gap)
 
 
 @pytest.mark.parametrize(

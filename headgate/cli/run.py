@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import re
 import signal
@@ -122,6 +123,7 @@ def _run_worker(settings: Config, stage: str, number: int | None, instance: str)
     """Run one worker; asked to stop before its own handlers of signals are there, it has nothing to finish."""
     from streams.patience import AskedToStop, stoppable
 
+    faulthandler.enable()  # where a library crashes, the log says what each thread was at: names and lines, no values
     try:
         with stoppable():
             return _in_slot(settings, stage, number, instance)

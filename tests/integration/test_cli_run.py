@@ -85,10 +85,10 @@ def test_all_stages_start_answer_and_end_cleanly(installation: Path, running: su
     assert statuses(elsewhere) == {}
 
 
-def test_a_second_supervisor_is_refused_and_a_killed_stage_comes_back(
+def test_a_second_supervisor_is_refused_and_a_stage_that_crashes_comes_back(
     installation: Path, running: subprocess.Popen[str]
 ) -> None:
-    """The slot's lock names the process that holds it; the stage gets a new process in its old slot."""
+    """The slot's lock names the process that holds it; the stage says where it was, and gets a new process there."""
     wait_until(lambda: statuses(installation).get("alerts") == "running", "the alerts run", deadline_seconds=90)
     second = subprocess.run(
         [*START, "run", "--config", str(installation)], capture_output=True, text=True, timeout=60, check=False
@@ -96,10 +96,12 @@ def test_a_second_supervisor_is_refused_and_a_killed_stage_comes_back(
     [lock] = (installation.parent / "state").glob("alerts-*-0.lock")
     killed = int(lock.read_text())
 
-    psutil.Process(killed).kill()
+    psutil.Process(killed).send_signal(signal.SIGSEGV)
     wait_until(lambda: lock.read_text() != str(killed), "the slot is taken again", deadline_seconds=60)
     wait_until(lambda: statuses(installation).get("alerts") == "running", "the alerts run again", deadline_seconds=60)
 
     assert second.returncode == 3
     assert f"process {running.pid}" in second.stderr
-    assert '"reason": "ended by SIGKILL"' in (installation.parent / "run.log").read_text()
+    log = (installation.parent / "run.log").read_text()
+    assert '"reason": "ended by SIGSEGV"' in log
+    assert "Fatal Python error: Segmentation fault" in log

@@ -23,6 +23,7 @@ from streams.logs import configure_logs
 from streams.patience import telling_soon
 from streams.registration import open_admin, open_tables
 from streams.settings import consumer_settings
+from streams.standstill import watched
 from streams.tables import TableDirectory
 from streams.wiring import Parts, stage_names, wire
 
@@ -125,7 +126,8 @@ def _execute(worker: Worker, loop: asyncio.AbstractEventLoop) -> int:
     faust_worker.spinner = None  # it writes to a log what belongs on a terminal
     code: int | str | None = 0
     try:
-        faust_worker.execute_from_commandline()
+        with watched(loop):
+            faust_worker.execute_from_commandline()
     except SystemExit as exit_:  # how Faust ends, well or not
         code = exit_.code
     return _failure_code(worker) or (code if isinstance(code, int) else int(code is not None))

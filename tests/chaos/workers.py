@@ -49,6 +49,20 @@ class Worker:
         """Say whether it has ended."""
         return self.process.poll() is not None
 
+    def wait(self) -> int:
+        """Return its exit code once it has ended; one that does not in time says in the log where its threads are.
+
+        Raises:
+            subprocess.TimeoutExpired: it did not end by itself.
+        """
+        try:
+            return self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(END_SECONDS)
+            raise
+
 
 @dataclass(slots=True)
 class Workers:
@@ -152,7 +166,7 @@ class Workers:
         """Send a signal and wait; return the exit code and the seconds that it took."""
         began = time.monotonic()
         worker.process.send_signal(number)
-        code = worker.process.wait(END_SECONDS)
+        code = worker.wait()
         reaper.forget(worker.pid)
         return code, time.monotonic() - began
 
@@ -168,7 +182,7 @@ class Workers:
         for worker in running:
             thaw(worker.pid)
             worker.process.send_signal(signal.SIGTERM)
-        codes = {worker: worker.process.wait(END_SECONDS) for worker in running}
+        codes = {worker: worker.wait() for worker in running}
         for worker in running:
             reaper.forget(worker.pid)
         return [f"{worker.stage} {worker.slot} ended with {code}" for worker, code in codes.items() if code]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tests.chaos.plan import Case, Plan, Scale, figure
 from tests.chaos.stand import Stand
-from tests.chaos.workers import END_SECONDS, Worker
+from tests.chaos.workers import Worker
 from tests.workloads.installation import STAGES
 
 EVERY_SECONDS = 3.0
@@ -47,7 +47,7 @@ def plant(stand: Stand) -> None:
     for worker in (one for one in stand.workers.running() if one not in leaving):
         stand.workers.wait_runs(worker)  # it may still be starting, and a signal would end it as any other program
     for worker in leaving:
-        if code := worker.process.wait(END_SECONDS):
+        if code := worker.wait():
             stand.troubles.append(f"{worker.stage} {worker.slot} left with {code}")
     for worker in stand.workers.all:
         if worker.ended() and worker.process.returncode not in {0, -signal.SIGKILL}:

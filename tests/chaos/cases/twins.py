@@ -16,7 +16,7 @@ from tests.chaos.cases.redis_losses import caught_up
 from tests.chaos.plan import Case, Plan, Scale, figure
 from tests.chaos.recovery import wait_all_go_on
 from tests.chaos.stand import Stand
-from tests.chaos.workers import END_SECONDS, Worker
+from tests.chaos.workers import Worker
 from tests.services import wait_until
 from tests.workloads.installation import STAGES
 
@@ -35,7 +35,7 @@ def same_machine(stand: Stand) -> None:
         (first,) = stand.workers.running(stage)
         stand.fault(f"a second {stage} in slot 0")
         second = stand.workers.start(stage)
-        code = second.process.wait(END_SECONDS)
+        code = second.wait()
         if code != REFUSED_CODE or first.ended():
             stand.troubles.append(f"{stage}: the second ended with {code}, the first {_state(first)}")
     if (said := stand.installation.log.read_text(errors="replace").count("is held by process")) < len(STAGES):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -226,6 +227,13 @@ def paused(worker: Worker) -> set[str]:
 async def none_waits(*workers: Worker) -> None:
     """Wait until nothing of these workers is paused."""
     await until(lambda: not any(paused(worker) for worker in workers), "nothing is paused")
+
+
+def document_of(printed: str) -> Any:
+    """Return the document that a verb printed by `--json`, among lines that workers of this process logged."""
+    begins = re.search(r"^[\[{]$", printed, re.MULTILINE)
+    assert begins is not None, printed
+    return json.JSONDecoder().raw_decode(printed, begins.start())[0]
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from headgate.cli.codes import ExitCode
 from sinks.redis.layout import Layout
 from streams.app import Worker
-from tests.integration.stages import Installation, filled, until, until_off_loop
+from tests.integration.stages import Installation, document_of, filled, until, until_off_loop
 from tests.services import Kafka, RedisServer
 
 # Faust makes a consumer that it never starts, with an event loop that nobody closes.
@@ -94,8 +93,7 @@ async def test_rows_changed_by_hand_are_right_after_a_rebuild_under_load(
             await until(lambda: was_filled(workers["features"]), "its worker found it, and filled it")
         await until_off_loop(lambda: is_right(installation), "all is right")
 
-    printed = capsys.readouterr().out  # the stages' logs, and the document
-    said, _ = json.JSONDecoder().raw_decode(printed[printed.index("{\n") :])
+    said = document_of(capsys.readouterr().out)
     assert (source, ["patient.1"], "patients") == (said["from"], said["views"], said["table"])
     assert said["keys_removed"] >= ROWS
     with redis_server.client() as client:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from schemas.errors import ConfigurationError
 from schemas.output import latest_view_name
 from streams.app import Worker
 from streams.apply import apply_folder
-from tests.integration.stages import VIEW, Installation, filled, until_off_loop
+from tests.integration.stages import VIEW, Installation, document_of, filled, until_off_loop
 from tests.oracles.latest import compacted
 from tests.oracles.topic import read_records
 from tests.services import Kafka, RedisServer
@@ -53,9 +52,7 @@ async def seen(installation: Installation, capsys: pytest.CaptureFixture[str]) -
     """Return what `check` says of views."""
     capsys.readouterr()
     await installation.verb("check", "--json")
-    printed = capsys.readouterr().out
-    results: list[dict[str, Any]]
-    results, _ = json.JSONDecoder().raw_decode(printed, printed.index("[\n"))  # among what the workers log
+    results = document_of(capsys.readouterr().out)
     return next(str(result["seen"]) for result in results if result["what"] == "views" and result["ok"])
 
 

@@ -18,7 +18,7 @@ from streams.final_rows import FinalRows
 from streams.mask_keys import mask_keys_of
 from streams.mask_values import hashed
 from streams.registration import load_tables
-from tests.integration.stages import Installation, none_waits, until, until_off_loop
+from tests.integration.stages import Installation, document_of, none_waits, until, until_off_loop
 from tests.oracles.topic import read_records
 from tests.services import Kafka
 from tests.workloads.dms_topic import dms_document, dms_record
@@ -120,8 +120,7 @@ async def test_a_masked_table_is_parked_sealed_and_comes_out_right_under_a_new_e
         assert old_life.keys() - task.rows.keys() == set(range(FIRST))
         capsys.readouterr()
         assert ExitCode.OK == await installation.verb("tables", "resync", "visits", "--json")
-        printed = capsys.readouterr().out  # among what the worker logs
-        said, _ = json.JSONDecoder().raw_decode(printed, printed.index("{\n"))
+        said = document_of(capsys.readouterr().out)
         assert [0] == [topic["read_again"] for topic in said["topics"]], said
         task.send("update", range(FIRST + 1, END, 7))
         emitted = 2 * OLD + parked + len(range(FIRST + 1, END, 7)) + PARTITIONS

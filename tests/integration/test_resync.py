@@ -19,6 +19,7 @@ from tests.integration.one_table import OneTable, one_table
 from tests.integration.stages import (
     VIEW,
     Installation,
+    document_of,
     event,
     filled,
     none_waits,
@@ -145,8 +146,7 @@ async def test_the_capture_of_a_lost_slot_comes_out_as_its_source(
         await until_off_loop(lambda: paused(workers["normalize"]), "the table stands")
         assert not captured.redis_verdict(rows).holds
         assert ExitCode.OK == await captured.verb("tables", "resync", "t", "--dry-run", "--json")
-        printed = capsys.readouterr().out  # between lines that the workers log
-        said, _ = json.JSONDecoder().raw_decode(printed, printed.index("{\n"))
+        said = document_of(capsys.readouterr().out)
         assert ExitCode.OK == await captured.verb("tables", "resync", "t")
         await until_off_loop(lambda: captured.redis_verdict(rows).holds, "Redis is as the source")
         await until_off_loop(lambda: _floors(captured) == 1, "the lake has the floor")
